@@ -1,1 +1,48 @@
-//! storage
+//! One shard: a deterministic, single-threaded map of typed values.
+//!
+//! ```text
+//! Shard ── db 0..n ── 16384 slot tables ── Item (key, deadline, small value in one block)   table.rs, item.rs
+//!   │                                         └── Collection: list, hash, set, sorted set     value/
+//!   ├── typed reads by &self                                                                 shard.rs
+//!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, session.rs, effect.rs
+//!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
+//!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
+//!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
+//! ```
+//!
+//! Goals: two cache misses a hit, no allocation for a lookup, every step bounded, memory counted
+//! exactly. Non-goals: RESP, sockets, files, clocks, threads: time and randomness come in as arguments.
+
+pub mod account;
+mod apply;
+mod digest;
+mod edit;
+mod effect;
+mod expiry;
+mod garbage;
+mod hash;
+mod item;
+mod lend;
+mod limits;
+mod packed;
+mod rng;
+mod session;
+mod shard;
+mod slot;
+mod table;
+mod value;
+mod view;
+mod watch;
+
+pub use digest::Digest;
+pub use edit::{Edit, Ttl};
+pub use effect::{Corrupt, Effect, Effects, decode, encode, read_value, write_value};
+pub use hash::{Key, seed_process};
+pub use lend::Lent;
+pub use limits::Limits;
+pub use rng::Rng;
+pub use session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
+pub use shard::{DbCount, ItemInfo, Shard};
+pub use slot::{SLOTS, Slot};
+pub use value::{Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset};
+pub use view::{Text, Value, WrongType};

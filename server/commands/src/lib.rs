@@ -1,1 +1,43 @@
-//! commands
+//! What each command does, and only that: words in, a changed shard and a reply out.
+//!
+//! ```text
+//! node: parse, gates, route ──> Run::Read(cx, args)  or  Run::Write(cx, args) ──> Reply
+//!                                  &Shard                   Edit (records effects)
+//! ```
+//! # To add a command
+//! 1. Write a row (`Command { spec, run, spread }`) beside one function in the family's file; the row
+//!    is the only declaration: table, arity, keys, ACL, COMMAND, docs follow from it.
+//! 2. A new file also needs its `mod x;` and `x::COMMANDS` in the family's `mod.rs`.
+//! 3. A handler takes its words left to right from `Args`, returns the first `Refusal`, and writes one
+//!    reply. It sees every key of the request in one shard, wherever the keys lived before.
+//! 4. Test it at the foot of the file with `testing::Bench`, which also checks that the recorded
+//!    effects give the same data elsewhere.
+//!
+//! Non-goals: connections, configuration, time sources, replication.
+
+pub mod bitmap;
+pub mod command;
+pub mod hash;
+pub mod key;
+pub mod list;
+pub mod set;
+pub mod string;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod zset;
+
+pub use command::{Command, Read, Refused, Run, Settings, Spread, Write};
+
+/// All commands on data, family by family.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    let families: [&[&[Command]]; 7] = [
+        string::FAMILY,
+        bitmap::FAMILY,
+        key::FAMILY,
+        list::FAMILY,
+        hash::FAMILY,
+        set::FAMILY,
+        zset::FAMILY,
+    ];
+    families.into_iter().flatten().copied().flatten()
+}

@@ -1,0 +1,81 @@
+//! The expiry options that SET and GETEX share: EX, PX, EXAT, PXAT.
+
+use protocol::{Args, Refusal};
+
+/// Unit and origin of an expire time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Seconds from now.
+    Seconds,
+    /// Milliseconds from now.
+    Ms,
+    /// Unix seconds.
+    AtSeconds,
+    /// Unix milliseconds.
+    AtMs,
+}
+
+impl Unit {
+    /// Takes one of the four keywords, if it is next.
+    pub(super) fn keyword(args: &mut Args<'_>) -> Option<Unit> {
+        let known = [
+            ("EX", Unit::Seconds),
+            ("PX", Unit::Ms),
+            ("EXAT", Unit::AtSeconds),
+            ("PXAT", Unit::AtMs),
+        ];
+        known
+            .into_iter()
+            .find(|(word, _)| args.keyword(word))
+            .map(|(_, unit)| unit)
+    }
+
+    /// The deadline, unix ms, that `time` means.
+    ///
+    /// # Errors
+    /// `Refusal::NotInteger`, or `Refusal::ExpireTime` for one that is not positive or beyond 64 bits.
+    pub(super) fn deadline(
+        self,
+        time: &[u8],
+        now_ms: u64,
+        command: &'static str,
+    ) -> Result<u64, Refusal> {
+        let time = protocol::number::parse_i64(time).ok_or(Refusal::NotInteger)?;
+        let refused = Refusal::ExpireTime(command);
+        if time <= 0 {
+            return Err(refused);
+        }
+        let factor = if matches!(self, Unit::Seconds | Unit::AtSeconds) {
+            1000
+        } else {
+            1
+        };
+        let origin = if matches!(self, Unit::Seconds | Unit::Ms) {
+            now_ms.cast_signed()
+        } else {
+            0
+        };
+        let at_ms = time
+            .checked_mul(factor)
+            .and_then(|ms| ms.checked_add(origin));
+        at_ms.map(i64::cast_unsigned).ok_or(refused)
+    }
+}
+
+/// Takes `EX seconds` or its kin: the deadline, unix ms.
+///
+/// # Errors
+/// As [`Unit::deadline`]; `Refusal::Syntax` when it is something else.
+pub(super) fn option(
+    args: &mut Args<'_>,
+    now_ms: u64,
+    command: &'static str,
+) -> Result<u64, Refusal> {
+    let unit = Unit::keyword(args).ok_or(Refusal::Syntax)?;
+    let time = args.bytes()?;
+    // A second option is a syntax error before the time is looked at.
+    if args.left() > 0 {
+        return Err(Refusal::Syntax);
+    }
+    unit.deadline(time, now_ms, command)
+}

@@ -1,0 +1,380 @@
+//! Hot path. SET and its older spellings, and MSET: putting strings.
+
+use protocol::{
+    Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec, spec,
+};
+use storage::{Key, Ttl};
+
+use crate::string::expiry::Unit;
+use crate::string::get;
+use crate::{Command, Refused, Run, Spread, Write};
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        spec: Spec {
+            name: "getset",
+            summary: "Puts a string at a key and tells what was there before.",
+            group: Group::String,
+            since: "1.0.0",
+            arity: Arity::exactly(3),
+            flags: Flags::DENYOOM.and(Flags::FAST).and(Flags::WRITE),
+            acl: Acl::FAST.and(Acl::STRING).and(Acl::WRITE),
+            keys: spec::ONE_RW_ACCESS_UPDATE,
+            range: (1, 1, 1),
+            tips: &[],
+            deprecated_since: Some("6.2.0"),
+        },
+        run: Run::Write(getset),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "mset",
+            summary: "Puts strings at several keys at once.",
+            group: Group::String,
+            since: "1.0.1",
+            arity: Arity::at_least(3),
+            flags: Flags::DENYOOM.and(Flags::WRITE),
+            acl: Acl::SLOW.and(Acl::STRING).and(Acl::WRITE),
+            keys: &[KeySpec {
+                begin: Begin::Index(1),
+                find: Find::Range {
+                    last: -1,
+                    step: 2,
+                    limit: 0,
+                },
+                flags: KeyFlags::OW.and(KeyFlags::UPDATE),
+            }],
+            range: (1, -1, 2),
+            tips: &[
+                "request_policy:multi_shard",
+                "response_policy:all_succeeded",
+            ],
+            deprecated_since: None,
+        },
+        run: Run::Write(mset),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "msetnx",
+            summary: "Puts strings at several keys, if none of them is there yet.",
+            group: Group::String,
+            since: "1.0.1",
+            arity: Arity::at_least(3),
+            flags: Flags::DENYOOM.and(Flags::WRITE),
+            acl: Acl::SLOW.and(Acl::STRING).and(Acl::WRITE),
+            keys: &[KeySpec {
+                begin: Begin::Index(1),
+                find: Find::Range {
+                    last: -1,
+                    step: 2,
+                    limit: 0,
+                },
+                flags: KeyFlags::OW.and(KeyFlags::INSERT),
+            }],
+            range: (1, -1, 2),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Run::Write(msetnx),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "psetex",
+            summary: "Puts a string with a deadline in milliseconds at a key.",
+            group: Group::String,
+            since: "2.6.0",
+            arity: Arity::exactly(4),
+            flags: Flags::DENYOOM.and(Flags::WRITE),
+            acl: Acl::SLOW.and(Acl::STRING).and(Acl::WRITE),
+            keys: spec::ONE_OW_UPDATE,
+            range: (1, 1, 1),
+            tips: &[],
+            deprecated_since: Some("2.6.12"),
+        },
+        run: Run::Write(psetex),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "set",
+            summary: "Puts a string at a key, whatever the key held.",
+            group: Group::String,
+            since: "1.0.0",
+            arity: Arity::at_least(3),
+            flags: Flags::DENYOOM.and(Flags::WRITE),
+            acl: Acl::SLOW.and(Acl::STRING).and(Acl::WRITE),
+            keys: &[KeySpec {
+                begin: Begin::Index(1),
+                find: Find::Range {
+                    last: 0,
+                    step: 1,
+                    limit: 0,
+                },
+                flags: KeyFlags::RW
+                    .and(KeyFlags::ACCESS)
+                    .and(KeyFlags::UPDATE)
+                    .and(KeyFlags::VARIABLE_FLAGS),
+            }],
+            range: (1, 1, 1),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Run::Write(set),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "setex",
+            summary: "Puts a string with a deadline in seconds at a key.",
+            group: Group::String,
+            since: "2.0.0",
+            arity: Arity::exactly(4),
+            flags: Flags::DENYOOM.and(Flags::WRITE),
+            acl: Acl::SLOW.and(Acl::STRING).and(Acl::WRITE),
+            keys: spec::ONE_OW_UPDATE,
+            range: (1, 1, 1),
+            tips: &[],
+            deprecated_since: Some("2.6.12"),
+        },
+        run: Run::Write(setex),
+        spread: Spread::Keys,
+    },
+    Command {
+        spec: Spec {
+            name: "setnx",
+            summary: "Puts a string at a key that is not there yet.",
+            group: Group::String,
+            since: "1.0.0",
+            arity: Arity::exactly(3),
+            flags: Flags::DENYOOM.and(Flags::FAST).and(Flags::WRITE),
+            acl: Acl::FAST.and(Acl::STRING).and(Acl::WRITE),
+            keys: &[KeySpec {
+                begin: Begin::Index(1),
+                find: Find::Range {
+                    last: 0,
+                    step: 1,
+                    limit: 0,
+                },
+                flags: KeyFlags::OW.and(KeyFlags::INSERT),
+            }],
+            range: (1, 1, 1),
+            tips: &[],
+            deprecated_since: Some("2.6.12"),
+        },
+        run: Run::Write(setnx),
+        spread: Spread::Keys,
+    },
+];
+
+/// When SET puts the value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Always,
+    IfAbsent,
+    IfPresent,
+}
+
+/// The options of SET.
+struct Options<'a> {
+    condition: Condition,
+    get: bool,
+    keep_ttl: bool,
+    expire: Option<(Unit, &'a [u8])>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &mut Args<'a>) -> Result<Self, Refusal> {
+        let mut options = Options {
+            condition: Condition::Always,
+            get: false,
+            keep_ttl: false,
+            expire: None,
+        };
+        while args.left() > 0 {
+            if args.keyword("NX") && options.condition != Condition::IfPresent {
+                options.condition = Condition::IfAbsent;
+            } else if args.keyword("XX") && options.condition != Condition::IfAbsent {
+                options.condition = Condition::IfPresent;
+            } else if args.keyword("GET") {
+                options.get = true;
+            } else if args.keyword("KEEPTTL") && options.expire.is_none() {
+                options.keep_ttl = true;
+            } else {
+                let unit = Unit::keyword(args).ok_or(Refusal::Syntax)?;
+                if options.keep_ttl || options.expire.is_some() {
+                    return Err(Refusal::Syntax);
+                }
+                options.expire = Some((unit, args.bytes()?));
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+    let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
+    if args.left() == 0 {
+        cx.edit.put_string(&key, value, Ttl::Clear);
+        cx.reply.ok();
+        return Ok(());
+    }
+    let options = Options::parse(&mut args)?;
+    let ttl = match options.expire {
+        Some((unit, time)) => Ttl::At(unit.deadline(time, cx.edit.now_ms(), "set")?),
+        None if options.keep_ttl => Ttl::Keep,
+        None => Ttl::Clear,
+    };
+    if options.get {
+        get::write(&mut cx.reply, cx.edit.text(&key)?);
+    }
+    let holds = match options.condition {
+        Condition::Always => true,
+        Condition::IfAbsent => !cx.edit.exists(&key),
+        Condition::IfPresent => cx.edit.exists(&key),
+    };
+    if holds {
+        put(cx, &key, value, ttl);
+    }
+    match (options.get, holds) {
+        (true, _) => {}
+        (false, true) => cx.reply.ok(),
+        (false, false) => cx.reply.null(),
+    }
+    Ok(())
+}
+
+/// Puts a string; a deadline that has passed already leaves no key.
+fn put(cx: &mut Write<'_>, key: &Key<'_>, value: &[u8], ttl: Ttl) {
+    match ttl {
+        Ttl::At(at_ms) if at_ms <= cx.edit.now_ms() => {
+            cx.edit.remove(key);
+        }
+        _ => cx.edit.put_string(key, value, ttl),
+    }
+}
+
+fn setnx(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+    let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
+    let absent = !cx.edit.exists(&key);
+    if absent {
+        cx.edit.put_string(&key, value, Ttl::Clear);
+    }
+    cx.reply.int(i64::from(absent));
+    Ok(())
+}
+
+fn setex(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    set_for(cx, args, Unit::Seconds, "setex")
+}
+
+fn psetex(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    set_for(cx, args, Unit::Ms, "psetex")
+}
+
+fn set_for(
+    cx: &mut Write<'_>,
+    mut args: Args<'_>,
+    unit: Unit,
+    name: &'static str,
+) -> Result<(), Refused> {
+    let (key, time, value) = (cx.key(args.bytes()?), args.bytes()?, args.bytes()?);
+    let at_ms = unit.deadline(time, cx.edit.now_ms(), name)?;
+    cx.edit.put_string(&key, value, Ttl::At(at_ms));
+    cx.reply.ok();
+    Ok(())
+}
+
+fn getset(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+    let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
+    get::write(&mut cx.reply, cx.edit.text(&key)?);
+    cx.edit.put_string(&key, value, Ttl::Clear);
+    Ok(())
+}
+
+/// The pairs of a request, or the refusal of a key without a value.
+fn pairs<'a>(
+    args: &Args<'a>,
+    name: &'static str,
+) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a>, Refusal> {
+    if args.left() % 2 == 1 {
+        return Err(Refusal::arity(name));
+    }
+    let words = args.rest();
+    Ok(words.clone().step_by(2).zip(words.skip(1).step_by(2)))
+}
+
+fn mset(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    for (key, value) in pairs(&args, "mset")? {
+        let key = cx.key(key);
+        cx.edit.put_string(&key, value, Ttl::Clear);
+    }
+    cx.reply.ok();
+    Ok(())
+}
+
+fn msetnx(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    let pairs = pairs(&args, "msetnx")?;
+    let absent = pairs.clone().all(|(key, _)| !cx.edit.exists(&cx.key(key)));
+    if absent {
+        for (key, value) in pairs {
+            let key = cx.key(key);
+            cx.edit.put_string(&key, value, Ttl::Clear);
+        }
+    }
+    cx.reply.int(i64::from(absent));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn set_and_its_options() {
+        Bench::new().table(
+            "
+            SET k v -> +OK
+            GET k -> $1 v
+            SET k 12 NX -> $-1
+            SET k 12 XX -> +OK
+            SET k w GET -> $2 12
+            SET k v EX 100 -> +OK
+            SET k w KEEPTTL -> +OK
+            SET k x NX GET -> $1 w
+            SET n x NX GET -> $-1
+            SET k v EX 0 -> -ERR invalid expire time in 'set' command
+            SET k v EX x -> -ERR value is not an integer or out of range
+            SET k v EX 9223372036854775807 -> -ERR invalid expire time in 'set' command
+            SET k v EX 1 PX 1 -> -ERR syntax error
+            SET k v KEEPTTL EX 1 -> -ERR syntax error
+            SET k v NX XX -> -ERR syntax error
+            SET k v EX -> -ERR syntax error
+            SET k v WHAT -> -ERR syntax error
+            SET k gone PXAT 1 -> +OK
+            GET k -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn the_older_spellings() {
+        Bench::new().table(
+            "
+            SETNX k 1 -> :1
+            SETNX k 2 -> :0
+            GETSET k x -> $1 1
+            SETEX k 10 v -> +OK
+            PSETEX k 0 v -> -ERR invalid expire time in 'psetex' command
+            GETSET none x -> $-1
+            MSET a 1 b 2 a 3 -> +OK
+            MGET a b missing -> *3 $1 3 $1 2 $-1
+            MSETNX c 1 a 2 -> :0
+            MSETNX c 1 d 2 -> :1
+            MSET a 1 b -> -ERR wrong number of arguments for 'mset' command
+            ",
+        );
+    }
+}

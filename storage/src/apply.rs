@@ -1,0 +1,157 @@
+//! Applying effects: what followers, replay, snapshots and other regions do.
+//!
+//! Law: a shard that applies the effects another recorded has the same digest. Applying records
+//! nothing: whoever applies has the record already.
+
+use crate::effect::{self, Corrupt, Effect};
+use crate::hash::Key;
+use crate::shard::Shard;
+use crate::view::{Value, WrongType};
+
+impl From<WrongType> for Corrupt {
+    fn from(_: WrongType) -> Self {
+        Corrupt
+    }
+}
+
+impl Shard {
+    /// Applies one effect to database `db`.
+    ///
+    /// # Errors
+    /// [`Corrupt`] when the effect cannot have been recorded on the data that is here (no such
+    /// database, another type, an index out of range); then nothing has changed.
+    pub fn apply(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
+        if usize::from(db) >= self.dbs.len() {
+            return Err(Corrupt);
+        }
+        let recording = self.effects.is_recording();
+        self.effects.set_recording(false);
+        let done = self.apply_unrecorded(db, effect);
+        self.effects.set_recording(recording);
+        done
+    }
+
+    fn apply_unrecorded(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
+        match *effect {
+            Effect::PutString { key, value, ttl } => {
+                self.edit().put_bytes(&Key::new(db, key), value, ttl)
+            }
+            Effect::PutInt { key, value, ttl } => {
+                self.edit().put_int(&Key::new(db, key), value, ttl)
+            }
+            Effect::WriteString { key, offset, bytes } => {
+                let offset = usize::try_from(offset).map_err(|_| Corrupt)?;
+                self.edit()
+                    .write_string(&Key::new(db, key), offset, bytes)?;
+            }
+            Effect::PutValue { key, value, ttl } => {
+                let value = effect::read_value(value, &self.limits)?;
+                self.edit().put_value(&Key::new(db, key), value, ttl);
+            }
+            Effect::Remove { key } | Effect::Expire { key } => {
+                self.edit().remove(&Key::new(db, key));
+            }
+            Effect::ExpireAt { key, at_ms } => {
+                self.edit().expire_at(&Key::new(db, key), at_ms);
+            }
+            Effect::Persist { key } => {
+                self.edit().persist(&Key::new(db, key));
+            }
+            Effect::FlushDb => self.edit().flush_db(db),
+            Effect::FlushAll => self.edit().flush_all(),
+            Effect::SwapDb { with } => {
+                if usize::from(with) >= self.dbs.len() {
+                    return Err(Corrupt);
+                }
+                self.edit().swap_db(db, with);
+            }
+            _ => self.apply_to_collection(db, effect)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_collection(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
+        match *effect {
+            Effect::ListPush { key, side, value } => {
+                self.edit()
+                    .edit_list_or_new(&Key::new(db, key))?
+                    .push(side, value);
+            }
+            Effect::HashSet { key, field, value } => {
+                self.edit()
+                    .edit_hash_or_new(&Key::new(db, key))?
+                    .set(field, value);
+            }
+            Effect::HashRemove { key, field } => {
+                self.edit()
+                    .edit_hash(&Key::new(db, key))?
+                    .ok_or(Corrupt)?
+                    .remove(field);
+            }
+            Effect::SetAdd { key, member } => {
+                self.edit().edit_set_or_new(&Key::new(db, key))?.add(member);
+            }
+            Effect::SetRemove { key, member } => {
+                self.edit()
+                    .edit_set(&Key::new(db, key))?
+                    .ok_or(Corrupt)?
+                    .remove(member);
+            }
+            Effect::ZsetAdd { key, member, score } => {
+                self.edit()
+                    .edit_zset_or_new(&Key::new(db, key))?
+                    .add(member, score);
+            }
+            Effect::ZsetRemove { key, member } => {
+                self.edit()
+                    .edit_zset(&Key::new(db, key))?
+                    .ok_or(Corrupt)?
+                    .remove(member);
+            }
+            _ => self.apply_to_list(db, effect)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_list(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
+        let (key, index) = match *effect {
+            Effect::ListPop { key, .. } => (key, 0),
+            Effect::ListSet { key, index, .. }
+            | Effect::ListInsert { key, index, .. }
+            | Effect::ListRemove { key, index } => (key, index),
+            Effect::ListTrim { key, start, .. } => (key, start),
+            _ => return Err(Corrupt),
+        };
+        let index = usize::try_from(index).map_err(|_| Corrupt)?;
+        let key = Key::new(db, key);
+        let mut edit = self.edit();
+        let mut list = edit.edit_list(&key)?.ok_or(Corrupt)?;
+        let len = list.len();
+        let fits = match *effect {
+            Effect::ListPop { side, .. } => list.drop_end(side),
+            Effect::ListSet { value, .. } => list.set(index, value),
+            Effect::ListRemove { .. } => list.remove(index),
+            Effect::ListInsert { value, .. } if index <= len => {
+                list.insert(index, value);
+                true
+            }
+            Effect::ListTrim { end, .. } if index as u64 <= end && end <= len as u64 => {
+                list.trim(index, end as usize);
+                true
+            }
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(Corrupt) }
+    }
+
+    /// Whether the key holds what no effect could have left: an empty collection. For tests and scrubbing.
+    pub fn is_sound(&self, key: &Key<'_>) -> bool {
+        match self.peek(key) {
+            Some(Value::List(list)) => !list.is_empty(),
+            Some(Value::Hash(hash)) => !hash.is_empty(),
+            Some(Value::Set(set)) => !set.is_empty(),
+            Some(Value::Zset(zset)) => !zset.is_empty(),
+            Some(Value::String(_)) | None => true,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Digests: equal data gives equal numbers, in any order of writing, on any node and in any encoding.
+//!
+//! A slot's digest is the sum of its items' digests, so slots compare without sorting; an item's covers
+//! database, key, type, value and deadline. Not cryptographic: it finds faults, not adversaries.
+
+use crate::hash::{Key, digest_bytes};
+use crate::item::Item;
+use crate::shard::{Shard, value_of};
+use crate::table::Table;
+use crate::view::Value;
+use crate::Slot;
+
+/// A 128-bit digest; sums of item digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(pub u128);
+
+impl Digest {
+    /// The digest of both together.
+    #[must_use]
+    pub fn and(self, other: Digest) -> Digest {
+        Digest(self.0.wrapping_add(other.0))
+    }
+
+    fn of(parts: &[&[u8]]) -> Digest {
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        let low = digest_bytes(&bytes);
+        bytes.push(0xa5);
+        Digest(u128::from(low) | u128::from(digest_bytes(&bytes)) << 64)
+    }
+}
+
+impl Shard {
+    /// The digest of a slot over all databases.
+    pub fn digest(&self, slot: Slot) -> Digest {
+        let mut sum = Digest::default();
+        for (number, db) in self.dbs.iter().enumerate() {
+            let items = db.table(slot).into_iter().flat_map(Table::iter);
+            for item in items.filter(|item: &Item| !item.is_expired(self.now_ms)) {
+                sum = sum.and(item_digest(number as u8, item));
+            }
+        }
+        sum
+    }
+
+    /// The digest of all slots here.
+    pub fn digest_all(&self) -> Digest {
+        let tables = |db: &crate::shard::Db| db.tables.as_ref().map_or(0, |tables| tables.len());
+        let used = self.dbs.iter().map(tables).max().unwrap_or(0);
+        (0..used as u16).fold(Digest::default(), |sum, slot| sum.and(self.digest(Slot(slot))))
+    }
+
+    /// The digest of a value, whatever its key and deadline; zero without the key.
+    pub fn digest_value(&self, key: &Key<'_>) -> Digest {
+        self.peek(key).map_or(Digest::default(), value_digest)
+    }
+}
+
+fn item_digest(db: u8, item: Item) -> Digest {
+    let deadline = item.deadline_ms().map_or([0; 8], u64::to_le_bytes);
+    let value = value_digest(value_of(item)).0.to_le_bytes();
+    Digest::of(&[&[db], item.key(), &value, &deadline])
+}
+
+fn value_digest(value: Value<'_>) -> Digest {
+    let kind = value.type_name().as_bytes();
+    let sum = match value {
+        Value::String(text) => text.with(|bytes| Digest::of(&[bytes])),
+        Value::List(list) => list.iter().fold(Digest::default(), |sum, element| {
+            Digest::of(&[&sum.0.to_le_bytes(), element])
+        }),
+        Value::Hash(hash) => hash.iter().fold(Digest::default(), |sum, (f, v)| {
+            sum.and(Digest::of(&[f, v]))
+        }),
+        Value::Set(set) => set
+            .iter()
+            .fold(Digest::default(), |sum, m| sum.and(Digest::of(&[&m]))),
+        Value::Zset(zset) => zset.iter().fold(Digest::default(), |sum, (m, score)| {
+            // -0 and 0 are one score.
+            sum.and(Digest::of(&[m, &(score + 0.0).to_bits().to_le_bytes()]))
+        }),
+    };
+    Digest::of(&[kind, &sum.0.to_le_bytes()])
+}

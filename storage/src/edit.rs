@@ -1,0 +1,697 @@
+//! Hot path. `Edit`: the only door to a change. Each mutator changes the value, records the effect,
+//! counts the bytes, tells those who watch, and notes the deadline.
+//!
+//! A key whose deadline has passed is expired (and that recorded) before anything else happens to it.
+//! Reads through an edit are those of the [`Shard`], except that they count neither hits nor misses.
+
+use core::ops::Deref;
+
+use crate::effect::{self, Effect};
+use crate::garbage::FREED_AT_ONCE_MAX;
+use crate::hash::{Key, hash_bytes};
+use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
+use crate::session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
+use crate::shard::{
+    Db, Shard, boxed_bytes, hash_of, list_of, set_of, text_of, value_of, whole_bytes, zset_of,
+};
+use crate::table::Table;
+use crate::value::{Collection, Hash, List, OwnedValue, Set, Zset};
+use crate::view::{Text, Value, WrongType, canonical_int};
+
+/// What a write does to a key's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// There is none afterwards.
+    Clear,
+    /// It stays as it is.
+    Keep,
+    /// It is this, unix ms.
+    At(u64),
+}
+
+/// The session in which a command changes a shard.
+pub struct Edit<'s> {
+    shard: &'s mut Shard,
+}
+
+impl Deref for Edit<'_> {
+    type Target = Shard;
+
+    #[inline(always)]
+    fn deref(&self) -> &Shard {
+        self.shard
+    }
+}
+
+macro_rules! collection_doors {
+    ($read:ident, $edit:ident, $edit_or_new:ident, $of:ident, $kind:ident, $type:ty, $session:ident) => {
+        /// As [`Shard`]'s read of that name, not counted.
+        #[inline]
+        pub fn $read(&self, key: &Key<'_>) -> Result<Option<&$type>, WrongType> {
+            $of(self.shard.live(key))
+        }
+
+        /// The value, to change it; None without the key.
+        ///
+        /// # Errors
+        /// [`WrongType`] when the key holds something else.
+        #[inline]
+        pub fn $edit<'e>(&'e mut self, key: &Key<'e>) -> Result<Option<$session<'e>>, WrongType> {
+            let Some(item) = self.live(key) else {
+                return Ok(None);
+            };
+            $of(Some(item))?;
+            Ok(Some($session::new(self.shard, *key, item)))
+        }
+
+        /// The value, to change it; an empty one without the key (which is gone again if it stays empty).
+        ///
+        /// # Errors
+        /// [`WrongType`] when the key holds something else.
+        #[inline]
+        pub fn $edit_or_new<'e>(&'e mut self, key: &Key<'e>) -> Result<$session<'e>, WrongType> {
+            let item = match self.live(key) {
+                Some(item) => {
+                    $of(Some(item))?;
+                    item
+                }
+                None => {
+                    let value = Box::new(Collection::$kind(<$type>::new()));
+                    self.insert(
+                        key,
+                        Item::build(key.bytes, None, Payload::Collection(value), false),
+                    )
+                }
+            };
+            Ok($session::new(self.shard, *key, item))
+        }
+    };
+}
+
+impl<'s> Edit<'s> {
+    #[inline(always)]
+    pub(crate) fn new(shard: &'s mut Shard) -> Self {
+        Edit { shard }
+    }
+
+    collection_doors!(
+        list,
+        edit_list,
+        edit_list_or_new,
+        list_of,
+        List,
+        List,
+        ListEdit
+    );
+    collection_doors!(
+        hash,
+        edit_hash,
+        edit_hash_or_new,
+        hash_of,
+        Hash,
+        Hash,
+        HashEdit
+    );
+    collection_doors!(set, edit_set, edit_set_or_new, set_of, Set, Set, SetEdit);
+    collection_doors!(
+        zset,
+        edit_zset,
+        edit_zset_or_new,
+        zset_of,
+        Zset,
+        Zset,
+        ZsetEdit
+    );
+
+    /// As [`Shard::text`], not counted.
+    #[inline]
+    pub fn text(&self, key: &Key<'_>) -> Result<Option<Text<'_>>, WrongType> {
+        text_of(self.shard.live(key))
+    }
+
+    /// As [`Shard::value`], not counted.
+    pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.shard.live(key).map(value_of)
+    }
+
+    /// As [`Shard::contains`].
+    #[inline]
+    pub fn exists(&self, key: &Key<'_>) -> bool {
+        self.shard.contains(key)
+    }
+
+    // ---- strings ----------------------------------------------------------------------------
+
+    /// Puts a string, kept as an integer when it spells one, whatever the key held.
+    #[inline]
+    pub fn put_string(&mut self, key: &Key<'_>, value: &[u8], ttl: Ttl) {
+        match canonical_int(value) {
+            Some(n) => self.put_int(key, n, ttl),
+            None => self.put_bytes(key, value, ttl),
+        }
+    }
+
+    /// Puts an integer string, whatever the key held.
+    #[inline]
+    pub fn put_int(&mut self, key: &Key<'_>, value: i64, ttl: Ttl) {
+        self.put(key, Payload::Int(value), false, ttl);
+        self.shard.effects.push(
+            key.db,
+            &Effect::PutInt {
+                key: key.bytes,
+                value,
+                ttl,
+            },
+        );
+    }
+
+    /// Puts a string as it is, even when it spells an integer.
+    #[inline]
+    pub fn put_bytes(&mut self, key: &Key<'_>, value: &[u8], ttl: Ttl) {
+        let payload = if value.len() <= EMBEDDED_BYTES_MAX {
+            Payload::Embedded(value)
+        } else {
+            Payload::Large(value.to_vec())
+        };
+        self.put(key, payload, false, ttl);
+        self.shard.effects.push(
+            key.db,
+            &Effect::PutString {
+                key: key.bytes,
+                value,
+                ttl,
+            },
+        );
+    }
+
+    /// Puts a string without copying it when it is large.
+    pub fn put_owned(&mut self, key: &Key<'_>, value: Vec<u8>, ttl: Ttl) {
+        if value.len() <= EMBEDDED_BYTES_MAX {
+            return self.put_string(key, &value, ttl);
+        }
+        self.shard.effects.push(
+            key.db,
+            &Effect::PutString {
+                key: key.bytes,
+                value: &value,
+                ttl,
+            },
+        );
+        self.put(key, Payload::Large(value), false, ttl);
+    }
+
+    /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
+    /// there. Returns its length.
+    ///
+    /// # Errors
+    /// [`WrongType`] when the key holds a collection.
+    pub fn write_string(
+        &mut self,
+        key: &Key<'_>,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<usize, WrongType> {
+        let item = self.live(key);
+        let (old_len, ttl) = match text_of(item)? {
+            None => (0, Ttl::Clear),
+            Some(text) => (text.len(), Ttl::Keep),
+        };
+        let len = old_len.max(offset + bytes.len());
+        let written = item.and_then(|item| {
+            let before = item.heap_bytes();
+            item.with_large(|large| write_into(large, offset, bytes))?;
+            Some(item.heap_bytes() as isize - before as isize)
+        });
+        match written {
+            Some(grown) => {
+                self.shard.account(key, grown);
+                self.note(key);
+            }
+            None => {
+                let mut value = Vec::with_capacity(len);
+                if let Some(text) = text_of(item)? {
+                    text.write(&mut value);
+                }
+                write_into(&mut value, offset, bytes);
+                let small = value.len() <= EMBEDDED_BYTES_MAX;
+                let payload = if small {
+                    Payload::Embedded(&value[..])
+                } else {
+                    Payload::Large(core::mem::take(&mut value))
+                };
+                self.put(key, payload, true, ttl);
+            }
+        }
+        let effect = Effect::WriteString {
+            key: key.bytes,
+            offset: offset as u64,
+            bytes,
+        };
+        self.shard.effects.push(key.db, &effect);
+        Ok(len)
+    }
+
+    // ---- whole values -----------------------------------------------------------------------
+
+    /// Puts a value of any type, whatever the key held; an empty collection removes the key.
+    pub fn put_value(&mut self, key: &Key<'_>, value: OwnedValue, ttl: Ttl) {
+        if value.is_empty_collection() {
+            self.remove(key);
+            return;
+        }
+        if self.shard.effects.is_recording() {
+            let mut bytes = Vec::new();
+            effect::write_value(&value, &mut bytes);
+            self.shard.effects.push(
+                key.db,
+                &Effect::PutValue {
+                    key: key.bytes,
+                    value: &bytes,
+                    ttl,
+                },
+            );
+        }
+        match value {
+            OwnedValue::Int(n) => self.put(key, Payload::Int(n), false, ttl),
+            OwnedValue::String(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => {
+                self.put(key, Payload::Embedded(&bytes), false, ttl);
+            }
+            OwnedValue::String(bytes) => self.put(key, Payload::Large(bytes), false, ttl),
+            collection => {
+                if let Ok(collection) = collection.into_collection() {
+                    self.put(key, Payload::Collection(Box::new(collection)), false, ttl);
+                }
+            }
+        }
+    }
+
+    /// Takes a value out with its deadline: the key is removed.
+    pub fn take(&mut self, key: &Key<'_>) -> Option<(OwnedValue, Option<u64>)> {
+        let item = self.live(key)?;
+        let deadline = item.deadline_ms();
+        let bytes = whole_bytes(item);
+        let value = match item.content() {
+            Content::Bytes(text) if text.len() <= EMBEDDED_BYTES_MAX => {
+                OwnedValue::String(text.to_vec())
+            }
+            _ => OwnedValue::Int(0),
+        };
+        self.detach(key, bytes);
+        let value = match item.free() {
+            Payload::Int(n) => OwnedValue::Int(n),
+            Payload::Embedded(_) => value,
+            Payload::Large(bytes) => OwnedValue::String(bytes),
+            Payload::Collection(collection) => OwnedValue::from(*collection),
+        };
+        self.shard
+            .effects
+            .push(key.db, &Effect::Remove { key: key.bytes });
+        self.note(key);
+        Some((value, deadline))
+    }
+
+    /// A copy of a value with its deadline.
+    pub fn clone_value(&self, key: &Key<'_>) -> Option<(OwnedValue, Option<u64>)> {
+        let item = self.shard.live(key)?;
+        let value = match item.content() {
+            Content::Int(n) => OwnedValue::Int(n),
+            Content::Bytes(bytes) => OwnedValue::String(bytes.to_vec()),
+            Content::Collection(collection) => OwnedValue::from(collection.clone()),
+        };
+        Some((value, item.deadline_ms()))
+    }
+
+    /// Removes a key as the client asked; whether it was there.
+    pub fn remove(&mut self, key: &Key<'_>) -> bool {
+        let Some(item) = self.live(key) else {
+            return false;
+        };
+        self.discard(key, item);
+        self.shard
+            .effects
+            .push(key.db, &Effect::Remove { key: key.bytes });
+        self.note(key);
+        true
+    }
+
+    /// Removes a key because its deadline has passed; whether it had one and was there.
+    pub fn expire(&mut self, key: &Key<'_>) -> bool {
+        match self.shard.find(key) {
+            Some(item) if item.deadline_ms().is_some() => {
+                self.expire_item(key, item);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    // ---- deadlines --------------------------------------------------------------------------
+
+    /// Sets a key's deadline, unix ms; whether the key is there. One that has passed removes the key.
+    pub fn expire_at(&mut self, key: &Key<'_>, at_ms: u64) -> bool {
+        if at_ms <= self.shard.now_ms {
+            return self.remove(key);
+        }
+        let Some(item) = self.live(key) else {
+            return false;
+        };
+        self.set_deadline(key, item, Some(at_ms));
+        self.shard.effects.push(
+            key.db,
+            &Effect::ExpireAt {
+                key: key.bytes,
+                at_ms,
+            },
+        );
+        self.note(key);
+        true
+    }
+
+    /// Takes a key's deadline away; whether it had one.
+    pub fn persist(&mut self, key: &Key<'_>) -> bool {
+        let Some(item) = self.live(key) else {
+            return false;
+        };
+        if item.deadline_ms().is_none() {
+            return false;
+        }
+        self.set_deadline(key, item, None);
+        self.shard
+            .effects
+            .push(key.db, &Effect::Persist { key: key.bytes });
+        self.note(key);
+        true
+    }
+
+    // ---- databases --------------------------------------------------------------------------
+
+    /// Empties a database. The memory is freed in slices.
+    pub fn flush_db(&mut self, db: u8) {
+        self.empty(db);
+        self.shard.effects.push(db, &Effect::FlushDb);
+    }
+
+    /// Empties all databases. The memory is freed in slices.
+    pub fn flush_all(&mut self) {
+        (0..self.shard.dbs.len()).for_each(|db| self.empty(db as u8));
+        self.shard.effects.push(0, &Effect::FlushAll);
+    }
+
+    /// Two databases change places.
+    pub fn swap_db(&mut self, a: u8, b: u8) {
+        let (low, high) = (usize::from(a.min(b)), usize::from(a.max(b)));
+        if low == high {
+            return;
+        }
+        let (left, right) = self.shard.dbs.split_at_mut(high);
+        core::mem::swap(&mut left[low], &mut right[0]);
+        [a, b].into_iter().for_each(|db| self.touch_all_watched(db));
+        self.shard.changes += 1;
+        self.shard.effects.push(a, &Effect::SwapDb { with: b });
+    }
+
+    fn empty(&mut self, db: u8) {
+        self.touch_all_watched(db);
+        let shard = &mut *self.shard;
+        let id = shard.dbs[db as usize].id;
+        let old = core::mem::replace(&mut shard.dbs[db as usize], Db::empty(id));
+        let Some(tables) = old.tables else { return };
+        shard.changes += old.len as u64;
+        let mut bytes = old.bytes + old.guest_bytes;
+        if shard.guests > 0 {
+            // What visitors held is counted by their owners: they are told.
+            let of_guests: usize = (0..crate::SLOTS as u16)
+                .map(crate::Slot)
+                .filter(|slot| !shard.owned.contains(*slot))
+                .map(|slot| &tables[slot.index()])
+                .map(|t| t.heap_bytes() + t.iter().map(whole_bytes).sum::<usize>())
+                .sum();
+            shard.dbs[db as usize].guest_bytes = old.guest_bytes - of_guests as isize;
+            bytes = old.bytes + of_guests as isize;
+        }
+        let tables: Vec<_> = Vec::from(tables)
+            .into_iter()
+            .filter(|table| !table.is_empty())
+            .collect();
+        shard.garbage.add_tables(tables, bytes.max(0) as usize);
+    }
+
+    /// A database is about to be emptied or exchanged: whoever watches a key of it must know, when the
+    /// key is there before or after.
+    fn touch_all_watched(&mut self, db: u8) {
+        let shard = &mut *self.shard;
+        if shard.watched.is_empty() && shard.guests == 0 {
+            return;
+        }
+        let mut watched = core::mem::take(&mut shard.watched);
+        watched.touch_db(db, |key| shard.find(&Key::new(db, key)).is_some());
+        shard.watched = watched;
+        if shard.guests > 0 {
+            let mut foreign = Vec::new();
+            for slot in (0..crate::SLOTS as u16)
+                .map(crate::Slot)
+                .filter(|slot| !shard.owned.contains(*slot))
+            {
+                let items = shard.dbs[db as usize]
+                    .table(slot)
+                    .into_iter()
+                    .flat_map(Table::iter);
+                foreign.extend(items.map(|item: Item| item.key().to_vec()));
+            }
+            foreign
+                .iter()
+                .for_each(|key| shard.watched.touch_foreign(db, key));
+        }
+    }
+
+    // ---- the steps --------------------------------------------------------------------------
+
+    /// The live item of a key; an expired one is expired first.
+    #[inline(always)]
+    fn live(&mut self, key: &Key<'_>) -> Option<Item> {
+        let item = self.shard.find(key)?;
+        if item.is_expired(self.shard.now_ms) {
+            self.expire_item(key, item);
+            return None;
+        }
+        item.touch(self.shard.now_s());
+        Some(item)
+    }
+
+    #[cold]
+    fn expire_item(&mut self, key: &Key<'_>, item: Item) {
+        self.discard(key, item);
+        self.shard.expired += 1;
+        self.shard
+            .effects
+            .push(key.db, &Effect::Expire { key: key.bytes });
+        self.note(key);
+    }
+
+    /// A key has changed.
+    #[inline(always)]
+    fn note(&mut self, key: &Key<'_>) {
+        self.shard.changes += 1;
+        self.shard.touch_watched(key);
+    }
+
+    #[inline]
+    fn put(&mut self, key: &Key<'_>, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+        let Some(old) = self.live(key) else {
+            let deadline = match ttl {
+                Ttl::Clear | Ttl::Keep => None,
+                Ttl::At(at_ms) => Some(at_ms),
+            };
+            let extra = payload_bytes(&payload);
+            self.insert(key, Item::build(key.bytes, deadline, payload, raw));
+            self.shard.account(key, extra as isize);
+            self.note(key);
+            return;
+        };
+        let old_deadline = old.deadline_ms();
+        let deadline = match ttl {
+            Ttl::Clear => None,
+            Ttl::Keep => old_deadline,
+            Ttl::At(at_ms) => Some(at_ms),
+        };
+        // A hint in place at or before the new deadline will do.
+        let hinted = old.in_wheel() && deadline.is_some() && old_deadline <= deadline;
+        if !raw && old.overwrite(deadline, &payload) {
+            if let Some(at_ms) = deadline
+                && !hinted
+            {
+                self.hint(key, old, at_ms);
+            }
+        } else {
+            let extra = payload_bytes(&payload);
+            let new = Item::build(key.bytes, deadline, payload, raw);
+            new.touch(self.shard.now_s());
+            if hinted {
+                new.set_in_wheel();
+            }
+            self.shard.account(key, extra as isize);
+            self.replace(key, old, new);
+            if let Some(at_ms) = deadline
+                && !hinted
+            {
+                self.hint(key, new, at_ms);
+            }
+        }
+        self.note(key);
+    }
+
+    /// Adds an item for a key that is not there. The bytes of a collection in it are the caller's to count.
+    #[inline]
+    fn insert(&mut self, key: &Key<'_>, item: Item) -> Item {
+        item.touch(self.shard.now_s());
+        let deadline = item.deadline_ms();
+        let db = &mut self.shard.dbs[key.db as usize];
+        let grown = db
+            .table_mut(key.slot)
+            .insert_new(key.hash, item, |item| hash_bytes(item.key()));
+        db.len += 1;
+        self.shard.account(key, grown + item.heap_bytes() as isize);
+        if let Some(at_ms) = deadline {
+            self.shard.dbs[key.db as usize].expires += 1;
+            self.hint(key, item, at_ms);
+        }
+        item
+    }
+
+    /// Puts another block in an item's place and throws the old one away.
+    fn replace(&mut self, key: &Key<'_>, old: Item, new: Item) {
+        let db = &mut self.shard.dbs[key.db as usize];
+        if let Some(mut place) = db
+            .table_mut(key.slot)
+            .find_mut(key.hash, |item| item == old)
+        {
+            place.set(new);
+        }
+        db.expires += usize::from(new.deadline_ms().is_some());
+        db.expires -= usize::from(old.deadline_ms().is_some());
+        self.shard
+            .account(key, new.heap_bytes() as isize - whole_bytes(old) as isize);
+        self.throw_away(old);
+    }
+
+    /// Takes an item out of its table; `bytes` are what it takes with its value.
+    fn detach(&mut self, key: &Key<'_>, bytes: usize) {
+        let db = &mut self.shard.dbs[key.db as usize];
+        let removed = db
+            .table_mut(key.slot)
+            .remove_counted(key.hash, |item: Item| item.is(key.bytes));
+        if let Some((item, grown)) = removed {
+            db.len -= 1;
+            db.expires -= usize::from(item.deadline_ms().is_some());
+            self.shard.account(key, grown - bytes as isize);
+        }
+    }
+
+    /// Takes an item out of its table and throws it away.
+    fn discard(&mut self, key: &Key<'_>, item: Item) {
+        self.detach(key, whole_bytes(item));
+        self.throw_away(item);
+    }
+
+    fn throw_away(&mut self, item: Item) {
+        if let Payload::Collection(collection) = item.free()
+            && collection.len() > FREED_AT_ONCE_MAX
+        {
+            self.shard.garbage.add_collection(collection);
+        }
+    }
+
+    fn set_deadline(&mut self, key: &Key<'_>, item: Item, deadline: Option<u64>) {
+        let (old, hinted) = (item.deadline_ms(), item.in_wheel());
+        let hinted = hinted && deadline.is_some() && old <= deadline;
+        let item = match (old, deadline) {
+            (Some(_), Some(at_ms)) => {
+                item.set_deadline_ms(at_ms);
+                item
+            }
+            _ => self.rebuild(key, item, deadline),
+        };
+        if let Some(at_ms) = deadline
+            && !hinted
+        {
+            self.hint(key, item, at_ms);
+        }
+    }
+
+    /// The same value in a block with or without room for a deadline.
+    fn rebuild(&mut self, key: &Key<'_>, item: Item, deadline: Option<u64>) -> Item {
+        let (access_s, raw, before) = (item.access_s(), item.is_raw(), item.heap_bytes());
+        let had_deadline = item.deadline_ms().is_some();
+        let small = match item.content() {
+            Content::Bytes(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => bytes.to_vec(),
+            _ => Vec::new(),
+        };
+        let db = &mut self.shard.dbs[key.db as usize];
+        let Some(mut place) = db
+            .table_mut(key.slot)
+            .find_mut(key.hash, |other| other == item)
+        else {
+            return item;
+        };
+        let payload = match item.free() {
+            Payload::Embedded(_) => Payload::Embedded(&small),
+            other => other,
+        };
+        let new = Item::build(key.bytes, deadline, payload, raw);
+        new.touch(access_s);
+        place.set(new);
+        db.expires += usize::from(deadline.is_some());
+        db.expires -= usize::from(had_deadline);
+        self.shard
+            .account(key, new.heap_bytes() as isize - before as isize);
+        new
+    }
+
+    #[inline]
+    fn hint(&mut self, key: &Key<'_>, item: Item, at_ms: u64) {
+        item.set_in_wheel();
+        self.shard.push_hint(at_ms, key);
+    }
+
+    /// The end of a session that changed a collection (see `session.rs`).
+    pub(crate) fn end_session(
+        shard: &mut Shard,
+        key: &Key<'_>,
+        item: Item,
+        before_bytes: usize,
+        changed: bool,
+    ) {
+        let mut edit = Edit { shard };
+        let Content::Collection(collection) = item.content() else {
+            return;
+        };
+        let after = boxed_bytes(collection);
+        edit.shard
+            .account(key, after as isize - before_bytes as isize);
+        if collection.is_empty() {
+            edit.discard(key, item);
+        }
+        if changed {
+            edit.note(key);
+        }
+    }
+}
+
+/// Bytes of a collection on its way into an item (strings are counted with the item).
+fn payload_bytes(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::Collection(collection) => boxed_bytes(collection),
+        _ => 0,
+    }
+}
+
+fn write_into(value: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if value.len() < offset {
+        value.resize(offset, 0);
+    }
+    let inside = bytes.len().min(value.len() - offset);
+    value[offset..offset + inside].copy_from_slice(&bytes[..inside]);
+    value.extend_from_slice(&bytes[inside..]);
+    debug_assert!(value.len() >= end);
+}

@@ -1,0 +1,649 @@
+//! Effects: what a write changed, small, absolute, self-contained, applicable in order.
+//!
+//! Every mutator of [`crate::Edit`] records one; the log, replication and migration carry nothing
+//! else. Law: execute on A, apply A's effects on B, and A and B have the same digest.
+//!
+//! # Encoding, version 1
+//! ```text
+//! kind u8 | db u8 | key: varint length, bytes | fields of the kind
+//! bytes: varint length, bytes    number: LEB128 varint    i64: 8 bytes LE    score: IEEE bits, 8 bytes LE
+//! ttl: 0 clear | 1 keep | 2 at, u64 LE ms
+//! ```
+//! Rules of the vocabulary: a kind's number is never reused, its fields never change; a new need is
+//! a new kind. Nothing in an effect depends on a clock, a random number or the receiver's state
+//! beyond the key it names. A decoder meets hostile bytes: it returns [`Corrupt`], never panics and
+//! allocates no more than the bytes it was given call for.
+
+use crate::value::{Hash, List, OwnedValue, Set, Side, Zset};
+use crate::{Limits, Ttl};
+
+/// One change. Borrowed from the record it was decoded from.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(
+    missing_docs,
+    reason = "fields are named after what they hold; kinds are documented"
+)]
+pub enum Effect<'a> {
+    /// A string now holds these bytes, whatever was there.
+    PutString {
+        key: &'a [u8],
+        value: &'a [u8],
+        ttl: Ttl,
+    },
+    /// A string now holds this integer.
+    PutInt {
+        key: &'a [u8],
+        value: i64,
+        ttl: Ttl,
+    },
+    /// Bytes of a string from `offset` on are now these; a gap is zero-filled.
+    WriteString {
+        key: &'a [u8],
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    /// A whole value, encoded as [`write_value`] does.
+    PutValue {
+        key: &'a [u8],
+        value: &'a [u8],
+        ttl: Ttl,
+    },
+    /// The client removed the key.
+    Remove {
+        key: &'a [u8],
+    },
+    /// The key's deadline has passed.
+    Expire {
+        key: &'a [u8],
+    },
+    /// The key has this deadline, unix ms.
+    ExpireAt {
+        key: &'a [u8],
+        at_ms: u64,
+    },
+    /// The key has no deadline any more.
+    Persist {
+        key: &'a [u8],
+    },
+    ListPush {
+        key: &'a [u8],
+        side: Side,
+        value: &'a [u8],
+    },
+    ListPop {
+        key: &'a [u8],
+        side: Side,
+    },
+    ListSet {
+        key: &'a [u8],
+        index: u64,
+        value: &'a [u8],
+    },
+    ListInsert {
+        key: &'a [u8],
+        index: u64,
+        value: &'a [u8],
+    },
+    ListRemove {
+        key: &'a [u8],
+        index: u64,
+    },
+    /// Only elements `start..end` stay.
+    ListTrim {
+        key: &'a [u8],
+        start: u64,
+        end: u64,
+    },
+    HashSet {
+        key: &'a [u8],
+        field: &'a [u8],
+        value: &'a [u8],
+    },
+    HashRemove {
+        key: &'a [u8],
+        field: &'a [u8],
+    },
+    SetAdd {
+        key: &'a [u8],
+        member: &'a [u8],
+    },
+    SetRemove {
+        key: &'a [u8],
+        member: &'a [u8],
+    },
+    ZsetAdd {
+        key: &'a [u8],
+        member: &'a [u8],
+        score: f64,
+    },
+    ZsetRemove {
+        key: &'a [u8],
+        member: &'a [u8],
+    },
+    /// The database of the record is empty.
+    FlushDb,
+    /// Every database is empty.
+    FlushAll,
+    /// The database of the record and this one changed places.
+    SwapDb {
+        with: u8,
+    },
+}
+
+/// Stored or received bytes are not an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt;
+
+impl core::fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("bytes are not a valid effect record")
+    }
+}
+
+impl core::error::Error for Corrupt {}
+
+/// Effects of a turn, encoded back to back.
+#[derive(Default)]
+pub struct Effects {
+    bytes: Vec<u8>,
+    count: usize,
+    recording: bool,
+}
+
+impl Effects {
+    /// Whether effects are kept: off while nobody consumes them.
+    pub fn set_recording(&mut self, on: bool) {
+        self.recording = on;
+    }
+
+    /// Notes an effect.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, db: u8, effect: &Effect<'_>) {
+        if self.recording {
+            encode(db, effect, &mut self.bytes);
+            self.count += 1;
+        }
+    }
+
+    /// Effects recorded since the last [`Effects::take`].
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Hands the encoded effects out and starts anew.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.count = 0;
+        core::mem::take(&mut self.bytes)
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording
+    }
+}
+
+/// Kinds on the wire; see the rules above.
+mod kind {
+    pub(super) const PUT_STRING: u8 = 1;
+    pub(super) const PUT_INT: u8 = 2;
+    pub(super) const WRITE_STRING: u8 = 3;
+    pub(super) const PUT_VALUE: u8 = 4;
+    pub(super) const REMOVE: u8 = 5;
+    pub(super) const EXPIRE: u8 = 6;
+    pub(super) const EXPIRE_AT: u8 = 7;
+    pub(super) const PERSIST: u8 = 8;
+    pub(super) const LIST_PUSH: u8 = 9;
+    pub(super) const LIST_POP: u8 = 10;
+    pub(super) const LIST_SET: u8 = 11;
+    pub(super) const LIST_INSERT: u8 = 12;
+    pub(super) const LIST_REMOVE: u8 = 13;
+    pub(super) const LIST_TRIM: u8 = 14;
+    pub(super) const HASH_SET: u8 = 15;
+    pub(super) const HASH_REMOVE: u8 = 16;
+    pub(super) const SET_ADD: u8 = 17;
+    pub(super) const SET_REMOVE: u8 = 18;
+    pub(super) const ZSET_ADD: u8 = 19;
+    pub(super) const ZSET_REMOVE: u8 = 20;
+    pub(super) const FLUSH_DB: u8 = 21;
+    pub(super) const FLUSH_ALL: u8 = 22;
+    pub(super) const SWAP_DB: u8 = 23;
+}
+
+/// Appends one record.
+pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
+    let mut to = Writer { out };
+    match *effect {
+        Effect::PutString { key, value, ttl } => {
+            to.head(kind::PUT_STRING, db, key);
+            to.bytes(value);
+            to.ttl(ttl);
+        }
+        Effect::PutInt { key, value, ttl } => {
+            to.head(kind::PUT_INT, db, key);
+            to.out.extend_from_slice(&value.to_le_bytes());
+            to.ttl(ttl);
+        }
+        Effect::WriteString { key, offset, bytes } => {
+            to.head(kind::WRITE_STRING, db, key);
+            to.number(offset);
+            to.bytes(bytes);
+        }
+        Effect::PutValue { key, value, ttl } => {
+            to.head(kind::PUT_VALUE, db, key);
+            to.bytes(value);
+            to.ttl(ttl);
+        }
+        Effect::Remove { key } => to.head(kind::REMOVE, db, key),
+        Effect::Expire { key } => to.head(kind::EXPIRE, db, key),
+        Effect::ExpireAt { key, at_ms } => {
+            to.head(kind::EXPIRE_AT, db, key);
+            to.out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        Effect::Persist { key } => to.head(kind::PERSIST, db, key),
+        Effect::ListPush { key, side, value } => {
+            to.head(kind::LIST_PUSH, db, key);
+            to.side(side);
+            to.bytes(value);
+        }
+        Effect::ListPop { key, side } => {
+            to.head(kind::LIST_POP, db, key);
+            to.side(side);
+        }
+        Effect::ListSet { key, index, value } => {
+            to.head(kind::LIST_SET, db, key);
+            to.number(index);
+            to.bytes(value);
+        }
+        Effect::ListInsert { key, index, value } => {
+            to.head(kind::LIST_INSERT, db, key);
+            to.number(index);
+            to.bytes(value);
+        }
+        Effect::ListRemove { key, index } => {
+            to.head(kind::LIST_REMOVE, db, key);
+            to.number(index);
+        }
+        Effect::ListTrim { key, start, end } => {
+            to.head(kind::LIST_TRIM, db, key);
+            to.number(start);
+            to.number(end);
+        }
+        Effect::HashSet { key, field, value } => {
+            to.head(kind::HASH_SET, db, key);
+            to.bytes(field);
+            to.bytes(value);
+        }
+        Effect::HashRemove { key, field } => {
+            to.head(kind::HASH_REMOVE, db, key);
+            to.bytes(field);
+        }
+        Effect::SetAdd { key, member } => {
+            to.head(kind::SET_ADD, db, key);
+            to.bytes(member);
+        }
+        Effect::SetRemove { key, member } => {
+            to.head(kind::SET_REMOVE, db, key);
+            to.bytes(member);
+        }
+        Effect::ZsetAdd { key, member, score } => {
+            to.head(kind::ZSET_ADD, db, key);
+            to.bytes(member);
+            to.out.extend_from_slice(&score.to_bits().to_le_bytes());
+        }
+        Effect::ZsetRemove { key, member } => {
+            to.head(kind::ZSET_REMOVE, db, key);
+            to.bytes(member);
+        }
+        Effect::FlushDb => to.head(kind::FLUSH_DB, db, b""),
+        Effect::FlushAll => to.head(kind::FLUSH_ALL, db, b""),
+        Effect::SwapDb { with } => {
+            to.head(kind::SWAP_DB, db, b"");
+            to.out.push(with);
+        }
+    }
+}
+
+/// Reads one record from the front of `input`: the database, the effect and the bytes after it.
+pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
+    let mut from = Reader { input };
+    let (kind, db, key) = (from.byte()?, from.byte()?, from.bytes()?);
+    let effect = match kind {
+        kind::PUT_STRING => Effect::PutString {
+            key,
+            value: from.bytes()?,
+            ttl: from.ttl()?,
+        },
+        kind::PUT_INT => Effect::PutInt {
+            key,
+            value: from.word()?.cast_signed(),
+            ttl: from.ttl()?,
+        },
+        kind::WRITE_STRING => {
+            let (offset, bytes) = (from.number()?, from.bytes()?);
+            if offset
+                .checked_add(bytes.len() as u64)
+                .is_none_or(|end| end > STRING_BYTES_MAX)
+            {
+                return Err(Corrupt);
+            }
+            Effect::WriteString { key, offset, bytes }
+        }
+        kind::PUT_VALUE => Effect::PutValue {
+            key,
+            value: from.bytes()?,
+            ttl: from.ttl()?,
+        },
+        kind::REMOVE => Effect::Remove { key },
+        kind::EXPIRE => Effect::Expire { key },
+        kind::EXPIRE_AT => Effect::ExpireAt {
+            key,
+            at_ms: from.word()?,
+        },
+        kind::PERSIST => Effect::Persist { key },
+        kind::LIST_PUSH => Effect::ListPush {
+            key,
+            side: from.side()?,
+            value: from.bytes()?,
+        },
+        kind::LIST_POP => Effect::ListPop {
+            key,
+            side: from.side()?,
+        },
+        kind::LIST_SET => Effect::ListSet {
+            key,
+            index: from.number()?,
+            value: from.bytes()?,
+        },
+        kind::LIST_INSERT => Effect::ListInsert {
+            key,
+            index: from.number()?,
+            value: from.bytes()?,
+        },
+        kind::LIST_REMOVE => Effect::ListRemove {
+            key,
+            index: from.number()?,
+        },
+        kind::LIST_TRIM => Effect::ListTrim {
+            key,
+            start: from.number()?,
+            end: from.number()?,
+        },
+        kind::HASH_SET => Effect::HashSet {
+            key,
+            field: from.bytes()?,
+            value: from.bytes()?,
+        },
+        kind::HASH_REMOVE => Effect::HashRemove {
+            key,
+            field: from.bytes()?,
+        },
+        kind::SET_ADD => Effect::SetAdd {
+            key,
+            member: from.bytes()?,
+        },
+        kind::SET_REMOVE => Effect::SetRemove {
+            key,
+            member: from.bytes()?,
+        },
+        kind::ZSET_ADD => Effect::ZsetAdd {
+            key,
+            member: from.bytes()?,
+            score: from.score()?,
+        },
+        kind::ZSET_REMOVE => Effect::ZsetRemove {
+            key,
+            member: from.bytes()?,
+        },
+        kind::FLUSH_DB => Effect::FlushDb,
+        kind::FLUSH_ALL => Effect::FlushAll,
+        kind::SWAP_DB => Effect::SwapDb { with: from.byte()? },
+        _ => return Err(Corrupt),
+    };
+    Ok((db, effect, from.input))
+}
+
+/// Longest string, bytes: a record that would make a longer one is corrupt.
+const STRING_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset), then its parts.
+pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
+    let mut to = Writer { out };
+    match value {
+        OwnedValue::Int(n) => {
+            to.out.push(0);
+            to.out.extend_from_slice(&n.to_le_bytes());
+        }
+        OwnedValue::String(bytes) => {
+            to.out.push(1);
+            to.bytes(bytes);
+        }
+        OwnedValue::List(list) => {
+            to.out.push(2);
+            to.number(list.len() as u64);
+            list.iter().for_each(|element| to.bytes(element));
+        }
+        OwnedValue::Hash(hash) => {
+            to.out.push(3);
+            to.number(hash.len() as u64);
+            for (field, value) in hash.iter() {
+                to.bytes(field);
+                to.bytes(value);
+            }
+        }
+        OwnedValue::Set(set) => {
+            to.out.push(4);
+            to.number(set.len() as u64);
+            set.iter().for_each(|member| to.bytes(&member));
+        }
+        OwnedValue::Zset(zset) => {
+            to.out.push(5);
+            to.number(zset.len() as u64);
+            for (member, score) in zset.iter_from(0) {
+                to.bytes(member);
+                to.out.extend_from_slice(&score.to_bits().to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Reads a whole value; the inverse of [`write_value`].
+pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> {
+    let mut from = Reader { input };
+    let value = match from.byte()? {
+        0 => OwnedValue::Int(from.word()?.cast_signed()),
+        1 => OwnedValue::String(from.bytes()?.to_vec()),
+        2 => {
+            let mut list = Box::new(List::new());
+            for _ in 0..from.number()? {
+                list.push(Side::Right, from.bytes()?, limits);
+            }
+            OwnedValue::List(list)
+        }
+        3 => {
+            let mut hash = Box::new(Hash::new());
+            for _ in 0..from.number()? {
+                let (field, value) = (from.bytes()?, from.bytes()?);
+                hash.set(field, value, limits);
+            }
+            OwnedValue::Hash(hash)
+        }
+        4 => {
+            let mut set = Box::new(Set::new());
+            for _ in 0..from.number()? {
+                set.add(from.bytes()?, limits);
+            }
+            OwnedValue::Set(set)
+        }
+        5 => {
+            let mut zset = Box::new(Zset::new());
+            for _ in 0..from.number()? {
+                let (member, score) = (from.bytes()?, from.score()?);
+                zset.add(member, score, limits);
+            }
+            OwnedValue::Zset(zset)
+        }
+        _ => return Err(Corrupt),
+    };
+    if from.input.is_empty() {
+        Ok(value)
+    } else {
+        Err(Corrupt)
+    }
+}
+
+struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn head(&mut self, kind: u8, db: u8, key: &[u8]) {
+        self.out.push(kind);
+        self.out.push(db);
+        self.bytes(key);
+    }
+
+    fn number(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.out.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.out.push(n as u8);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn side(&mut self, side: Side) {
+        self.out.push(match side {
+            Side::Left => 0,
+            Side::Right => 1,
+        });
+    }
+
+    fn ttl(&mut self, ttl: Ttl) {
+        match ttl {
+            Ttl::Clear => self.out.push(0),
+            Ttl::Keep => self.out.push(1),
+            Ttl::At(at_ms) => {
+                self.out.push(2);
+                self.out.extend_from_slice(&at_ms.to_le_bytes());
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    input: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        let (&first, rest) = self.input.split_first().ok_or(Corrupt)?;
+        self.input = rest;
+        Ok(first)
+    }
+
+    fn word(&mut self) -> Result<u64, Corrupt> {
+        let (word, rest) = self.input.split_first_chunk::<8>().ok_or(Corrupt)?;
+        self.input = rest;
+        Ok(u64::from_le_bytes(*word))
+    }
+
+    fn number(&mut self) -> Result<u64, Corrupt> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(Corrupt);
+            }
+            n |= bits << shift;
+            if byte < 0x80 {
+                return Ok(n);
+            }
+        }
+        Err(Corrupt)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Corrupt> {
+        let len = usize::try_from(self.number()?).map_err(|_| Corrupt)?;
+        let (bytes, rest) = self.input.split_at_checked(len).ok_or(Corrupt)?;
+        self.input = rest;
+        Ok(bytes)
+    }
+
+    fn side(&mut self) -> Result<Side, Corrupt> {
+        match self.byte()? {
+            0 => Ok(Side::Left),
+            1 => Ok(Side::Right),
+            _ => Err(Corrupt),
+        }
+    }
+
+    fn score(&mut self) -> Result<f64, Corrupt> {
+        let score = f64::from_bits(self.word()?);
+        if score.is_nan() {
+            Err(Corrupt)
+        } else {
+            Ok(score)
+        }
+    }
+
+    fn ttl(&mut self) -> Result<Ttl, Corrupt> {
+        match self.byte()? {
+            0 => Ok(Ttl::Clear),
+            1 => Ok(Ttl::Keep),
+            2 => Ok(Ttl::At(self.word()?)),
+            _ => Err(Corrupt),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok((db, effect, rest)) = decode(&bytes) {
+                let mut again = Vec::new();
+                encode(db, &effect, &mut again);
+                let (db2, effect2, none) = decode(&again).unwrap();
+                prop_assert_eq!((db2, effect2, none.len()), (db, effect, 0));
+                prop_assert!(rest.len() < bytes.len());
+            }
+            let _ = read_value(&bytes, &Limits::default());
+        }
+    }
+
+    #[test]
+    fn the_encoding_of_version_1_is_golden() {
+        let mut out = Vec::new();
+        encode(
+            3,
+            &Effect::PutString {
+                key: b"k",
+                value: b"v",
+                ttl: Ttl::At(258),
+            },
+            &mut out,
+        );
+        encode(
+            0,
+            &Effect::ZsetAdd {
+                key: b"z",
+                member: b"m",
+                score: 1.5,
+            },
+            &mut out,
+        );
+        let golden = [
+            1, 3, 1, b'k', 1, b'v', 2, 2, 1, 0, 0, 0, 0, 0, 0, // put string
+            19, 0, 1, b'z', 1, b'm', 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, // zset add
+        ];
+        assert_eq!(out, golden);
+    }
+}

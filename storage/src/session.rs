@@ -1,0 +1,315 @@
+//! Sessions over one collection: one lookup, then any number of changes, each with its effect.
+//!
+//! A session derefs to the value for reads. When it ends the shard counts the bytes, tells those who
+//! watch the key (if anything changed) and removes the key if nothing is left in it.
+#![allow(
+    unsafe_code,
+    reason = "a session holds the collection mutably beside its shard"
+)]
+
+use core::ops::Deref;
+
+use crate::edit::Edit;
+use crate::effect::Effect;
+use crate::hash::Key;
+use crate::item::{Content, Item};
+use crate::shard::{Shard, boxed_bytes};
+use crate::value::{Added, Collection, Hash, List, Set, Side, Zset};
+
+macro_rules! session {
+    ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
+        $(#[$doc])*
+        pub struct $name<'s> {
+            shard: &'s mut Shard,
+            key: Key<'s>,
+            item: Item,
+            before_bytes: usize,
+            changed: bool,
+        }
+
+        impl<'s> $name<'s> {
+            /// `item` is in `shard` and holds a value of this type.
+            #[inline]
+            pub(crate) fn new(shard: &'s mut Shard, key: Key<'s>, item: Item) -> Self {
+                let before_bytes = match item.content() {
+                    Content::Collection(c) if !c.is_empty() => boxed_bytes(c),
+                    // A new one: nothing of it has been counted.
+                    _ => 0,
+                };
+                Self { shard, key, item, before_bytes, changed: false }
+            }
+
+            /// The value beside the shard's limits and effects.
+            #[inline(always)]
+            fn parts(&mut self) -> (&mut $type, &mut Shard, &Key<'s>) {
+                // SAFETY: (1) the session borrows the shard mutably, so no reference into the item
+                // exists but this one; the shard's own fields do not overlap the collection's heap.
+                match unsafe { self.item.collection_mut() } {
+                    Some(Collection::$kind(value)) => (value, self.shard, &self.key),
+                    // INVARIANT: `new` is given an item of this type, and a session never changes it.
+                    _ => unreachable!("a session's item keeps its type"),
+                }
+            }
+        }
+
+        impl Deref for $name<'_> {
+            type Target = $type;
+
+            #[inline(always)]
+            fn deref(&self) -> &$type {
+                match self.item.content() {
+                    Content::Collection(Collection::$kind(value)) => value,
+                    // INVARIANT: as in `parts`.
+                    _ => unreachable!("a session's item keeps its type"),
+                }
+            }
+        }
+
+        impl Drop for $name<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                Edit::end_session(self.shard, &self.key, self.item, self.before_bytes, self.changed);
+            }
+        }
+    };
+}
+
+session!(
+    /// Changes to a list.
+    ListEdit, List, List
+);
+session!(
+    /// Changes to a hash.
+    HashEdit, Hash, Hash
+);
+session!(
+    /// Changes to a set.
+    SetEdit, Set, Set
+);
+session!(
+    /// Changes to a sorted set.
+    ZsetEdit, Zset, Zset
+);
+
+impl ListEdit<'_> {
+    /// Adds an element at an end.
+    #[inline]
+    pub fn push(&mut self, side: Side, value: &[u8]) {
+        self.changed = true;
+        let (list, shard, key) = self.parts();
+        list.push(side, value, &shard.limits);
+        shard.effects.push(
+            key.db,
+            &Effect::ListPush {
+                key: key.bytes,
+                side,
+                value,
+            },
+        );
+    }
+
+    /// Takes the element at an end.
+    pub fn pop(&mut self, side: Side) -> Option<Vec<u8>> {
+        let (list, shard, key) = self.parts();
+        let value = list.pop(side)?;
+        shard.effects.push(
+            key.db,
+            &Effect::ListPop {
+                key: key.bytes,
+                side,
+            },
+        );
+        self.changed = true;
+        Some(value)
+    }
+
+    /// Drops the element at an end (read it by `peek` before); whether there was one.
+    pub fn drop_end(&mut self, side: Side) -> bool {
+        let (list, shard, key) = self.parts();
+        let done = list.drop_end(side);
+        if done {
+            shard.effects.push(
+                key.db,
+                &Effect::ListPop {
+                    key: key.bytes,
+                    side,
+                },
+            );
+            self.changed = true;
+        }
+        done
+    }
+
+    /// Replaces an element; whether the index is in the list.
+    pub fn set(&mut self, index: usize, value: &[u8]) -> bool {
+        let (list, shard, key) = self.parts();
+        let done = list.set(index, value, &shard.limits);
+        if done {
+            let effect = Effect::ListSet {
+                key: key.bytes,
+                index: index as u64,
+                value,
+            };
+            shard.effects.push(key.db, &effect);
+            self.changed = true;
+        }
+        done
+    }
+
+    /// Inserts an element before index `index` (at most the length).
+    pub fn insert(&mut self, index: usize, value: &[u8]) {
+        self.changed = true;
+        let (list, shard, key) = self.parts();
+        let index = index.min(list.len());
+        list.insert(index, value, &shard.limits);
+        shard.effects.push(
+            key.db,
+            &Effect::ListInsert {
+                key: key.bytes,
+                index: index as u64,
+                value,
+            },
+        );
+    }
+
+    /// Removes an element; whether the index is in the list.
+    pub fn remove(&mut self, index: usize) -> bool {
+        let (list, shard, key) = self.parts();
+        let done = list.remove(index);
+        if done {
+            shard.effects.push(
+                key.db,
+                &Effect::ListRemove {
+                    key: key.bytes,
+                    index: index as u64,
+                },
+            );
+            self.changed = true;
+        }
+        done
+    }
+
+    /// Keeps only elements `start..end` (clamped; an empty range removes the key).
+    pub fn trim(&mut self, start: usize, end: usize) {
+        self.changed = true;
+        let (list, shard, key) = self.parts();
+        let end = end.min(list.len());
+        let start = start.min(end);
+        list.trim(start, end);
+        let effect = Effect::ListTrim {
+            key: key.bytes,
+            start: start as u64,
+            end: end as u64,
+        };
+        shard.effects.push(key.db, &effect);
+    }
+}
+
+impl HashEdit<'_> {
+    /// Sets a field; whether it is new.
+    #[inline]
+    pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        self.changed = true;
+        let (hash, shard, key) = self.parts();
+        let new = hash.set(field, value, &shard.limits);
+        shard.effects.push(
+            key.db,
+            &Effect::HashSet {
+                key: key.bytes,
+                field,
+                value,
+            },
+        );
+        new
+    }
+
+    /// Removes a field; whether it was there.
+    pub fn remove(&mut self, field: &[u8]) -> bool {
+        let (hash, shard, key) = self.parts();
+        let done = hash.remove(field);
+        if done {
+            shard.effects.push(
+                key.db,
+                &Effect::HashRemove {
+                    key: key.bytes,
+                    field,
+                },
+            );
+            self.changed = true;
+        }
+        done
+    }
+}
+
+impl SetEdit<'_> {
+    /// Adds a member; whether it is new.
+    #[inline]
+    pub fn add(&mut self, member: &[u8]) -> bool {
+        let (set, shard, key) = self.parts();
+        let new = set.add(member, &shard.limits);
+        if new {
+            shard.effects.push(
+                key.db,
+                &Effect::SetAdd {
+                    key: key.bytes,
+                    member,
+                },
+            );
+            self.changed = true;
+        }
+        new
+    }
+
+    /// Removes a member; whether it was there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        let (set, shard, key) = self.parts();
+        let done = set.remove(member);
+        if done {
+            shard.effects.push(
+                key.db,
+                &Effect::SetRemove {
+                    key: key.bytes,
+                    member,
+                },
+            );
+            self.changed = true;
+        }
+        done
+    }
+}
+
+impl ZsetEdit<'_> {
+    /// Adds a member or changes its score (not NaN).
+    #[inline]
+    pub fn add(&mut self, member: &[u8], score: f64) -> Added {
+        let (zset, shard, key) = self.parts();
+        let added = zset.add(member, score, &shard.limits);
+        if added != Added::Same {
+            shard.effects.push(
+                key.db,
+                &Effect::ZsetAdd {
+                    key: key.bytes,
+                    member,
+                    score,
+                },
+            );
+            self.changed = true;
+        }
+        added
+    }
+
+    /// Removes a member; its score, if it was there.
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let (zset, shard, key) = self.parts();
+        let score = zset.remove(member)?;
+        shard.effects.push(
+            key.db,
+            &Effect::ZsetRemove {
+                key: key.bytes,
+                member,
+            },
+        );
+        self.changed = true;
+        Some(score)
+    }
+}

@@ -1,0 +1,652 @@
+//! Hot path. `Shard`: the slots of one core, and its typed reads.
+//!
+//! Reads take `&self`: an item's access time is the only thing a read changes, and it lies in the
+//! item's own block. Whoever wants to change data asks for an [`Edit`]. The shard's clock is what
+//! [`Shard::set_now`] was told last: one time for all that a turn does.
+
+use core::cell::Cell;
+
+use crate::edit::Edit;
+use crate::effect::Effects;
+use crate::expiry::{Hint, Wheel};
+use crate::garbage::Garbage;
+use crate::hash::{Key, hash_bytes};
+use crate::item::{Content, Item};
+use crate::lend::SlotSet;
+use crate::table::{Table, zeroed_tables};
+use crate::value::{Collection, Hash, List, Set, Zset};
+use crate::view::{Text, Value, WrongType};
+use crate::watch::Watched;
+use crate::{Limits, Rng, SLOTS, Slot};
+
+/// Bits of a cursor below the slot: the table's hash prefix.
+const SCAN_PREFIX_BITS: u32 = crate::table::CURSOR_BITS;
+/// Longest string that reports "embstr", bytes (Redis's limit).
+const EMBSTR_BYTES_MAX: usize = 44;
+/// What a key's place in its bucket costs on average, bytes: 64 for 5.5 entries.
+const BUCKET_SHARE_BYTES: usize = 12;
+
+/// One database of one shard.
+pub(crate) struct Db {
+    /// Its number in hints: it moves along when databases change places, so hints stay right.
+    pub(crate) id: u8,
+    /// Tables of all 16384 slots, this shard's and (empty) the others'; allocated when first written.
+    pub(crate) tables: Option<Box<[Table<Item>]>>,
+    /// Keys held.
+    pub(crate) len: usize,
+    /// Keys held that have a deadline.
+    pub(crate) expires: usize,
+    /// Bytes of tables, items and values of owned slots, as the allocator rounds them.
+    pub(crate) bytes: isize,
+    /// By how much the bytes of borrowed slots have changed on their visit.
+    pub(crate) guest_bytes: isize,
+}
+
+impl Db {
+    pub(crate) const fn empty(id: u8) -> Db {
+        Db {
+            id,
+            tables: None,
+            len: 0,
+            expires: 0,
+            bytes: 0,
+            guest_bytes: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn table(&self, slot: Slot) -> Option<&Table<Item>> {
+        self.tables.as_ref().map(|tables| &tables[slot.index()])
+    }
+
+    #[inline(always)]
+    pub(crate) fn table_mut(&mut self, slot: Slot) -> &mut Table<Item> {
+        &mut self.tables.get_or_insert_with(|| zeroed_tables(SLOTS))[slot.index()]
+    }
+}
+
+/// Keys of one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DbCount {
+    /// All keys.
+    pub keys: usize,
+    /// Keys with a deadline.
+    pub expires: usize,
+}
+
+/// What is known of an item beside its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemInfo {
+    /// What TYPE answers.
+    pub type_name: &'static str,
+    /// What OBJECT ENCODING answers.
+    pub encoding: &'static str,
+    /// Absolute deadline, unix ms.
+    pub deadline_ms: Option<u64>,
+    /// Seconds since the last access.
+    pub idle_s: u64,
+    /// Bytes that the key with its value takes, as MEMORY USAGE answers.
+    pub heap_bytes: usize,
+    /// Elements of a collection, bytes of a string.
+    pub len: usize,
+}
+
+/// The slots of one core: see the crate's head.
+pub struct Shard {
+    pub(crate) dbs: Box<[Db]>,
+    pub(crate) limits: Limits,
+    pub(crate) now_ms: u64,
+    pub(crate) wheel: Wheel,
+    pub(crate) watched: Watched,
+    pub(crate) garbage: Garbage,
+    pub(crate) effects: Effects,
+    /// The slots that live here.
+    pub(crate) owned: SlotSet,
+    /// Owned slots that are on a visit elsewhere.
+    pub(crate) away: SlotSet,
+    /// Hints for the wheels of the owners of borrowed slots.
+    pub(crate) foreign_hints: Vec<(u64, Hint)>,
+    /// Slots that are on a visit here.
+    pub(crate) guests: usize,
+    /// Mutations since the beginning.
+    pub(crate) changes: u64,
+    /// Keys removed because their deadline had passed.
+    pub(crate) expired: u64,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+}
+
+impl Shard {
+    /// An empty shard of `dbs` databases (1..=256) that owns `slots`, at `now_ms` (unix).
+    pub fn new(
+        dbs: usize,
+        slots: impl IntoIterator<Item = Slot>,
+        limits: Limits,
+        now_ms: u64,
+    ) -> Shard {
+        assert!((1..=256).contains(&dbs), "a database's number is one byte");
+        let mut owned = SlotSet::default();
+        slots.into_iter().for_each(|slot| owned.insert(slot));
+        Shard {
+            dbs: (0..dbs).map(|id| Db::empty(id as u8)).collect(),
+            limits,
+            now_ms,
+            wheel: Wheel::new(now_ms),
+            watched: Watched::default(),
+            garbage: Garbage::default(),
+            effects: Effects::default(),
+            owned,
+            away: SlotSet::default(),
+            foreign_hints: Vec::new(),
+            guests: 0,
+            changes: 0,
+            expired: 0,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        }
+    }
+
+    /// Sets the time of all that follows, unix ms.
+    #[inline]
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The time that [`Shard::set_now`] gave.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// When collections leave their compact form.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Changes the limits for what is written from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Number of databases.
+    pub fn db_count(&self) -> usize {
+        self.dbs.len()
+    }
+
+    /// The door to every change.
+    #[inline(always)]
+    pub fn edit(&mut self) -> Edit<'_> {
+        Edit::new(self)
+    }
+
+    // ---- looking up -------------------------------------------------------------------------
+
+    /// The item of a key, expired or not.
+    #[inline(always)]
+    pub(crate) fn find(&self, key: &Key<'_>) -> Option<Item> {
+        debug_assert!(!self.away.contains(key.slot), "the slot is lent");
+        self.dbs[key.db as usize]
+            .table(key.slot)?
+            .find(key.hash, |item: Item| item.is(key.bytes))
+    }
+
+    /// The item of a key, unless its deadline has passed.
+    #[inline(always)]
+    pub(crate) fn live(&self, key: &Key<'_>) -> Option<Item> {
+        self.find(key).filter(|item| !item.is_expired(self.now_ms))
+    }
+
+    /// As `live`, for a command that reads the value: counts hit or miss and notes the access.
+    #[inline(always)]
+    fn read(&self, key: &Key<'_>) -> Option<Item> {
+        match self.live(key) {
+            Some(item) => {
+                item.touch(self.now_s());
+                self.hits.set(self.hits.get() + 1);
+                Some(item)
+            }
+            None => {
+                self.misses.set(self.misses.get() + 1);
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn now_s(&self) -> u32 {
+        (self.now_ms / 1000) as u32
+    }
+
+    /// Asks for the table of a key's slot ahead of its use: the first of three steps.
+    #[inline(always)]
+    pub fn prefetch_table(&self, key: &Key<'_>) {
+        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
+            table.prefetch();
+        }
+    }
+
+    /// Asks for a key's bucket; its table should be there. The second step.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, key: &Key<'_>) {
+        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
+            table.prefetch_bucket(key.hash);
+        }
+    }
+
+    /// Asks for a key's item; its bucket should be there. The third step.
+    #[inline(always)]
+    pub fn prefetch_item(&self, key: &Key<'_>) {
+        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
+            table.prefetch_entry(key.hash);
+        }
+    }
+
+    /// Whether the key is there; not an access.
+    #[inline]
+    pub fn contains(&self, key: &Key<'_>) -> bool {
+        self.live(key).is_some()
+    }
+
+    /// Whether the key is there, counted as a hit or a miss but not as an access (EXISTS).
+    pub fn exists(&self, key: &Key<'_>) -> bool {
+        let found = self.contains(key);
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+        found
+    }
+
+    /// Notes an access; whether the key is there (TOUCH).
+    pub fn touch(&self, key: &Key<'_>) -> bool {
+        self.read(key).is_some()
+    }
+
+    /// The value of a key, of any type; an access.
+    pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.read(key).map(value_of)
+    }
+
+    /// The value of a key, of any type; neither counted nor an access.
+    pub fn peek(&self, key: &Key<'_>) -> Option<Value<'_>> {
+        self.live(key).map(value_of)
+    }
+
+    /// The string at a key; an access.
+    ///
+    /// # Errors
+    /// [`WrongType`] when the key holds something else; as in the other typed reads.
+    #[inline(always)]
+    pub fn text(&self, key: &Key<'_>) -> Result<Option<Text<'_>>, WrongType> {
+        text_of(self.read(key))
+    }
+
+    /// The list at a key; an access.
+    pub fn list(&self, key: &Key<'_>) -> Result<Option<&List>, WrongType> {
+        list_of(self.read(key))
+    }
+
+    /// The hash at a key; an access.
+    #[inline]
+    pub fn hash(&self, key: &Key<'_>) -> Result<Option<&Hash>, WrongType> {
+        hash_of(self.read(key))
+    }
+
+    /// The set at a key; an access.
+    #[inline]
+    pub fn set(&self, key: &Key<'_>) -> Result<Option<&Set>, WrongType> {
+        set_of(self.read(key))
+    }
+
+    /// The sorted set at a key; an access.
+    #[inline]
+    pub fn zset(&self, key: &Key<'_>) -> Result<Option<&Zset>, WrongType> {
+        zset_of(self.read(key))
+    }
+
+    /// A key's deadline, unix ms: None without the key, Some(None) without a deadline. Not an access.
+    pub fn deadline_ms(&self, key: &Key<'_>) -> Option<Option<u64>> {
+        self.live(key).map(Item::deadline_ms)
+    }
+
+    /// All that is known of a key beside its value; not an access.
+    pub fn info(&self, key: &Key<'_>) -> Option<ItemInfo> {
+        let item = self.live(key)?;
+        let (type_name, encoding, len) = match item.content() {
+            Content::Int(n) => ("string", "int", Text::Int(n).len()),
+            Content::Bytes(bytes) => {
+                let short = bytes.len() <= EMBSTR_BYTES_MAX && !item.is_raw();
+                ("string", if short { "embstr" } else { "raw" }, bytes.len())
+            }
+            Content::Collection(c) => (c.type_name(), c.encoding(), c.len()),
+        };
+        Some(ItemInfo {
+            type_name,
+            encoding,
+            deadline_ms: item.deadline_ms(),
+            idle_s: u64::from(self.now_s().wrapping_sub(item.access_s())),
+            heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
+            len,
+        })
+    }
+
+    // ---- whole databases --------------------------------------------------------------------
+
+    /// Keys of a database, those with a passed deadline that are still held included.
+    pub fn count(&self, db: u8) -> DbCount {
+        let db = &self.dbs[db as usize];
+        DbCount {
+            keys: db.len,
+            expires: db.expires,
+        }
+    }
+
+    /// Keys of a slot in a database.
+    pub fn slot_len(&self, db: u8, slot: Slot) -> usize {
+        self.dbs[db as usize].table(slot).map_or(0, Table::len)
+    }
+
+    /// Shows up to `count` keys of a slot.
+    pub fn keys_in_slot(&self, db: u8, slot: Slot, count: usize, f: impl FnMut(&[u8])) {
+        if let Some(table) = self.dbs[db as usize].table(slot) {
+            let live = table.iter().filter(|item| !item.is_expired(self.now_ms));
+            live.take(count).map(Item::key).for_each(f);
+        }
+    }
+
+    /// Shows every key of a database, in no order that means anything.
+    pub fn keys(&self, db: u8, f: impl FnMut(&[u8])) {
+        let tables = self.dbs[db as usize]
+            .tables
+            .iter()
+            .flat_map(|tables| tables.iter());
+        let live = tables
+            .flat_map(Table::iter)
+            .filter(|item: &Item| !item.is_expired(self.now_ms));
+        live.map(Item::key).for_each(f);
+    }
+
+    /// Shows about `count` keys of a database with their type names, from `cursor` (0 = start) to
+    /// at most the slot before `end`; the next cursor (its slot is [`Shard::cursor_slot`]), or None
+    /// when all slots before `end` have been shown. A key that stays during a whole scan is shown.
+    pub fn scan(
+        &self,
+        db: u8,
+        cursor: u64,
+        end: usize,
+        count: usize,
+        mut f: impl FnMut(&[u8], &'static str),
+    ) -> Option<u64> {
+        let tables = self.dbs[db as usize].tables.as_ref()?;
+        let (mut slot, mut prefix) = (
+            Self::cursor_slot(cursor).index(),
+            cursor & ((1 << SCAN_PREFIX_BITS) - 1),
+        );
+        let mut left = count.max(1);
+        while slot < end.min(SLOTS) {
+            let table = &tables[slot];
+            if !table.is_empty() {
+                prefix = table.scan(prefix, left, |item: Item| {
+                    left = left.saturating_sub(1);
+                    if !item.is_expired(self.now_ms) {
+                        f(item.key(), type_of(item));
+                    }
+                });
+            }
+            if prefix == 0 {
+                slot += 1;
+            }
+            if left == 0 && slot < end.min(SLOTS) {
+                return Some((slot as u64) << SCAN_PREFIX_BITS | prefix);
+            }
+        }
+        None
+    }
+
+    /// The slot that a scan goes on in.
+    pub fn cursor_slot(cursor: u64) -> Slot {
+        Slot(((cursor >> SCAN_PREFIX_BITS) & (SLOTS as u64 - 1)) as u16)
+    }
+
+    /// The cursor at the beginning of a slot.
+    pub fn cursor_at(slot: Slot) -> u64 {
+        u64::from(slot.0) << SCAN_PREFIX_BITS
+    }
+
+    /// Some key of a database that has not expired, each about as likely; None when there is none.
+    pub fn random_key(&self, db: u8, rng: &mut Rng) -> Option<&[u8]> {
+        let db = &self.dbs[db as usize];
+        if db.len == 0 {
+            return None;
+        }
+        let tables = db.tables.as_ref()?;
+        let longest = tables.iter().map(Table::len).max()?.max(1);
+        for _ in 0..RANDOM_TRIES_MAX {
+            // Rejection by length makes keys of short and of long slots equally likely.
+            let table = &tables[rng.index(SLOTS)];
+            if rng.index(longest) < table.len()
+                && let Some(item) = table.random(rng.next_u64())
+                && !item.is_expired(self.now_ms)
+            {
+                return Some(item.key());
+            }
+        }
+        let start = rng.index(SLOTS);
+        let order = (0..SLOTS).map(|i| &tables[(start + i) % SLOTS]);
+        order
+            .flat_map(Table::iter)
+            .find(|item| !item.is_expired(self.now_ms))
+            .map(Item::key)
+    }
+
+    // ---- bookkeeping ------------------------------------------------------------------------
+
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
+    pub fn used_bytes(&self) -> usize {
+        let data: isize = self.dbs.iter().map(|db| db.bytes + db.guest_bytes).sum();
+        data.max(0) as usize + self.garbage.bytes() + self.wheel.heap_bytes()
+    }
+
+    /// Reads that found their key, and reads that did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
+    /// Puts the counters of [`Shard::hits_and_misses`] to these values (CONFIG RESETSTAT).
+    pub fn set_hits_and_misses(&mut self, hits: u64, misses: u64) {
+        self.hits.set(hits);
+        self.misses.set(misses);
+    }
+
+    /// Mutations since the beginning: grows with each change of a key.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Keys removed because their deadline had passed.
+    pub fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    /// What the edits of this turn recorded.
+    pub fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// Removes up to `budget` keys whose deadline has passed; returns how many hints are still due
+    /// (as far as known: 0 or more than 0).
+    pub fn expire_due(&mut self, budget: usize) -> bool {
+        self.wheel.advance(self.now_ms);
+        for _ in 0..budget {
+            let Some(hint) = self.wheel.pop_due() else {
+                return false;
+            };
+            self.look_at(hint);
+        }
+        true
+    }
+
+    /// When [`Shard::expire_due`] wants to be called next, unix ms.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.wheel.next_ms()
+    }
+
+    /// Frees about `budget_items` elements of removed values; whether more is left.
+    pub fn free_garbage(&mut self, budget_items: usize) -> bool {
+        self.garbage.free(budget_items)
+    }
+
+    /// Whether removed values wait to be freed.
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty()
+    }
+
+    /// Elements of removed values that have been freed in slices.
+    pub fn freed_lazily(&self) -> u64 {
+        self.garbage.freed()
+    }
+
+    /// Watches a key: its version, to compare at EXEC.
+    pub fn watch(&mut self, key: &Key<'_>) -> u64 {
+        self.watched.add(key.db, key.bytes)
+    }
+
+    /// The present version of a watched key.
+    pub fn watched_version(&self, db: u8, key: &[u8]) -> Option<u64> {
+        self.watched.version(db, key)
+    }
+
+    /// Watches a key no more.
+    pub fn unwatch(&mut self, db: u8, key: &[u8]) {
+        self.watched.drop_one(db, key);
+    }
+
+    #[inline]
+    fn look_at(&mut self, hint: Hint) {
+        if self.away.contains(hint.slot()) {
+            self.wheel.push(self.now_ms + AWAY_RETRY_MS, hint);
+            return;
+        }
+        let Some(db) = self.dbs.iter().position(|db| db.id == hint.db()) else {
+            return;
+        };
+        let Some(table) = self.dbs[db].table(hint.slot()) else {
+            return;
+        };
+        let mask = crate::expiry::HINT_HASH_MASK;
+        let found = table.find(hint.hash(), |item: Item| {
+            item.deadline_ms().is_some() && hash_bytes(item.key()) & mask == hint.hash()
+        });
+        let Some(item) = found else { return };
+        match item.deadline_ms() {
+            Some(at_ms) if at_ms <= self.now_ms => {
+                let bytes = item.key().to_vec();
+                let key = Key::new(db as u8, &bytes);
+                self.edit().expire(&key);
+            }
+            Some(at_ms) => self.wheel.push(at_ms, hint),
+            None => {}
+        }
+    }
+
+    /// Walks everything and asserts what must hold. For tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn check(&self) {
+        assert_eq!(self.guests, 0, "all visitors have gone home");
+        for db in &self.dbs {
+            let (mut len, mut expires, mut bytes) = (0, 0, 0);
+            for (slot, table) in db.tables.iter().flat_map(|t| t.iter().enumerate()) {
+                table.check(|item: Item| hash_bytes(item.key()));
+                bytes += table.heap_bytes();
+                for item in table.iter() {
+                    assert_eq!(Slot::of(item.key()).index(), slot);
+                    bytes += whole_bytes(item);
+                    if let Content::Collection(c) = item.content() {
+                        c.check();
+                        assert!(!c.is_empty(), "no key holds an empty collection");
+                    }
+                    len += 1;
+                    expires += usize::from(item.deadline_ms().is_some());
+                }
+            }
+            assert_eq!((len, expires), (db.len, db.expires));
+            assert_eq!(
+                (bytes as isize, 0),
+                (db.bytes, db.guest_bytes),
+                "memory is accounted for"
+            );
+        }
+    }
+}
+
+/// Bytes of an item with its whole value.
+pub(crate) fn whole_bytes(item: Item) -> usize {
+    match item.content() {
+        Content::Collection(c) => item.heap_bytes() + boxed_bytes(c),
+        _ => item.heap_bytes(),
+    }
+}
+
+/// Tries of [`Shard::random_key`] before it takes the next key it sees.
+const RANDOM_TRIES_MAX: usize = 100_000;
+/// A hint for a slot on a visit elsewhere is looked at again after this, ms.
+const AWAY_RETRY_MS: u64 = 8;
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        for db in &mut self.dbs {
+            for table in db.tables.iter_mut().flat_map(|tables| tables.iter_mut()) {
+                table.drain_some(usize::MAX, |item: Item| drop(item.free()));
+            }
+        }
+    }
+}
+
+/// Bytes of a collection and of its box.
+pub(crate) fn boxed_bytes(collection: &Collection) -> usize {
+    crate::account::class_size(size_of::<Collection>()) + collection.heap_bytes()
+}
+
+fn type_of(item: Item) -> &'static str {
+    match item.content() {
+        Content::Int(_) | Content::Bytes(_) => "string",
+        Content::Collection(c) => c.type_name(),
+    }
+}
+
+pub(crate) fn value_of<'a>(item: Item) -> Value<'a> {
+    match item.content() {
+        Content::Int(n) => Value::String(Text::Int(n)),
+        Content::Bytes(bytes) => Value::String(Text::Bytes(bytes)),
+        Content::Collection(Collection::List(list)) => Value::List(list),
+        Content::Collection(Collection::Hash(hash)) => Value::Hash(hash),
+        Content::Collection(Collection::Set(set)) => Value::Set(set),
+        Content::Collection(Collection::Zset(zset)) => Value::Zset(zset),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn text_of<'a>(item: Option<Item>) -> Result<Option<Text<'a>>, WrongType> {
+    match item.map(Item::content) {
+        None => Ok(None),
+        Some(Content::Int(n)) => Ok(Some(Text::Int(n))),
+        Some(Content::Bytes(bytes)) => Ok(Some(Text::Bytes(bytes))),
+        Some(Content::Collection(_)) => Err(WrongType),
+    }
+}
+
+macro_rules! typed {
+    ($name:ident, $kind:ident, $type:ty) => {
+        #[inline]
+        pub(crate) fn $name<'a>(item: Option<Item>) -> Result<Option<&'a $type>, WrongType> {
+            match item.map(Item::content) {
+                None => Ok(None),
+                Some(Content::Collection(Collection::$kind(value))) => Ok(Some(value)),
+                Some(_) => Err(WrongType),
+            }
+        }
+    };
+}
+
+typed!(list_of, List, List);
+typed!(hash_of, Hash, Hash);
+typed!(set_of, Set, Set);
+typed!(zset_of, Zset, Zset);

@@ -1,0 +1,230 @@
+//! The values that hold many elements: lists, hashes, sets, sorted sets.
+//!
+//! Each is one packed block while small and a structure with bounded steps when large; the thresholds and
+//! the encoding names are those of Redis 7.2. Nothing here knows keys, expiry, effects or clocks.
+//!
+//! ```text
+//! List  Packed            | deque of chunks of some KiB                       list.rs, chunk.rs
+//! Hash  Packed            | Blobs: table of one block per pair                hash.rs
+//! Set   Ints | Packed     | Blobs: table of one block per member              set.rs, ints.rs
+//! Zset  Packed            | Blobs + counted B+ tree over the same blocks      zset.rs, tree.rs, node.rs
+//! ```
+
+mod blob;
+mod chunk;
+mod deque;
+mod hash;
+mod ints;
+mod list;
+mod node;
+mod set;
+mod tree;
+mod zset;
+
+pub use hash::Hash;
+pub use list::List;
+pub use set::{Member, Set};
+pub use zset::Zset;
+
+use crate::account::class_size;
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The head.
+    Left,
+    /// The tail.
+    Right,
+}
+
+/// What [`Zset::add`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// The member is new.
+    New,
+    /// The member was there with another score.
+    Changed,
+    /// The member was there with this score.
+    Same,
+}
+
+/// A value that holds many elements.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Collection {
+    /// A list.
+    List(List),
+    /// A hash.
+    Hash(Hash),
+    /// A set.
+    Set(Set),
+    /// A sorted set.
+    Zset(Zset),
+}
+
+// What every small collection pays beside its block: the next class is 48.
+const _: () = assert!(size_of::<Collection>() <= 32);
+
+// A shard lends whole slots to other cores, values included.
+const _: () = {
+    const fn movable<T: Send>() {}
+    movable::<Collection>()
+};
+
+impl Collection {
+    /// The name that TYPE answers.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "list",
+            Self::Hash(_) => "hash",
+            Self::Set(_) => "set",
+            Self::Zset(_) => "zset",
+        }
+    }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Self::List(list) => list.encoding(),
+            Self::Hash(hash) => hash.encoding(),
+            Self::Set(set) => set.encoding(),
+            Self::Zset(zset) => zset.encoding(),
+        }
+    }
+
+    /// Number of elements (of a hash: fields).
+    pub fn len(&self) -> usize {
+        match self {
+            Self::List(list) => list.len(),
+            Self::Hash(hash) => hash.len(),
+            Self::Set(set) => set.len(),
+            Self::Zset(zset) => zset.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of heap behind this value (not the value itself), as the allocator rounds them.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::List(list) => list.heap_bytes(),
+            Self::Hash(hash) => hash.heap_bytes(),
+            Self::Set(set) => set.heap_bytes(),
+            Self::Zset(zset) => zset.heap_bytes(),
+        }
+    }
+
+    /// Frees about `budget_items` elements; `true` when nothing is left. Between the first call and
+    /// the last the value may only be dropped or freed further.
+    pub fn free_step(&mut self, budget_items: usize) -> bool {
+        match self {
+            Self::List(list) => list.free_step(budget_items),
+            Self::Hash(hash) => hash.free_step(budget_items),
+            Self::Set(set) => set.free_step(budget_items),
+            Self::Zset(zset) => zset.free_step(budget_items),
+        }
+    }
+
+    /// Walks everything and asserts what must hold. For tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn check(&self) {
+        match self {
+            Self::List(list) => list.check(),
+            Self::Hash(hash) => hash.check(),
+            Self::Set(set) => set.check(),
+            Self::Zset(zset) => zset.check(),
+        }
+    }
+}
+
+/// A value of any type, detached from a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedValue {
+    /// An integer string.
+    Int(i64),
+    /// Any other string.
+    String(Vec<u8>),
+    /// A list.
+    List(Box<List>),
+    /// A hash.
+    Hash(Box<Hash>),
+    /// A set.
+    Set(Box<Set>),
+    /// A sorted set.
+    Zset(Box<Zset>),
+}
+
+impl OwnedValue {
+    /// The name that TYPE answers.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Int(_) | Self::String(_) => "string",
+            Self::List(_) => "list",
+            Self::Hash(_) => "hash",
+            Self::Set(_) => "set",
+            Self::Zset(_) => "zset",
+        }
+    }
+
+    /// Whether this is a collection without elements (which no key may hold).
+    pub fn is_empty_collection(&self) -> bool {
+        match self {
+            Self::Int(_) | Self::String(_) => false,
+            Self::List(list) => list.is_empty(),
+            Self::Hash(hash) => hash.is_empty(),
+            Self::Set(set) => set.is_empty(),
+            Self::Zset(zset) => zset.is_empty(),
+        }
+    }
+
+    /// Bytes of heap behind this value, boxes included, as the allocator rounds them.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Int(_) => 0,
+            Self::String(bytes) => class_size(bytes.capacity()),
+            Self::List(list) => class_size(size_of::<List>()) + list.heap_bytes(),
+            Self::Hash(hash) => class_size(size_of::<Hash>()) + hash.heap_bytes(),
+            Self::Set(set) => class_size(size_of::<Set>()) + set.heap_bytes(),
+            Self::Zset(zset) => class_size(size_of::<Zset>()) + zset.heap_bytes(),
+        }
+    }
+
+    /// Frees about `budget_items` elements; `true` when nothing is left. Between the first call and
+    /// the last the value may only be dropped or freed further.
+    pub fn free_step(&mut self, budget_items: usize) -> bool {
+        match self {
+            Self::Int(_) | Self::String(_) => {
+                *self = Self::Int(0);
+                true
+            }
+            Self::List(list) => list.free_step(budget_items),
+            Self::Hash(hash) => hash.free_step(budget_items),
+            Self::Set(set) => set.free_step(budget_items),
+            Self::Zset(zset) => zset.free_step(budget_items),
+        }
+    }
+
+    /// The elements as a [`Collection`], or the string given back.
+    pub fn into_collection(self) -> Result<Collection, Self> {
+        match self {
+            Self::List(list) => Ok(Collection::List(*list)),
+            Self::Hash(hash) => Ok(Collection::Hash(*hash)),
+            Self::Set(set) => Ok(Collection::Set(*set)),
+            Self::Zset(zset) => Ok(Collection::Zset(*zset)),
+            string => Err(string),
+        }
+    }
+}
+
+impl From<Collection> for OwnedValue {
+    fn from(collection: Collection) -> Self {
+        match collection {
+            Collection::List(list) => Self::List(Box::new(list)),
+            Collection::Hash(hash) => Self::Hash(Box::new(hash)),
+            Collection::Set(set) => Self::Set(Box::new(set)),
+            Collection::Zset(zset) => Self::Zset(Box::new(zset)),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Hot path. The order of a large sorted set: a counted B+ tree over the elements' blocks.
+//!
+//! ```text
+//! Inner  per child: smallest key | smallest element | elements below | child      up to 31 children
+//! Leaf   per element: key | element                                               up to 31 elements
+//! ```
+//! A *key* is the score as a `u64` that orders like it, kept beside the address so that a search touches
+//! no element unless scores are equal (then members decide, by bytes). Counts give ranks in O(log n).
+//! Children are owned by their parents, so a step of iteration off a leaf descends again by rank: once
+//! per 15 to 31 elements, which is cheaper than keeping links right.
+//!
+//! Cost: a leaf is 512 bytes; random insertion fills it to two thirds (about 23 B per element), insertion
+//! in order to the full (17 B). A node that falls below a quarter joins a neighbour if both fit in one, so
+//! two neighbours always hold more than one node's worth.
+//!
+//! The tree never frees an element and reads one only while it holds it: its owner removes an element
+//! here before it frees the block.
+
+use crate::account::class_size;
+use crate::value::blob::Scored;
+use crate::value::node::{Edge, Inner, Leaf, Node, Spot, Taken, key_of, keys_below, member_of};
+
+/// An ordered sequence of elements.
+pub(super) struct Tree {
+    root: Node,
+    leaves: usize,
+    inners: usize,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self {
+            root: Node::Leaf(Leaf::new()),
+            leaves: 1,
+            inners: 0,
+        }
+    }
+
+    /// Number of elements.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn len(&self) -> usize {
+        self.root.count()
+    }
+
+    /// Bytes of heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.leaves * class_size(size_of::<Leaf>()) + self.inners * class_size(size_of::<Inner>())
+    }
+
+    /// Inserts an element that is not in the tree, at the place of its score and member.
+    pub(super) fn insert(&mut self, spot: Spot<'_>, element: Scored) {
+        let mut made = (0, 0);
+        let edge = Edge {
+            first: true,
+            last: true,
+        };
+        if let Some(right) = self.root.add(spot, element, edge, &mut made) {
+            let mut root = Inner::new();
+            let left = core::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
+            root.insert(0, left);
+            root.insert(1, right);
+            self.root = Node::Inner(root);
+            made.1 += 1;
+        }
+        self.leaves += made.0;
+        self.inners += made.1;
+    }
+
+    /// Removes the element of this score and member; whether it was there.
+    pub(super) fn remove(&mut self, spot: Spot<'_>) -> bool {
+        self.take(spot, None) == Taken::Removed
+    }
+
+    fn take(&mut self, spot: Spot<'_>, to: Option<u64>) -> Taken {
+        let mut freed = (0, 0);
+        let taken = self.root.take(spot, to, &mut freed);
+        while let Node::Inner(root) = &mut self.root {
+            if root.len > 1 {
+                break;
+            }
+            match root.children[0].take() {
+                Some(child) => self.root = child,
+                None => {
+                    self.root = Node::Leaf(Leaf::new());
+                    self.leaves += 1;
+                }
+            }
+            freed.1 += 1;
+        }
+        self.leaves -= freed.0;
+        self.inners -= freed.1;
+        taken
+    }
+
+    /// Moves an element to another score: in place if that keeps it between its neighbours in its leaf.
+    pub(super) fn shift(&mut self, spot: Spot<'_>, score: f64, element: Scored) {
+        let to = Spot {
+            key: key_of(score),
+            ..spot
+        };
+        if self.take(spot, Some(to.key)) == Taken::Removed {
+            self.insert(to, element);
+        }
+    }
+
+    /// How many elements order before `spot`.
+    pub(super) fn rank(&self, spot: Spot<'_>) -> usize {
+        self.count_before(
+            |inner| inner.child_of(spot),
+            |leaf| leaf.before(spot, false),
+        )
+    }
+
+    /// How many elements have a score below `score` (or equal to it, if `or_equal`).
+    pub(super) fn rank_of_score(&self, score: f64, or_equal: bool) -> usize {
+        let key = key_of(score);
+        let key = if or_equal { key + 1 } else { key };
+        self.count_before(
+            |inner| keys_below(&inner.keys, key).saturating_sub(1),
+            |leaf| keys_below(&leaf.keys, key),
+        )
+    }
+
+    /// How many elements have a member below `bound` (or equal to it, if `or_equal`), provided that
+    /// all scores are equal.
+    pub(super) fn rank_of_lex(&self, bound: &[u8], or_equal: bool) -> usize {
+        let before = |elements: &[Option<Scored>]| {
+            elements.partition_point(|element| {
+                let member = member_of(*element);
+                if or_equal {
+                    member <= bound
+                } else {
+                    member < bound
+                }
+            })
+        };
+        self.count_before(
+            |inner| before(&inner.firsts[..inner.len]).saturating_sub(1),
+            |leaf| before(&leaf.elements[..leaf.len]),
+        )
+    }
+
+    fn count_before(
+        &self,
+        child_of: impl Fn(&Inner) -> usize,
+        before: impl Fn(&Leaf) -> usize,
+    ) -> usize {
+        let (mut node, mut rank) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(leaf) => return rank + before(leaf),
+                Node::Inner(inner) => {
+                    let at = child_of(inner);
+                    rank += inner.counts[..at].iter().sum::<usize>();
+                    match &inner.children[at] {
+                        Some(child) => node = child,
+                        None => return rank,
+                    }
+                }
+            }
+        }
+    }
+
+    /// The elements from `rank` on: those of its leaf from it to the leaf's end.
+    fn leaf_from(&self, mut rank: usize) -> &[Option<Scored>] {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf.elements[..leaf.len].get(rank..).unwrap_or(&[]),
+                Node::Inner(inner) => {
+                    let Some(child) = inner.child_at(&mut rank) else {
+                        return &[];
+                    };
+                    node = child;
+                }
+            }
+        }
+    }
+
+    /// The elements up to `rank`: those of its leaf from the leaf's start to it.
+    fn leaf_until(&self, mut rank: usize) -> &[Option<Scored>] {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf.elements[..leaf.len].get(..=rank).unwrap_or(&[]),
+                Node::Inner(inner) => {
+                    let Some(child) = inner.child_at(&mut rank) else {
+                        return &[];
+                    };
+                    node = child;
+                }
+            }
+        }
+    }
+
+    /// The element of this rank.
+    pub(super) fn by_rank(&self, rank: usize) -> Option<Scored> {
+        self.leaf_from(rank).first().copied().flatten()
+    }
+
+    /// Elements of rank `rank`, `rank + 1`...
+    pub(super) fn iter_from(&self, rank: usize) -> Forward<'_> {
+        let leaf = self.leaf_from(rank);
+        Forward {
+            tree: self,
+            leaf,
+            next: rank.saturating_add(leaf.len()),
+        }
+    }
+
+    /// Elements of rank `rank`, `rank - 1`... 0.
+    pub(super) fn iter_rev_from(&self, rank: usize) -> Backward<'_> {
+        let leaf = self.leaf_until(rank);
+        Backward {
+            tree: self,
+            leaf,
+            next: if leaf.is_empty() {
+                0
+            } else {
+                rank + 1 - leaf.len()
+            },
+        }
+    }
+
+    /// Takes nodes away until about `n` elements are gone; whether the tree is empty. Reads no element.
+    pub(super) fn free_some(&mut self, n: usize) -> bool {
+        let mut left = n;
+        while left > 0 {
+            let mut freed = (0, 0);
+            let removed = self.root.remove_last_leaf(&mut freed);
+            self.leaves -= freed.0;
+            self.inners -= freed.1;
+            if removed == 0 {
+                *self = Self::new();
+                return true;
+            }
+            left = left.saturating_sub(removed);
+        }
+        self.root.len() == 0
+    }
+
+    /// Walks everything and asserts what must hold. For tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn check(&self) {
+        let mut nodes = (0, 0);
+        let mut depths = std::collections::BTreeSet::new();
+        crate::value::node::check_node(&self.root, 0, &mut nodes, &mut depths);
+        assert_eq!(nodes, (self.leaves, self.inners), "nodes are counted");
+        assert!(depths.len() == 1, "all leaves are equally deep");
+        let mut previous: Option<Scored> = None;
+        for element in self.iter_from(0) {
+            if let Some(p) = previous {
+                let (a, b) = (key_of(p.score()), key_of(element.score()));
+                assert!(
+                    (a, member_of(Some(p))) < (b, member_of(Some(element))),
+                    "ascending"
+                );
+            }
+            previous = Some(element);
+        }
+    }
+}
+
+/// Elements in ascending order.
+pub(super) struct Forward<'a> {
+    tree: &'a Tree,
+    leaf: &'a [Option<Scored>],
+    /// Rank behind `leaf`.
+    next: usize,
+}
+
+impl Iterator for Forward<'_> {
+    type Item = Scored;
+
+    #[inline]
+    fn next(&mut self) -> Option<Scored> {
+        if self.leaf.is_empty() {
+            self.leaf = self.tree.leaf_from(self.next);
+            self.next += self.leaf.len();
+        }
+        let (first, rest) = self.leaf.split_first()?;
+        self.leaf = rest;
+        *first
+    }
+}
+
+/// Elements in descending order.
+pub(super) struct Backward<'a> {
+    tree: &'a Tree,
+    leaf: &'a [Option<Scored>],
+    /// Number of elements before `leaf`.
+    next: usize,
+}
+
+impl Iterator for Backward<'_> {
+    type Item = Scored;
+
+    #[inline]
+    fn next(&mut self) -> Option<Scored> {
+        if self.leaf.is_empty() && self.next > 0 {
+            self.leaf = self.tree.leaf_until(self.next - 1);
+            self.next -= self.leaf.len();
+        }
+        let (last, rest) = self.leaf.split_last()?;
+        self.leaf = rest;
+        *last
+    }
+}
