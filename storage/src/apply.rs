@@ -3,6 +3,7 @@
 //! Law: a shard that applies the effects another recorded has the same digest. Applying records
 //! nothing: whoever applies has the record already.
 
+use crate::edit::Edit;
 use crate::effect::{self, Corrupt, Effect};
 use crate::hash::Key;
 use crate::shard::Shard;
@@ -31,39 +32,43 @@ impl Shard {
         done
     }
 
+    fn applying(&mut self) -> Edit<'_> {
+        Edit::applying(self)
+    }
+
     fn apply_unrecorded(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
         match *effect {
             Effect::PutString { key, value, ttl } => {
-                self.edit().put_bytes(&Key::new(db, key), value, ttl)
+                self.applying().put_bytes(&Key::new(db, key), value, ttl)
             }
             Effect::PutInt { key, value, ttl } => {
-                self.edit().put_int(&Key::new(db, key), value, ttl)
+                self.applying().put_int(&Key::new(db, key), value, ttl)
             }
             Effect::WriteString { key, offset, bytes } => {
                 let offset = usize::try_from(offset).map_err(|_| Corrupt)?;
-                self.edit()
+                self.applying()
                     .write_string(&Key::new(db, key), offset, bytes)?;
             }
             Effect::PutValue { key, value, ttl } => {
                 let value = effect::read_value(value, &self.limits)?;
-                self.edit().put_value(&Key::new(db, key), value, ttl);
+                self.applying().put_value(&Key::new(db, key), value, ttl);
             }
             Effect::Remove { key } | Effect::Expire { key } => {
-                self.edit().remove(&Key::new(db, key));
+                self.applying().remove(&Key::new(db, key));
             }
             Effect::ExpireAt { key, at_ms } => {
-                self.edit().expire_at(&Key::new(db, key), at_ms);
+                self.applying().expire_at(&Key::new(db, key), at_ms);
             }
             Effect::Persist { key } => {
-                self.edit().persist(&Key::new(db, key));
+                self.applying().persist(&Key::new(db, key));
             }
-            Effect::FlushDb => self.edit().flush_db(db),
-            Effect::FlushAll => self.edit().flush_all(),
+            Effect::FlushDb => self.applying().flush_db(db),
+            Effect::FlushAll => self.applying().flush_all(),
             Effect::SwapDb { with } => {
                 if usize::from(with) >= self.dbs.len() {
                     return Err(Corrupt);
                 }
-                self.edit().swap_db(db, with);
+                self.applying().swap_db(db, with);
             }
             _ => self.apply_to_collection(db, effect)?,
         }
@@ -73,37 +78,37 @@ impl Shard {
     fn apply_to_collection(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
         match *effect {
             Effect::ListPush { key, side, value } => {
-                self.edit()
+                self.applying()
                     .edit_list_or_new(&Key::new(db, key))?
                     .push(side, value);
             }
             Effect::HashSet { key, field, value } => {
-                self.edit()
+                self.applying()
                     .edit_hash_or_new(&Key::new(db, key))?
                     .set(field, value);
             }
             Effect::HashRemove { key, field } => {
-                self.edit()
+                self.applying()
                     .edit_hash(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(field);
             }
             Effect::SetAdd { key, member } => {
-                self.edit().edit_set_or_new(&Key::new(db, key))?.add(member);
+                self.applying().edit_set_or_new(&Key::new(db, key))?.add(member);
             }
             Effect::SetRemove { key, member } => {
-                self.edit()
+                self.applying()
                     .edit_set(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(member);
             }
             Effect::ZsetAdd { key, member, score } => {
-                self.edit()
+                self.applying()
                     .edit_zset_or_new(&Key::new(db, key))?
                     .add(member, score);
             }
             Effect::ZsetRemove { key, member } => {
-                self.edit()
+                self.applying()
                     .edit_zset(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(member);
@@ -124,7 +129,7 @@ impl Shard {
         };
         let index = usize::try_from(index).map_err(|_| Corrupt)?;
         let key = Key::new(db, key);
-        let mut edit = self.edit();
+        let mut edit = self.applying();
         let mut list = edit.edit_list(&key)?.ok_or(Corrupt)?;
         let len = list.len();
         let fits = match *effect {
