@@ -1,8 +1,10 @@
 //! Applying effects: what followers, replay, snapshots and other regions do.
 //!
 //! Law: a shard that applies the effects another recorded has the same digest. Applying records
-//! nothing: whoever applies has the record already.
+//! nothing: whoever applies has the record already. It asks no clock either: a deadline that has passed
+//! here had not passed where the effect was recorded, and the `Expire` of that time is still to come.
 
+use crate::Slot;
 use crate::edit::Edit;
 use crate::effect::{self, Corrupt, Effect};
 use crate::hash::Key;
@@ -20,9 +22,9 @@ impl Shard {
     ///
     /// # Errors
     /// [`Corrupt`] when the effect cannot have been recorded on the data that is here (no such
-    /// database, another type, an index out of range); then nothing has changed.
+    /// database, a slot of another shard, another type, an index out of range); then nothing has changed.
     pub fn apply(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
-        if usize::from(db) >= self.dbs.len() {
+        if usize::from(db) >= self.dbs.len() || effect.key().is_some_and(|key| !self.holds(key)) {
             return Err(Corrupt);
         }
         let recording = self.effects.is_recording();
@@ -30,6 +32,12 @@ impl Shard {
         let done = self.apply_unrecorded(db, effect);
         self.effects.set_recording(recording);
         done
+    }
+
+    /// Whether a key's slot is here.
+    fn holds(&self, key: &[u8]) -> bool {
+        let slot = Slot::of(key);
+        self.owns(slot) && !self.away.contains(slot)
     }
 
     fn applying(&mut self) -> Edit<'_> {
@@ -45,6 +53,9 @@ impl Shard {
                 self.applying().put_int(&Key::new(db, key), value, ttl)
             }
             Effect::WriteString { key, offset, bytes } => {
+                if !effect::fits_a_string(offset, bytes) {
+                    return Err(Corrupt);
+                }
                 let offset = usize::try_from(offset).map_err(|_| Corrupt)?;
                 self.applying()
                     .write_string(&Key::new(db, key), offset, bytes)?;
@@ -94,7 +105,9 @@ impl Shard {
                     .remove(field);
             }
             Effect::SetAdd { key, member } => {
-                self.applying().edit_set_or_new(&Key::new(db, key))?.add(member);
+                self.applying()
+                    .edit_set_or_new(&Key::new(db, key))?
+                    .add(member);
             }
             Effect::SetRemove { key, member } => {
                 self.applying()

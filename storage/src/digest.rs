@@ -3,12 +3,12 @@
 //! A slot's digest is the sum of its items' digests, so slots compare without sorting; an item's covers
 //! database, key, type, value and deadline. Not cryptographic: it finds faults, not adversaries.
 
+use crate::Slot;
 use crate::hash::{Key, digest_bytes};
 use crate::item::Item;
 use crate::shard::{Shard, value_of};
 use crate::table::Table;
 use crate::view::Value;
-use crate::Slot;
 
 /// A 128-bit digest; sums of item digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -215,7 +215,7 @@ impl<'s> Edit<'s> {
     }
 
     /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
-    /// there. Returns its length.
+    /// there. Returns its length. The caller has seen to it that the end is within 512 MB.
     ///
     /// # Errors
     /// [`WrongType`] when the key holds a collection.
@@ -242,8 +242,9 @@ impl<'s> Edit<'s> {
                 self.note(key);
             }
             None => {
-                let mut value = Vec::with_capacity(len);
+                let mut value = Vec::new();
                 if let Some(text) = text_of(item)? {
+                    value.reserve_exact(if offset > old_len { old_len } else { len });
                     text.write(&mut value);
                 }
                 write_into(&mut value, offset, bytes);
@@ -680,8 +681,26 @@ fn payload_bytes(payload: &Payload<'_>) -> usize {
     }
 }
 
+/// A string longer than this grows by a quarter when it is full, not by its length.
+const DOUBLED_BYTES_MAX: usize = 1 << 20;
+
 fn write_into(value: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
+    let (len, end) = (value.len(), offset + bytes.len());
+    if end > value.capacity() {
+        if offset > len {
+            // Fresh zeroes come untouched from the system: a gap of 512 MB costs neither time nor memory.
+            let mut wider = vec![0; end];
+            wider[..len].copy_from_slice(value);
+            *value = wider;
+        } else {
+            let spare = if len > DOUBLED_BYTES_MAX {
+                len / 4
+            } else {
+                len
+            };
+            value.reserve_exact((end - len).max(spare));
+        }
+    }
     if value.len() < offset {
         value.resize(offset, 0);
     }

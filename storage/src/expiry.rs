@@ -205,7 +205,8 @@ impl Wheel {
                     if len == 0 || fits {
                         let chunk = bucket.swap_remove(block);
                         self.chunk_bytes -= chunk_bytes(&chunk);
-                        if let Some(before) = block.checked_sub(1).and_then(|at| bucket.get_mut(at)) {
+                        if let Some(before) = block.checked_sub(1).and_then(|at| bucket.get_mut(at))
+                        {
                             self.chunk_bytes -= chunk_bytes(before);
                             before.extend_from_slice(&chunk);
                             self.chunk_bytes += chunk_bytes(before);

@@ -456,6 +456,11 @@ impl Shard {
         data + self.garbage.bytes() + self.wheel.heap_bytes()
     }
 
+    /// Bytes of a database: tables, items, values.
+    pub fn db_bytes(&self, db: u8) -> usize {
+        self.dbs[db as usize].bytes
+    }
+
     /// Reads that found their key, and reads that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits.get(), self.misses.get())
@@ -606,6 +611,10 @@ impl Shard {
         for db in &self.dbs {
             let (mut len, mut expires, mut bytes) = (0, 0, 0);
             for (number, slot) in db.tables.iter().flat_map(|t| t.iter().enumerate()) {
+                if slot.table.is_empty() {
+                    assert_eq!((slot.bytes, slot.expires), (0, 0), "nothing is counted");
+                    continue;
+                }
                 let mut here = (slot.table.heap_bytes(), 0);
                 slot.table.check(|item: Item| hash_bytes(item.key()));
                 for item in slot.table.iter() {
