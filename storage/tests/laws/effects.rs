@@ -30,13 +30,13 @@ fn digests(a: &mut Shard, b: &mut Shard, now_ms: u64) -> (Digest, Digest) {
 }
 
 proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(config(48))]
 
     #[test]
     fn applying_effects_gives_the_same_digest(ops in ops(200), late in prop_oneof![Just(0), Just(u64::MAX >> 2)]) {
         let (mut a, mut b) = pair();
         let mut model = Model::new();
-        for chunk in ops.chunks(7) {
+        for chunk in ops.chunks(25) {
             chunk.iter().for_each(|op| op.run(&mut a, &mut model));
             // Replay after a restart reads the log on a clock that is far ahead.
             b.set_now(model.now_ms + late);

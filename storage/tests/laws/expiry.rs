@@ -108,7 +108,7 @@ fn the_same_name_in_several_databases_expires_in_each() {
 #[test]
 fn hints_of_removed_keys_do_not_pile_up() {
     let mut shard = shard();
-    for i in 0..400_000u64 {
+    for i in 0..150_000u64 {
         let name = i.to_le_bytes();
         let key = Key::new(0, &name);
         shard
@@ -122,7 +122,7 @@ fn hints_of_removed_keys_do_not_pile_up() {
         shard.used_bytes()
     );
     // Deadlines that go to and fro leave hints of keys that live.
-    for i in 0..400_000u64 {
+    for i in 0..150_000u64 {
         let at_ms = START_MS + if i % 2 == 0 { 3_600_000 } else { 7_200_000 };
         shard
             .edit()

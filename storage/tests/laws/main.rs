@@ -64,7 +64,7 @@ fn ops(len: usize) -> impl Strategy<Value = Vec<Op>> {
 }
 
 proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(config(64))]
 
     #[test]
     fn a_shard_behaves_as_maps(ops in ops(250)) {
