@@ -1,1 +1,29 @@
-//! node
+//! The server: connections, dispatch, routing between cores, transactions, configuration.
+//!
+//! ```text
+//! main.rs ── start.rs ── runtime::start ──> one Service per core (service.rs)
+//!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
+//!                                             │             ├── transaction.rs, locks.rs (several cores)
+//!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
+//!                                             │             └── admin/ (commands of the node)
+//!                                             └── commit.rs (when replies may leave)
+//! ```
+
+pub mod admin;
+pub mod clients;
+pub mod commit;
+pub mod config;
+pub mod connection;
+pub mod core;
+pub mod dispatch;
+pub mod gather;
+pub mod locks;
+pub mod log;
+pub mod mail;
+pub mod multi;
+pub mod node;
+pub mod service;
+pub mod start;
+pub mod stats;
+pub mod table;
+pub mod transaction;

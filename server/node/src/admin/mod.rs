@@ -1,0 +1,64 @@
+//! Commands of the node: they run where the connection is, with the node instead of a shard.
+//!
+//! The same rows as the commands on data, with another kind of function. To add one: a row beside its
+//! function in a file here, and the file's `COMMANDS` in the list below.
+
+mod client;
+mod session;
+
+use commands::Refused;
+use protocol::{Args, Reply, Spec};
+
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::gather::Join;
+use crate::mail::Ask;
+use crate::table::Row;
+
+/// The Redis version that clients are told: behaviour follows it.
+pub const VERSION_REPORTED: &str = "7.2.6";
+
+/// A handler of the node.
+pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;
+
+/// A command that the node runs.
+pub struct NodeCommand {
+    /// What can be said of it.
+    pub spec: Spec,
+    /// What it does; None when only its subcommands do something.
+    pub run: Option<NodeRun>,
+}
+
+/// How a handler of the node has answered.
+pub enum Done {
+    /// The reply is written.
+    Replied,
+    /// There is no reply.
+    Silent,
+    /// Every core is asked, and the answers become the reply. The handler has changed nothing yet: when
+    /// earlier replies are outstanding it is called again later.
+    Ask(Ask, Join),
+    /// The reply comes by a transaction.
+    Later,
+}
+
+/// What a handler of the node works with.
+pub struct Context<'a> {
+    /// The core that the connection is on.
+    pub core: &'a mut Core,
+    /// The connection.
+    pub conn: &'a mut Connection,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+    /// The command's row.
+    pub row: &'static Row,
+    /// It runs inside EXEC: nothing can be asked of other cores.
+    pub inside_exec: bool,
+}
+
+/// All commands of the node.
+pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
+    let families: [&[NodeCommand]; 3] =
+        [session::COMMANDS, client::COMMANDS, crate::multi::COMMANDS];
+    families.into_iter().flatten()
+}
