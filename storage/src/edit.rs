@@ -189,6 +189,8 @@ impl<'s> Edit<'s> {
         if value.len() <= EMBEDDED_BYTES_MAX {
             return self.put_string(key, &value, ttl);
         }
+        // The effect is recorded before the value moves: that of a passed deadline comes first.
+        self.live(key);
         self.shard.effects.push(
             key.db,
             &Effect::PutString {
@@ -259,6 +261,8 @@ impl<'s> Edit<'s> {
             self.remove(key);
             return;
         }
+        // The effect is recorded before the value moves: that of a passed deadline comes first.
+        self.live(key);
         if self.shard.effects.is_recording() {
             let mut bytes = Vec::new();
             effect::write_value(&value, &mut bytes);
