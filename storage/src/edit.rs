@@ -189,6 +189,8 @@ impl<'s> Edit<'s> {
         if value.len() <= EMBEDDED_BYTES_MAX {
             return self.put_string(key, &value, ttl);
         }
+        // The effect is recorded before the value moves: that of a passed deadline comes first.
+        self.live(key);
         self.shard.effects.push(
             key.db,
             &Effect::PutString {
@@ -259,6 +261,8 @@ impl<'s> Edit<'s> {
             self.remove(key);
             return;
         }
+        // The effect is recorded before the value moves: that of a passed deadline comes first.
+        self.live(key);
         if self.shard.effects.is_recording() {
             let mut bytes = Vec::new();
             effect::write_value(&value, &mut bytes);
@@ -388,12 +392,15 @@ impl<'s> Edit<'s> {
     /// Empties a database. The memory is freed in slices.
     pub fn flush_db(&mut self, db: u8) {
         self.empty(db);
+        // Also an empty one has been changed: it is recorded, for others may hold keys.
+        self.shard.changes += 1;
         self.shard.effects.push(db, &Effect::FlushDb);
     }
 
     /// Empties all databases. The memory is freed in slices.
     pub fn flush_all(&mut self) {
         (0..self.shard.dbs.len()).for_each(|db| self.empty(db as u8));
+        self.shard.changes += 1;
         self.shard.effects.push(0, &Effect::FlushAll);
     }
 

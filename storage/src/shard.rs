@@ -383,14 +383,17 @@ impl Shard {
         let mut left = count.max(1);
         while slot < end.min(SLOTS) {
             let table = &tables[slot];
-            if !table.is_empty() {
-                prefix = table.scan(prefix, left, |item: Item| {
+            // A cursor may lie inside a slot that has been emptied since.
+            prefix = if table.is_empty() {
+                0
+            } else {
+                table.scan(prefix, left, |item: Item| {
                     left = left.saturating_sub(1);
                     if !item.is_expired(self.now_ms) {
                         f(item.key(), type_of(item));
                     }
-                });
-            }
+                })
+            };
             if prefix == 0 {
                 slot += 1;
             }
