@@ -1,5 +1,7 @@
 //! Commands of the key family.
 
+pub(crate) mod glob;
+
 use crate::Command;
 
 /// All of them.
