@@ -291,6 +291,29 @@ mod tests {
     }
 
     #[test]
+    fn an_expired_key_is_no_key() {
+        let mut bench = Bench::new();
+        bench.table("SET k x PX 10 -> +OK");
+        bench.pass_ms(10);
+        bench.table(
+            "
+            SCARD k -> :0
+            SADD k a -> :1
+            SET k x PX 10 -> +OK
+            ",
+        );
+        bench.pass_ms(10);
+        bench.table(
+            "
+            SREM k a -> :0
+            SMOVE k other a -> :0
+            SADD k a -> :1
+            SMEMBERS k -> *1 $1 a
+            ",
+        );
+    }
+
+    #[test]
     fn version_3_has_sets() {
         let mut bench = Bench::new();
         bench.resp = Resp::V3;

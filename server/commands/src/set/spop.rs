@@ -152,7 +152,7 @@ fn different<'s>(set: &'s Set, wanted: usize, rng: &mut Rng) -> Vec<Member<'s>> 
         for _ in picked.len()..wanted {
             picked.extend(set.random(rng));
         }
-        picked.sort_unstable_by(|a, b| (**a).cmp(&**b));
+        picked.sort_unstable_by(|a, b| <[u8]>::cmp(a, b));
         picked.dedup_by(|a, b| **a == **b);
     }
     pick::shuffle(&mut picked, rng);
