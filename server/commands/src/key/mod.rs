@@ -21,6 +21,8 @@ use storage::Ttl;
 
 pub mod glob;
 
+pub(crate) mod glob;
+
 use crate::Command;
 
 /// All of them.
