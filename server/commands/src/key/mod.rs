@@ -19,10 +19,6 @@ mod ttl;
 use protocol::{Refusal, number};
 use storage::Ttl;
 
-pub mod glob;
-
-pub(crate) mod glob;
-
 use crate::Command;
 
 /// All of them.
