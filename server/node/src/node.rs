@@ -51,6 +51,8 @@ pub struct Node {
     pub used_bytes_peak: AtomicU64,
     /// The process is about to stop.
     pub stopping: AtomicBool,
+    /// Cores that are about to stop and have no reply under way.
+    pub drained: AtomicUsize,
     /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
     pub last_save_s: AtomicU64,
     next_client: AtomicU64,
@@ -107,6 +109,7 @@ impl Node {
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            drained: AtomicUsize::new(0),
             last_save_s: AtomicU64::new(parts.started_ms / 1000),
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
