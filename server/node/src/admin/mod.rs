@@ -5,6 +5,10 @@
 
 mod client;
 mod client_list;
+mod command_info;
+mod config_set;
+pub mod info;
+mod info_sections;
 mod session;
 
 use commands::Refused;
@@ -59,8 +63,14 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 3] =
-        [session::COMMANDS, client::COMMANDS, crate::multi::COMMANDS];
+    let families: [&[NodeCommand]; 6] = [
+        session::COMMANDS,
+        client::COMMANDS,
+        command_info::COMMANDS,
+        config_set::COMMANDS,
+        info::COMMANDS,
+        crate::multi::COMMANDS,
+    ];
     families.into_iter().flatten()
 }
 
