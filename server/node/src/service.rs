@@ -14,6 +14,7 @@ use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
 use runtime::{ConnId, CoreId, Event, Now, Peer, Service, Turn};
 use storage::{Key, Slot};
 
+use crate::admin::info;
 use crate::clients::Clients;
 use crate::commit::Gate;
 use crate::connection::Connection;
@@ -680,7 +681,10 @@ impl NodeService {
                 if matches!(gather.join, Join::Watch) {
                     note_versions(client, &gather.parts);
                 }
-                let reply = gather.finish(client.resp, &mut self.core.rng);
+                let reply = match gather.join {
+                    Join::Info(sections) => info::reply(&self.core, sections, client.resp),
+                    _ => gather.finish(client.resp, &mut self.core.rng),
+                };
                 client.outbound.complete(ticket.seq, &reply);
             }
         } else {
@@ -730,7 +734,11 @@ impl NodeService {
                 let part = self.answer_ask(&ask);
                 self.reply(from, &part);
             }
-            Mail::Configured(config) => self.core.configure(config),
+            Mail::Configured(_) => {
+                // Changes of two cores may arrive in any order: the node's own is the last one.
+                let config = self.core.node.config();
+                self.core.configure(config);
+            }
             Mail::Stop => self.stopping = true,
         }
         self.settle();
@@ -930,9 +938,16 @@ impl NodeService {
                 pause.until_ms = pause.until_ms.max(*until_ms);
             }
             Ask::Unpause => core.pause.until_ms = 0,
+            Ask::Publish => core.publish(),
             Ask::ResetStat => {
                 core.tally.reset();
+                core.tally.expired_before = core.shard.expired();
+                core.tally.freed_before = core.shard.freed_lazily();
                 core.shard.set_hits_and_misses(0, 0);
+                if let Some(stats) = core.node.handle().and_then(|handle| handle.stats(core.id)) {
+                    stats.reset();
+                }
+                core.node.rates.forget();
             }
             Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
             Ask::ActiveExpire(on) => core.active_expire = *on,
@@ -1073,6 +1088,9 @@ impl NodeService {
         if now_ms.saturating_sub(self.calls_published_ms) >= PUBLISH_CALLS_MS {
             self.calls_published_ms = now_ms;
             published.publish_calls(&self.core.tally);
+            let node = self.core.node;
+            node.note_used_bytes();
+            node.rates.note(now_ms, || node.sample(now_ms));
         }
     }
 }
