@@ -316,7 +316,10 @@ impl Core {
                 args,
             )
         };
-        self.tally.called(row.index);
+        if !(waits && matches!(done, Ok(Done::Ask(..)))) {
+            // One that waits for earlier replies is called again.
+            self.tally.called(row.index);
+        }
         let later = match done {
             Ok(Done::Replied) => false,
             Ok(Done::Silent) => {

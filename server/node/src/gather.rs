@@ -5,6 +5,7 @@ use protocol::{Reply, Resp};
 use storage::Rng;
 
 use crate::admin::info::Sections;
+use crate::admin::peek::join_numbered;
 
 /// How the parts become one reply.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub enum Join {
     Text,
     /// The sum as 16-byte digests, printed as 40 hexadecimal digits.
     Digest,
+    /// The one part that says something.
+    Only,
+    /// Numbered replies become one array.
+    Numbered,
     /// `+OK` when all have answered.
     Ok,
     /// CLIENT KILL ADDR: `+OK` if any was closed, else the refusal that there is no such client.
@@ -69,6 +74,8 @@ impl Gather {
                 }
             }
             Join::Text => reply.verbatim("txt", &parts().collect::<Vec<_>>().concat()),
+            Join::Only => parts().for_each(|part| reply.raw(part)),
+            Join::Numbered => join_numbered(parts(), &mut reply),
             Join::Digest => {
                 let sum = parts().fold(0u128, |sum, part| {
                     sum.wrapping_add(part.try_into().map_or(0, u128::from_le_bytes))

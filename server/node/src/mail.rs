@@ -6,6 +6,7 @@ use protocol::{Args, Resp, Word};
 use runtime::{ConnId, CoreId};
 use storage::{Key, Lent, Slot};
 
+use crate::admin::peek::Peek;
 use crate::config::Config;
 use crate::table::Row;
 
@@ -65,6 +66,8 @@ pub enum Ask {
     Pause { until_ms: u64, all: bool },
     /// Ends a pause.
     Unpause,
+    /// A look at single keys or slots: their core answers.
+    Peek(Peek),
     /// Publishes all counters, for INFO.
     Publish,
     /// Forgets statistics.

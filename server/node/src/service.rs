@@ -628,8 +628,13 @@ impl NodeService {
                 },
             ));
         }
-        let part = self.answer_ask(&ask);
-        self.complete(ticket, self.core.id, &part);
+        if let Ask::Sleep(_) = ask {
+            // The others must hear of it before this core sleeps.
+            let again = Mail::Ask { from: ticket, ask };
+            self.core.posts.push((self.core.id, again));
+        } else {
+            self.on_ask(ticket, ask);
+        }
     }
 
     /// Every core runs a request on its own slots.
@@ -730,10 +735,7 @@ impl NodeService {
                 keys.iter()
                     .for_each(|(db, key)| self.core.shard.unwatch(*db, key));
             }
-            Mail::Ask { from, ask } => {
-                let part = self.answer_ask(&ask);
-                self.reply(from, &part);
-            }
+            Mail::Ask { from, ask } => self.on_ask(from, ask),
             Mail::Configured(_) => {
                 // Changes of two cores may arrive in any order: the node's own is the last one.
                 let config = self.core.node.config();
@@ -916,6 +918,18 @@ impl NodeService {
         self.core.keep_buffer(out);
     }
 
+    /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
+    fn on_ask(&mut self, from: Ticket, ask: Ask) {
+        if let Ask::Peek(peek) = &ask
+            && peek.must_wait(&self.core)
+        {
+            let again = Mail::Ask { from, ask };
+            return self.core.posts.push((self.core.id, again));
+        }
+        let part = self.answer_ask(&ask);
+        self.reply(from, &part);
+    }
+
     fn answer_ask(&mut self, ask: &Ask) -> Vec<u8> {
         let mut out = Vec::new();
         let core = &mut self.core;
@@ -938,6 +952,7 @@ impl NodeService {
                 pause.until_ms = pause.until_ms.max(*until_ms);
             }
             Ask::Unpause => core.pause.until_ms = 0,
+            Ask::Peek(peek) => peek.answer(core, &mut out),
             Ask::Publish => core.publish(),
             Ask::ResetStat => {
                 core.tally.reset();

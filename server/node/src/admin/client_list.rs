@@ -3,13 +3,10 @@
 use commands::Refused;
 use protocol::{Args, Refusal, number};
 
-use crate::admin::{Context, Done};
+use crate::admin::{Context, DEFAULT_USER, Done};
 use crate::clients::write_line;
 use crate::gather::Join;
 use crate::mail::{Ask, ClientFilter};
-
-/// The only user there is, until users can be declared.
-const DEFAULT_USER: &[u8] = b"default";
 
 pub(super) fn client_info(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let mut line = Vec::new();

@@ -5,11 +5,18 @@
 
 mod client;
 mod client_list;
+mod cluster;
 mod command_info;
 mod config_set;
+mod debug;
 pub mod info;
 mod info_sections;
+mod latency;
+pub mod peek;
+mod replicas;
+mod server;
 mod session;
+mod users;
 
 use commands::Refused;
 use protocol::{Args, Reply, Spec};
@@ -22,6 +29,9 @@ use crate::table::Row;
 
 /// The Redis version that clients are told: behaviour follows it.
 pub const VERSION_REPORTED: &str = "7.2.6";
+
+/// The only user there is, until users can be declared.
+const DEFAULT_USER: &[u8] = b"default";
 
 /// A handler of the node.
 pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;
@@ -63,12 +73,18 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 6] = [
+    let families: [&[NodeCommand]; 12] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
         config_set::COMMANDS,
         info::COMMANDS,
+        server::COMMANDS,
+        replicas::COMMANDS,
+        cluster::COMMANDS,
+        debug::COMMANDS,
+        latency::COMMANDS,
+        users::COMMANDS,
         crate::multi::COMMANDS,
     ];
     families.into_iter().flatten()

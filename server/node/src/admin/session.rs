@@ -3,7 +3,7 @@
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Resp, Spec};
 
-use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
+use crate::admin::{Context, DEFAULT_USER, Done, NodeCommand, VERSION_REPORTED};
 use crate::connection::ReplyMode;
 
 pub(super) const COMMANDS: &[NodeCommand] = &[
@@ -142,9 +142,6 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
         run: Some(select),
     },
 ];
-
-/// The only user there is, until users can be declared.
-const DEFAULT_USER: &[u8] = b"default";
 
 fn ping(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     match args.left() {
