@@ -3,12 +3,12 @@
 //! A slot's digest is the sum of its items' digests, so slots compare without sorting; an item's covers
 //! database, key, type, value and deadline. Not cryptographic: it finds faults, not adversaries.
 
+use crate::Slot;
 use crate::hash::{Key, digest_bytes};
 use crate::item::Item;
 use crate::shard::{Shard, value_of};
 use crate::table::Table;
 use crate::view::Value;
-use crate::Slot;
 
 /// A 128-bit digest; sums of item digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +38,8 @@ impl Shard {
     pub fn digest(&self, slot: Slot) -> Digest {
         let mut sum = Digest::default();
         for (number, db) in self.dbs.iter().enumerate() {
-            let items = db.table(slot).into_iter().flat_map(Table::iter);
-            for item in items.filter(|item: &Item| !item.is_expired(self.now_ms)) {
-                sum = sum.and(item_digest(number as u8, item));
+            if let Some(table) = db.table(slot) {
+                sum = sum.and(self.digest_table(number as u8, table));
             }
         }
         sum
@@ -48,9 +47,23 @@ impl Shard {
 
     /// The digest of all slots here.
     pub fn digest_all(&self) -> Digest {
-        let tables = |db: &crate::shard::Db| db.tables.as_ref().map_or(0, |tables| tables.len());
-        let used = self.dbs.iter().map(tables).max().unwrap_or(0);
-        (0..used as u16).fold(Digest::default(), |sum, slot| sum.and(self.digest(Slot(slot))))
+        let mut sum = Digest::default();
+        for (number, db) in self.dbs.iter().enumerate() {
+            // Most databases have no tables at all, and most slots of a small one no keys.
+            for table in db.tables().filter(|table| !table.is_empty()) {
+                sum = sum.and(self.digest_table(number as u8, table));
+            }
+        }
+        sum
+    }
+
+    fn digest_table(&self, db: u8, table: &Table<Item>) -> Digest {
+        let live = table
+            .iter()
+            .filter(|item: &Item| !item.is_expired(self.now_ms));
+        live.fold(Digest::default(), |sum, item| {
+            sum.and(item_digest(db, item))
+        })
     }
 
     /// The digest of a value, whatever its key and deadline; zero without the key.

@@ -136,7 +136,6 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let queued = multi
         .filter(|multi| multi.open)
         .map_or(-1, |multi| multi.queued.len() as i64);
-    let watched = multi.map_or(0, |multi| multi.watched.len());
     let mut flags = String::new();
     if queued >= 0 {
         flags.push('x');
@@ -164,7 +163,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let memory =
         size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
     let line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} watch={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
          user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
@@ -177,7 +176,6 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         flags,
         client.db,
         queued,
-        watched,
         input,
         multi.map_or(0, |multi| multi.queued_bytes),
         output,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use commands::{Read, Refused, Run, Settings, Write};
 use protocol::{Args, Refusal, Reply, Resp};
@@ -168,6 +169,14 @@ impl Core {
             },
         ];
         self.config = config;
+    }
+
+    /// Publishes all counters now, for a command that shows them.
+    pub fn publish(&mut self) {
+        let published = &self.node.published[self.id.index()];
+        let clients = published.clients.load(Relaxed) as usize;
+        published.publish(&mut self.tally, &self.shard, clients);
+        published.publish_calls(&self.tally);
     }
 
     /// Whether this is the only core.

@@ -1,7 +1,10 @@
 //! Replies that are gathered from all cores: DBSIZE, KEYS, RANDOMKEY, CLIENT LIST and their like.
 
 use protocol::{Reply, Resp};
+
 use storage::Rng;
+
+use crate::admin::info::Sections;
 
 /// How the parts become one reply.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub enum Join {
     Ok,
     /// CLIENT KILL ADDR: `+OK` if any was closed, else the refusal that there is no such client.
     KilledOne,
+    /// INFO: its sections, once all cores have published.
+    Info(Sections),
     /// WATCH: the versions are the caller's, who takes the parts.
     Watch,
 }
@@ -70,7 +75,8 @@ impl Gather {
                 });
                 reply.simple(&format!("{sum:040x}"));
             }
-            Join::Ok | Join::Watch => reply.ok(),
+            // Of INFO the parts are nothing: its text is the caller's.
+            Join::Ok | Join::Watch | Join::Info(_) => reply.ok(),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {
                     reply.ok();

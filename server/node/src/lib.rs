@@ -24,6 +24,8 @@ pub mod log;
 pub mod mail;
 pub mod multi;
 pub mod node;
+pub mod process;
+pub mod rates;
 pub mod service;
 pub mod start;
 pub mod stats;

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::{Config, LogLevel};
 use crate::node::Node;
@@ -11,7 +11,7 @@ use crate::start::unix_ms;
 /// See the module's head.
 pub struct Log {
     out: Mutex<Box<dyn Write + Send>>,
-    level: LogLevel,
+    level: Mutex<LogLevel>,
 }
 
 impl Log {
@@ -32,20 +32,29 @@ impl Log {
         };
         Ok(Log {
             out: Mutex::new(out),
-            level: config.loglevel,
+            level: Mutex::new(config.loglevel),
         })
+    }
+
+    /// Logs no more than this from now on (CONFIG SET loglevel).
+    pub fn set_level(&self, level: LogLevel) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+    }
+
+    fn level(&self) -> LogLevel {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something an operator may want to know.
     pub fn notice(&self, text: &str) {
-        if self.level != LogLevel::Warning && self.level != LogLevel::Nothing {
+        if !matches!(self.level(), LogLevel::Warning | LogLevel::Nothing) {
             self.line('*', text);
         }
     }
 
     /// Something an operator must know.
     pub fn warning(&self, text: &str) {
-        if self.level != LogLevel::Nothing {
+        if self.level() != LogLevel::Nothing {
             self.line('#', text);
         }
     }

@@ -65,6 +65,8 @@ pub enum Ask {
     Pause { until_ms: u64, all: bool },
     /// Ends a pause.
     Unpause,
+    /// Publishes all counters, for INFO.
+    Publish,
     /// Forgets statistics.
     ResetStat,
     /// Stops the core for so long, microseconds (DEBUG SLEEP).

@@ -63,6 +63,7 @@ fn run(loaded: config::Loaded) -> ExitCode {
     log.ready(node);
     std::thread::spawn(move || {
         for signal in &mut signals {
+            log.set_level(node.config().loglevel);
             log.notice(if signal == SIGINT {
                 "Received SIGINT, stopping"
             } else {

@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use runtime::{CoreId, Handle};
-use storage::{SLOTS, Slot};
+use runtime::{CoreId, Handle, StatsNow};
+use storage::{Rng, SLOTS, Slot};
 
 use crate::config::Config;
 use crate::mail::Mail;
+use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
 
@@ -43,6 +44,8 @@ pub struct Node {
     pub entrances: Vec<Entrance>,
     /// Counters of each core.
     pub published: Vec<Published>,
+    /// What is done per second.
+    pub rates: Rates,
     /// Connections now.
     pub clients: AtomicUsize,
     /// Most connections at once.
@@ -51,8 +54,12 @@ pub struct Node {
     pub used_bytes_peak: AtomicU64,
     /// The process is about to stop.
     pub stopping: AtomicBool,
+    /// Cores that are about to stop and have no reply under way.
+    pub drained: AtomicUsize,
     /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
     pub last_save_s: AtomicU64,
+    /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
+    replication_id: Mutex<String>,
     next_client: AtomicU64,
     next_tx: AtomicU64,
     keepalive_s: Arc<AtomicU32>,
@@ -86,14 +93,11 @@ impl Node {
             .collect();
         let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
         let mut rng = storage::Rng::new(parts.seed);
-        let mut digits = || {
-            (0..5)
-                .map(|_| format!("{:08x}", rng.next_u64() as u32))
-                .collect::<String>()
-        };
+        let mut digits = || forty_digits(&mut rng);
+        let (run_id, node_id, replication_id) = (digits(), digits(), digits());
         Node {
-            run_id: digits(),
-            node_id: digits(),
+            run_id,
+            node_id,
             config: Mutex::new(Arc::new(parts.config)),
             table,
             cores: parts.cores,
@@ -103,10 +107,13 @@ impl Node {
             executable: parts.executable,
             entrances: parts.entrances,
             published,
+            rates: Rates::default(),
+            replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            drained: AtomicUsize::new(0),
             last_save_s: AtomicU64::new(parts.started_ms / 1000),
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
@@ -203,6 +210,47 @@ impl Node {
         })
     }
 
+    /// The runtime's counters, by core; all zero before the cores run.
+    pub fn runtime_stats(&self) -> Vec<StatsNow> {
+        let stats = |core| self.handle()?.stats(CoreId(core as u16));
+        (0..self.cores)
+            .map(|core| stats(core).map_or(StatsNow::default(), runtime::Stats::read))
+            .collect()
+    }
+
+    /// What the cores have published, for rates.
+    pub fn sample(&self, at_ms: u64) -> Sample {
+        let runtime = self.runtime_stats();
+        Sample {
+            at_ms,
+            commands: self.sum(|core| &core.commands),
+            bytes_in: runtime.iter().map(|core| core.bytes_in).sum(),
+            bytes_out: runtime.iter().map(|core| core.bytes_out).sum(),
+        }
+    }
+
+    /// Bytes of data over all cores; remembers the most seen.
+    pub fn note_used_bytes(&self) -> u64 {
+        let used = self.sum(|core| &core.used_bytes);
+        self.used_bytes_peak.fetch_max(used, Relaxed);
+        used
+    }
+
+    /// Forty hexadecimal digits that name the history of the data.
+    pub fn replication_id(&self) -> String {
+        let id = self.replication_id.lock();
+        id.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins another history (DEBUG CHANGE-REPL-ID).
+    pub fn change_replication_id(&self, rng: &mut Rng) {
+        let id = forty_digits(rng);
+        *self
+            .replication_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
     /// A counter, added up over all cores.
     pub fn sum(&self, counter: impl Fn(&Published) -> &AtomicU64) -> u64 {
         self.published
@@ -210,6 +258,13 @@ impl Node {
             .map(|core| counter(core).load(Relaxed))
             .sum()
     }
+}
+
+/// Forty hexadecimal digits at random.
+pub fn forty_digits(rng: &mut Rng) -> String {
+    (0..5)
+        .map(|_| format!("{:08x}", rng.next_u64() as u32))
+        .collect()
 }
 
 #[cfg(test)]

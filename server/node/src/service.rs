@@ -14,6 +14,7 @@ use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
 use runtime::{ConnId, CoreId, Event, Now, Peer, Service, Turn};
 use storage::{Key, Slot};
 
+use crate::admin::info;
 use crate::clients::Clients;
 use crate::commit::Gate;
 use crate::connection::Connection;
@@ -37,6 +38,9 @@ const BUCKET_AHEAD: usize = 14;
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
 const EXPIRE_PER_TURN_MAX: usize = 128;
 const GARBAGE_PER_TURN_MAX: usize = 512;
+/// How long a stopping core waits for replies under way, and how often it looks, ms.
+const DRAIN_MS_MAX: u64 = 5000;
+const DRAIN_LOOK_MS: u64 = 2;
 /// How often the counters of single commands are published, ms.
 const PUBLISH_CALLS_MS: u64 = 100;
 
@@ -100,6 +104,9 @@ pub struct NodeService {
     paused: Vec<ConnId>,
     calls_published_ms: u64,
     stopping: bool,
+    /// While stopping: no reply is under way here; when it leaves all the same.
+    drained: bool,
+    leave_until_ms: Option<u64>,
 }
 
 impl NodeService {
@@ -113,6 +120,8 @@ impl NodeService {
             paused: Vec::new(),
             calls_published_ms: 0,
             stopping: false,
+            drained: false,
+            leave_until_ms: None,
         }
     }
 }
@@ -200,7 +209,7 @@ impl NodeService {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
-        if client.closing {
+        if client.closing || self.stopping {
             return;
         }
         client.active_ms = self.core.now.unix_ms;
@@ -302,6 +311,16 @@ impl NodeService {
         let Some(client) = self.clients.get_mut(input.conn) else {
             return;
         };
+        if let Some(partial) = &mut client.partial
+            && (client.stalled || !partial.input.is_empty())
+        {
+            // An earlier input of this turn left something: this one comes behind it.
+            partial.input.extend_from_slice(input.bytes.get());
+            if client.stalled {
+                return;
+            }
+            input.bytes = Bytes::Kept(core::mem::take(&mut partial.input));
+        }
         let bytes = input.bytes.get();
         let authenticated = client.authenticated;
         let limits = if authenticated {
@@ -543,39 +562,42 @@ impl NodeService {
 
     /// Requests of stalled connections go back, as bytes, to before what had not been parsed.
     fn keep_stalled(&mut self, inputs: &[Input<'_>], stalls: &[(u32, u32)]) {
-        let mut at = 0;
-        while at < stalls.len() {
-            let (first, base) = stalls[at];
-            let conn = inputs[first as usize].conn;
-            let mut kept = Vec::new();
-            let mut from = Some((first, base));
-            while let Some((input, base)) = from {
-                let input = &inputs[input as usize];
-                kept.extend_from_slice(&input.bytes.get()[base as usize..input.parsed_end]);
-                let current = stalls[at].0;
-                while at < stalls.len() && stalls[at].0 == current {
-                    at += 1;
-                }
-                from = stalls
-                    .get(at)
-                    .copied()
-                    .filter(|(next, _)| inputs[*next as usize].conn == conn);
+        if stalls.is_empty() {
+            return;
+        }
+        // The first request that stalled in each input, the inputs of one connection together in order.
+        let mut firsts: Vec<(u64, u32, u32)> = Vec::with_capacity(stalls.len());
+        for (input, base) in stalls {
+            let conn = inputs[*input as usize].conn.to_u64();
+            if firsts.last().is_none_or(|(_, last, _)| last != input) {
+                firsts.push((conn, *input, *base));
             }
+        }
+        firsts.sort_by_key(|(conn, input, _)| (*conn, *input));
+        for of_one in firsts.chunk_by(|a, b| a.0 == b.0) {
+            let mut kept = Vec::new();
+            for (_, input, base) in of_one {
+                let input = &inputs[*input as usize];
+                kept.extend_from_slice(&input.bytes.get()[*base as usize..input.parsed_end]);
+            }
+            let conn = inputs[of_one[0].1 as usize].conn;
             let Some(client) = self.clients.get_mut(conn) else {
                 continue;
             };
             client.stalled_in_turn = false;
             client.stalled = true;
-            let waits_for_replies = client.outbound.outstanding() > 0 || client.exclusive;
+            let waits_for_replies = client.outbound.outstanding() > 0;
             let partial = client.partial.get_or_insert_default();
             // The parser's memory of the partial request is of offsets in the old input.
             partial.parser = protocol::Parser::default();
             kept.extend_from_slice(&partial.input);
             partial.input = kept;
             self.core.resume.retain(|other| *other != conn);
-            if !waits_for_replies {
-                // A pause: it goes on when that ends (or at once, should it have ended).
+            if !waits_for_replies && self.core.pause.until_ms != 0 {
                 self.paused.push(conn);
+            } else if !waits_for_replies {
+                // What it waited for has come meanwhile.
+                self.core.resume.push(conn);
             }
         }
     }
@@ -659,7 +681,10 @@ impl NodeService {
                 if matches!(gather.join, Join::Watch) {
                     note_versions(client, &gather.parts);
                 }
-                let reply = gather.finish(client.resp, &mut self.core.rng);
+                let reply = match gather.join {
+                    Join::Info(sections) => info::reply(&self.core, sections, client.resp),
+                    _ => gather.finish(client.resp, &mut self.core.rng),
+                };
                 client.outbound.complete(ticket.seq, &reply);
             }
         } else {
@@ -672,7 +697,7 @@ impl NodeService {
                 self.core.resume.push(ticket.conn);
             }
         }
-        if !client.dirty && !client.outbound.out.is_empty() {
+        if !client.dirty && (client.closing || !client.outbound.out.is_empty()) {
             client.dirty = true;
             self.dirty.push(ticket.conn);
         }
@@ -709,7 +734,11 @@ impl NodeService {
                 let part = self.answer_ask(&ask);
                 self.reply(from, &part);
             }
-            Mail::Configured(config) => self.core.configure(config),
+            Mail::Configured(_) => {
+                // Changes of two cores may arrive in any order: the node's own is the last one.
+                let config = self.core.node.config();
+                self.core.configure(config);
+            }
             Mail::Stop => self.stopping = true,
         }
         self.settle();
@@ -909,9 +938,16 @@ impl NodeService {
                 pause.until_ms = pause.until_ms.max(*until_ms);
             }
             Ask::Unpause => core.pause.until_ms = 0,
+            Ask::Publish => core.publish(),
             Ask::ResetStat => {
                 core.tally.reset();
+                core.tally.expired_before = core.shard.expired();
+                core.tally.freed_before = core.shard.freed_lazily();
                 core.shard.set_hits_and_misses(0, 0);
+                if let Some(stats) = core.node.handle().and_then(|handle| handle.stats(core.id)) {
+                    stats.reset();
+                }
+                core.node.rates.forget();
             }
             Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
             Ask::ActiveExpire(on) => core.active_expire = *on,
@@ -970,15 +1006,7 @@ impl NodeService {
             if client.closed {
                 continue;
             }
-            if self
-                .core
-                .config
-                .client_output_buffer_limit
-                .normal
-                .hard_bytes
-                != 0
-                && over_limit(&self.core, client)
-            {
+            if over_limit(&self.core, client) {
                 self.core.tally.output_limit_closes += 1;
                 client.closed = true;
                 client.closing = true;
@@ -992,7 +1020,7 @@ impl NodeService {
                 let out = core::mem::take(&mut client.outbound.out);
                 client.sending_bytes = Some(out.len());
                 turn.ops.send(conn, out);
-            } else if client.closing {
+            } else if client.closing && client.outbound.outstanding() == 0 {
                 client.closed = true;
                 turn.ops.close(conn);
             }
@@ -1026,16 +1054,30 @@ impl NodeService {
             }
             turn.ops.wake_at(self.clients.next_idle_look_ms(now_ms));
         }
+        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+            turn.ops.again();
+        }
         if self.stopping {
-            let under_way = self
-                .clients
-                .iter()
-                .any(|client| client.sending_bytes.is_some() || client.outbound.bytes() > 0);
-            if !under_way || self.clients.is_empty() {
-                turn.ops.stop();
-            } else {
-                turn.ops.wake_at(turn.now.unix_ms + 10);
-            }
+            self.leave(turn);
+        }
+    }
+
+    /// Leaves once no core has a reply under way: another's clients may wait for this one's answers.
+    fn leave(&mut self, turn: &mut Turn<'_, Mail>) {
+        let now_ms = turn.now.unix_ms;
+        let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
+        let under_way = self.clients.iter().any(|client| {
+            let outbound = &client.outbound;
+            client.sending_bytes.is_some() || outbound.bytes() + outbound.outstanding() > 0
+        });
+        if !under_way && !self.drained {
+            self.drained = true;
+            self.core.node.drained.fetch_add(1, Relaxed);
+        }
+        if self.core.node.drained.load(Relaxed) == self.core.node.cores() || now_ms >= until_ms {
+            turn.ops.stop();
+        } else {
+            turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
         }
     }
 
@@ -1046,6 +1088,9 @@ impl NodeService {
         if now_ms.saturating_sub(self.calls_published_ms) >= PUBLISH_CALLS_MS {
             self.calls_published_ms = now_ms;
             published.publish_calls(&self.core.tally);
+            let node = self.core.node;
+            node.note_used_bytes();
+            node.rates.note(now_ms, || node.sample(now_ms));
         }
     }
 }

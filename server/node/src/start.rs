@@ -105,6 +105,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         )
     })
     .map_err(Fault::Cores)?;
+    node.set_handle(running.handle());
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);
     }

@@ -36,6 +36,11 @@ pub struct Tally {
     pub output_limit_closes: u64,
     /// Connections closed for their input buffer.
     pub input_limit_closes: u64,
+    /// What the shard had counted when the statistics were last forgotten: keys removed because their
+    /// deadline had passed, and elements freed in slices.
+    pub expired_before: u64,
+    /// See [`Tally::expired_before`].
+    pub freed_before: u64,
 }
 
 impl Tally {
@@ -56,6 +61,8 @@ impl Tally {
             turned_away: 0,
             output_limit_closes: 0,
             input_limit_closes: 0,
+            expired_before: 0,
+            freed_before: 0,
         }
     }
 
@@ -197,7 +204,14 @@ impl Published {
             (&self.input_limit_closes, tally.input_limit_closes),
             (&self.hits, hits),
             (&self.misses, misses),
-            (&self.expired, shard.expired()),
+            (
+                &self.expired,
+                shard.expired().saturating_sub(tally.expired_before),
+            ),
+            (
+                &self.freed_lazily,
+                shard.freed_lazily().saturating_sub(tally.freed_before),
+            ),
         ];
         pairs
             .into_iter()
@@ -205,7 +219,6 @@ impl Published {
         if self.changes.load(Relaxed) != shard.changes() || shard.has_garbage() {
             self.changes.store(shard.changes(), Relaxed);
             self.used_bytes.store(shard.used_bytes() as u64, Relaxed);
-            self.freed_lazily.store(shard.freed_lazily(), Relaxed);
             for (db, (keys, expires)) in self.dbs.iter().enumerate() {
                 let count = shard.count(db as u8);
                 keys.store(count.keys as u64, Relaxed);

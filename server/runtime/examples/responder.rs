@@ -79,7 +79,11 @@ impl Service for Responder {
             match event {
                 Event::Accepted { conn, .. } => *self.client(conn) = Client::default(),
                 Event::Data { conn, span } => {
-                    let stars = turn.bytes(span).iter().filter(|byte| **byte == b'*').count();
+                    let stars = turn
+                        .bytes(span)
+                        .iter()
+                        .filter(|byte| **byte == b'*')
+                        .count();
                     self.owe(conn, stars);
                 }
                 Event::Sent { conn, buffer } => {
@@ -98,7 +102,10 @@ impl Service for Responder {
 fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
     let mut port = 7000u16;
-    let mut config = Config { pin: false, ..Config::default() };
+    let mut config = Config {
+        pin: false,
+        ..Config::default()
+    };
     while let (Some(name), Some(value)) = (args.next(), args.next()) {
         let number = || value.parse::<usize>().map_err(io::Error::other);
         match name.as_str() {
@@ -112,7 +119,9 @@ fn main() -> io::Result<()> {
         }
     }
     let listener = Listener::tcp(([127, 0, 0, 1], port).into(), 511)?.spread(Spread::RoundRobin);
-    let running = start(config, vec![(CoreId(0), listener)], |_, _| Responder::default())?;
+    let running = start(config, vec![(CoreId(0), listener)], |_, _| {
+        Responder::default()
+    })?;
     let handle = running.handle();
     eprintln!("{} on port {port}", handle.driver());
     let mut last = StatsNow::default();
@@ -125,7 +134,10 @@ fn main() -> io::Result<()> {
             let per = |a: u64, b: u64| (a - b) as f64 / (now.recvs - last.recvs) as f64;
             let entries = per(now.kernel_entries, last.kernel_entries);
             let turns = per(now.turns, last.turns);
-            eprintln!("{} recvs/s, per recv: {entries:.3} entries, {turns:.3} turns", now.recvs - last.recvs);
+            eprintln!(
+                "{} recvs/s, per recv: {entries:.3} entries, {turns:.3} turns",
+                now.recvs - last.recvs
+            );
             eprintln!("{now:?}");
         }
         last = now;

@@ -1,4 +1,7 @@
-#![allow(unsafe_code, reason = "memory shared with the kernel: who may touch it when is decided here")]
+#![allow(
+    unsafe_code,
+    reason = "memory shared with the kernel: who may touch it when is decided here"
+)]
 //! Hot path. The receive pool: memory that the kernel fills and the service reads, never both at once.
 //!
 //! ```text
@@ -68,7 +71,12 @@ impl<'d> View<'d> {
     /// 1. `base` is valid for reads of `bytes` bytes, all initialised, for `'d`.
     /// 2. During `'d` nobody writes to the bytes of any span that carries this base and this turn.
     pub(crate) unsafe fn new(base: *const u8, bytes: usize, turn: u64) -> View<'d> {
-        View { base, bytes, turn, life: PhantomData }
+        View {
+            base,
+            bytes,
+            turn,
+            life: PhantomData,
+        }
     }
 
     #[inline]
@@ -97,7 +105,9 @@ pub struct Arena {
 impl Arena {
     /// Room for `capacity` bytes, fixed so that spans stay valid.
     pub fn new(capacity: usize) -> Arena {
-        Arena { bytes: Vec::with_capacity(capacity) }
+        Arena {
+            bytes: Vec::with_capacity(capacity),
+        }
     }
 
     /// Copies bytes in; `None` when there is no room.
@@ -108,7 +118,12 @@ impl Arena {
         let start = u32::try_from(self.bytes.len()).ok()?;
         let len = u32::try_from(bytes.len()).ok()?;
         self.bytes.extend_from_slice(bytes);
-        Some(Span { pool: self.bytes.as_ptr() as usize, turn: ARENA_TURN, start, len })
+        Some(Span {
+            pool: self.bytes.as_ptr() as usize,
+            turn: ARENA_TURN,
+            start,
+            len,
+        })
     }
 
     /// Empties it for the next turn; old spans then read as whatever is pushed next, or as nothing.
@@ -139,17 +154,25 @@ impl Fill {
     /// Reserves a little ahead: a claimed length costs nothing until bytes come, and never more than is wanted.
     fn reserve(&mut self, at_least: usize) {
         let missing = self.len_wanted - self.buffer.len();
-        let ahead = self.buffer.len().max(FILL_AHEAD_BYTES).max(at_least).min(missing);
+        let ahead = self
+            .buffer
+            .len()
+            .max(FILL_AHEAD_BYTES)
+            .max(at_least)
+            .min(missing);
         self.buffer.reserve_exact(ahead);
     }
 
     /// Takes a copy of what it can use; returns how many bytes that was.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.len_wanted.saturating_sub(self.buffer.len()));
+        let taken = bytes
+            .len()
+            .min(self.len_wanted.saturating_sub(self.buffer.len()));
         if taken > self.buffer.capacity() - self.buffer.len() {
             self.reserve(taken);
         }
-        self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.buffer
+            .extend_from_slice(bytes.get(..taken).unwrap_or_default());
         taken
     }
 
@@ -173,7 +196,10 @@ impl Fill {
     /// 1. `n` is at most the length that [`Fill::room`] last gave, with no other call between.
     /// 2. The first `n` bytes of that room have been written.
     pub(crate) unsafe fn filled(&mut self, n: usize) {
-        debug_assert!(n <= self.buffer.capacity() - self.buffer.len(), "no more than the room");
+        debug_assert!(
+            n <= self.buffer.capacity() - self.buffer.len(),
+            "no more than the room"
+        );
         // SAFETY: (1) keeps it within the capacity, (2) makes the bytes initialised.
         unsafe { self.buffer.set_len(self.buffer.len() + n) }
     }

@@ -15,7 +15,13 @@ pub(crate) struct Reading {
 /// Both clocks, for the start of a turn.
 pub(crate) fn read() -> Reading {
     let unix_us = micros(clock_gettime(ClockId::Realtime));
-    Reading { now: Now { unix_ms: unix_us / 1000, mono_us: mono_us() }, unix_us }
+    Reading {
+        now: Now {
+            unix_ms: unix_us / 1000,
+            mono_us: mono_us(),
+        },
+        unix_us,
+    }
 }
 
 /// The monotonic clock alone.

@@ -90,12 +90,14 @@ impl<S: Service, D: Driver> Core<S, D> {
     pub(crate) fn run(&mut self) -> io::Result<()> {
         loop {
             if self.post.is_overflowing() {
+                self.driver.submit()?;
                 std::thread::sleep(Duration::from_micros(OVERFLOW_NAP_US));
                 self.last = clock::read();
             } else {
                 self.wait()?;
                 self.last = clock::read();
-                self.driver.gather(self.last.now.mono_us, &mut self.events, &mut self.arrivals);
+                self.driver
+                    .gather(self.last.now.mono_us, &mut self.events, &mut self.arrivals);
                 self.admit();
             }
             let cpu_us = self.stats().is_cpu_clock().then(clock::thread_cpu_us);
@@ -136,9 +138,14 @@ impl<S: Service, D: Driver> Core<S, D> {
         if self.ops.again || self.driver.is_ready() {
             return Some(Duration::ZERO);
         }
-        let asked_us =
-            self.ops.wake_at_ms.map(|at_ms| at_ms.saturating_mul(1000).saturating_sub(self.last.unix_us));
-        let due_us = self.driver.due_us().map(|due_us| due_us.saturating_sub(self.last.now.mono_us));
+        let asked_us = self
+            .ops
+            .wake_at_ms
+            .map(|at_ms| at_ms.saturating_mul(1000).saturating_sub(self.last.unix_us));
+        let due_us = self
+            .driver
+            .due_us()
+            .map(|due_us| due_us.saturating_sub(self.last.now.mono_us));
         let first_us = match (asked_us, due_us) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -149,7 +156,11 @@ impl<S: Service, D: Driver> Core<S, D> {
     /// Accepted sockets: served here, or handed to the cores in turn.
     fn admit(&mut self) {
         for arrival in std::mem::take(&mut self.arrivals) {
-            let spread = self.spec.entrances.get(arrival.listener).map_or(Spread::Here, |e| e.spread);
+            let spread = self
+                .spec
+                .entrances
+                .get(arrival.listener)
+                .map_or(Spread::Here, |e| e.spread);
             if spread == Spread::Here {
                 self.adopt(arrival);
                 continue;
@@ -162,13 +173,18 @@ impl<S: Service, D: Driver> Core<S, D> {
             } else {
                 // INVARIANT: the number of cores fits a u16 (CORES_MAX).
                 let target = CoreId(target as u16);
-                self.post.send(&self.shared.boxes, target, Parcel::Adopt(arrival));
+                self.post
+                    .send(&self.shared.boxes, target, Parcel::Adopt(arrival));
             }
         }
     }
 
     fn adopt(&mut self, arrival: Arrival) {
-        let is_tcp = self.spec.entrances.get(arrival.listener).is_some_and(|e| e.is_tcp);
+        let is_tcp = self
+            .spec
+            .entrances
+            .get(arrival.listener)
+            .is_some_and(|e| e.is_tcp);
         let tally = self.driver.tally();
         if is_tcp {
             tally.kernel_entries += 2;
@@ -187,10 +203,14 @@ impl<S: Service, D: Driver> Core<S, D> {
 
     fn take_mail(&mut self) {
         let (mail, adopted) = (&mut self.mail, &mut self.adopted);
-        self.post.take(&self.shared.boxes, self.spec.mail_per_turn_max, |parcel| match parcel {
-            Parcel::Mail(m) => mail.push(m),
-            Parcel::Adopt(arrival) => adopted.push(arrival),
-        });
+        self.post.take(
+            &self.shared.boxes,
+            self.spec.mail_per_turn_max,
+            |parcel| match parcel {
+                Parcel::Mail(m) => mail.push(m),
+                Parcel::Adopt(arrival) => adopted.push(arrival),
+            },
+        );
         while let Some(arrival) = self.adopted.pop() {
             self.adopt(arrival);
         }
@@ -220,14 +240,16 @@ impl<S: Service, D: Driver> Core<S, D> {
         self.driver.recycle();
         self.post.flush(&self.shared.boxes);
         for (target, mail) in self.ops.posts.drain(..) {
-            self.post.send(&self.shared.boxes, target, Parcel::Mail(mail));
+            self.post
+                .send(&self.shared.boxes, target, Parcel::Mail(mail));
         }
         self.wake_touched();
     }
 
     fn wake_touched(&mut self) {
         let driver = &mut self.driver;
-        self.post.wake_touched(&self.shared.boxes, |core, point| driver.wake(core, point));
+        self.post
+            .wake_touched(&self.shared.boxes, |core, point| driver.wake(core, point));
     }
 
     fn publish(&mut self, cpu_us: Option<u64>) {
@@ -250,7 +272,8 @@ impl<S: Service, D: Driver> Core<S, D> {
         let until_us = clock::mono_us() + STOP_DRAIN_MS_MAX * 1000;
         loop {
             let now_us = clock::mono_us();
-            self.driver.gather(now_us, &mut self.events, &mut self.arrivals);
+            self.driver
+                .gather(now_us, &mut self.events, &mut self.arrivals);
             self.events.clear();
             self.arrivals.clear();
             self.driver.recycle();
@@ -260,7 +283,8 @@ impl<S: Service, D: Driver> Core<S, D> {
             if !is_busy || now_us >= until_us {
                 break;
             }
-            self.driver.wait(Some(Duration::from_millis(DRAIN_WAIT_MS)))?;
+            self.driver
+                .wait(Some(Duration::from_millis(DRAIN_WAIT_MS)))?;
         }
         // Submits the last wake-ups.
         self.driver.wait(Some(Duration::ZERO))?;

@@ -43,6 +43,9 @@ pub(crate) trait Driver: Sized {
     /// Submits what is due, and waits until something happens; `None` waits without limit, zero not at all.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Submits what is due and does not gather: for a core that naps but must still wake others.
+    fn submit(&mut self) -> io::Result<()>;
+
     /// Turns what happened into events; accepted sockets go to `arrivals`, at most the budget's number per turn.
     fn gather(&mut self, mono_us: u64, events: &mut Vec<Event>, arrivals: &mut Vec<Arrival>);
 
@@ -82,7 +85,10 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn new(per_turn_max: usize) -> Door {
-        Door { waiting: VecDeque::new(), per_turn_max: per_turn_max.max(1) }
+        Door {
+            waiting: VecDeque::new(),
+            per_turn_max: per_turn_max.max(1),
+        }
     }
 
     pub(crate) fn push(&mut self, arrival: Arrival) {

@@ -1,4 +1,7 @@
-#![allow(unsafe_code, reason = "receives into uninitialised spare capacity and hands out views of the arena")]
+#![allow(
+    unsafe_code,
+    reason = "receives into uninitialised spare capacity and hands out views of the arena"
+)]
 //! Hot path. The epoll driver: the same behaviour as the io_uring one, where that is not allowed.
 //!
 //! Every connection is registered once, edge-triggered, for reading and writing; what is readable or writable is
@@ -106,9 +109,17 @@ impl Driver for Epoll {
     fn new(spec: &DriverSpec<'_>) -> io::Result<Epoll> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         // Edge-triggered, so every ring of the bell is one report and the counter need never be read.
-        epoll::add(&epoll, spec.wake.eventfd(), EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(
+            &epoll,
+            spec.wake.eventfd(),
+            EventData::new_u64(BELL),
+            EventFlags::IN | EventFlags::ET,
+        )?;
         let out_of_range = || io::Error::new(io::ErrorKind::InvalidInput, "receive pool too large");
-        let bytes = spec.buffer_bytes.checked_mul(spec.buffer_count).ok_or_else(out_of_range)?;
+        let bytes = spec
+            .buffer_bytes
+            .checked_mul(spec.buffer_count)
+            .ok_or_else(out_of_range)?;
         if u32::try_from(bytes).is_err() {
             return Err(out_of_range());
         }
@@ -137,7 +148,11 @@ impl Driver for Epoll {
     }
 
     fn listen(&mut self, number: usize, listener: Listener) -> io::Result<()> {
-        self.gates.push(Gate { number, listener, watched: false });
+        self.gates.push(Gate {
+            number,
+            listener,
+            watched: false,
+        });
         self.watch_gates()
     }
 
@@ -148,10 +163,18 @@ impl Driver for Epoll {
         });
         self.tally.kernel_entries += 1;
         self.reports.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.reports), timespec.as_ref()) {
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.reports),
+            timespec.as_ref(),
+        ) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(()) // everything was done when it was asked
     }
 
     fn gather(&mut self, mono_us: u64, events: &mut Vec<Event>, arrivals: &mut Vec<Arrival>) {
@@ -166,18 +189,25 @@ impl Driver for Epoll {
         }
         self.reports.clear();
         for _ in 0..self.writing.len() {
-            let Some(i) = self.writing.pop_front() else { break };
+            let Some(i) = self.writing.pop_front() else {
+                break;
+            };
             self.go_on_sending(i, events);
         }
         for _ in 0..self.readable.len() {
-            let Some(i) = self.readable.pop_front() else { break };
+            let Some(i) = self.readable.pop_front() else {
+                break;
+            };
             self.receive(i, events);
         }
         self.close_ended();
         for i in mem::take(&mut self.freed) {
             self.release(i, events);
         }
-        if self.accept_rest_until_us.is_some_and(|until_us| mono_us >= until_us) {
+        if self
+            .accept_rest_until_us
+            .is_some_and(|until_us| mono_us >= until_us)
+        {
             self.accept_rest_until_us = None;
             if self.watch_gates().is_err() {
                 self.accept_rest_until_us = Some(mono_us + ACCEPT_REST_US);
@@ -202,13 +232,27 @@ impl Driver for Epoll {
             out_sent: 0,
             fill: None,
         };
-        let Some(id) = self.conns.insert(conn) else { return };
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        events.push(Event::Accepted { conn: id, listener: arrival.listener, peer, fd: conn.fd.as_raw_fd() });
+        let Some(id) = self.conns.insert(conn) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        events.push(Event::Accepted {
+            conn: id,
+            listener: arrival.listener,
+            peer,
+            fd: conn.fd.as_raw_fd(),
+        });
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         self.tally.kernel_entries += 1;
         // The first edge comes at once if there is data already.
-        if let Err(errno) = epoll::add(&self.epoll, &conn.fd, EventData::new_u64(id.to_u64()), flags) {
+        if let Err(errno) = epoll::add(
+            &self.epoll,
+            &conn.fd,
+            EventData::new_u64(id.to_u64()),
+            flags,
+        ) {
             self.begin_close(id.index, Cause::Failed(errno.raw_os_error()));
         }
     }
@@ -298,7 +342,9 @@ impl Epoll {
     }
 
     fn queue_recv(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         let is_wanted = conn.fill.is_some() || !conn.paused;
         if conn.readable && is_wanted && !conn.ended && !mem::replace(&mut conn.queued, true) {
             self.readable.push_back(i);
@@ -306,7 +352,9 @@ impl Epoll {
     }
 
     fn queue_send(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         if mem::replace(&mut conn.blocked, false) && !mem::replace(&mut conn.writing, true) {
             self.writing.push_back(i);
         }
@@ -314,13 +362,19 @@ impl Epoll {
 
     /// Level-triggered: what the budget leaves is reported again by the next wait.
     fn accept(&mut self, gate: u64) {
-        let Some(gate) = usize::try_from(gate).ok().and_then(|i| self.gates.get_mut(i)) else {
+        let Some(gate) = usize::try_from(gate)
+            .ok()
+            .and_then(|i| self.gates.get_mut(i))
+        else {
             return;
         };
         for _ in 0..self.door.per_turn_max() {
             self.tally.kernel_entries += 1;
             match net::accept_with(&gate.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(fd) => self.door.push(Arrival { fd, listener: gate.number }),
+                Ok(fd) => self.door.push(Arrival {
+                    fd,
+                    listener: gate.number,
+                }),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(_) => {
@@ -340,7 +394,12 @@ impl Epoll {
         for (i, gate) in (0u64..).zip(&mut self.gates) {
             if !gate.watched {
                 self.tally.kernel_entries += 1;
-                epoll::add(&self.epoll, &gate.listener, EventData::new_u64(GATE_HIGH | i), EventFlags::IN)?;
+                epoll::add(
+                    &self.epoll,
+                    &gate.listener,
+                    EventData::new_u64(GATE_HIGH | i),
+                    EventFlags::IN,
+                )?;
                 gate.watched = true;
             }
         }
@@ -351,7 +410,9 @@ impl Epoll {
 /// Receiving.
 impl Epoll {
     fn receive(&mut self, i: u32, events: &mut Vec<Event>) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.queued = false;
         if conn.closing.is_some() || conn.ended || !conn.readable {
             return;
@@ -372,10 +433,13 @@ impl Epoll {
             self.queue_recv(i);
             return;
         }
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         // SAFETY: in bounds of the arena (just checked) and initialised; the spans of this turn end before `start`,
         // and `&mut self` means that no view is out.
-        let target = unsafe { std::slice::from_raw_parts_mut(self.arena.base().as_ptr().add(start), room) };
+        let target =
+            unsafe { std::slice::from_raw_parts_mut(self.arena.base().as_ptr().add(start), room) };
         self.tally.kernel_entries += 1;
         let result = net::recv(&conn.fd, target, RecvFlags::DONTWAIT).map(|(n, _)| n);
         if let Ok(n @ 1..) = result {
@@ -385,7 +449,12 @@ impl Epoll {
             conn.fed_turn = self.turn as u32;
             // INVARIANT: the arena is under 4 GiB (checked in `new`).
             let (start, len) = (start as u32, n as u32);
-            let span = Span { pool: self.arena.base().as_ptr() as usize, turn: self.turn, start, len };
+            let span = Span {
+                pool: self.arena.base().as_ptr() as usize,
+                turn: self.turn,
+                start,
+                len,
+            };
             events.push(Event::Data { conn: id, span });
         }
         self.received(i, result, room);
@@ -394,11 +463,14 @@ impl Epoll {
     fn receive_fill(&mut self, i: u32, events: &mut Vec<Event>) {
         let mut budget = FILL_PER_TURN_BYTES;
         loop {
-            let Some((id, conn)) = self.conns.at(i) else { return };
+            let Some((id, conn)) = self.conns.at(i) else {
+                return;
+            };
             let Some(fill) = &mut conn.fill else { return };
             let (room, len) = fill.room();
             // SAFETY: the room is spare capacity of the fill's own Vec, valid for writes while `fill` is untouched.
-            let target = unsafe { std::slice::from_raw_parts_mut(room.cast::<MaybeUninit<u8>>(), len) };
+            let target =
+                unsafe { std::slice::from_raw_parts_mut(room.cast::<MaybeUninit<u8>>(), len) };
             self.tally.kernel_entries += 1;
             let result = net::recv(&conn.fd, target, RecvFlags::DONTWAIT).map(|(_, n)| n);
             let n = result.unwrap_or(0);
@@ -410,7 +482,10 @@ impl Epoll {
             }
             let is_full = fill.is_full();
             if is_full && let Some(fill) = conn.fill.take() {
-                events.push(Event::Filled { conn: id, buffer: fill.buffer });
+                events.push(Event::Filled {
+                    conn: id,
+                    buffer: fill.buffer,
+                });
             }
             budget = budget.saturating_sub(n);
             if is_full || n < len || budget == 0 {
@@ -423,7 +498,9 @@ impl Epoll {
     /// After a recv: is there more, is it the end, or an error?
     #[inline]
     fn received(&mut self, i: u32, result: Result<usize, Errno>, room: usize) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         match result {
             Ok(0) => {
                 conn.ended = true;
@@ -450,7 +527,10 @@ impl Epoll {
         }
         let fill = Fill { buffer, len_wanted };
         if fill.is_full() {
-            self.pending.push(Event::Filled { conn: id, buffer: fill.buffer });
+            self.pending.push(Event::Filled {
+                conn: id,
+                buffer: fill.buffer,
+            });
             self.pending_urgent = true;
             return;
         }
@@ -490,7 +570,8 @@ impl Epoll {
         if let Some(event) = self.send_some(id.index) {
             self.pending.push(event);
             if is_small {
-                self.hold_until_us.get_or_insert(self.mono_us + SENT_HOLD_US_MAX);
+                self.hold_until_us
+                    .get_or_insert(self.mono_us + SENT_HOLD_US_MAX);
             } else {
                 self.pending_urgent = true;
             }
@@ -498,7 +579,9 @@ impl Epoll {
     }
 
     fn go_on_sending(&mut self, i: u32, events: &mut Vec<Event>) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.writing = false;
         if conn.closing.is_none() && !conn.out.is_empty() {
             events.extend(self.send_some(i));
@@ -524,7 +607,10 @@ impl Epoll {
                     }
                     return Some(sent(id, mem::take(&mut conn.out)));
                 }
-                let progress = Event::Progress { conn: id, sent: conn.out_sent };
+                let progress = Event::Progress {
+                    conn: id,
+                    sent: conn.out_sent,
+                };
                 self.requeue_send(i);
                 Some(progress)
             }
@@ -545,7 +631,9 @@ impl Epoll {
 
     /// More next turn, unless the socket is full: then on the edge.
     fn requeue_send(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         if !conn.blocked && !mem::replace(&mut conn.writing, true) {
             self.writing.push_back(i);
         }
@@ -558,7 +646,9 @@ impl Epoll {
     fn close_ended(&mut self) {
         let turn = self.turn as u32;
         for i in mem::take(&mut self.ended) {
-            let Some((_, conn)) = self.conns.at(i) else { continue };
+            let Some((_, conn)) = self.conns.at(i) else {
+                continue;
+            };
             if conn.closing.is_some() || !conn.ended || !conn.out.is_empty() {
                 continue;
             }
@@ -571,7 +661,9 @@ impl Epoll {
     }
 
     fn begin_close(&mut self, i: u32, cause: Cause) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         if conn.closing.is_some() {
             return;
         }
@@ -583,7 +675,9 @@ impl Epoll {
     }
 
     fn release(&mut self, i: u32, events: &mut Vec<Event>) {
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         let Some(cause) = conn.closing else { return };
         self.tally.kernel_entries += 1;
         // Closing the only descriptor of the socket takes it out of the epoll set.

@@ -84,7 +84,10 @@ impl WakePoint {
     fn new() -> io::Result<WakePoint> {
         // Blocking on purpose: an io_uring read of a non-blocking eventfd would fail instead of waiting.
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(WakePoint { eventfd, ring_fd: AtomicI32::new(-1) })
+        Ok(WakePoint {
+            eventfd,
+            ring_fd: AtomicI32::new(-1),
+        })
     }
 
     /// Wakes by the eventfd: one system call.
@@ -113,7 +116,10 @@ impl WakePoint {
 
 impl<M> Mailbox<M> {
     pub(crate) fn new(cores: usize, lane_len_max: usize) -> io::Result<Mailbox<M>> {
-        let lane = || Lane { queue: ArrayQueue::new(lane_len_max.max(1)), starved: AtomicBool::new(false) };
+        let lane = || Lane {
+            queue: ArrayQueue::new(lane_len_max.max(1)),
+            starved: AtomicBool::new(false),
+        };
         Ok(Mailbox {
             lanes: (0..=cores).map(|_| lane()).collect(),
             parked: CachePadded::new(AtomicBool::new(false)),
@@ -250,7 +256,11 @@ impl<M> Post<M> {
     }
 
     /// Every target that got mail since the last call and sleeps: at most one wake-up each.
-    pub(crate) fn wake_touched(&mut self, boxes: &[Mailbox<M>], mut wake: impl FnMut(usize, &WakePoint)) {
+    pub(crate) fn wake_touched(
+        &mut self,
+        boxes: &[Mailbox<M>],
+        mut wake: impl FnMut(usize, &WakePoint),
+    ) {
         for (i, (touched, mailbox)) in self.touched.iter_mut().zip(boxes).enumerate() {
             if std::mem::take(touched) && mailbox.needs_wake() {
                 wake(i, &mailbox.wake);
@@ -259,7 +269,12 @@ impl<M> Post<M> {
     }
 
     /// Takes up to `len_max` parcels, in order per sender, and marks senders that starved as touched.
-    pub(crate) fn take(&mut self, boxes: &[Mailbox<M>], len_max: usize, mut deliver: impl FnMut(Parcel<M>)) {
+    pub(crate) fn take(
+        &mut self,
+        boxes: &[Mailbox<M>],
+        len_max: usize,
+        mut deliver: impl FnMut(Parcel<M>),
+    ) {
         let mut left = len_max;
         for parcel in self.own.drain(..self.own.len().min(left)) {
             left -= 1;
@@ -276,7 +291,9 @@ impl<M> Post<M> {
                 continue;
             }
             while left > 0 {
-                let Some(parcel) = lane.queue.pop() else { break };
+                let Some(parcel) = lane.queue.pop() else {
+                    break;
+                };
                 left -= 1;
                 deliver(parcel);
             }
@@ -311,7 +328,10 @@ impl<M> Post<M> {
 
     /// Lengths of the overflow by target, for the service to see.
     pub(crate) fn backlog(&self, into: &mut Vec<usize>) {
-        if self.overflow_len == 0 && into.len() == self.overflow.len() && into.iter().all(|n| *n == 0) {
+        if self.overflow_len == 0
+            && into.len() == self.overflow.len()
+            && into.iter().all(|n| *n == 0)
+        {
             return;
         }
         into.clear();

@@ -19,9 +19,13 @@ const ROUND_MS: u64 = 100;
 pub fn probe() -> Result<(), String> {
     let fault = |what: &'static str| move |error| format!("{what}: {error}");
     let mut ring = Ring::new(4096, 8).map_err(|error| format!("setup: {error}"))?;
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(fault("socketpair"))?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(fault("socketpair"))?;
     // SAFETY: a multishot recv points to no memory but the registered buffers, which the ring owns; it is waited for
     // below, or the memory is leaked.
     unsafe { ring.push(opcode::RecvMulti::new(Fd(ours.as_raw_fd()), GROUP).build()) }

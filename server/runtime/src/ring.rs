@@ -1,4 +1,7 @@
-#![allow(unsafe_code, reason = "raw io_uring: mapped rings, kernel-written buffers, and the enter call itself")]
+#![allow(
+    unsafe_code,
+    reason = "raw io_uring: mapped rings, kernel-written buffers, and the enter call itself"
+)]
 //! Hot path. One io_uring with its provided-buffer ring: setup, push, enter, reap. What operations mean is
 //! decided in `uring.rs`.
 //!
@@ -71,10 +74,15 @@ impl Ring {
         let ring = build()?;
         let params = ring.params();
         if !(params.is_feature_nodrop() && params.is_feature_ext_arg()) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring lacks NODROP or EXT_ARG"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "io_uring lacks NODROP or EXT_ARG",
+            ));
         }
         let out_of_range = || io::Error::new(io::ErrorKind::InvalidInput, "receive pool too large");
-        let bytes = buffer_bytes.checked_mul(count + SCRATCH_COUNT).ok_or_else(out_of_range)?;
+        let bytes = buffer_bytes
+            .checked_mul(count + SCRATCH_COUNT)
+            .ok_or_else(out_of_range)?;
         if u32::try_from(bytes).is_err() {
             return Err(out_of_range());
         }
@@ -86,14 +94,21 @@ impl Ring {
         // gone: `Uring` drops the ring only when no operation is in flight, else leaks both.
         unsafe {
             let offers_addr = offers.base().as_ptr() as u64;
-            ring.submitter().register_buf_ring_with_flags(offers_addr, entries, GROUP, 0)?;
+            ring.submitter()
+                .register_buf_ring_with_flags(offers_addr, entries, GROUP, 0)?;
         }
         let enter_fd = ring.as_raw_fd();
         let mut ring = Ring {
             ring,
             enter_fd,
             enter_flags: raw::IoringEnterFlags::GETEVENTS | raw::IoringEnterFlags::EXT_ARG,
-            buffers: Buffers { region, offers, buffer_bytes, count, tail: 0 },
+            buffers: Buffers {
+                region,
+                offers,
+                buffer_bytes,
+                count,
+                tail: 0,
+            },
             waiting: Vec::new(),
             kernel_entries: 0,
         };
@@ -215,12 +230,20 @@ impl Ring {
         let buffers = &mut self.buffers;
         let place = usize::from(buffers.tail) & (buffers.count - 1);
         let start = usize::from(id) * buffers.buffer_bytes;
-        debug_assert!(usize::from(id) < buffers.count, "only offered buffers come back");
+        debug_assert!(
+            usize::from(id) < buffers.count,
+            "only offered buffers come back"
+        );
         // SAFETY: `place` is inside the ring of `count` entries, `start` inside the region; the kernel reads an
         // entry only once the tail has passed it, and this one lies at the tail. The writes leave the tail's two
         // bytes (in `resv` of entry 0) alone, as the setters touch other fields.
         unsafe {
-            let entry = &mut *buffers.offers.base().as_ptr().cast::<BufRingEntry>().add(place);
+            let entry = &mut *buffers
+                .offers
+                .base()
+                .as_ptr()
+                .cast::<BufRingEntry>()
+                .add(place);
             entry.set_addr(buffers.region.base().as_ptr().add(start) as u64);
             entry.set_len(buffers.buffer_bytes as u32);
             entry.set_bid(id);
@@ -280,7 +303,10 @@ impl Ring {
     /// The received bytes of one buffer, to be copied elsewhere by the driver.
     pub(crate) fn received(&self, start: u32, len: usize) -> &[u8] {
         let region = &self.buffers.region;
-        assert!(start as usize + len <= region.bytes(), "a completion stays in the region");
+        assert!(
+            start as usize + len <= region.bytes(),
+            "a completion stays in the region"
+        );
         // SAFETY: in bounds; the driver asks only for a buffer whose completion it has just reaped, so the kernel
         // does not write to it (see `view`).
         unsafe { std::slice::from_raw_parts(region.base().as_ptr().add(start as usize), len) }
@@ -292,7 +318,11 @@ fn build() -> io::Result<IoUring> {
     let mut last = io::Error::from(io::ErrorKind::Unsupported);
     for grade in [Grade::Best, Grade::Deferred, Grade::Plain] {
         let mut builder = IoUring::builder();
-        builder.dontfork().setup_submit_all().setup_coop_taskrun().setup_cqsize(CQ_ENTRIES);
+        builder
+            .dontfork()
+            .setup_submit_all()
+            .setup_coop_taskrun()
+            .setup_cqsize(CQ_ENTRIES);
         if grade != Grade::Plain {
             builder.setup_single_issuer().setup_defer_taskrun();
         }

@@ -24,7 +24,9 @@ pub struct Handle<M> {
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Handle { shared: Arc::clone(&self.shared) }
+        Handle {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -74,7 +76,10 @@ impl<M: Send + 'static> Running<M> {
             match self.done.recv() {
                 Ok((_, Ok(()))) => {}
                 Ok((core, Err(error))) => {
-                    return Err(io::Error::new(error.kind(), format!("core {}: {error}", core.0)));
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("core {}: {error}", core.0),
+                    ));
                 }
                 Err(_) => break,
             }
@@ -94,27 +99,40 @@ pub fn start<S: Service>(
     make: impl Fn(CoreId, Handle<S::Mail>) -> S + Send + Clone + 'static,
 ) -> io::Result<Running<S::Mail>> {
     let is_sane = (1..=CORES_MAX).contains(&config.cores)
-        && listeners.iter().all(|(core, _)| core.index() < config.cores)
+        && listeners
+            .iter()
+            .all(|(core, _)| core.index() < config.cores)
         && config.buffer_bytes > 0
         && config.buffer_count > 0;
     if !is_sane {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "runtime config out of range"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "runtime config out of range",
+        ));
     }
-    let launch = Launch { config, entrances: listeners.iter().map(|(_, l)| entrance(l)).collect() };
+    let launch = Launch {
+        config,
+        entrances: listeners.iter().map(|(_, l)| entrance(l)).collect(),
+    };
     let fault = |reason| io::Error::new(io::ErrorKind::Unsupported, format!("io_uring: {reason}"));
     let launched = match launch.config.choice {
         Choice::Epoll => launch.run::<S, Epoll>(make),
-        Choice::Uring => probe().map_err(fault).and_then(|()| launch.run::<S, Uring>(make)),
+        Choice::Uring => probe()
+            .map_err(fault)
+            .and_then(|()| launch.run::<S, Uring>(make)),
         Choice::Auto if probe().is_err() => launch.run::<S, Epoll>(make),
-        Choice::Auto => {
-            launch.run::<S, Uring>(make.clone()).or_else(|_| launch.run::<S, Epoll>(make))
-        }
+        Choice::Auto => launch
+            .run::<S, Uring>(make.clone())
+            .or_else(|_| launch.run::<S, Epoll>(make)),
     }?;
     Ok(launched.go(listeners))
 }
 
 fn entrance(listener: &Listener) -> Entrance {
-    Entrance { spread: listener.spread_kind(), is_tcp: listener.is_tcp() }
+    Entrance {
+        spread: listener.spread_kind(),
+        is_tcp: listener.is_tcp(),
+    }
 }
 
 /// Listeners of one core with their numbers.
@@ -139,9 +157,15 @@ impl Launch {
     ) -> io::Result<Launched<S::Mail>> {
         let cores = self.config.cores;
         let lane_len_max = self.config.mailbox_len_max;
-        let boxes: io::Result<Vec<_>> = (0..cores).map(|_| Mailbox::new(cores, lane_len_max)).collect();
+        let boxes: io::Result<Vec<_>> = (0..cores)
+            .map(|_| Mailbox::new(cores, lane_len_max))
+            .collect();
         let stats = (0..cores).map(|_| Stats::default()).collect();
-        let shared = Arc::new(Shared { boxes: boxes?, stats, driver: D::NAME });
+        let shared = Arc::new(Shared {
+            boxes: boxes?,
+            stats,
+            driver: D::NAME,
+        });
         let (done_in, done) = channel();
         let (ready_in, ready) = channel();
         let mut threads = Vec::new();
@@ -167,16 +191,29 @@ impl Launch {
             let body = move || {
                 let result = catch_unwind(AssertUnwindSafe(|| seat.occupy::<S, D>(make)));
                 // Nobody may be left to listen, at the end of a failed start.
-                let _told = done_in.send((core, result.unwrap_or_else(|panic| Err(panic_error(&*panic)))));
+                let _told = done_in.send((
+                    core,
+                    result.unwrap_or_else(|panic| Err(panic_error(&*panic))),
+                ));
             };
-            threads.push(std::thread::Builder::new().name(format!("core-{i}")).spawn(body)?);
+            threads.push(
+                std::thread::Builder::new()
+                    .name(format!("core-{i}"))
+                    .spawn(body)?,
+            );
         }
         drop(ready_in);
         for _ in 0..cores {
             // A thread that dies unheard closes its end.
-            ready.recv().map_err(|_| io::Error::other("a core died at its start"))??;
+            ready
+                .recv()
+                .map_err(|_| io::Error::other("a core died at its start"))??;
         }
-        let running = Running { handle: Handle { shared }, threads, done };
+        let running = Running {
+            handle: Handle { shared },
+            threads,
+            done,
+        };
         Ok(Launched { running, go })
     }
 }
@@ -239,7 +276,12 @@ impl<M: Send + 'static> Seat<M> {
         for (number, listener) in doors {
             driver.listen(number, listener)?;
         }
-        let service = make(core, Handle { shared: Arc::clone(&self.shared) });
+        let service = make(
+            core,
+            Handle {
+                shared: Arc::clone(&self.shared),
+            },
+        );
         Core::new(self.spec, self.shared, driver, service).run()
     }
 }

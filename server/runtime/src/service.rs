@@ -50,7 +50,10 @@ impl ConnId {
     /// The inverse of [`ConnId::to_u64`]. Any value is a valid id; one that was never given out is merely stale.
     pub fn from_u64(word: u64) -> Self {
         let index = (word & u64::from(u32::MAX)) as u32;
-        ConnId { index, generation: (word >> 32) as u32 }
+        ConnId {
+            index,
+            generation: (word >> 32) as u32,
+        }
     }
 }
 
@@ -115,7 +118,11 @@ impl Span {
         let end = range.end.min(self.len());
         let start = range.start.min(end);
         // INVARIANT: both are at most `self.len`, which is a u32.
-        Span { start: self.start + start as u32, len: (end - start) as u32, ..*self }
+        Span {
+            start: self.start + start as u32,
+            len: (end - start) as u32,
+            ..*self
+        }
     }
 }
 
@@ -210,7 +217,14 @@ impl<'d, M> Turn<'d, M> {
         mail: &'d mut Vec<M>,
         ops: &'d mut Ops<M>,
     ) -> Self {
-        Turn { now, core, events, mail, ops, view: arena.view() }
+        Turn {
+            now,
+            core,
+            events,
+            mail,
+            ops,
+            view: arena.view(),
+        }
     }
 }
 

@@ -15,7 +15,10 @@ struct Place<C> {
 
 impl<C> Slab<C> {
     pub(crate) fn new() -> Slab<C> {
-        Slab { places: Vec::new(), free: Vec::new() }
+        Slab {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// `None` when the index space is full; descriptors run out long before.
@@ -24,25 +27,41 @@ impl<C> Slab<C> {
             let place = self.places.get_mut(index as usize)?;
             debug_assert!(place.state.is_none(), "a free index is empty");
             place.state = Some(state);
-            return Some(ConnId { index, generation: place.generation });
+            return Some(ConnId {
+                index,
+                generation: place.generation,
+            });
         }
         let index = u32::try_from(self.places.len()).ok()?;
-        self.places.push(Place { generation: 0, state: Some(state) });
-        Some(ConnId { index, generation: 0 })
+        self.places.push(Place {
+            generation: 0,
+            state: Some(state),
+        });
+        Some(ConnId {
+            index,
+            generation: 0,
+        })
     }
 
     /// The state behind an id, unless it is stale.
     #[inline]
     pub(crate) fn get_mut(&mut self, conn: ConnId) -> Option<&mut C> {
         let place = self.places.get_mut(conn.index as usize)?;
-        if place.generation == conn.generation { place.state.as_mut() } else { None }
+        if place.generation == conn.generation {
+            place.state.as_mut()
+        } else {
+            None
+        }
     }
 
     /// Whoever lives at an index now, with its id.
     #[inline]
     pub(crate) fn at(&mut self, index: u32) -> Option<(ConnId, &mut C)> {
         let place = self.places.get_mut(index as usize)?;
-        let conn = ConnId { index, generation: place.generation };
+        let conn = ConnId {
+            index,
+            generation: place.generation,
+        };
         place.state.as_mut().map(|state| (conn, state))
     }
 
@@ -57,7 +76,11 @@ impl<C> Slab<C> {
 
     /// Every index that is in use.
     pub(crate) fn live(&self) -> Vec<u32> {
-        (0u32..).zip(&self.places).filter(|(_, p)| p.state.is_some()).map(|(i, _)| i).collect()
+        (0u32..)
+            .zip(&self.places)
+            .filter(|(_, p)| p.state.is_some())
+            .map(|(i, _)| i)
+            .collect()
     }
 }
 

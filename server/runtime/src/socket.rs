@@ -40,7 +40,11 @@ enum Place {
 impl Listener {
     /// Listens on an address; port 0 picks a free one (see [`Listener::local_addr`]). An IPv6 address takes IPv6 only.
     pub fn tcp(addr: SocketAddr, backlog: i32) -> io::Result<Listener> {
-        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if addr.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_socket_reuseaddr(&fd, true)?;
@@ -52,7 +56,11 @@ impl Listener {
         net::bind(&fd, &addr)?;
         net::listen(&fd, backlog)?;
         let local = SocketAddr::try_from(net::getsockname(&fd)?)?;
-        Ok(Listener { fd, spread: Spread::Here, place: Place::Tcp(local) })
+        Ok(Listener {
+            fd,
+            spread: Spread::Here,
+            place: Place::Tcp(local),
+        })
     }
 
     /// Listens on a path, replacing a socket left there; `perm` is the file mode, 0 leaves the umask's.
@@ -66,7 +74,11 @@ impl Listener {
             fs::set_permissions(path, mode)?;
         }
         net::listen(&fd, backlog)?;
-        Ok(Listener { fd, spread: Spread::Here, place: Place::Unix(path.to_owned()) })
+        Ok(Listener {
+            fd,
+            spread: Spread::Here,
+            place: Place::Unix(path.to_owned()),
+        })
     }
 
     /// Who serves the accepted connections; [`Spread::Here`] unless told.
@@ -119,7 +131,10 @@ fn remove_socket(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is not a socket")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "the path is not a socket",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -132,7 +147,10 @@ pub(crate) fn peer_of(fd: BorrowedFd<'_>, is_tcp: bool) -> io::Result<Peer> {
     }
     let peer = net::getpeername(fd)?.ok_or(io::ErrorKind::NotConnected)?;
     let local = net::getsockname(fd)?;
-    Ok(Peer::Tcp { peer: SocketAddr::try_from(peer)?, local: SocketAddr::try_from(local)? })
+    Ok(Peer::Tcp {
+        peer: SocketAddr::try_from(peer)?,
+        local: SocketAddr::try_from(local)?,
+    })
 }
 
 /// Turns keepalive on for an accepted TCP socket: first probe after `keepalive_s`, then every third of it.

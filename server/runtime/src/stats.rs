@@ -51,8 +51,11 @@ pub struct StatsNow {
 impl Stats {
     /// The counters since the start or the last reset.
     pub fn read(&self) -> StatsNow {
-        let [kernel_entries, turns, bytes_in, bytes_out, recvs, sends] =
-            std::array::from_fn(|i| self.counted[i].load(Relaxed).saturating_sub(self.forgotten[i].load(Relaxed)));
+        let [kernel_entries, turns, bytes_in, bytes_out, recvs, sends] = std::array::from_fn(|i| {
+            self.counted[i]
+                .load(Relaxed)
+                .saturating_sub(self.forgotten[i].load(Relaxed))
+        });
         StatsNow {
             kernel_entries,
             turns,

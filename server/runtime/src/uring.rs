@@ -1,4 +1,7 @@
-#![allow(unsafe_code, reason = "submits operations whose memory the kernel owns until they complete")]
+#![allow(
+    unsafe_code,
+    reason = "submits operations whose memory the kernel owns until they complete"
+)]
 //! Hot path. The io_uring driver: what is in flight per connection, and what each completion means.
 //!
 //! **Who owns a buffer while the kernel does.** Every operation that carries a pointer points into the connection's
@@ -224,7 +227,13 @@ impl Driver for Uring {
     }
 
     fn listen(&mut self, number: usize, listener: Listener) -> io::Result<()> {
-        self.gates.push((number, Gate { listener, armed: false }));
+        self.gates.push((
+            number,
+            Gate {
+                listener,
+                armed: false,
+            },
+        ));
         self.arm_accepts();
         Ok(())
     }
@@ -232,10 +241,18 @@ impl Driver for Uring {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.arm_bell();
         // Not to block at all is to want nothing; else the quick sends' completions and one thing more.
-        let want = if timeout == Some(Duration::ZERO) { 0 } else { self.quick + 1 };
+        let want = if timeout == Some(Duration::ZERO) {
+            0
+        } else {
+            self.quick + 1
+        };
         self.quick = 0;
         self.hold_until_us = None;
         self.ring.enter(want, timeout.filter(|_| want > 0))
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.ring.enter(0, None)
     }
 
     fn gather(&mut self, mono_us: u64, events: &mut Vec<Event>, arrivals: &mut Vec<Arrival>) {
@@ -250,7 +267,10 @@ impl Driver for Uring {
         for i in mem::take(&mut self.freed) {
             self.release(i, events);
         }
-        if self.accept_rest_until_us.is_some_and(|until_us| mono_us >= until_us) {
+        if self
+            .accept_rest_until_us
+            .is_some_and(|until_us| mono_us >= until_us)
+        {
             self.accept_rest_until_us = None;
             self.arm_accepts();
         }
@@ -260,7 +280,12 @@ impl Driver for Uring {
     fn adopt(&mut self, arrival: Arrival, peer: Peer, events: &mut Vec<Event>) {
         let fd = arrival.fd.as_raw_fd();
         if let Some(conn) = self.conns.insert(Conn::new(arrival.fd)) {
-            events.push(Event::Accepted { conn, listener: arrival.listener, peer, fd });
+            events.push(Event::Accepted {
+                conn,
+                listener: arrival.listener,
+                peer,
+                fd,
+            });
             self.arm_recv(conn.index);
         }
     }
@@ -367,7 +392,9 @@ impl Uring {
 
     /// One operation of a connection has ended; a closing connection may be free now.
     fn op_done(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.in_flight -= 1;
         if conn.in_flight == 0 && conn.closing.is_some() {
             self.freed.push(i);
@@ -387,7 +414,9 @@ impl Uring {
         if cqueue::more(flags) {
             return;
         }
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.recv = RecvState::Off;
         let closing = conn.closing.is_some();
         self.op_done(i);
@@ -396,7 +425,9 @@ impl Uring {
         }
         match errno(result) {
             None if result == 0 => self.end(i),
-            None | Some(Errno::NOBUFS | Errno::CANCELED | Errno::INTR | Errno::AGAIN) => self.rearm.push(i),
+            None | Some(Errno::NOBUFS | Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {
+                self.rearm.push(i)
+            }
             Some(errno) => self.begin_close(i, Cause::Failed(errno.raw_os_error())),
         }
     }
@@ -404,7 +435,9 @@ impl Uring {
     /// Bytes in a pool buffer: into the fill, onto the stash, or to the service.
     #[inline]
     fn arrived(&mut self, i: u32, mut start: u32, mut len: u32, events: &mut Vec<Event>) {
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         if conn.closing.is_some() {
             return;
         }
@@ -418,7 +451,10 @@ impl Uring {
             if fill.is_full()
                 && let Some(fill) = conn.fill.take()
             {
-                events.push(Event::Filled { conn: id, buffer: fill.buffer });
+                events.push(Event::Filled {
+                    conn: id,
+                    buffer: fill.buffer,
+                });
             }
             (start, len) = (start + taken, len - taken);
             if len == 0 {
@@ -431,12 +467,19 @@ impl Uring {
             }
         }
         conn.fed_turn = self.turn as u32;
-        let span = Span { pool: self.ring.pool(), turn: self.turn, start, len };
+        let span = Span {
+            pool: self.ring.pool(),
+            turn: self.turn,
+            start,
+            len,
+        };
         events.push(Event::Data { conn: id, span });
     }
 
     fn fill_done(&mut self, i: u32, result: i32, events: &mut Vec<Event>) {
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.filling = false;
         let closing = conn.closing.is_some();
         if let (Ok(n @ 1..), Some(fill)) = (usize::try_from(result), &mut conn.fill) {
@@ -449,7 +492,10 @@ impl Uring {
                 && !closing
                 && let Some(fill) = conn.fill.take()
             {
-                events.push(Event::Filled { conn: id, buffer: fill.buffer });
+                events.push(Event::Filled {
+                    conn: id,
+                    buffer: fill.buffer,
+                });
             }
         }
         self.op_done(i);
@@ -465,7 +511,9 @@ impl Uring {
 
     fn send_done(&mut self, i: u32, result: i32, events: &mut Vec<Event>) {
         self.sending -= 1;
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.sending = false;
         if let Ok(n @ 1..) = usize::try_from(result) {
             self.tally.sends += 1;
@@ -477,7 +525,10 @@ impl Uring {
         if is_through && !closing {
             events.push(sent(id, mem::take(&mut conn.out)));
         }
-        let progress = Event::Progress { conn: id, sent: conn.out_sent };
+        let progress = Event::Progress {
+            conn: id,
+            sent: conn.out_sent,
+        };
         self.op_done(i);
         if closing {
             return;
@@ -501,14 +552,19 @@ impl Uring {
     }
 
     fn accept_done(&mut self, i: u32, result: i32, is_last: bool) {
-        let Some((number, gate)) = self.gates.get_mut(i as usize) else { return };
+        let Some((number, gate)) = self.gates.get_mut(i as usize) else {
+            return;
+        };
         if is_last {
             gate.armed = false;
         }
         if result >= 0 {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
             let fd = unsafe { OwnedFd::from_raw_fd(result) };
-            self.door.push(Arrival { fd, listener: *number });
+            self.door.push(Arrival {
+                fd,
+                listener: *number,
+            });
         }
         if !is_last {
             return;
@@ -551,8 +607,12 @@ impl Uring {
     }
 
     fn push_send(&mut self, i: u32, is_quick: bool) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
-        let Some(rest) = conn.out.get(conn.out_sent..) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
+        let Some(rest) = conn.out.get(conn.out_sent..) else {
+            return;
+        };
         let len = rest.len().min(SEND_PIECE_BYTES_MAX);
         let mut flags = SendFlags::NOSIGNAL | WAIT_ALL;
         if is_quick {
@@ -568,7 +628,8 @@ impl Uring {
         self.sending += 1;
         if is_quick {
             self.quick += 1;
-            self.hold_until_us.get_or_insert(self.mono_us + SENT_HOLD_US_MAX);
+            self.hold_until_us
+                .get_or_insert(self.mono_us + SENT_HOLD_US_MAX);
         }
         // SAFETY: `rest` is the heap memory of `conn.out`, which stays untouched while `sending` is set and in the
         // slab while `in_flight` counts this operation.
@@ -593,7 +654,10 @@ impl Uring {
             }
         }
         if fill.is_full() {
-            self.pending.push(Event::Filled { conn: id, buffer: fill.buffer });
+            self.pending.push(Event::Filled {
+                conn: id,
+                buffer: fill.buffer,
+            });
             return;
         }
         conn.fill = Some(Box::new(fill));
@@ -635,7 +699,9 @@ impl Uring {
 impl Uring {
     /// Starts whichever receive the connection is due, unless one is under way.
     fn arm_recv(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         if conn.closing.is_some() || conn.ended || conn.filling || conn.recv != RecvState::Off {
             return;
         }
@@ -645,12 +711,17 @@ impl Uring {
             let len = len.min(i32::MAX as usize) as u32;
             conn.filling = true;
             let flags = RecvFlags::WAITALL.bits() as i32;
-            opcode::Recv::new(fd, room, len).flags(flags).build().user_data(Kind::Fill.tag(i))
+            opcode::Recv::new(fd, room, len)
+                .flags(flags)
+                .build()
+                .user_data(Kind::Fill.tag(i))
         } else if conn.paused {
             return;
         } else {
             conn.recv = RecvState::Armed;
-            opcode::RecvMulti::new(fd, GROUP).build().user_data(Kind::Recv.tag(i))
+            opcode::RecvMulti::new(fd, GROUP)
+                .build()
+                .user_data(Kind::Recv.tag(i))
         };
         conn.in_flight += 1;
         self.in_flight += 1;
@@ -661,16 +732,22 @@ impl Uring {
 
     /// Asks the kernel to end the multishot recv; its last completion arms what is due then.
     fn cancel_recv(&mut self, i: u32) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.recv = RecvState::Cancelling;
         self.push_cancel(i, CancelBuilder::user_data(Kind::Recv.tag(i)));
     }
 
     fn push_cancel(&mut self, i: u32, what: CancelBuilder) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         conn.in_flight += 1;
         self.in_flight += 1;
-        let entry = opcode::AsyncCancel2::new(what).build().user_data(Kind::Cancel.tag(i));
+        let entry = opcode::AsyncCancel2::new(what)
+            .build()
+            .user_data(Kind::Cancel.tag(i));
         // SAFETY: the operation points to no memory.
         unsafe { self.ring.push(entry) }
     }
@@ -715,7 +792,9 @@ impl Uring {
     fn close_ended(&mut self) {
         let turn = self.turn as u32;
         for i in mem::take(&mut self.ended) {
-            let Some((_, conn)) = self.conns.at(i) else { continue };
+            let Some((_, conn)) = self.conns.at(i) else {
+                continue;
+            };
             if conn.closing.is_some() || !conn.ended {
                 continue;
             }
@@ -750,7 +829,12 @@ impl Uring {
                     conn.stash = None;
                 }
                 conn.fed_turn = self.turn as u32;
-                let span = Span { pool: self.ring.pool(), turn: self.turn, start, len: len as u32 };
+                let span = Span {
+                    pool: self.ring.pool(),
+                    turn: self.turn,
+                    start,
+                    len: len as u32,
+                };
                 events.push(Event::Data { conn: id, span });
             }
         }
@@ -758,7 +842,9 @@ impl Uring {
 
     /// No more events for the service but `Closed`; cancels what is in flight and waits for the kernel to let go.
     fn begin_close(&mut self, i: u32, cause: Cause) {
-        let Some((_, conn)) = self.conns.at(i) else { return };
+        let Some((_, conn)) = self.conns.at(i) else {
+            return;
+        };
         if conn.closing.is_some() {
             return;
         }
@@ -773,7 +859,9 @@ impl Uring {
 
     /// The last step: nothing is in flight.
     fn release(&mut self, i: u32, events: &mut Vec<Event>) {
-        let Some((id, conn)) = self.conns.at(i) else { return };
+        let Some((id, conn)) = self.conns.at(i) else {
+            return;
+        };
         let Some(cause) = conn.closing.filter(|_| conn.in_flight == 0) else {
             return;
         };
@@ -798,7 +886,11 @@ impl Uring {
                 // SAFETY: the operation points to no memory.
                 unsafe { self.ring.push(entry.user_data(Kind::CancelAll.tag(0))) }
             }
-            if self.ring.enter(1, Some(Duration::from_millis(QUIESCE_WAIT_MS))).is_err() {
+            if self
+                .ring
+                .enter(1, Some(Duration::from_millis(QUIESCE_WAIT_MS)))
+                .is_err()
+            {
                 return false;
             }
             while let Some(entry) = self.ring.reap() {
@@ -826,5 +918,9 @@ impl Drop for Uring {
 const WAIT_ALL: SendFlags = SendFlags::from_bits_retain(RecvFlags::WAITALL.bits());
 
 fn errno(result: i32) -> Option<Errno> {
-    if result < 0 { Some(Errno::from_raw_os_error(-result)) } else { None }
+    if result < 0 {
+        Some(Errno::from_raw_os_error(-result))
+    } else {
+        None
+    }
 }

@@ -4,6 +4,11 @@
 //! function in a file here, and the file's `COMMANDS` in the list below.
 
 mod client;
+mod client_list;
+mod command_info;
+mod config_set;
+pub mod info;
+mod info_sections;
 mod session;
 
 use commands::Refused;
@@ -58,7 +63,36 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 3] =
-        [session::COMMANDS, client::COMMANDS, crate::multi::COMMANDS];
+    let families: [&[NodeCommand]; 6] = [
+        session::COMMANDS,
+        client::COMMANDS,
+        command_info::COMMANDS,
+        config_set::COMMANDS,
+        info::COMMANDS,
+        crate::multi::COMMANDS,
+    ];
     families.into_iter().flatten()
+}
+
+/// HELP of a container: its subcommands and what they do.
+fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    let (container, _) = cx.row.spec.name.split_once('|').unwrap_or_default();
+    let rows = cx.core.table.rows();
+    let subcommands = rows.iter().filter(|row| {
+        row.spec
+            .name
+            .split_once('|')
+            .is_some_and(|(parent, _)| parent == container)
+    });
+    let upper = container.to_ascii_uppercase();
+    cx.reply.array(1 + 2 * subcommands.clone().count());
+    cx.reply.simple(&format!(
+        "{upper} <subcommand> [<argument> ...], with these subcommands:"
+    ));
+    for row in subcommands {
+        let name = row.spec.name.split_once('|').map_or("", |(_, name)| name);
+        cx.reply.simple(&name.to_ascii_uppercase());
+        cx.reply.simple(&format!("    {}", row.spec.summary));
+    }
+    Ok(Done::Replied)
 }

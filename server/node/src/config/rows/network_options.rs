@@ -215,6 +215,6 @@ pub(super) const OWN_ROWS: &[Row] = &[
         default: "no",
         place: at!(turn_cpu_clock),
         summary: "Measures the processor time of every turn beside its wall time, at one system call a turn.",
-        ..Row::AT_START
+        ..Row::LIVE
     },
 ];
