@@ -437,8 +437,8 @@ impl Page {
 const DOCS_HEAD: &str = "\
 # Metrics
 
-Written from the list in `server/node/src/control/metrics.rs`; a test compares them (with `BLESS=1` in its
-environment it writes this file).
+Written from the list in `server/node/src/control/metrics.rs`; a test compares them, and `make docs`
+writes this file.
 
 With `--admin-port 9121` the server answers `GET /metrics` on `admin-bind` (127.0.0.1 unless changed), in Prometheus's text
 format. Numbers with the label `core` have no total of their own: `sum without (core) (rate(meridian_commands_total[1m]))`
