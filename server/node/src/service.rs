@@ -357,8 +357,7 @@ impl NodeService {
                         self.core.table,
                         arena,
                         &bytes[base..],
-                        at,
-                        base,
+                        (at, base),
                         words,
                         false,
                         client.db,
@@ -373,8 +372,7 @@ impl NodeService {
                         self.core.table,
                         arena,
                         &unquoted,
-                        at,
-                        base,
+                        (at, base),
                         words,
                         true,
                         client.db,
@@ -425,6 +423,7 @@ impl NodeService {
     fn execute(&mut self, inputs: &[Input<'_>]) {
         let mut arena = core::mem::take(&mut self.arena);
         let mut current: Option<Box<Connection>> = None;
+        let mut current_input = u32::MAX;
         let mut stalls: Vec<(u32, u32)> = Vec::new();
         for ahead in 0..BUCKET_AHEAD.min(arena.keys.len()) {
             self.prefetch_bucket(&arena.keys[ahead]);
@@ -442,12 +441,10 @@ impl NodeService {
                 }
             }
             let input = &inputs[incoming.input as usize];
-            if current
-                .as_ref()
-                .is_none_or(|client| client.conn != input.conn)
-            {
+            if incoming.input != current_input || current.is_none() {
                 self.put_back(&mut current);
                 current = self.clients.take(input.conn);
+                current_input = incoming.input;
             }
             let Some(client) = &mut current else { continue };
             if client.closing {
@@ -1111,52 +1108,35 @@ impl NodeService {
 }
 
 /// Finds a request's row and hashes its keys.
-#[inline]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one step of the parse loop, apart only to be read"
-)]
+#[inline(always)]
 fn route(
     table: &'static crate::table::Table,
     arena: &mut Arena,
     buf: &[u8],
-    input: usize,
-    base: usize,
+    (input, base): (usize, usize),
     words: (u32, u32),
     unquoted: bool,
     db: u8,
 ) {
     let args = Args::new(buf, &arena.words[words.0 as usize..words.1 as usize]);
     let mut row = args.word(0).and_then(|name| table.find(name));
-    if let Some(container) = row
-        && !container.subcommands.is_empty()
-        && let Some(name) = args.word(1)
-    {
-        row = table.subcommand(container, name).or(row);
-    }
     let first_key = arena.keys.len() as u32;
     let mut key_word = 0;
-    match row.map(|row| row.plan) {
-        Some(Plan::Single(word)) => {
-            if let Some(bytes) = args.word(word as usize) {
-                let key = Key::new(db, bytes);
-                arena.keys.push((key.hash, key.slot, db));
-                key_word = word;
-            }
-        }
-        Some(Plan::Multi) => {
-            let keys = &mut arena.keys;
-            // A request whose keys cannot be told is refused by its handler.
-            let _ = row.map(|row| {
-                row.spec.keys_of(&args, |index, _| {
-                    if let Some(bytes) = args.word(index) {
-                        let key = Key::new(db, bytes);
-                        keys.push((key.hash, key.slot, db));
-                    }
-                })
-            });
-        }
-        _ => {}
+    if let Some(Plan::Single(word)) = row.map(|row| row.plan)
+        && let Some(bytes) = args.word(word as usize)
+    {
+        let key = Key::new(db, bytes);
+        arena.keys.push((key.hash, key.slot, db));
+        key_word = word;
+    } else if let Some(found) = row {
+        row = Some(route_rarely(
+            table,
+            &mut arena.keys,
+            found,
+            &args,
+            &mut key_word,
+            db,
+        ));
     }
     arena.incoming.push(Incoming {
         input: input as u32,
@@ -1168,6 +1148,35 @@ fn route(
         key_word,
         error: None,
     });
+}
+
+/// As `route`, for subcommands and for requests with any number of keys.
+fn route_rarely(
+    table: &'static crate::table::Table,
+    keys: &mut Vec<(u64, Slot, u8)>,
+    found: &'static Row,
+    args: &Args<'_>,
+    key_word: &mut u16,
+    db: u8,
+) -> &'static Row {
+    let subcommand = args.word(1).and_then(|name| table.subcommand(found, name));
+    let row = subcommand.unwrap_or(found);
+    let mut push = |index: usize| {
+        if let Some(bytes) = args.word(index) {
+            let key = Key::new(db, bytes);
+            keys.push((key.hash, key.slot, db));
+        }
+    };
+    match row.plan {
+        Plan::Single(word) => {
+            push(word as usize);
+            *key_word = word;
+        }
+        // A request whose keys cannot be told is refused by its handler.
+        Plan::Multi => drop(row.spec.keys_of(args, |index, _| push(index))),
+        _ => {}
+    }
+    row
 }
 
 /// Versions of watched keys have come.

@@ -73,7 +73,7 @@ type Folded = [u64; 3];
 /// All rows.
 pub struct Table {
     rows: Vec<Row>,
-    index: Vec<(Folded, u16)>,
+    index: Box<[(Folded, u16); INDEX_LEN]>,
 }
 
 impl Table {
@@ -108,7 +108,7 @@ impl Table {
         }
         let mut table = Table {
             rows,
-            index: vec![([0; 3], u16::MAX); INDEX_LEN],
+            index: Box::new([([0; 3], u16::MAX); INDEX_LEN]),
         };
         for at in 0..table.rows.len() {
             let name = table.rows[at].spec.name;
@@ -127,7 +127,7 @@ impl Table {
             return;
         };
         if let Some(folded) = fold(from) {
-            for entry in &mut self.index {
+            for entry in self.index.iter_mut() {
                 if entry.0 == folded && entry.1 != u16::MAX {
                     // The place stays taken, so that later names of the same chain are still found.
                     *entry = ([u64::MAX; 3], entry.1);
@@ -149,7 +149,7 @@ impl Table {
     }
 
     /// The row of a command's name, in any case.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, name: &[u8]) -> Option<&Row> {
         let folded = fold(name)?;
         let mut at = place(folded);
@@ -236,16 +236,38 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
 }
 
 /// The bytes of a name in lower case, zero-filled; None when it is too long for any command.
-#[inline]
+#[inline(always)]
 fn fold(name: &[u8]) -> Option<Folded> {
-    let mut bytes = [0u8; NAME_BYTES_MAX];
-    bytes.get_mut(..name.len())?.copy_from_slice(name);
-    let word = |at: usize| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&bytes[at..at + 8]);
-        lower(u64::from_le_bytes(eight))
-    };
-    Some([word(0), word(8), word(16)])
+    match name.len() {
+        0..=8 => Some([lower(up_to_eight(name)), 0, 0]),
+        9..=NAME_BYTES_MAX => {
+            let word = |at: usize| {
+                let rest = name.get(at..).unwrap_or_default();
+                lower(up_to_eight(&rest[..rest.len().min(8)]))
+            };
+            Some([word(0), word(8), word(16)])
+        }
+        _ => None,
+    }
+}
+
+/// Up to eight bytes as one word, zero-filled, without a loop: short loads that overlap.
+#[inline(always)]
+fn up_to_eight(bytes: &[u8]) -> u64 {
+    if let Some(eight) = bytes.first_chunk::<8>() {
+        return u64::from_le_bytes(*eight);
+    }
+    if let (Some(head), Some(tail)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let shift = 8 * (bytes.len() - 4);
+        return u64::from(u32::from_le_bytes(*head))
+            | u64::from(u32::from_le_bytes(*tail)) << shift;
+    }
+    match bytes {
+        [] => 0,
+        [a] => u64::from(*a),
+        [a, b] => u64::from(*a) | u64::from(*b) << 8,
+        [a, b, c, ..] => u64::from(*a) | u64::from(*b) << 8 | u64::from(*c) << 16,
+    }
 }
 
 /// Sets bit 5 of every byte between `A` and `Z`.
@@ -259,7 +281,7 @@ fn lower(x: u64) -> u64 {
     x | upper >> 2
 }
 
-#[inline]
+#[inline(always)]
 fn place([a, b, c]: Folded) -> usize {
     let mixed = (a ^ b.rotate_left(21) ^ c.rotate_left(42)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 53) as usize % INDEX_LEN
