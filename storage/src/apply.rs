@@ -1,8 +1,11 @@
 //! Applying effects: what followers, replay, snapshots and other regions do.
 //!
 //! Law: a shard that applies the effects another recorded has the same digest. Applying records
-//! nothing: whoever applies has the record already.
+//! nothing: whoever applies has the record already. It asks no clock either: a deadline that has passed
+//! here had not passed where the effect was recorded, and the `Expire` of that time is still to come.
 
+use crate::Slot;
+use crate::edit::Edit;
 use crate::effect::{self, Corrupt, Effect};
 use crate::hash::Key;
 use crate::shard::Shard;
@@ -19,9 +22,9 @@ impl Shard {
     ///
     /// # Errors
     /// [`Corrupt`] when the effect cannot have been recorded on the data that is here (no such
-    /// database, another type, an index out of range); then nothing has changed.
+    /// database, a slot of another shard, another type, an index out of range); then nothing has changed.
     pub fn apply(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
-        if usize::from(db) >= self.dbs.len() {
+        if usize::from(db) >= self.dbs.len() || effect.key().is_some_and(|key| !self.holds(key)) {
             return Err(Corrupt);
         }
         let recording = self.effects.is_recording();
@@ -31,39 +34,52 @@ impl Shard {
         done
     }
 
+    /// Whether a key's slot is here.
+    fn holds(&self, key: &[u8]) -> bool {
+        let slot = Slot::of(key);
+        self.owns(slot) && !self.away.contains(slot)
+    }
+
+    fn applying(&mut self) -> Edit<'_> {
+        Edit::applying(self)
+    }
+
     fn apply_unrecorded(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
         match *effect {
             Effect::PutString { key, value, ttl } => {
-                self.edit().put_bytes(&Key::new(db, key), value, ttl)
+                self.applying().put_bytes(&Key::new(db, key), value, ttl)
             }
             Effect::PutInt { key, value, ttl } => {
-                self.edit().put_int(&Key::new(db, key), value, ttl)
+                self.applying().put_int(&Key::new(db, key), value, ttl)
             }
             Effect::WriteString { key, offset, bytes } => {
+                if !effect::fits_a_string(offset, bytes) {
+                    return Err(Corrupt);
+                }
                 let offset = usize::try_from(offset).map_err(|_| Corrupt)?;
-                self.edit()
+                self.applying()
                     .write_string(&Key::new(db, key), offset, bytes)?;
             }
             Effect::PutValue { key, value, ttl } => {
                 let value = effect::read_value(value, &self.limits)?;
-                self.edit().put_value(&Key::new(db, key), value, ttl);
+                self.applying().put_value(&Key::new(db, key), value, ttl);
             }
             Effect::Remove { key } | Effect::Expire { key } => {
-                self.edit().remove(&Key::new(db, key));
+                self.applying().remove(&Key::new(db, key));
             }
             Effect::ExpireAt { key, at_ms } => {
-                self.edit().expire_at(&Key::new(db, key), at_ms);
+                self.applying().expire_at(&Key::new(db, key), at_ms);
             }
             Effect::Persist { key } => {
-                self.edit().persist(&Key::new(db, key));
+                self.applying().persist(&Key::new(db, key));
             }
-            Effect::FlushDb => self.edit().flush_db(db),
-            Effect::FlushAll => self.edit().flush_all(),
+            Effect::FlushDb => self.applying().flush_db(db),
+            Effect::FlushAll => self.applying().flush_all(),
             Effect::SwapDb { with } => {
                 if usize::from(with) >= self.dbs.len() {
                     return Err(Corrupt);
                 }
-                self.edit().swap_db(db, with);
+                self.applying().swap_db(db, with);
             }
             _ => self.apply_to_collection(db, effect)?,
         }
@@ -73,37 +89,39 @@ impl Shard {
     fn apply_to_collection(&mut self, db: u8, effect: &Effect<'_>) -> Result<(), Corrupt> {
         match *effect {
             Effect::ListPush { key, side, value } => {
-                self.edit()
+                self.applying()
                     .edit_list_or_new(&Key::new(db, key))?
                     .push(side, value);
             }
             Effect::HashSet { key, field, value } => {
-                self.edit()
+                self.applying()
                     .edit_hash_or_new(&Key::new(db, key))?
                     .set(field, value);
             }
             Effect::HashRemove { key, field } => {
-                self.edit()
+                self.applying()
                     .edit_hash(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(field);
             }
             Effect::SetAdd { key, member } => {
-                self.edit().edit_set_or_new(&Key::new(db, key))?.add(member);
+                self.applying()
+                    .edit_set_or_new(&Key::new(db, key))?
+                    .add(member);
             }
             Effect::SetRemove { key, member } => {
-                self.edit()
+                self.applying()
                     .edit_set(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(member);
             }
             Effect::ZsetAdd { key, member, score } => {
-                self.edit()
+                self.applying()
                     .edit_zset_or_new(&Key::new(db, key))?
                     .add(member, score);
             }
             Effect::ZsetRemove { key, member } => {
-                self.edit()
+                self.applying()
                     .edit_zset(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(member);
@@ -124,7 +142,7 @@ impl Shard {
         };
         let index = usize::try_from(index).map_err(|_| Corrupt)?;
         let key = Key::new(db, key);
-        let mut edit = self.edit();
+        let mut edit = self.applying();
         let mut list = edit.edit_list(&key)?.ok_or(Corrupt)?;
         let len = list.len();
         let fits = match *effect {

@@ -12,9 +12,8 @@ use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
 use crate::session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
 use crate::shard::{
-    Db, Shard, boxed_bytes, hash_of, list_of, set_of, text_of, value_of, whole_bytes, zset_of,
+    Shard, boxed_bytes, hash_of, list_of, set_of, text_of, value_of, whole_bytes, zset_of,
 };
-use crate::table::Table;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
 
@@ -32,6 +31,9 @@ pub enum Ttl {
 /// The session in which a command changes a shard.
 pub struct Edit<'s> {
     shard: &'s mut Shard,
+    /// Whether this applies what another core recorded. Then deadlines that have passed on this clock
+    /// mean nothing: keys go when that core says so, else the two would differ.
+    applying: bool,
 }
 
 impl Deref for Edit<'_> {
@@ -77,10 +79,9 @@ macro_rules! collection_doors {
                 }
                 None => {
                     let value = Box::new(Collection::$kind(<$type>::new()));
-                    self.insert(
-                        key,
-                        Item::build(key.bytes, None, Payload::Collection(value), false),
-                    )
+                    // Its session counts the bytes of what comes into it.
+                    let item = Item::build(key.bytes, None, Payload::Collection(value), false);
+                    self.insert(key, item, 0)
                 }
             };
             Ok($session::new(self.shard, *key, item))
@@ -91,7 +92,19 @@ macro_rules! collection_doors {
 impl<'s> Edit<'s> {
     #[inline(always)]
     pub(crate) fn new(shard: &'s mut Shard) -> Self {
-        Edit { shard }
+        Edit {
+            shard,
+            applying: false,
+        }
+    }
+
+    /// To apply effects with: see the field.
+    #[inline(always)]
+    pub(crate) fn applying(shard: &'s mut Shard) -> Self {
+        Edit {
+            shard,
+            applying: true,
+        }
     }
 
     collection_doors!(
@@ -189,8 +202,7 @@ impl<'s> Edit<'s> {
         if value.len() <= EMBEDDED_BYTES_MAX {
             return self.put_string(key, &value, ttl);
         }
-        // An expired key's end is recorded before what comes in its place.
-        self.live(key);
+        self.expire_if_due(key);
         self.shard.effects.push(
             key.db,
             &Effect::PutString {
@@ -206,7 +218,7 @@ impl<'s> Edit<'s> {
     /// short it is.
     pub fn put_raw(&mut self, key: &Key<'_>, value: Vec<u8>, ttl: Ttl) {
         // An expired key's end is recorded before what comes in its place.
-        self.live(key);
+        self.expire_if_due(key);
         self.shard.effects.push(
             key.db,
             &Effect::PutString {
@@ -223,7 +235,7 @@ impl<'s> Edit<'s> {
     }
 
     /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
-    /// there. Returns its length.
+    /// there. Returns its length. The caller has seen to it that the end is within 512 MB.
     ///
     /// # Errors
     /// [`WrongType`] when the key holds a collection.
@@ -249,7 +261,7 @@ impl<'s> Edit<'s> {
         });
         match written {
             Some(grown) => {
-                self.shard.account(key, grown);
+                self.account(key, grown);
                 self.note(key);
             }
             None => {
@@ -292,8 +304,7 @@ impl<'s> Edit<'s> {
             self.remove(key);
             return;
         }
-        // As in `put_owned`.
-        self.live(key);
+        self.expire_if_due(key);
         if self.shard.effects.is_recording() {
             let mut bytes = Vec::new();
             effect::write_value(&value, &mut bytes);
@@ -324,14 +335,13 @@ impl<'s> Edit<'s> {
     pub fn take(&mut self, key: &Key<'_>) -> Option<(OwnedValue, Option<u64>)> {
         let item = self.live(key)?;
         let deadline = item.deadline_ms();
-        let bytes = whole_bytes(item);
         let value = match item.content() {
             Content::Bytes(text) if text.len() <= EMBEDDED_BYTES_MAX => {
                 OwnedValue::String(text.to_vec())
             }
             _ => OwnedValue::Int(0),
         };
-        self.detach(key, bytes);
+        self.detach(key, item);
         let value = match item.free() {
             Payload::Int(n) => OwnedValue::Int(n),
             Payload::Embedded(_) => value,
@@ -384,7 +394,7 @@ impl<'s> Edit<'s> {
 
     /// Sets a key's deadline, unix ms; whether the key is there. One that has passed removes the key.
     pub fn expire_at(&mut self, key: &Key<'_>, at_ms: u64) -> bool {
-        if at_ms <= self.shard.now_ms {
+        if at_ms <= self.shard.now_ms && !self.applying {
             return self.remove(key);
         }
         let Some(item) = self.live(key) else {
@@ -441,65 +451,42 @@ impl<'s> Edit<'s> {
         if low == high {
             return;
         }
+        let watched = [(a, b), (b, a)].map(|(db, other)| self.watched_in(db, other));
         let (left, right) = self.shard.dbs.split_at_mut(high);
         core::mem::swap(&mut left[low], &mut right[0]);
-        [a, b].into_iter().for_each(|db| self.touch_all_watched(db));
+        for (db, keys) in [a, b].into_iter().zip(watched) {
+            let touch = |key: Box<[u8]>| self.shard.watched.touch(db, &key);
+            keys.into_iter().for_each(touch);
+        }
         self.shard.changes += 1;
         self.shard.effects.push(a, &Effect::SwapDb { with: b });
     }
 
     fn empty(&mut self, db: u8) {
-        self.touch_all_watched(db);
-        let shard = &mut *self.shard;
-        let id = shard.dbs[db as usize].id;
-        let old = core::mem::replace(&mut shard.dbs[db as usize], Db::empty(id));
-        let Some(tables) = old.tables else { return };
-        shard.changes += old.len as u64;
-        let mut bytes = old.bytes + old.guest_bytes;
-        if shard.guests > 0 {
-            // What visitors held is counted by their owners: they are told.
-            let of_guests: usize = (0..crate::SLOTS as u16)
-                .map(crate::Slot)
-                .filter(|slot| !shard.owned.contains(*slot))
-                .map(|slot| &tables[slot.index()])
-                .map(|t| t.heap_bytes() + t.iter().map(whole_bytes).sum::<usize>())
-                .sum();
-            shard.dbs[db as usize].guest_bytes = old.guest_bytes - of_guests as isize;
-            bytes = old.bytes + of_guests as isize;
+        for key in self.watched_in(db, db) {
+            self.shard.watched.touch(db, &key);
         }
-        let tables: Vec<_> = Vec::from(tables)
-            .into_iter()
-            .filter(|table| !table.is_empty())
-            .collect();
-        shard.garbage.add_tables(tables, bytes.max(0) as usize);
+        let old = core::mem::take(&mut self.shard.dbs[db as usize]);
+        let Some(tables) = old.tables else { return };
+        self.shard.changes += old.len as u64;
+        // What visitors held is freed here too: their owners count it no more.
+        let tables: Box<[_]> = tables;
+        let tables = Vec::from(tables).into_iter();
+        let full = tables.filter(|slot| !slot.table.is_empty()).collect();
+        self.shard.garbage.add_tables(full);
     }
 
-    /// A database is about to be emptied or exchanged: whoever watches a key of it must know, when the
-    /// key is there before or after.
-    fn touch_all_watched(&mut self, db: u8) {
-        let shard = &mut *self.shard;
-        if shard.watched.is_empty() && shard.guests == 0 {
-            return;
-        }
-        let mut watched = core::mem::take(&mut shard.watched);
-        watched.touch_db(db, |key| shard.find(&Key::new(db, key)).is_some());
-        shard.watched = watched;
-        if shard.guests > 0 {
-            let mut foreign = Vec::new();
-            for slot in (0..crate::SLOTS as u16)
-                .map(crate::Slot)
-                .filter(|slot| !shard.owned.contains(*slot))
-            {
-                let items = shard.dbs[db as usize]
-                    .table(slot)
-                    .into_iter()
-                    .flat_map(Table::iter);
-                foreign.extend(items.map(|item: Item| item.key().to_vec()));
-            }
-            foreign
-                .iter()
-                .for_each(|key| shard.watched.touch_foreign(db, key));
-        }
+    /// The watched keys of `db` that it or `other`, which may come in its place, holds. One held past its
+    /// deadline is expired first: to those who watch it that is the change, and nothing takes its place.
+    fn watched_in(&mut self, db: u8, other: u8) -> Vec<Box<[u8]>> {
+        let watched = self.shard.watched.keys(db);
+        let mut keys: Vec<Box<[u8]>> = watched.map(Box::from).collect();
+        keys.retain(|bytes| {
+            let (here, there) = (Key::new(db, bytes), Key::new(other, bytes));
+            let here = self.live(&here).is_some();
+            here || self.live(&there).is_some()
+        });
+        keys
     }
 
     // ---- the steps --------------------------------------------------------------------------
@@ -508,12 +495,17 @@ impl<'s> Edit<'s> {
     #[inline(always)]
     fn live(&mut self, key: &Key<'_>) -> Option<Item> {
         let item = self.shard.find(key)?;
-        if item.is_expired(self.shard.now_ms) {
+        if item.is_expired(self.shard.now_ms) && !self.applying {
             self.expire_item(key, item);
             return None;
         }
         item.touch(self.shard.now_s());
         Some(item)
+    }
+
+    /// For whoever records before it writes: the effect of a passed deadline comes first.
+    fn expire_if_due(&mut self, key: &Key<'_>) {
+        let _ = self.live(key);
     }
 
     #[cold]
@@ -530,7 +522,14 @@ impl<'s> Edit<'s> {
     #[inline(always)]
     fn note(&mut self, key: &Key<'_>) {
         self.shard.changes += 1;
-        self.shard.touch_watched(key);
+        if !self.shard.watched.is_empty() {
+            self.shard.watched.touch(key.db, key.bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn account(&mut self, key: &Key<'_>, grown: isize) {
+        self.shard.dbs[key.db as usize].account(key.slot, grown);
     }
 
     #[inline]
@@ -541,8 +540,8 @@ impl<'s> Edit<'s> {
                 Ttl::At(at_ms) => Some(at_ms),
             };
             let extra = payload_bytes(&payload);
-            self.insert(key, Item::build(key.bytes, deadline, payload, raw));
-            self.shard.account(key, extra as isize);
+            let item = Item::build(key.bytes, deadline, payload, raw);
+            self.insert(key, item, extra);
             self.note(key);
             return;
         };
@@ -552,82 +551,79 @@ impl<'s> Edit<'s> {
             Ttl::Keep => old_deadline,
             Ttl::At(at_ms) => Some(at_ms),
         };
+        let mut item = old;
         // A hint in place at or before the new deadline will do.
-        let hinted = old.in_wheel() && deadline.is_some() && old_deadline <= deadline;
-        if !raw && old.overwrite(deadline, &payload) {
-            if let Some(at_ms) = deadline
-                && !hinted
-            {
-                self.hint(key, old, at_ms);
-            }
-        } else {
-            let extra = payload_bytes(&payload);
-            let new = Item::build(key.bytes, deadline, payload, raw);
-            new.touch(self.shard.now_s());
-            if hinted {
-                new.set_in_wheel();
-            }
-            self.shard.account(key, extra as isize);
-            self.replace(key, old, new);
-            if let Some(at_ms) = deadline
-                && !hinted
-            {
-                self.hint(key, new, at_ms);
-            }
+        let hinted = old.in_wheel() && old_deadline <= deadline;
+        if raw || !old.overwrite(deadline, &payload) {
+            item = self.replace(key, old, deadline, payload, raw, hinted);
+        }
+        if let Some(at_ms) = deadline
+            && !hinted
+        {
+            self.hint(key, item, at_ms);
         }
         self.note(key);
     }
 
-    /// Adds an item for a key that is not there. The bytes of a collection in it are the caller's to count.
+    /// Adds an item for a key that is not there. `extra` are the bytes of a collection in it.
     #[inline]
-    fn insert(&mut self, key: &Key<'_>, item: Item) -> Item {
+    fn insert(&mut self, key: &Key<'_>, item: Item, extra: usize) -> Item {
         item.touch(self.shard.now_s());
         let deadline = item.deadline_ms();
         let db = &mut self.shard.dbs[key.db as usize];
-        let grown = db
-            .table_mut(key.slot)
-            .insert_new(key.hash, item, |item| hash_bytes(item.key()));
+        let table = &mut db.slot_mut(key.slot).table;
+        let grown = table.insert_new(key.hash, item, |item| hash_bytes(item.key()));
         db.len += 1;
-        self.shard.account(key, grown + item.heap_bytes() as isize);
+        db.account(key.slot, grown + (item.heap_bytes() + extra) as isize);
         if let Some(at_ms) = deadline {
-            self.shard.dbs[key.db as usize].expires += 1;
+            db.count_expires(key.slot, false, true);
             self.hint(key, item, at_ms);
         }
         item
     }
 
     /// Puts another block in an item's place and throws the old one away.
-    fn replace(&mut self, key: &Key<'_>, old: Item, new: Item) {
+    fn replace(
+        &mut self,
+        key: &Key<'_>,
+        old: Item,
+        deadline: Option<u64>,
+        payload: Payload<'_>,
+        raw: bool,
+        hinted: bool,
+    ) -> Item {
+        let extra = payload_bytes(&payload);
+        let new = Item::build(key.bytes, deadline, payload, raw);
+        new.touch(self.shard.now_s());
+        if hinted {
+            new.set_in_wheel();
+        }
         let db = &mut self.shard.dbs[key.db as usize];
-        if let Some(mut place) = db
-            .table_mut(key.slot)
-            .find_mut(key.hash, |item| item == old)
-        {
+        let table = &mut db.slot_mut(key.slot).table;
+        if let Some(mut place) = table.find_mut(key.hash, |item| item == old) {
             place.set(new);
         }
-        db.expires += usize::from(new.deadline_ms().is_some());
-        db.expires -= usize::from(old.deadline_ms().is_some());
-        self.shard
-            .account(key, new.heap_bytes() as isize - whole_bytes(old) as isize);
+        let grown = (new.heap_bytes() + extra) as isize - whole_bytes(old) as isize;
+        db.account(key.slot, grown);
+        db.count_expires(key.slot, old.deadline_ms().is_some(), deadline.is_some());
         self.throw_away(old);
+        new
     }
 
-    /// Takes an item out of its table; `bytes` are what it takes with its value.
-    fn detach(&mut self, key: &Key<'_>, bytes: usize) {
+    /// Takes an item out of its table; its block is the caller's then.
+    fn detach(&mut self, key: &Key<'_>, item: Item) {
         let db = &mut self.shard.dbs[key.db as usize];
-        let removed = db
-            .table_mut(key.slot)
-            .remove_counted(key.hash, |item: Item| item.is(key.bytes));
-        if let Some((item, grown)) = removed {
+        let table = &mut db.slot_mut(key.slot).table;
+        if let Some((_, grown)) = table.remove_counted(key.hash, |other| other == item) {
             db.len -= 1;
-            db.expires -= usize::from(item.deadline_ms().is_some());
-            self.shard.account(key, grown - bytes as isize);
+            db.account(key.slot, grown - whole_bytes(item) as isize);
+            db.count_expires(key.slot, item.deadline_ms().is_some(), false);
         }
     }
 
     /// Takes an item out of its table and throws it away.
     fn discard(&mut self, key: &Key<'_>, item: Item) {
-        self.detach(key, whole_bytes(item));
+        self.detach(key, item);
         self.throw_away(item);
     }
 
@@ -665,10 +661,8 @@ impl<'s> Edit<'s> {
             _ => Vec::new(),
         };
         let db = &mut self.shard.dbs[key.db as usize];
-        let Some(mut place) = db
-            .table_mut(key.slot)
-            .find_mut(key.hash, |other| other == item)
-        else {
+        let table = &mut db.slot_mut(key.slot).table;
+        let Some(mut place) = table.find_mut(key.hash, |other| other == item) else {
             return item;
         };
         let payload = match item.free() {
@@ -678,10 +672,8 @@ impl<'s> Edit<'s> {
         let new = Item::build(key.bytes, deadline, payload, raw);
         new.touch(access_s);
         place.set(new);
-        db.expires += usize::from(deadline.is_some());
-        db.expires -= usize::from(had_deadline);
-        self.shard
-            .account(key, new.heap_bytes() as isize - before as isize);
+        db.account(key.slot, new.heap_bytes() as isize - before as isize);
+        db.count_expires(key.slot, had_deadline, deadline.is_some());
         new
     }
 
@@ -699,13 +691,12 @@ impl<'s> Edit<'s> {
         before_bytes: usize,
         changed: bool,
     ) {
-        let mut edit = Edit { shard };
+        let mut edit = Edit::new(shard);
         let Content::Collection(collection) = item.content() else {
             return;
         };
         let after = boxed_bytes(collection);
-        edit.shard
-            .account(key, after as isize - before_bytes as isize);
+        edit.account(key, after as isize - before_bytes as isize);
         if collection.is_empty() {
             edit.discard(key, item);
         }
@@ -723,8 +714,26 @@ fn payload_bytes(payload: &Payload<'_>) -> usize {
     }
 }
 
+/// A string longer than this grows by a quarter when it is full, not by its length.
+const DOUBLED_BYTES_MAX: usize = 1 << 20;
+
 fn write_into(value: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
+    let (len, end) = (value.len(), offset + bytes.len());
+    if end > value.capacity() {
+        if offset > len {
+            // Fresh zeroes come untouched from the system: a gap of 512 MB costs neither time nor memory.
+            let mut wider = vec![0; end];
+            wider[..len].copy_from_slice(value);
+            *value = wider;
+        } else {
+            let spare = if len > DOUBLED_BYTES_MAX {
+                len / 4
+            } else {
+                len
+            };
+            value.reserve_exact((end - len).max(spare));
+        }
+    }
     if value.len() < offset {
         value.resize(offset, 0);
     }

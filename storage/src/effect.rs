@@ -14,7 +14,7 @@
 //! beyond the key it names. A decoder meets hostile bytes: it returns [`Corrupt`], never panics and
 //! allocates no more than the bytes it was given call for.
 
-use crate::value::{Hash, List, OwnedValue, Set, Side, Zset};
+use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
 use crate::{Limits, Ttl};
 
 /// One change. Borrowed from the record it was decoded from.
@@ -128,6 +128,35 @@ pub enum Effect<'a> {
     SwapDb {
         with: u8,
     },
+}
+
+impl<'a> Effect<'a> {
+    /// The key that it changes; None when it is about whole databases.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Effect::PutString { key, .. }
+            | Effect::PutInt { key, .. }
+            | Effect::WriteString { key, .. }
+            | Effect::PutValue { key, .. }
+            | Effect::Remove { key }
+            | Effect::Expire { key }
+            | Effect::ExpireAt { key, .. }
+            | Effect::Persist { key }
+            | Effect::ListPush { key, .. }
+            | Effect::ListPop { key, .. }
+            | Effect::ListSet { key, .. }
+            | Effect::ListInsert { key, .. }
+            | Effect::ListRemove { key, .. }
+            | Effect::ListTrim { key, .. }
+            | Effect::HashSet { key, .. }
+            | Effect::HashRemove { key, .. }
+            | Effect::SetAdd { key, .. }
+            | Effect::SetRemove { key, .. }
+            | Effect::ZsetAdd { key, .. }
+            | Effect::ZsetRemove { key, .. } => Some(key),
+            Effect::FlushDb | Effect::FlushAll | Effect::SwapDb { .. } => None,
+        }
+    }
 }
 
 /// Stored or received bytes are not an effect.
@@ -319,10 +348,7 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
         },
         kind::WRITE_STRING => {
             let (offset, bytes) = (from.number()?, from.bytes()?);
-            if offset
-                .checked_add(bytes.len() as u64)
-                .is_none_or(|end| end > STRING_BYTES_MAX)
-            {
+            if !fits_a_string(offset, bytes) {
                 return Err(Corrupt);
             }
             Effect::WriteString { key, offset, bytes }
@@ -404,6 +430,13 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
 /// Longest string, bytes: a record that would make a longer one is corrupt.
 const STRING_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+/// Whether a string may reach to the end of `bytes` at `offset`. A record of ten bytes may rightly ask
+/// for the longest string there is (SETRANGE did): its gap is memory that nobody touches.
+pub(crate) fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
+    let end = offset.checked_add(bytes.len() as u64);
+    end.is_some_and(|end| end <= STRING_BYTES_MAX)
+}
+
 /// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset), then its parts.
 pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
     let mut to = Writer { out };
@@ -445,7 +478,11 @@ pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a whole value; the inverse of [`write_value`].
+/// Reads a whole value; the inverse of [`write_value`]. Counts are believed only as far as there are
+/// bytes, and an element that comes twice makes the value corrupt.
+///
+/// # Errors
+/// [`Corrupt`] for bytes that `write_value` cannot have written.
 pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> {
     let mut from = Reader { input };
     let value = match from.byte()? {
@@ -462,14 +499,18 @@ pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> 
             let mut hash = Box::new(Hash::new());
             for _ in 0..from.number()? {
                 let (field, value) = (from.bytes()?, from.bytes()?);
-                hash.set(field, value, limits);
+                if !hash.set(field, value, limits) {
+                    return Err(Corrupt);
+                }
             }
             OwnedValue::Hash(hash)
         }
         4 => {
             let mut set = Box::new(Set::new());
             for _ in 0..from.number()? {
-                set.add(from.bytes()?, limits);
+                if !set.add(from.bytes()?, limits) {
+                    return Err(Corrupt);
+                }
             }
             OwnedValue::Set(set)
         }
@@ -477,7 +518,9 @@ pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> 
             let mut zset = Box::new(Zset::new());
             for _ in 0..from.number()? {
                 let (member, score) = (from.bytes()?, from.score()?);
-                zset.add(member, score, limits);
+                if zset.add(member, score, limits) != Added::New {
+                    return Err(Corrupt);
+                }
             }
             OwnedValue::Zset(zset)
         }

@@ -7,27 +7,35 @@
 //!
 //! ```text
 //! level 0: 256 x 8 ms    level 1: 256 x 2.05 s    level 2: 256 x 8.7 min    level 3: 256 x 37 h, and beyond
-//! hint: slot 14 | db 8 | hash: top 34, low 8
+//! hint: slot 14 | hash: top 42, low 8
 //! ```
+//! A hint names no database: databases change places, and a slot may come home from a visit with its
+//! keys in another one. It stands for every item of its slot with these hash bits.
+//!
+//! What bounds the wheel: a lock that is taken with a long deadline and removed at once leaves a hint
+//! each time, so past [`Wheel::len`] twice the keys with a deadline the shard sweeps stale ones out, a few a push.
 
 use std::collections::VecDeque;
 
+use crate::account::class_size;
 use crate::slot::Slot;
 
 const TICK_MS_SHIFT: u32 = 3;
 const LEVELS: usize = 4;
 const BUCKETS: usize = 256;
+/// Hints of one block of a bucket: a bucket of millions grows without ever being copied.
+const CHUNK_HINTS_MAX: usize = 128;
 /// The hash bits that a hint keeps.
-pub(crate) const HINT_HASH_MASK: u64 = !((1 << 30) - 1) | 0xff;
+pub(crate) const HINT_HASH_MASK: u64 = !((1 << 22) - 1) | 0xff;
 
 /// Where to look for an item whose deadline may have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hint(u64);
 
 impl Hint {
-    /// A hint for the item of this hash.
-    pub(crate) fn new(slot: Slot, db: u8, hash: u64) -> Hint {
-        Hint(u64::from(slot.0) << 50 | u64::from(db) << 42 | (hash >> 30) << 8 | (hash & 0xff))
+    /// A hint for the items of this hash.
+    pub(crate) fn new(slot: Slot, hash: u64) -> Hint {
+        Hint(u64::from(slot.0) << 50 | (hash >> 22) << 8 | (hash & 0xff))
     }
 
     /// The slot to look in.
@@ -35,23 +43,28 @@ impl Hint {
         Slot((self.0 >> 50) as u16)
     }
 
-    pub(crate) fn db(self) -> u8 {
-        (self.0 >> 42) as u8
-    }
-
     /// The hash under [`HINT_HASH_MASK`].
     pub(crate) fn hash(self) -> u64 {
-        ((self.0 >> 8) & ((1 << 34) - 1)) << 30 | (self.0 & 0xff)
+        ((self.0 >> 8) & ((1 << 42) - 1)) << 22 | (self.0 & 0xff)
     }
 }
+
+/// Hints that come due together, in blocks.
+type Bucket = Vec<Vec<Hint>>;
 
 /// See the module's head.
 pub(crate) struct Wheel {
     /// All buckets before this tick have been handed out.
     tick: u64,
-    levels: Vec<Vec<Hint>>,
-    due: VecDeque<Vec<Hint>>,
+    levels: Vec<Bucket>,
+    /// Hints of each level.
+    filled: [usize; LEVELS],
+    due: VecDeque<Bucket>,
     hints: usize,
+    /// Heap bytes of all blocks.
+    chunk_bytes: usize,
+    /// Where the sweep goes on: bucket, block, hint.
+    sweep_at: (usize, usize, usize),
 }
 
 impl Wheel {
@@ -59,9 +72,17 @@ impl Wheel {
         Wheel {
             tick: now_ms >> TICK_MS_SHIFT,
             levels: vec![Vec::new(); LEVELS * BUCKETS],
+            filled: [0; LEVELS],
             due: VecDeque::new(),
             hints: 0,
+            chunk_bytes: 0,
+            sweep_at: (0, 0, 0),
         }
+    }
+
+    /// Hints held.
+    pub(crate) fn len(&self) -> usize {
+        self.hints
     }
 
     /// Notes that an item wants looking at when `deadline_ms` has come.
@@ -75,23 +96,50 @@ impl Wheel {
         let ahead = ((at >> (8 * level)) - (self.tick >> (8 * level))).min(255);
         let bucket = ((self.tick >> (8 * level)) + ahead) as usize % BUCKETS;
         let bucket = &mut self.levels[level * BUCKETS + bucket];
-        // The same item again (its deadline went to and fro): one look is enough.
-        if bucket.last() != Some(&hint) {
-            bucket.push(hint);
+        let room = match bucket.last_mut() {
+            None => false,
+            Some(chunk) if chunk.len() < CHUNK_HINTS_MAX => true,
+            Some(chunk) => {
+                // Deadlines that went to and fro leave the same hint often: one look is enough.
+                chunk.sort_unstable();
+                chunk.dedup();
+                let gone = CHUNK_HINTS_MAX - chunk.len();
+                self.hints -= gone;
+                self.filled[level] -= gone;
+                gone >= CHUNK_HINTS_MAX / 4
+            }
+        };
+        if !room {
+            bucket.push(Vec::new());
+            self.chunk_bytes += size_of::<Vec<Hint>>();
+        }
+        if let Some(chunk) = bucket.last_mut()
+            && chunk.last() != Some(&hint)
+        {
+            self.chunk_bytes -= chunk_bytes(chunk);
+            chunk.push(hint);
+            self.chunk_bytes += chunk_bytes(chunk);
             self.hints += 1;
+            self.filled[level] += 1;
         }
     }
 
     /// Moves all buckets that have come by `now_ms` to the due list.
     pub(crate) fn advance(&mut self, now_ms: u64) {
         let now = now_ms >> TICK_MS_SHIFT;
-        if self.hints == 0 {
-            self.tick = self.tick.max(now + 1);
-            return;
-        }
         while self.tick <= now {
-            self.hand_out(0);
-            self.tick += 1;
+            match self.filled.iter().position(|&hints| hints > 0) {
+                None => {
+                    self.tick = now + 1;
+                    return;
+                }
+                Some(0) => {
+                    self.hand_out(0);
+                    self.tick += 1;
+                }
+                // Nothing nearer than the next turn of this level: a clock that jumped costs no walk.
+                Some(level) => self.tick = self.turn(level).min(now + 1),
+            }
             for level in 1..LEVELS {
                 if self.tick & ((1 << (8 * level)) - 1) != 0 {
                     break;
@@ -101,24 +149,76 @@ impl Wheel {
         }
     }
 
+    /// The first tick after this one at which `level` hands out.
+    fn turn(&self, level: usize) -> u64 {
+        ((self.tick >> (8 * level)) + 1) << (8 * level)
+    }
+
     fn hand_out(&mut self, level: usize) {
         let bucket = (self.tick >> (8 * level)) as usize % BUCKETS;
-        let hints = core::mem::take(&mut self.levels[level * BUCKETS + bucket]);
-        if !hints.is_empty() {
-            self.due.push_back(hints);
+        let bucket = core::mem::take(&mut self.levels[level * BUCKETS + bucket]);
+        if !bucket.is_empty() {
+            self.filled[level] -= bucket.iter().map(Vec::len).sum::<usize>();
+            self.due.push_back(bucket);
         }
     }
 
     /// The next hint to look at.
     pub(crate) fn pop_due(&mut self) -> Option<Hint> {
         loop {
-            let batch = self.due.front_mut()?;
-            if let Some(hint) = batch.pop() {
+            let bucket = self.due.front_mut()?;
+            let Some(chunk) = bucket.last_mut() else {
+                self.due.pop_front();
+                continue;
+            };
+            if let Some(hint) = chunk.pop() {
                 self.hints -= 1;
                 return Some(hint);
             }
-            self.due.pop_front();
+            self.chunk_bytes -= chunk_bytes(chunk);
+            bucket.pop();
         }
+    }
+
+    /// Looks at about `looks` hints that are not due, from where the last sweep ended, and drops those
+    /// that `is_stale`.
+    pub(crate) fn sweep(&mut self, looks: usize, is_stale: impl Fn(Hint) -> bool) {
+        let (mut number, mut block, mut place) = self.sweep_at;
+        for _ in 0..looks {
+            let bucket = &mut self.levels[number];
+            let Some(chunk) = bucket.get_mut(block) else {
+                (number, block, place) = ((number + 1) % (LEVELS * BUCKETS), 0, 0);
+                continue;
+            };
+            match chunk.get(place) {
+                Some(&hint) if is_stale(hint) => {
+                    chunk.swap_remove(place);
+                    self.hints -= 1;
+                    self.filled[number / BUCKETS] -= 1;
+                }
+                Some(_) => place += 1,
+                None => {
+                    // Done with this block: what is left of it may fit the one before.
+                    let len = chunk.len();
+                    let before = block.checked_sub(1).and_then(|at| bucket.get(at));
+                    let fits = before.is_some_and(|b| b.len() + len <= CHUNK_HINTS_MAX);
+                    if len == 0 || fits {
+                        let chunk = bucket.swap_remove(block);
+                        self.chunk_bytes -= chunk_bytes(&chunk);
+                        if let Some(before) = block.checked_sub(1).and_then(|at| bucket.get_mut(at))
+                        {
+                            self.chunk_bytes -= chunk_bytes(before);
+                            before.extend_from_slice(&chunk);
+                            self.chunk_bytes += chunk_bytes(before);
+                        }
+                    } else {
+                        block += 1;
+                    }
+                    place = 0;
+                }
+            }
+        }
+        self.sweep_at = (number, block, place);
     }
 
     /// When to call again, unix ms: at once when something is due, else at the next filled bucket of
@@ -130,16 +230,47 @@ impl Wheel {
         if !self.due.is_empty() {
             return Some(0);
         }
-        let turn = (self.tick | 255) + 1;
-        let tick = (self.tick..turn).find(|t| !self.levels[*t as usize % BUCKETS].is_empty());
-        Some(tick.unwrap_or(turn) << TICK_MS_SHIFT)
+        let tick = match self.filled.iter().position(|&hints| hints > 0)? {
+            0 => {
+                let turn = self.turn(1);
+                let filled = |t: &u64| !self.levels[*t as usize % BUCKETS].is_empty();
+                (self.tick..turn).find(filled).unwrap_or(turn)
+            }
+            level => self.turn(level),
+        };
+        Some(tick << TICK_MS_SHIFT)
     }
 
+    /// Bytes of heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let due: usize = self.due.iter().map(Vec::capacity).sum();
-        let waiting: usize = self.levels.iter().map(Vec::capacity).sum();
-        (due + waiting) * size_of::<Hint>() + LEVELS * BUCKETS * size_of::<Vec<Hint>>()
+        self.chunk_bytes + class_size(LEVELS * BUCKETS * size_of::<Bucket>())
     }
+
+    /// Every hint with the first time at which it may be handed out, unix ms. For tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn all(&self) -> Vec<(u64, Hint)> {
+        let mut all = Vec::new();
+        let due = self.due.iter().flatten().flatten();
+        all.extend(due.map(|hint| (0, *hint)));
+        for (number, bucket) in self.levels.iter().enumerate() {
+            let (level, number) = (number / BUCKETS, (number % BUCKETS) as u64);
+            let now = self.tick >> (8 * level);
+            let at = now + (number.wrapping_sub(now) % BUCKETS as u64);
+            let at_ms = at << (8 * level) << TICK_MS_SHIFT;
+            all.extend(bucket.iter().flatten().map(|hint| (at_ms, *hint)));
+        }
+        assert_eq!(all.len(), self.hints);
+        let in_levels: usize = self.levels.iter().flatten().map(Vec::len).sum();
+        assert_eq!(in_levels, self.filled.iter().sum::<usize>());
+        let blocks = self.levels.iter().chain(&self.due).flatten();
+        assert_eq!(blocks.map(chunk_bytes).sum::<usize>(), self.chunk_bytes);
+        all
+    }
+}
+
+/// Bytes of a block and of its place in the bucket.
+fn chunk_bytes(chunk: &Vec<Hint>) -> usize {
+    class_size(chunk.capacity() * size_of::<Hint>()) + size_of::<Vec<Hint>>()
 }
 
 #[cfg(test)]
@@ -148,12 +279,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_hint_keeps_slot_db_and_the_bits_that_find_the_item() {
+    fn a_hint_keeps_the_slot_and_the_bits_that_find_the_item() {
         let hash = 0xfedc_ba98_7654_3210;
-        let hint = Hint::new(Slot(16383), 255, hash);
+        let hint = Hint::new(Slot(16383), hash);
         assert_eq!(
-            (hint.slot(), hint.db(), hint.hash()),
-            (Slot(16383), 255, hash & HINT_HASH_MASK)
+            (hint.slot(), hint.hash()),
+            (Slot(16383), hash & HINT_HASH_MASK)
         );
     }
 
@@ -166,7 +297,7 @@ mod tests {
             let mut wheel = Wheel::new(start);
             // The item's deadline, by hash: what the shard would find.
             for (i, delay) in delays.iter().enumerate() {
-                wheel.push(start + delay, Hint::new(Slot(0), 0, (i as u64) << 30));
+                wheel.push(start + delay, Hint::new(Slot(0), (i as u64) << 30));
             }
             let (mut now, mut left) = (start, delays.len());
             while left > 0 {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::item::{Item, Payload};
-use crate::shard::boxed_bytes;
-use crate::table::Table;
+use crate::shard::{boxed_bytes, whole_bytes};
+use crate::table::SlotTable;
 use crate::value::Collection;
 
 /// A collection of at most so many elements is freed at once.
@@ -12,8 +12,8 @@ pub(crate) const FREED_AT_ONCE_MAX: usize = 64;
 
 enum Waste {
     Collection(Box<Collection>, usize),
-    /// Tables of a flushed database, with the bytes that all of it takes.
-    Tables(Vec<Table<Item>>, usize),
+    /// Tables of a flushed database.
+    Tables(Vec<SlotTable<Item>>),
 }
 
 /// See the module's head.
@@ -43,10 +43,10 @@ impl Garbage {
         self.queue.push_back(Waste::Collection(collection, bytes));
     }
 
-    /// Whole tables with their items, which take `bytes` together with them.
-    pub(crate) fn add_tables(&mut self, tables: Vec<Table<Item>>, bytes: usize) {
-        self.bytes += bytes;
-        self.queue.push_back(Waste::Tables(tables, bytes));
+    /// Whole tables with their items.
+    pub(crate) fn add_tables(&mut self, tables: Vec<SlotTable<Item>>) {
+        self.bytes += tables.iter().map(|slot| slot.bytes).sum::<usize>();
+        self.queue.push_back(Waste::Tables(tables));
     }
 
     pub(crate) fn free(&mut self, budget_items: usize) -> bool {
@@ -57,37 +57,53 @@ impl Garbage {
                 Some(Waste::Collection(collection, bytes)) => {
                     let before = collection.len();
                     let done = collection.free_step(left);
-                    let after = if done { 0 } else { collection.len() };
-                    (before.saturating_sub(after), done.then_some(*bytes))
-                }
-                Some(Waste::Tables(tables, bytes)) => match tables.last_mut() {
-                    None => (0, Some(*bytes)),
-                    Some(table) => {
-                        let before = table.len();
-                        let mut large = Vec::new();
-                        table.drain_some(left, |item: Item| match item.free() {
-                            Payload::Collection(c) if c.len() > FREED_AT_ONCE_MAX => large.push(c),
-                            _ => {}
-                        });
-                        let freed = before - table.len();
-                        if table.is_empty() {
-                            tables.pop();
-                        }
-                        // Their bytes are part of the tables' bytes until those are done.
-                        let waste = large.into_iter().map(|c| Waste::Collection(c, 0));
-                        self.queue.extend(waste);
-                        (freed, None)
+                    if done {
+                        self.bytes -= *bytes;
                     }
+                    let after = if done { 0 } else { collection.len() };
+                    (before.saturating_sub(after), done)
+                }
+                Some(Waste::Tables(tables)) => match tables.last_mut() {
+                    None => (0, true),
+                    Some(_) => (self.free_from_table(left), false),
                 },
             };
             self.freed += freed as u64;
             left -= freed.clamp(1, left);
-            if let Some(bytes) = done {
-                self.bytes -= bytes;
+            if done {
                 self.queue.pop_front();
             }
         }
         !self.queue.is_empty()
+    }
+
+    /// Frees up to `left` items of the first waste's last table; how many.
+    fn free_from_table(&mut self, left: usize) -> usize {
+        let Some(Waste::Tables(tables)) = self.queue.front_mut() else {
+            return 0;
+        };
+        let Some(slot) = tables.last_mut() else {
+            return 0;
+        };
+        let (mut freed, mut bytes, mut large) = (0, 0, Vec::new());
+        slot.table.drain_some(left, |item: Item| {
+            freed += 1;
+            bytes += whole_bytes(item);
+            match item.free() {
+                Payload::Collection(c) if c.len() > FREED_AT_ONCE_MAX => large.push(c),
+                _ => {}
+            }
+        });
+        debug_assert!(bytes <= slot.bytes);
+        slot.bytes = slot.bytes.saturating_sub(bytes);
+        if slot.table.is_empty() {
+            // What is left are the buckets.
+            bytes += slot.bytes;
+            tables.pop();
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        large.into_iter().for_each(|c| self.add_collection(c));
+        freed
     }
 }
 

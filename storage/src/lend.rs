@@ -6,14 +6,17 @@
 //! take_back(lent)  <── Lent, and what the ── give_back(slots)
 //!                      owner must note
 //! ```
-//! Nothing is copied: tables are pointers. While a slot is away its owner must not look into it (the
-//! node's intents see to that; debug builds assert it); its expiry hints wait.
+//! Nothing is copied or walked: tables are pointers, and their counts travel with them. While a slot is
+//! away its owner must not look into it (the node's intents see to that; debug builds assert it); its
+//! expiry hints wait. A database is emptied or exchanged only by a core at which all its slots are: at
+//! home, or on a visit. Then a slot comes home with its keys in the databases where they are now.
 
 use crate::expiry::Hint;
 use crate::hash::Key;
 use crate::item::Item;
 use crate::shard::Shard;
-use crate::table::Table;
+use crate::table::SlotTable;
+use crate::watch::WatchedKeys;
 use crate::{SLOTS, Slot};
 
 /// A set of slots: one bit each.
@@ -43,14 +46,20 @@ impl SlotSet {
 
 /// Slots under way between two cores.
 pub struct Lent {
-    /// Tables that hold something: database, slot, table, how many of its keys have a deadline.
-    tables: Vec<(u8, Slot, Table<Item>, usize)>,
+    /// Tables that hold something: database, slot, table.
+    tables: Vec<(u8, Slot, SlotTable<Item>)>,
     slots: Vec<Slot>,
-    /// On the way back: by how much the bytes of each database changed, watched keys that changed, and deadlines for the owner's wheel.
-    bytes: Vec<(u8, isize)>,
-    touched: Vec<(u8, Box<[u8]>)>,
+    /// On the way out: keys that are watched. On the way back: those of them that changed.
+    watched: WatchedKeys,
+    /// On the way back: deadlines for the owner's wheel.
     hints: Vec<(u64, Hint)>,
 }
+
+// A visit goes from one core's thread to another's.
+const _: () = {
+    const fn movable<T: Send>() {}
+    movable::<Lent>()
+};
 
 impl Lent {
     /// The slots that travel.
@@ -61,8 +70,9 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        for (_, _, table, _) in &mut self.tables {
-            table.drain_some(usize::MAX, |item: Item| drop(item.free()));
+        for (_, _, slot) in &mut self.tables {
+            let free = |item: Item| drop(item.free());
+            slot.table.drain_some(usize::MAX, free);
         }
     }
 }
@@ -76,49 +86,57 @@ impl Shard {
 
     /// Takes the boxes of owned slots out, to be borrowed by another core.
     pub fn lend(&mut self, slots: &[Slot]) -> Lent {
-        slots.iter().for_each(|slot| self.away.insert(*slot));
-        self.detach(slots)
+        for slot in slots {
+            debug_assert!(self.owns(*slot), "only an owner lends");
+            debug_assert!(!self.away.contains(*slot), "a slot is lent once at a time");
+            self.away.insert(*slot);
+        }
+        let mut lent = self.detach(slots);
+        if !self.watched.is_empty() {
+            lent.watched = self.watched.of_slots(&among(slots));
+        }
+        lent
     }
 
     /// Puts borrowed slots in place.
-    pub fn borrow(&mut self, lent: Lent) {
+    pub fn borrow(&mut self, mut lent: Lent) {
         debug_assert!(lent.slots.iter().all(|slot| !self.owns(*slot)));
         self.guests += lent.slots.len();
+        for (db, key) in core::mem::take(&mut lent.watched) {
+            self.watched.add(db, &key, Slot::of(&key), false);
+        }
         self.attach(lent);
     }
 
     /// Takes borrowed slots out again, with what their owner must note.
     pub fn give_back(&mut self, slots: &[Slot]) -> Lent {
+        debug_assert!(slots.iter().all(|slot| !self.owns(*slot)));
         let mut lent = self.detach(slots);
         self.guests -= slots.len();
-        for (number, db) in self
-            .dbs
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, db)| db.guest_bytes != 0)
-        {
-            lent.bytes
-                .push((number as u8, core::mem::take(&mut db.guest_bytes)));
+        if !self.watched.is_empty() {
+            lent.watched = self.watched.take_guests(&among(slots));
         }
-        let here = |slot: Slot| slots.contains(&slot);
-        lent.touched = self.watched.take_foreign(here);
-        let hints = core::mem::take(&mut self.foreign_hints);
-        (lent.hints, self.foreign_hints) =
-            hints.into_iter().partition(|(_, hint)| here(hint.slot()));
+        if !self.foreign_hints.is_empty() {
+            let here = among(slots);
+            let hints = core::mem::take(&mut self.foreign_hints);
+            (lent.hints, self.foreign_hints) =
+                hints.into_iter().partition(|(_, hint)| here(hint.slot()));
+        }
         lent
     }
 
     /// Puts owned slots back in place.
     pub fn take_back(&mut self, mut lent: Lent) {
+        debug_assert!(lent.slots.iter().all(|slot| self.away.contains(*slot)));
         lent.slots.iter().for_each(|slot| self.away.remove(*slot));
-        for (db, grown) in core::mem::take(&mut lent.bytes) {
-            self.dbs[db as usize].bytes += grown;
-        }
         for (at_ms, hint) in core::mem::take(&mut lent.hints) {
             self.wheel.push(at_ms, hint);
         }
-        for (db, key) in core::mem::take(&mut lent.touched) {
+        for (db, key) in core::mem::take(&mut lent.watched) {
             self.watched.touch(db, &key);
+        }
+        if !self.watched.is_empty() {
+            self.watched.touch_unseen(&among(&lent.slots));
         }
         self.attach(lent);
     }
@@ -127,8 +145,7 @@ impl Shard {
         let mut lent = Lent {
             tables: Vec::new(),
             slots: slots.to_vec(),
-            bytes: Vec::new(),
-            touched: Vec::new(),
+            watched: Vec::new(),
             hints: Vec::new(),
         };
         for (number, db) in self.dbs.iter_mut().enumerate() {
@@ -136,69 +153,52 @@ impl Shard {
                 continue;
             };
             for slot in slots {
-                let table = &mut tables[slot.index()];
-                if table.is_empty() {
+                let here = &mut tables[slot.index()];
+                if here.table.is_empty() {
+                    debug_assert!(here.bytes == 0);
+                    debug_assert!(here.expires == 0);
                     continue;
                 }
-                let expires = if db.expires == 0 {
-                    0
-                } else {
-                    table
-                        .iter()
-                        .filter(|item: &Item| item.deadline_ms().is_some())
-                        .count()
-                };
-                db.len -= table.len();
-                db.expires -= expires;
-                let table = core::mem::take(table);
-                lent.tables.push((number as u8, *slot, table, expires));
+                db.len -= here.table.len();
+                db.expires -= here.expires as usize;
+                db.bytes -= here.bytes;
+                lent.tables
+                    .push((number as u8, *slot, core::mem::take(here)));
             }
         }
         lent
     }
 
     fn attach(&mut self, mut lent: Lent) {
-        for (db, slot, table, expires) in core::mem::take(&mut lent.tables) {
+        for (db, slot, table) in core::mem::take(&mut lent.tables) {
             let db = &mut self.dbs[db as usize];
-            db.len += table.len();
-            db.expires += expires;
-            let here = db.table_mut(slot);
-            debug_assert!(here.is_empty());
+            db.len += table.table.len();
+            db.expires += table.expires as usize;
+            db.bytes += table.bytes;
+            let here = db.slot_mut(slot);
+            debug_assert!(here.table.is_empty());
             *here = table;
-        }
-    }
-
-    /// Notes that the bytes of a slot have changed.
-    #[inline(always)]
-    pub(crate) fn account(&mut self, key: &Key<'_>, grown: isize) {
-        let db = &mut self.dbs[key.db as usize];
-        if self.owned.contains(key.slot) {
-            db.bytes += grown
-        } else {
-            db.guest_bytes += grown
         }
     }
 
     /// Notes a deadline in the wheel of the slot's owner.
     #[inline]
     pub(crate) fn push_hint(&mut self, at_ms: u64, key: &Key<'_>) {
-        let hint = Hint::new(key.slot, self.dbs[key.db as usize].id, key.hash);
+        let hint = Hint::new(key.slot, key.hash);
         if self.owned.contains(key.slot) {
             self.wheel.push(at_ms, hint);
+            if self.wheel.len() > self.hints_max {
+                self.sweep_hints();
+            }
         } else {
             self.foreign_hints.push((at_ms, hint));
         }
     }
+}
 
-    /// Notes a change of a key for those who watch it.
-    #[inline(always)]
-    pub(crate) fn touch_watched(&mut self, key: &Key<'_>) {
-        if self.owned.contains(key.slot) {
-            if !self.watched.is_empty() {
-                self.watched.touch(key.db, key.bytes);
-            }
-        } else {
-            self.watched.touch_foreign(key.db, key.bytes);
-        }
-    }
+/// Whether a slot is one of these.
+fn among(slots: &[Slot]) -> impl Fn(Slot) -> bool {
+    let mut set = SlotSet::default();
+    slots.iter().for_each(|slot| set.insert(*slot));
+    move |slot| set.contains(slot)
 }

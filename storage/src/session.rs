@@ -25,6 +25,8 @@ macro_rules! session {
             item: Item,
             before_bytes: usize,
             changed: bool,
+            /// Nothing was left in it at some point: who applies the effects removed the key there.
+            emptied: bool,
         }
 
         impl<'s> $name<'s> {
@@ -36,7 +38,14 @@ macro_rules! session {
                     // A new one: nothing of it has been counted.
                     _ => 0,
                 };
-                Self { shard, key, item, before_bytes, changed: false }
+                Self { shard, key, item, before_bytes, changed: false, emptied: false }
+            }
+
+            /// Something has been taken out.
+            #[inline(always)]
+            fn note_removal(&mut self) {
+                self.changed = true;
+                self.emptied |= self.is_empty();
             }
 
             /// The value beside the shard's limits and effects.
@@ -68,6 +77,11 @@ macro_rules! session {
         impl Drop for $name<'_> {
             #[inline]
             fn drop(&mut self) {
+                if self.emptied && !self.is_empty() && let Some(at_ms) = self.item.deadline_ms() {
+                    // Whoever applies made the key anew, without its deadline.
+                    let effect = Effect::ExpireAt { key: self.key.bytes, at_ms };
+                    self.shard.effects.push(self.key.db, &effect);
+                }
                 Edit::end_session(self.shard, &self.key, self.item, self.before_bytes, self.changed);
             }
         }
@@ -119,7 +133,7 @@ impl ListEdit<'_> {
                 side,
             },
         );
-        self.changed = true;
+        self.note_removal();
         Some(value)
     }
 
@@ -135,7 +149,7 @@ impl ListEdit<'_> {
                     side,
                 },
             );
-            self.changed = true;
+            self.note_removal();
         }
         done
     }
@@ -158,6 +172,10 @@ impl ListEdit<'_> {
 
     /// Inserts an element before index `index` (at most the length).
     pub fn insert(&mut self, index: usize, value: &[u8]) {
+        if self.is_empty() {
+            // Whoever applies may have no list to insert into.
+            return self.push(Side::Left, value);
+        }
         self.changed = true;
         let (list, shard, key) = self.parts();
         let index = index.min(list.len());
@@ -184,14 +202,16 @@ impl ListEdit<'_> {
                     index: index as u64,
                 },
             );
-            self.changed = true;
+            self.note_removal();
         }
         done
     }
 
     /// Keeps only elements `start..end` (clamped; an empty range removes the key).
     pub fn trim(&mut self, start: usize, end: usize) {
-        self.changed = true;
+        if self.is_empty() {
+            return;
+        }
         let (list, shard, key) = self.parts();
         let end = end.min(list.len());
         let start = start.min(end);
@@ -202,6 +222,7 @@ impl ListEdit<'_> {
             end: end as u64,
         };
         shard.effects.push(key.db, &effect);
+        self.note_removal();
     }
 }
 
@@ -235,13 +256,20 @@ impl HashEdit<'_> {
                     field,
                 },
             );
-            self.changed = true;
+            self.note_removal();
         }
         done
     }
 }
 
 impl SetEdit<'_> {
+    /// See [`Set::expect`]. No effect: it changes the form only.
+    #[inline]
+    pub fn expect(&mut self, first: &[u8], count: usize) {
+        let (set, shard, _) = self.parts();
+        set.expect(first, count, &shard.limits);
+    }
+
     /// Adds a member; whether it is new.
     #[inline]
     pub fn add(&mut self, member: &[u8]) -> bool {
@@ -272,13 +300,20 @@ impl SetEdit<'_> {
                     member,
                 },
             );
-            self.changed = true;
+            self.note_removal();
         }
         done
     }
 }
 
 impl ZsetEdit<'_> {
+    /// See [`Zset::expect`]. No effect: it changes the form only.
+    #[inline]
+    pub fn expect(&mut self, count: usize) {
+        let (zset, shard, _) = self.parts();
+        zset.expect(count, &shard.limits);
+    }
+
     /// Adds a member or changes its score (not NaN).
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64) -> Added {
@@ -309,7 +344,7 @@ impl ZsetEdit<'_> {
                 member,
             },
         );
-        self.changed = true;
+        self.note_removal();
         Some(score)
     }
 }

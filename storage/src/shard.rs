@@ -8,12 +8,12 @@ use core::cell::Cell;
 
 use crate::edit::Edit;
 use crate::effect::Effects;
-use crate::expiry::{Hint, Wheel};
+use crate::expiry::{HINT_HASH_MASK, Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
-use crate::table::{Table, zeroed_tables};
+use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::value::{Collection, Hash, List, Set, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
@@ -27,41 +27,54 @@ const EMBSTR_BYTES_MAX: usize = 44;
 const BUCKET_SHARE_BYTES: usize = 12;
 
 /// One database of one shard.
+#[derive(Default)]
 pub(crate) struct Db {
-    /// Its number in hints: it moves along when databases change places, so hints stay right.
-    pub(crate) id: u8,
-    /// Tables of all 16384 slots, this shard's and (empty) the others'; allocated when first written.
-    pub(crate) tables: Option<Box<[Table<Item>]>>,
-    /// Keys held.
+    /// Tables of all 16384 slots, this shard's and (empty, unless on a visit) the others'; allocated
+    /// when first written.
+    pub(crate) tables: Option<Box<[SlotTable<Item>; SLOTS]>>,
+    /// Keys held. This and the rest are sums over `tables`.
     pub(crate) len: usize,
     /// Keys held that have a deadline.
     pub(crate) expires: usize,
-    /// Bytes of tables, items and values of owned slots, as the allocator rounds them.
-    pub(crate) bytes: isize,
-    /// By how much the bytes of borrowed slots have changed on their visit.
-    pub(crate) guest_bytes: isize,
+    /// Bytes of tables, items and values, as the allocator rounds them.
+    pub(crate) bytes: usize,
 }
 
 impl Db {
-    pub(crate) const fn empty(id: u8) -> Db {
-        Db {
-            id,
-            tables: None,
-            len: 0,
-            expires: 0,
-            bytes: 0,
-            guest_bytes: 0,
-        }
-    }
-
     #[inline(always)]
     pub(crate) fn table(&self, slot: Slot) -> Option<&Table<Item>> {
-        self.tables.as_ref().map(|tables| &tables[slot.index()])
+        let tables = self.tables.as_ref()?;
+        Some(&tables[slot.index() % SLOTS].table)
     }
 
     #[inline(always)]
-    pub(crate) fn table_mut(&mut self, slot: Slot) -> &mut Table<Item> {
-        &mut self.tables.get_or_insert_with(|| zeroed_tables(SLOTS))[slot.index()]
+    pub(crate) fn slot_mut(&mut self, slot: Slot) -> &mut SlotTable<Item> {
+        &mut self.tables.get_or_insert_with(zeroed_tables)[slot.index() % SLOTS]
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table<Item>> {
+        let tables = self.tables.iter().flat_map(|tables| tables.iter());
+        tables.map(|slot| &slot.table)
+    }
+
+    /// Notes that the bytes of a slot have changed.
+    #[inline(always)]
+    pub(crate) fn account(&mut self, slot: Slot, grown: isize) {
+        self.bytes = self.bytes.wrapping_add_signed(grown);
+        let slot = self.slot_mut(slot);
+        slot.bytes = slot.bytes.wrapping_add_signed(grown);
+    }
+
+    /// Notes that a key of a slot has a deadline now, or no longer.
+    #[inline(always)]
+    pub(crate) fn count_expires(&mut self, slot: Slot, before: bool, after: bool) {
+        if before != after {
+            let change = if after { 1 } else { -1 };
+            self.expires = self.expires.wrapping_add_signed(change);
+            let slot = self.slot_mut(slot);
+            slot.expires = slot.expires.wrapping_add_signed(change as i32);
+        }
     }
 }
 
@@ -108,6 +121,8 @@ pub struct Shard {
     pub(crate) foreign_hints: Vec<(u64, Hint)>,
     /// Slots that are on a visit here.
     pub(crate) guests: usize,
+    /// More hints than this, and stale ones are swept out.
+    pub(crate) hints_max: usize,
     /// Mutations since the beginning.
     pub(crate) changes: u64,
     /// Keys removed because their deadline had passed.
@@ -128,7 +143,7 @@ impl Shard {
         let mut owned = SlotSet::default();
         slots.into_iter().for_each(|slot| owned.insert(slot));
         Shard {
-            dbs: (0..dbs).map(|id| Db::empty(id as u8)).collect(),
+            dbs: (0..dbs).map(|_| Db::default()).collect(),
             limits,
             now_ms,
             wheel: Wheel::new(now_ms),
@@ -139,6 +154,7 @@ impl Shard {
             away: SlotSet::default(),
             foreign_hints: Vec::new(),
             guests: 0,
+            hints_max: HINTS_SPARE_MAX,
             changes: 0,
             expired: 0,
             hits: Cell::new(0),
@@ -322,7 +338,7 @@ impl Shard {
             type_name,
             encoding,
             deadline_ms: item.deadline_ms(),
-            idle_s: u64::from(self.now_s().wrapping_sub(item.access_s())),
+            idle_s: u64::from(self.now_s().saturating_sub(item.access_s())),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
         })
@@ -354,13 +370,8 @@ impl Shard {
 
     /// Shows every key of a database, in no order that means anything.
     pub fn keys(&self, db: u8, f: impl FnMut(&[u8])) {
-        let tables = self.dbs[db as usize]
-            .tables
-            .iter()
-            .flat_map(|tables| tables.iter());
-        let live = tables
-            .flat_map(Table::iter)
-            .filter(|item: &Item| !item.is_expired(self.now_ms));
+        let items = self.dbs[db as usize].tables().flat_map(Table::iter);
+        let live = items.filter(|item: &Item| !item.is_expired(self.now_ms));
         live.map(Item::key).for_each(f);
     }
 
@@ -382,7 +393,7 @@ impl Shard {
         );
         let mut left = count.max(1);
         while slot < end.min(SLOTS) {
-            let table = &tables[slot];
+            let table = &tables[slot].table;
             // A cursor may lie inside a slot that has been emptied since.
             prefix = if table.is_empty() {
                 0
@@ -414,38 +425,43 @@ impl Shard {
         u64::from(slot.0) << SCAN_PREFIX_BITS
     }
 
-    /// Some key of a database that has not expired, each about as likely; None when there is none.
+    /// Some key of a database that has not expired, each about as likely. None when there is none, or
+    /// when so many have just expired that looking for one would take long.
     pub fn random_key(&self, db: u8, rng: &mut Rng) -> Option<&[u8]> {
         let db = &self.dbs[db as usize];
         if db.len == 0 {
             return None;
         }
-        let tables = db.tables.as_ref()?;
-        let longest = tables.iter().map(Table::len).max()?.max(1);
+        let live = |item: &Item| !item.is_expired(self.now_ms);
         for _ in 0..RANDOM_TRIES_MAX {
-            // Rejection by length makes keys of short and of long slots equally likely.
-            let table = &tables[rng.index(SLOTS)];
-            if rng.index(longest) < table.len()
-                && let Some(item) = table.random(rng.next_u64())
-                && !item.is_expired(self.now_ms)
-            {
+            // A rank among all keys: those of short and of long slots are equally likely.
+            let mut rank = rng.index(db.len);
+            let table = db.tables().find(|table| {
+                let here = rank < table.len();
+                rank = rank.wrapping_sub(if here { 0 } else { table.len() });
+                here
+            });
+            if let Some(item) = table?.random(rng.next_u64()).filter(live) {
                 return Some(item.key());
             }
         }
         let start = rng.index(SLOTS);
-        let order = (0..SLOTS).map(|i| &tables[(start + i) % SLOTS]);
-        order
-            .flat_map(Table::iter)
-            .find(|item| !item.is_expired(self.now_ms))
-            .map(Item::key)
+        let tables = db.tables().skip(start).chain(db.tables().take(start));
+        let mut items = tables.flat_map(Table::iter).take(RANDOM_WALK_MAX);
+        items.find(live).map(Item::key)
     }
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
     /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
     pub fn used_bytes(&self) -> usize {
-        let data: isize = self.dbs.iter().map(|db| db.bytes + db.guest_bytes).sum();
-        data.max(0) as usize + self.garbage.bytes() + self.wheel.heap_bytes()
+        let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
+        data + self.garbage.bytes() + self.wheel.heap_bytes()
+    }
+
+    /// Bytes of a database: tables, items, values.
+    pub fn db_bytes(&self, db: u8) -> usize {
+        self.dbs[db as usize].bytes
     }
 
     /// Reads that found their key, and reads that did not.
@@ -474,10 +490,11 @@ impl Shard {
         &mut self.effects
     }
 
-    /// Removes up to `budget` keys whose deadline has passed; returns how many hints are still due
-    /// (as far as known: 0 or more than 0).
+    /// Removes keys whose deadline has passed, at `budget` hints; whether more may be due. Not for
+    /// whoever only applies what another core recorded: that brings the removals.
     pub fn expire_due(&mut self, budget: usize) -> bool {
         self.wheel.advance(self.now_ms);
+        self.set_hints_max();
         for _ in 0..budget {
             let Some(hint) = self.wheel.pop_due() else {
                 return false;
@@ -507,14 +524,23 @@ impl Shard {
         self.garbage.freed()
     }
 
-    /// Watches a key: its version, to compare at EXEC.
+    /// Watches a key: its version, to compare at EXEC. One that is held past its deadline is expired
+    /// now: to the watcher it was never there, so its removal later is no change.
     pub fn watch(&mut self, key: &Key<'_>) -> u64 {
-        self.watched.add(key.db, key.bytes)
+        let away = self.away.contains(key.slot);
+        if !away && self.find(key).is_some_and(|i| i.is_expired(self.now_ms)) {
+            self.edit().expire(key);
+        }
+        self.watched.add(key.db, key.bytes, key.slot, away)
     }
 
-    /// The present version of a watched key.
+    /// The present version of a watched key. Passing its deadline is a change, removed or not.
     pub fn watched_version(&self, db: u8, key: &[u8]) -> Option<u64> {
-        self.watched.version(db, key)
+        let version = self.watched.version(db, key)?;
+        let key = Key::new(db, key);
+        let here = !self.away.contains(key.slot);
+        let expired = here && self.find(&key).is_some_and(|i| i.is_expired(self.now_ms));
+        Some(version + u64::from(expired))
     }
 
     /// Watches a key no more.
@@ -522,62 +548,117 @@ impl Shard {
         self.watched.drop_one(db, key);
     }
 
-    #[inline]
     fn look_at(&mut self, hint: Hint) {
         if self.away.contains(hint.slot()) {
             self.wheel.push(self.now_ms + AWAY_RETRY_MS, hint);
             return;
         }
-        let Some(db) = self.dbs.iter().position(|db| db.id == hint.db()) else {
-            return;
-        };
-        let Some(table) = self.dbs[db].table(hint.slot()) else {
-            return;
-        };
-        let mask = crate::expiry::HINT_HASH_MASK;
-        let found = table.find(hint.hash(), |item: Item| {
-            item.deadline_ms().is_some() && hash_bytes(item.key()) & mask == hint.hash()
-        });
-        let Some(item) = found else { return };
-        match item.deadline_ms() {
-            Some(at_ms) if at_ms <= self.now_ms => {
+        // Whatever the hint stands for and is not due yet goes on under one hint, at the earliest.
+        let mut next = None;
+        for db in 0..self.dbs.len() {
+            while let Some(item) = self.due_item(db, hint, &mut next) {
                 let bytes = item.key().to_vec();
                 let key = Key::new(db as u8, &bytes);
                 self.edit().expire(&key);
             }
-            Some(at_ms) => self.wheel.push(at_ms, hint),
-            None => {}
         }
+        if let Some(at_ms) = next {
+            self.wheel.push(at_ms, hint);
+        }
+    }
+
+    /// An item that a hint stands for and whose deadline has passed. `next`: the earliest deadline of
+    /// those that have not.
+    fn due_item(&self, db: usize, hint: Hint, next: &mut Option<u64>) -> Option<Item> {
+        let table = self.dbs[db].table(hint.slot())?;
+        table.find(hint.hash(), |item: Item| match item.deadline_ms() {
+            Some(at_ms) if is_hinted(item, hint) => {
+                if at_ms > self.now_ms {
+                    *next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
+                }
+                at_ms <= self.now_ms
+            }
+            _ => false,
+        })
+    }
+
+    #[cold]
+    pub(crate) fn sweep_hints(&mut self) {
+        self.set_hints_max();
+        if self.wheel.len() > self.hints_max {
+            let (dbs, away) = (&self.dbs, &self.away);
+            self.wheel.sweep(SWEEP_LOOKS, |hint| {
+                let stands_for_one = |db: &Db| {
+                    let table = db.table(hint.slot());
+                    let found = |item: Item| item.deadline_ms().is_some() && is_hinted(item, hint);
+                    table.is_some_and(|table| table.find(hint.hash(), found).is_some())
+                };
+                !away.contains(hint.slot()) && !dbs.iter().any(stands_for_one)
+            });
+        }
+    }
+
+    fn set_hints_max(&mut self) {
+        let expires: usize = self.dbs.iter().map(|db| db.expires).sum();
+        self.hints_max = 2 * expires + HINTS_SPARE_MAX;
     }
 
     /// Walks everything and asserts what must hold. For tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn check(&self) {
-        assert_eq!(self.guests, 0, "all visitors have gone home");
+        let mut hints = std::collections::BTreeMap::new();
+        for (at_ms, hint) in self.wheel.all() {
+            let at = hints.entry(hint).or_insert(at_ms);
+            *at = at_ms.min(*at);
+        }
         for db in &self.dbs {
             let (mut len, mut expires, mut bytes) = (0, 0, 0);
-            for (slot, table) in db.tables.iter().flat_map(|t| t.iter().enumerate()) {
-                table.check(|item: Item| hash_bytes(item.key()));
-                bytes += table.heap_bytes();
-                for item in table.iter() {
-                    assert_eq!(Slot::of(item.key()).index(), slot);
-                    bytes += whole_bytes(item);
+            for (number, slot) in db.tables.iter().flat_map(|t| t.iter().enumerate()) {
+                if slot.table.is_empty() {
+                    assert_eq!((slot.bytes, slot.expires), (0, 0), "nothing is counted");
+                    continue;
+                }
+                let mut here = (slot.table.heap_bytes(), 0);
+                slot.table.check(|item: Item| hash_bytes(item.key()));
+                for item in slot.table.iter() {
+                    assert_eq!(Slot::of(item.key()).index(), number);
+                    here.0 += whole_bytes(item);
+                    here.1 += u32::from(item.deadline_ms().is_some());
                     if let Content::Collection(c) = item.content() {
                         c.check();
                         assert!(!c.is_empty(), "no key holds an empty collection");
                     }
-                    len += 1;
-                    expires += usize::from(item.deadline_ms().is_some());
+                    self.check_hint(item, &hints);
                 }
+                let counted = (slot.bytes, slot.expires);
+                assert_eq!(counted, here, "a slot's bytes and deadlines are counted");
+                len += slot.table.len();
+                expires += slot.expires as usize;
+                bytes += slot.bytes;
             }
-            assert_eq!((len, expires), (db.len, db.expires));
-            assert_eq!(
-                (bytes as isize, 0),
-                (db.bytes, db.guest_bytes),
-                "memory is accounted for"
-            );
+            let counted = (db.len, db.expires, db.bytes);
+            assert_eq!(counted, (len, expires, bytes), "slots add up");
         }
     }
+
+    /// An item with a deadline is hinted at in the wheel, so early that it is expired in time.
+    #[cfg(any(test, feature = "testing"))]
+    fn check_hint(&self, item: Item, hints: &std::collections::BTreeMap<Hint, u64>) {
+        let slot = Slot::of(item.key());
+        if let Some(deadline_ms) = item.deadline_ms()
+            && self.owned.contains(slot)
+        {
+            assert!(item.in_wheel(), "a deadline is hinted at");
+            let at_ms = hints.get(&Hint::new(slot, hash_bytes(item.key())));
+            let at_ms = at_ms.unwrap_or_else(|| panic!("no hint for {:?}", item.key()));
+            let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16);
+            assert!(*at_ms <= latest_ms, "hint {at_ms} for {deadline_ms}");
+        }
+    }
+}
+
+fn is_hinted(item: Item, hint: Hint) -> bool {
+    hash_bytes(item.key()) & HINT_HASH_MASK == hint.hash()
 }
 
 /// Bytes of an item with its whole value.
@@ -588,16 +669,22 @@ pub(crate) fn whole_bytes(item: Item) -> usize {
     }
 }
 
-/// Tries of [`Shard::random_key`] before it takes the next key it sees.
-const RANDOM_TRIES_MAX: usize = 100_000;
+/// Tries of [`Shard::random_key`] before it takes the next key it sees, and how many it looks at then.
+const RANDOM_TRIES_MAX: usize = 100;
+const RANDOM_WALK_MAX: usize = 10_000;
+/// Hints beside two for each key with a deadline before stale ones are swept out.
+const HINTS_SPARE_MAX: usize = 65_536;
+/// Hints looked at for each one pushed while there are too many: half of them are stale at least.
+const SWEEP_LOOKS: usize = 8;
 /// A hint for a slot on a visit elsewhere is looked at again after this, ms.
 const AWAY_RETRY_MS: u64 = 8;
 
 impl Drop for Shard {
     fn drop(&mut self) {
         for db in &mut self.dbs {
-            for table in db.tables.iter_mut().flat_map(|tables| tables.iter_mut()) {
-                table.drain_some(usize::MAX, |item: Item| drop(item.free()));
+            for slot in db.tables.iter_mut().flat_map(|tables| tables.iter_mut()) {
+                let free = |item: Item| drop(item.free());
+                slot.table.drain_some(usize::MAX, free);
             }
         }
     }

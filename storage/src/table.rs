@@ -31,6 +31,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
+use crate::SLOTS;
 use crate::account::class_size;
 
 /// Bits of the hash prefix that a scan cursor carries.
@@ -60,6 +61,11 @@ const MAINS: [u16; TOTALS.len()] = {
     }
     mains
 };
+
+/// Bytes that the array of a ladder step takes. The totals are the allocator's classes exactly.
+const fn step_bytes(step: u8) -> usize {
+    TOTALS[step as usize] as usize * size_of::<Bucket>()
+}
 
 /// A pointer to one heap block, as the table stores it.
 ///
@@ -313,7 +319,7 @@ impl Segment {
         if self.buckets.is_null() {
             0
         } else {
-            class_size(layout(self.step).size())
+            step_bytes(self.step)
         }
     }
 
@@ -350,38 +356,50 @@ impl Segment {
         None
     }
 
-    /// Inserts a word; false when the segment must split first.
-    fn insert(&mut self, tag: u8, word: u64) -> bool {
+    /// Inserts a word; returns by how many bytes the array grew, None when the segment must split first.
+    #[inline]
+    fn insert(&mut self, tag: u8, word: u64) -> Option<isize> {
         let crowded = (self.len as usize) * 8 >= self.main() * LOAD_MAX_EIGHTHS;
         if !self.buckets.is_null() && !(crowded && self.step < STEP_LAST) && self.place(tag, word) {
-            return true;
+            return Some(0);
         }
-        let step = step_for(self.len as usize + 1);
-        match self.rebuilt(step, Some((tag, word))) {
-            Some(grown) => {
-                self.free();
-                *self = grown;
-                true
-            }
-            None => false,
-        }
+        self.grow(tag, word)
     }
 
-    fn remove_at(&mut self, number: usize, lane: usize) -> u64 {
+    #[cold]
+    fn grow(&mut self, tag: u8, word: u64) -> Option<isize> {
+        let before = self.heap_bytes();
+        let grown = self.rebuilt(step_for(self.len as usize + 1), Some((tag, word)))?;
+        self.free();
+        *self = grown;
+        Some(self.heap_bytes() as isize - before as isize)
+    }
+
+    /// Takes a word out; returns it, and by how many bytes the array grew (never more than 0).
+    #[inline]
+    fn remove_at(&mut self, number: usize, lane: usize) -> (u64, isize) {
         let bucket = self.bucket_mut(number);
         let word = bucket.words[lane];
         bucket.put(lane, 0, 0);
         self.len -= 1;
+        // Below 2 of 7: a smaller array. It is far from full, so the next insert does not undo it.
+        let sparse = self.step > 0 && (self.len as usize) < self.main() * 2;
+        if self.len == 0 || sparse {
+            return (word, self.shrink());
+        }
+        (word, 0)
+    }
+
+    #[cold]
+    fn shrink(&mut self) -> isize {
+        let before = self.heap_bytes();
         if self.len == 0 {
             self.free();
-        } else if self.step > 0 && (self.len as usize) < self.main() * 2 {
-            // Below 2 of 7: a smaller array. It is far from full, so the next insert does not undo it.
-            if let Some(shrunk) = self.rebuilt(step_for(self.len as usize), None) {
-                self.free();
-                *self = shrunk;
-            }
+        } else if let Some(shrunk) = self.rebuilt(step_for(self.len as usize), None) {
+            self.free();
+            *self = shrunk;
         }
-        word
+        self.heap_bytes() as isize - before as isize
     }
 
     /// Whole buckets in hash order from `position` on; returns the position to go on from.
@@ -442,11 +460,8 @@ impl Segment {
 }
 
 fn layout(step: u8) -> Layout {
-    let buckets = TOTALS[step as usize] as usize;
     // SAFETY: 64 is a power of two and the size is at most 16 KiB.
-    unsafe {
-        Layout::from_size_align_unchecked(buckets * size_of::<Bucket>(), align_of::<Bucket>())
-    }
+    unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
 }
 
 /// The smallest step whose main buckets hold `len` entries below the growth threshold.
@@ -463,6 +478,8 @@ struct Directory {
     depth: u8,
     index: Vec<u32>,
     segments: Vec<Segment>,
+    /// What the arrays of all segments take.
+    segments_bytes: usize,
 }
 
 impl Directory {
@@ -476,8 +493,22 @@ impl Directory {
         self.index[top as usize] as usize
     }
 
-    /// Splits segment `which` on its next hash bit.
-    fn split<E: Entry>(&mut self, which: usize, rehash: &impl Fn(E) -> u64) {
+    /// Bytes of heap of all of it. Asked at every split, so it must not walk the segments.
+    fn heap_bytes(&self) -> usize {
+        class_size(size_of::<Directory>())
+            + class_size(self.index.capacity() * size_of::<u32>())
+            + class_size(self.segments.capacity() * size_of::<Segment>())
+            + self.segments_bytes
+    }
+
+    #[inline(always)]
+    fn grew(&mut self, bytes: isize) {
+        self.segments_bytes = self.segments_bytes.wrapping_add_signed(bytes);
+    }
+
+    /// Splits the segment of `hash` on its next hash bit.
+    fn split<E: Entry>(&mut self, hash: u64, rehash: &impl Fn(E) -> u64) {
+        let which = self.at(hash);
         let old_depth = self.segments[which].depth;
         if old_depth == self.depth {
             self.index = self.index.iter().flat_map(|&s| [s, s]).collect();
@@ -488,12 +519,8 @@ impl Directory {
         let fresh = self.segments.len();
         self.segments.push(Segment::new(depth));
         // Entries of the directory that led to `which`: the upper half now leads to the new one.
-        let first = self
-            .index
-            .iter()
-            .position(|&s| s as usize == which)
-            .unwrap_or(0);
         let span = 1usize << (self.depth - old_depth);
+        let first = (hash >> (64 - u32::from(self.depth))) as usize & !(span - 1);
         for i in first + span / 2..first + span {
             self.index[i] = fresh as u32;
         }
@@ -509,18 +536,20 @@ impl Directory {
                 let position = (hash << depth) >> 48;
                 let word = (word & ADDRESS_MASK) | (position << ADDRESS_BITS);
                 let fitted = parts[part].insert(tag, word);
-                debug_assert!(fitted, "half of a segment fits a segment");
+                debug_assert!(fitted.is_some(), "half of a segment fits a segment");
             }
         }
+        self.segments_bytes -= old.heap_bytes();
         old.free();
+        for part in &mut parts {
+            if part.len == 0 {
+                part.free();
+            }
+            self.segments_bytes += part.heap_bytes();
+        }
         let [low, high] = parts;
         self.segments[which] = low;
         self.segments[fresh] = high;
-        for at in [which, fresh] {
-            if self.segments[at].len == 0 {
-                self.segments[at].free();
-            }
-        }
     }
 }
 
@@ -614,11 +643,7 @@ impl<E: Entry> Table<E> {
     /// Bytes of heap held by the table itself, rounded as the allocator does.
     pub(crate) fn heap_bytes(&self) -> usize {
         if self.is_large() {
-            let d = self.directory();
-            class_size(size_of::<Directory>())
-                + class_size(d.index.capacity() * 4)
-                + class_size(d.segments.capacity() * size_of::<Segment>())
-                + d.segments.iter().map(Segment::heap_bytes).sum::<usize>()
+            self.directory().heap_bytes()
         } else {
             self.root.heap_bytes()
         }
@@ -695,22 +720,21 @@ impl<E: Entry> Table<E> {
     pub(crate) fn insert_new(&mut self, hash: u64, entry: E, rehash: impl Fn(E) -> u64) -> isize {
         let tag = tag_of(hash);
         let address = address_of(entry);
-        let mut grown = 0;
+        let mut split = 0;
         loop {
             let large = self.is_large();
             let segment = self.segment_mut(hash);
             let word = address | (segment.position(hash) << ADDRESS_BITS);
-            let before = segment.heap_bytes();
-            if segment.insert(tag, word) {
-                grown += segment.heap_bytes() as isize - before as isize;
+            if let Some(grown) = segment.insert(tag, word) {
                 if large {
                     self.root.len += 1;
+                    self.directory_mut().grew(grown);
                 }
-                return grown;
+                return split + grown;
             }
             let before = self.heap_bytes();
             self.split(hash, &rehash);
-            grown += self.heap_bytes() as isize - before as isize;
+            split += self.heap_bytes() as isize - before as isize;
         }
     }
 
@@ -722,6 +746,7 @@ impl<E: Entry> Table<E> {
             let directory = Directory {
                 depth: 0,
                 index: vec![0],
+                segments_bytes: segment.heap_bytes(),
                 segments: vec![segment],
             };
             let root = Box::into_raw(Box::new(directory)).cast();
@@ -733,9 +758,7 @@ impl<E: Entry> Table<E> {
                 overflow_used: 0,
             };
         }
-        let directory = self.directory_mut();
-        let which = directory.at(hash);
-        directory.split(which, rehash);
+        self.directory_mut().split(hash, rehash);
     }
 
     /// Takes out the entry of this hash for which `eq` holds.
@@ -754,10 +777,9 @@ impl<E: Entry> Table<E> {
         let large = self.is_large();
         let segment = self.segment_mut(hash);
         let (number, lane) = segment.find(hash, eq)?;
-        let before = segment.heap_bytes();
-        let word = segment.remove_at(number, lane);
-        let mut grown = segment.heap_bytes() as isize - before as isize;
+        let (word, mut grown) = segment.remove_at(number, lane);
         if large {
+            self.directory_mut().grew(grown);
             self.root.len -= 1;
             if self.root.len == 0 {
                 grown -= self.heap_bytes() as isize;
@@ -823,7 +845,9 @@ impl<E: Entry> Table<E> {
             if large && self.directory().segments.last().is_some_and(|s| s.len == 0) {
                 // Draining is terminal (the owner is being freed), so segments may go in any order,
                 // which leaves the directory's index pointing nowhere: nobody looks anything up.
-                if let Some(mut segment) = self.directory_mut().segments.pop() {
+                let directory = self.directory_mut();
+                if let Some(mut segment) = directory.segments.pop() {
+                    directory.segments_bytes -= segment.heap_bytes();
                     segment.free();
                 }
                 continue;
@@ -897,13 +921,45 @@ impl<E: Entry> Table<E> {
             seen += here;
         }
         assert_eq!(seen, self.root.len);
+        if self.is_large() {
+            let d = self.directory();
+            let bytes: usize = d.segments.iter().map(Segment::heap_bytes).sum();
+            assert_eq!(bytes, d.segments_bytes, "segments are accounted for");
+            for (at, &which) in d.index.iter().enumerate() {
+                let depth = d.segments[which as usize].depth;
+                let first = at >> (d.depth - depth) << (d.depth - depth);
+                assert_eq!(d.index[first], which, "a segment's entries lie together");
+            }
+        }
     }
 }
 
-/// `n` empty tables; memory that is never written costs nothing.
-pub(crate) fn zeroed_tables<E: Entry>(n: usize) -> Box<[Table<E>]> {
-    // SAFETY: all zeroes are an empty table: a null pointer, length 0, step 0, depth 0.
-    unsafe { Box::<[Table<E>]>::new_zeroed_slice(n).assume_init() }
+/// The table of one slot in one database, with what is known of its items: whoever moves the slot
+/// (to another core, to the garbage) moves the numbers with it and need not walk anything.
+pub(crate) struct SlotTable<E: Entry> {
+    /// The items.
+    pub(crate) table: Table<E>,
+    /// Bytes of table, items and values, as the allocator rounds them.
+    pub(crate) bytes: usize,
+    /// Items with a deadline.
+    pub(crate) expires: u32,
+}
+const _: () = assert!(size_of::<SlotTable<NonNull<u8>>>() == 32);
+
+impl<E: Entry> Default for SlotTable<E> {
+    fn default() -> Self {
+        SlotTable {
+            table: Table::new(),
+            bytes: 0,
+            expires: 0,
+        }
+    }
+}
+
+/// Tables of all slots, empty; memory that is never written costs nothing.
+pub(crate) fn zeroed_tables<E: Entry>() -> Box<[SlotTable<E>; SLOTS]> {
+    // SAFETY: all zeroes are an empty table (a null pointer, length 0, step 0, depth 0) and counts of 0.
+    unsafe { Box::<[SlotTable<E>; SLOTS]>::new_zeroed().assume_init() }
 }
 
 impl<E: Entry> Drop for Table<E> {

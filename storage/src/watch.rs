@@ -1,80 +1,141 @@
 //! Versions of watched keys, kept by the core that owns them.
 //!
 //! WATCH notes a key here and takes its version; EXEC compares. A key that nobody watches costs
-//! nothing, and a shard that nobody watches costs one load per write.
+//! nothing, and a shard that nobody watches costs one load per write. When a slot visits another core
+//! its watched keys are noted there too, and those that changed are told on the way home.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::hash::hash_bytes;
 use crate::slot::Slot;
+
+/// Watched keys with their databases, on their way between two cores.
+pub(crate) type WatchedKeys = Vec<(u8, Box<[u8]>)>;
 
 #[derive(Default)]
 pub(crate) struct Watched {
-    keys: HashMap<(u8, Box<[u8]>), Version>,
-    /// Touches of keys in borrowed slots: their owner keeps the versions.
-    foreign: Vec<(u8, Box<[u8]>)>,
+    /// By database; as long as the highest one in which a key was ever watched.
+    dbs: Vec<HashMap<Box<[u8]>, Version, BuildHasherDefault<KeyHasher>>>,
+    len: usize,
 }
 
 struct Version {
+    slot: Slot,
     changes: u64,
     watchers: u32,
+    /// Watched while its slot was away: what happened to it there is not known.
+    unseen: bool,
+}
+
+/// Hashes as the tables do: seeded against flooding, and the same for every shard of a process.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = self.0.rotate_left(32) ^ hash_bytes(bytes);
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.0 ^= n as u64;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Watched {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len == 0
     }
 
-    pub(crate) fn add(&mut self, db: u8, key: &[u8]) -> u64 {
-        let version = self.keys.entry((db, key.into())).or_insert(Version {
-            changes: 0,
-            watchers: 0,
+    fn version_mut(&mut self, db: u8, key: &[u8]) -> Option<&mut Version> {
+        self.dbs.get_mut(usize::from(db))?.get_mut(key)
+    }
+
+    /// A watcher more; `unseen`: the key's slot is away. Returns the version.
+    pub(crate) fn add(&mut self, db: u8, key: &[u8], slot: Slot, unseen: bool) -> u64 {
+        let db = usize::from(db);
+        if self.dbs.len() <= db {
+            self.dbs.resize_with(db + 1, HashMap::default);
+        }
+        let version = self.dbs[db].entry(key.into()).or_insert_with(|| {
+            self.len += 1;
+            Version {
+                slot,
+                changes: 0,
+                watchers: 0,
+                unseen: false,
+            }
         });
         version.watchers += 1;
+        version.unseen |= unseen;
         version.changes
     }
 
     pub(crate) fn drop_one(&mut self, db: u8, key: &[u8]) {
-        let id = (db, Box::from(key));
-        if let Some(version) = self.keys.get_mut(&id) {
+        if let Some(version) = self.version_mut(db, key) {
             version.watchers -= 1;
             if version.watchers == 0 {
-                self.keys.remove(&id);
+                self.dbs[usize::from(db)].remove(key);
+                self.len -= 1;
             }
         }
     }
 
     pub(crate) fn version(&self, db: u8, key: &[u8]) -> Option<u64> {
-        self.keys
-            .get(&(db, Box::from(key)))
-            .map(|version| version.changes)
+        let version = self.dbs.get(usize::from(db))?.get(key)?;
+        Some(version.changes)
     }
 
     #[cold]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
-        if let Some(version) = self.keys.get_mut(&(db, Box::from(key))) {
+        if let Some(version) = self.version_mut(db, key) {
             version.changes += 1;
         }
     }
 
-    /// Touches every watched key of a database for which `holds` says yes.
-    pub(crate) fn touch_db(&mut self, db: u8, holds: impl Fn(&[u8]) -> bool) {
-        for ((of, key), version) in &mut self.keys {
-            if *of == db && holds(key) {
+    /// The watched keys of a database.
+    pub(crate) fn keys(&self, db: u8) -> impl Iterator<Item = &[u8]> {
+        let keys = self.dbs.get(usize::from(db)).into_iter();
+        keys.flat_map(|keys| keys.keys().map(AsRef::as_ref))
+    }
+
+    /// The watched keys of slots that go on a visit.
+    pub(crate) fn of_slots(&self, slots: &impl Fn(Slot) -> bool) -> WatchedKeys {
+        let mut found = WatchedKeys::new();
+        for (db, keys) in self.dbs.iter().enumerate() {
+            let here = keys.iter().filter(|(_, version)| slots(version.slot));
+            found.extend(here.map(|(key, _)| (db as u8, key.clone())));
+        }
+        found
+    }
+
+    /// The visit of these slots is over: forgets their keys and returns those that changed here.
+    pub(crate) fn take_guests(&mut self, slots: &impl Fn(Slot) -> bool) -> WatchedKeys {
+        let mut changed = WatchedKeys::new();
+        for (db, keys) in self.dbs.iter_mut().enumerate() {
+            let before = keys.len();
+            keys.retain(|key, version| {
+                let here = slots(version.slot);
+                if here && version.changes > 0 {
+                    changed.push((db as u8, key.clone()));
+                }
+                !here
+            });
+            self.len -= before - keys.len();
+        }
+        changed
+    }
+
+    /// These slots have come home: who began to watch a key of theirs meanwhile is told that it changed.
+    pub(crate) fn touch_unseen(&mut self, slots: &impl Fn(Slot) -> bool) {
+        for version in self.dbs.iter_mut().flat_map(HashMap::values_mut) {
+            if version.unseen && slots(version.slot) {
+                version.unseen = false;
                 version.changes += 1;
             }
         }
-    }
-
-    pub(crate) fn touch_foreign(&mut self, db: u8, key: &[u8]) {
-        self.foreign.push((db, key.into()));
-    }
-
-    pub(crate) fn take_foreign(&mut self, of: impl Fn(Slot) -> bool) -> Vec<(u8, Box<[u8]>)> {
-        let (taken, kept) = core::mem::take(&mut self.foreign)
-            .into_iter()
-            .partition(|(_, key)| of(Slot::of(key)));
-        self.foreign = kept;
-        taken
     }
 }

@@ -7,6 +7,7 @@
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
 //!                                             │             └── admin/ (commands of the node)
 //!                                             └── commit.rs (when replies may leave)
+//! control/: the admin port, a thread beside the cores (metrics, health)
 //! ```
 
 pub mod admin;
@@ -14,6 +15,7 @@ pub mod clients;
 pub mod commit;
 pub mod config;
 pub mod connection;
+pub mod control;
 pub mod core;
 pub mod dispatch;
 pub mod gather;

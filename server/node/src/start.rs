@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
 
 use crate::config::{Config, Io, Loaded};
+use crate::control;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
@@ -26,6 +27,8 @@ pub enum Fault {
     Listen { place: String, error: io::Error },
     /// The cores do not start.
     Cores(io::Error),
+    /// The admin port's thread does not start.
+    Control(io::Error),
     /// The configuration asks for something impossible here.
     Config(String),
 }
@@ -35,6 +38,7 @@ impl core::fmt::Display for Fault {
         match self {
             Fault::Listen { place, error } => write!(f, "cannot listen on {place}: {error}"),
             Fault::Cores(error) => write!(f, "cannot start the cores: {error}"),
+            Fault::Control(error) => write!(f, "cannot start the admin port: {error}"),
             Fault::Config(why) => f.write_str(why),
         }
     }
@@ -59,6 +63,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     let seed = random_seed();
     storage::seed_process(random_seed());
     let listeners = open_listeners(&config, cores)?;
+    let admin = open_admin(&config)?;
     let entrances = listeners.iter().map(|(_, _, entrance)| *entrance).collect();
     let parts = Parts {
         cores,
@@ -103,6 +108,10 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     node.set_handle(running.handle());
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);
+    }
+    if let Err(error) = control::start(node, admin) {
+        stop(node);
+        return Err(Fault::Control(error));
     }
     Ok(Server { node, running })
 }
@@ -171,7 +180,7 @@ fn open_listeners(
     let mut listeners = Vec::new();
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     if config.port != 0 {
-        for addr in addresses(config, config.port)? {
+        for addr in addresses(&config.bind, config.port)? {
             if let Some(listener) = listen(config, addr, backlog)? {
                 listeners.push((
                     CoreId(0),
@@ -188,7 +197,7 @@ fn open_listeners(
                 )));
             }
             for core in (0..cores as u16).map(CoreId) {
-                for addr in addresses(config, own_port(config, core))? {
+                for addr in addresses(&config.bind, own_port(config, core))? {
                     if let Some(listener) = listen(config, addr, backlog)? {
                         listeners.push((core, listener.spread(Spread::Here), Entrance::Own));
                     }
@@ -226,16 +235,7 @@ fn listen(
 ) -> Result<Option<Listener>, Fault> {
     match Listener::tcp(addr, backlog) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error)
-            if optional
-                && matches!(
-                    error.kind(),
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-                )
-                || optional && error.raw_os_error() == Some(EAFNOSUPPORT) =>
-        {
-            Ok(None)
-        }
+        Err(error) if optional && is_missing(&error) => Ok(None),
         Err(error) => Err(Fault::Listen {
             place: addr.to_string(),
             error,
@@ -243,13 +243,47 @@ fn listen(
     }
 }
 
+/// The sockets of the admin port; none without one.
+fn open_admin(config: &Config) -> Result<Vec<TcpListener>, Fault> {
+    let mut listeners = Vec::new();
+    if config.admin_port == 0 {
+        return Ok(listeners);
+    }
+    for (addr, optional) in addresses(&config.admin_bind, config.admin_port)? {
+        match TcpListener::bind(addr) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if optional && is_missing(&error) => {}
+            Err(error) => {
+                return Err(Fault::Listen {
+                    place: format!("{addr} (admin-port)"),
+                    error,
+                });
+            }
+        }
+    }
+    if listeners.is_empty() {
+        return Err(Fault::Config(
+            "none of the addresses of `admin-bind` could be listened on".to_owned(),
+        ));
+    }
+    Ok(listeners)
+}
+
+/// The address does not exist on this machine, as opposed to being taken or forbidden.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
 /// Linux's errno for an address family that the kernel was built without.
 const EAFNOSUPPORT: i32 = 97;
 
-/// The addresses of `bind` with this port; whether each may be missing.
-fn addresses(config: &Config, port: u16) -> Result<Vec<(SocketAddr, bool)>, Fault> {
+/// The addresses of `bind` or `admin-bind` with this port; whether each may be missing.
+fn addresses(binds: &[String], port: u16) -> Result<Vec<(SocketAddr, bool)>, Fault> {
     let mut found = Vec::new();
-    for bind in &config.bind {
+    for bind in binds {
         let (name, optional) = match bind.strip_prefix('-') {
             Some(name) => (name, true),
             None => (bind.as_str(), false),

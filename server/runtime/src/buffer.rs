@@ -204,3 +204,51 @@ impl Fill {
         unsafe { self.buffer.set_len(self.buffer.len() + n) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_reserves_a_little_ahead_and_never_more_than_wanted() {
+        let mut fill = Fill {
+            buffer: b"head".to_vec(),
+            len_wanted: 512 << 20,
+        };
+        assert_eq!(fill.copy(&[1; 100]), 100);
+        assert!(fill.buffer.capacity() <= 104 + FILL_AHEAD_BYTES);
+        let mut fill = Fill {
+            buffer: b"head".to_vec(),
+            len_wanted: (3 << 20) + 5,
+        };
+        while !fill.is_full() {
+            let (room, len) = fill.room();
+            assert!(len > 0);
+            // SAFETY: the room is valid for writes of `len` bytes.
+            unsafe { std::ptr::write_bytes(room, 7, len) }
+            // SAFETY: (1) all of the room, at once; (2) just written.
+            unsafe { fill.filled(len) }
+        }
+        assert_eq!(
+            (fill.buffer.len(), fill.buffer.capacity()),
+            ((3 << 20) + 5, (3 << 20) + 5)
+        );
+        assert_eq!(fill.copy(b"more"), 0);
+        assert_eq!(fill.room().1, 0);
+    }
+
+    #[test]
+    fn spans_of_an_arena_read_back_until_it_is_cleared() {
+        let mut arena = Arena::new(10);
+        let span = arena.push(b"abcdef").unwrap();
+        assert_eq!(arena.view().bytes(span), b"abcdef");
+        assert_eq!(arena.view().bytes(span.part(2..100)), b"cdef");
+        assert!(arena.view().bytes(span.part(9..30)).is_empty());
+        assert_eq!(arena.push(b"too long"), None);
+        arena.clear();
+        assert!(
+            arena.view().bytes(span).is_empty(),
+            "out of what has been pushed since"
+        );
+    }
+}

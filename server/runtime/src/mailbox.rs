@@ -348,3 +348,57 @@ fn push<M>(mailbox: &Mailbox<M>, sender: CoreId, parcel: Parcel<M>) -> Result<()
         lane.queue.push(parcel)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(post: &mut Post<u32>, boxes: &[Mailbox<u32>], len_max: usize) -> Vec<u32> {
+        let mut got = Vec::new();
+        post.take(boxes, len_max, |parcel| {
+            if let Parcel::Mail(number) = parcel {
+                got.push(number);
+            }
+        });
+        got
+    }
+
+    #[test]
+    fn a_full_lane_overflows_in_order_and_room_wakes_the_sender() {
+        let boxes: Vec<Mailbox<u32>> = (0..2).map(|_| Mailbox::new(2, 3).unwrap()).collect();
+        let (mut a, mut b) = (Post::new(CoreId(0), 2), Post::new(CoreId(1), 2));
+        for number in 0..8 {
+            a.send(&boxes, CoreId(1), Parcel::Mail(number));
+        }
+        let mut backlog = Vec::new();
+        a.backlog(&mut backlog);
+        assert_eq!(backlog, [0, 5]);
+        assert!(
+            boxes[0].park() && a.may_sleep(&boxes),
+            "nothing to do but wait for room"
+        );
+        assert!(!boxes[1].park(), "mail has come");
+        assert_eq!(numbers(&mut b, &boxes, 2), [0, 1]);
+        assert!(!a.may_sleep(&boxes), "there is room");
+        let mut woken = Vec::new();
+        b.wake_touched(&boxes, |core, _| woken.push(core));
+        b.wake_touched(&boxes, |core, _| woken.push(core));
+        assert_eq!(woken, [0], "once");
+        let mut got = Vec::new();
+        while !a.is_drained() || got.len() < 6 {
+            a.flush(&boxes);
+            got.extend(numbers(&mut b, &boxes, 2));
+        }
+        assert_eq!(got, [2, 3, 4, 5, 6, 7]);
+        assert!(boxes[1].park());
+        a.send(&boxes, CoreId(1), Parcel::Mail(9));
+        a.wake_touched(&boxes, |core, _| woken.push(core));
+        assert_eq!(woken, [0, 1]);
+        boxes[1].leave();
+        a.send(&boxes, CoreId(1), Parcel::Mail(10));
+        assert!(
+            a.is_drained() && boxes[1].post_outside(1).is_err(),
+            "mail to a core that left is dropped"
+        );
+    }
+}

@@ -333,15 +333,7 @@ pub(super) struct Blobs<B: Blob> {
     table: Table<B>,
     /// What the elements' blocks take, in allocator classes.
     blob_bytes: usize,
-    /// What the table itself took when it had `counted_len` elements.
-    table_bytes: usize,
-    counted_len: usize,
 }
-
-/// Up to here the table is asked for its bytes after every change; it answers at once.
-const COUNT_ALWAYS_LEN_MAX: usize = 512;
-/// Above, when its length has changed by this share: the table then walks its segments to answer.
-const COUNT_SHARE: usize = 64;
 
 #[inline]
 fn rehash<B: Blob>(blob: B) -> u64 {
@@ -353,8 +345,6 @@ impl<B: Blob> Blobs<B> {
         Self {
             table: Table::new(),
             blob_bytes: 0,
-            table_bytes: 0,
-            counted_len: 0,
         }
     }
 
@@ -363,19 +353,9 @@ impl<B: Blob> Blobs<B> {
         self.table.len()
     }
 
-    /// Bytes of heap: the table (of a large one: when it was counted last) and the blocks.
+    /// Bytes of heap: the table and the blocks.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.table_bytes + self.blob_bytes
-    }
-
-    /// Counts the table's bytes anew if its length has changed enough.
-    #[inline]
-    fn recount(&mut self) {
-        let len = self.table.len();
-        if len <= COUNT_ALWAYS_LEN_MAX || len.abs_diff(self.counted_len) * COUNT_SHARE > len {
-            self.counted_len = len;
-            self.table_bytes = self.table.heap_bytes();
-        }
+        self.table.heap_bytes() + self.blob_bytes
     }
 
     /// The element of this key.
@@ -395,7 +375,6 @@ impl<B: Blob> Blobs<B> {
     pub(super) fn insert_new(&mut self, hash: u64, blob: B) {
         self.blob_bytes += class_size(blob.bytes());
         self.table.insert_new(hash, blob, rehash);
-        self.recount();
     }
 
     /// Removes and frees the element of this key; whether there was one.
@@ -407,7 +386,6 @@ impl<B: Blob> Blobs<B> {
         self.blob_bytes -= class_size(blob.bytes());
         // SAFETY: (1) just taken out of its only owner; callers hold no address across a removal.
         unsafe { blob.free() };
-        self.recount();
         true
     }
 
@@ -434,7 +412,6 @@ impl<B: Blob> Blobs<B> {
             // SAFETY: (1) just taken out of its only owner; callers hold no address across this.
             unsafe { blob.free() }
         });
-        self.recount();
         self.table.is_empty()
     }
 
@@ -444,16 +421,6 @@ impl<B: Blob> Blobs<B> {
         self.table.check(rehash);
         let bytes: usize = self.iter().map(|blob| class_size(blob.bytes())).sum();
         assert_eq!(bytes, self.blob_bytes, "blocks are accounted for");
-        let table = self.table.heap_bytes();
-        let tolerance = if self.len() > COUNT_ALWAYS_LEN_MAX {
-            table / 4
-        } else {
-            0
-        };
-        assert!(
-            table.abs_diff(self.table_bytes) <= tolerance,
-            "the table is counted"
-        );
     }
 }
 
@@ -522,7 +489,7 @@ mod tests {
             assert_eq!(found.score().to_bits(), (-0.0f64).to_bits());
             assert_eq!(found.key(), &text[..]);
             assert!(members.remove(member_hash(&text), &text));
-            assert_eq!(members.heap_bytes() - members.table_bytes, 0);
+            assert_eq!(members.blob_bytes, 0);
         }
     }
 

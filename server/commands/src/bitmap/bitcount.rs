@@ -84,10 +84,11 @@ fn count(bytes: &[u8], bits: Range<usize>) -> u64 {
         return 0;
     };
     let (words, rest) = bytes.as_chunks::<8>();
-    let in_words = words
-        .iter()
-        .map(|word| u64::from(u64::from_le_bytes(*word).count_ones()));
-    let in_rest = rest.iter().map(|byte| u64::from(byte.count_ones()));
+    // Sums that check for overflow are not turned into vector instructions: three times slower.
+    let in_words = words.iter().fold(0u64, |sum, word| {
+        sum.wrapping_add(u64::from(u64::from_le_bytes(*word).count_ones()))
+    });
+    let in_rest: u32 = rest.iter().map(|byte| byte.count_ones()).sum();
     // What lies in the outer bytes but not in the range was counted too much.
     let before = bytes
         .first()
@@ -95,7 +96,7 @@ fn count(bytes: &[u8], bits: Range<usize>) -> u64 {
     let behind = bytes
         .last()
         .map_or(0, |b| (b & !tail_mask(bits.end)).count_ones());
-    in_words.sum::<u64>() + in_rest.sum::<u64>() - u64::from(before + behind)
+    in_words + u64::from(in_rest) - u64::from(before + behind)
 }
 
 /// The bits of its first byte that belong to a range of bits.

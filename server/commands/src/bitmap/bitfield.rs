@@ -184,9 +184,7 @@ fn perform(cx: &mut Write<'_>, key: &Key<'_>, operation: &Operation) -> Result<(
     let wanted = match operation.action {
         Action::Get => i128::from(old),
         Action::Add(by) => i128::from(old) + i128::from(by),
-        Action::Set(value) if field.signed => i128::from(value),
-        // As Redis has it, a negative one is very large.
-        Action::Set(value) => i128::from(value.cast_unsigned()),
+        Action::Set(value) => field.meant_by(value, operation.overflow),
     };
     match field.fit(wanted, operation.overflow) {
         None => cx.reply.null(),
@@ -260,6 +258,8 @@ mod tests {
             BITFIELD k INCRBY u8 0 1 OVERFLOW FAIL INCRBY u8 0 -1 OVERFLOW WRAP INCRBY u8 0 -1 -> *3 :0 $-1 :255
             BITFIELD k OVERFLOW SAT INCRBY u8 0 -999 OVERFLOW FAIL SET u8 0 256 -> *2 :0 $-1
             BITFIELD k OVERFLOW SAT SET i8 0 -129 INCRBY i8 0 -1 GET i8 0 -> *3 :0 :-128 :-128
+            BITFIELD k OVERFLOW SAT SET i8 0 -9223372036854775680 GET i8 0 SET i8 0 -9223372036854775681 GET i8 0 -> *4 :-128 :-128 :-128 :127
+            BITFIELD k OVERFLOW SAT INCRBY i8 0 -9223372036854775808 -> *1 :-128
             BITFIELD k SET i64 0 9223372036854775807 INCRBY i64 0 1 -> *2 :-9223372036854775808 :-9223372036854775808
             BITFIELD k OVERFLOW SAT INCRBY i64 0 -1 -> *1 :-9223372036854775808
             BITFIELD new OVERFLOW FAIL INCRBY u2 30 4 -> *1 $-1

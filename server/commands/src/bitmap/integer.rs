@@ -50,6 +50,20 @@ impl Type {
         }
     }
 
+    /// What a client means who sets a field to `value`, with two oddities of Redis: for an unsigned
+    /// field a negative value is very large, and one so negative that its distance from the
+    /// type's largest does not fit 64 bits saturates at that largest.
+    pub(super) fn meant_by(self, value: i64, overflow: Overflow) -> i128 {
+        if !self.signed {
+            return i128::from(value.cast_unsigned());
+        }
+        let far = self.max() - i128::from(value) > i128::from(i64::MAX);
+        match overflow {
+            Overflow::Saturate if far && self.bits < 64 => self.max(),
+            _ => i128::from(value),
+        }
+    }
+
     /// A value, or what is to be put in its place when the type cannot hold it; None: nothing.
     pub(super) fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
         if (self.min()..=self.max()).contains(&value) {

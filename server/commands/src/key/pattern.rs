@@ -1,9 +1,28 @@
 //! The patterns of SORT: `w_*` names a string for each element, `h_*->f` a field of a hash, `#` the
 //! element itself.
 
+use protocol::Args;
 use storage::{Key, Shard, Text, Value};
 
 use crate::key::until_nul;
+
+/// Whether a request reads keys that it does not name: by a BY or GET pattern with a `*`.
+pub(super) fn reads_elsewhere(args: &Args<'_>) -> bool {
+    let mut words = args.rest().skip(1);
+    while let Some(word) = words.next() {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        if is("by") || is("get") {
+            if words.next().and_then(star).is_some() {
+                return true;
+            }
+        } else if is("limit") {
+            words.nth(1);
+        } else if is("store") {
+            words.next();
+        }
+    }
+    false
+}
 
 /// A pattern, taken apart.
 #[derive(Clone, Copy)]
@@ -81,7 +100,10 @@ impl<'a> Pattern<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use protocol::Args;
+    use protocol::args::flatten;
+
+    use super::{Pattern, reads_elsewhere};
 
     fn parts(pattern: &str) -> String {
         match Pattern::new(pattern.as_bytes()) {
@@ -112,5 +134,31 @@ mod tests {
         same("*->c->d", "  Some(99, 45, 62, 100)");
         same("a*->", "97 45, 62 None");
         same("a->b*", "97, 45, 62, 98  None");
+    }
+
+    #[test]
+    fn patterns_with_a_star_need_everything() {
+        let elsewhere = |line: &str| {
+            let (mut buf, mut found) = (Vec::new(), Vec::new());
+            let owned: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+            flatten(&owned, &mut buf, &mut found);
+            reads_elsewhere(&Args::new(&buf, &found))
+        };
+        for line in [
+            "SORT k BY w_*",
+            "SORT k limit 0 by GET o_*",
+            "SORT k STORE get get *->f",
+        ] {
+            assert!(elsewhere(line), "{line}");
+        }
+        for line in [
+            "SORT *",
+            "SORT k BY nosort GET # GET x",
+            "SORT k STORE *",
+            "SORT k by",
+            "SORT",
+        ] {
+            assert!(!elsewhere(line), "{line}");
+        }
     }
 }

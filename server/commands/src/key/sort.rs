@@ -5,7 +5,7 @@ use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Reply
 use storage::{List, OwnedValue, Shard, Side, Text, Ttl};
 
 use crate::key::order::{By, Element, Order};
-use crate::key::pattern::{Pattern, star};
+use crate::key::pattern::{Pattern, reads_elsewhere, star};
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -61,24 +61,6 @@ pub(super) const COMMANDS: &[Command] = &[
         spread: Spread::KeysOrWhole(reads_elsewhere),
     },
 ];
-
-/// Whether a request reads keys that it does not name: by a BY or GET pattern with a `*`.
-fn reads_elsewhere(args: &Args<'_>) -> bool {
-    let mut words = args.rest().skip(1);
-    while let Some(word) = words.next() {
-        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        if is("by") || is("get") {
-            if words.next().and_then(star).is_some() {
-                return true;
-            }
-        } else if is("limit") {
-            words.nth(1);
-        } else if is("store") {
-            words.next();
-        }
-    }
-    false
-}
 
 /// What a request asks for.
 struct Options<'a> {
@@ -198,12 +180,9 @@ fn for_each_result(
 
 #[cfg(test)]
 mod tests {
-    use protocol::Args;
     use protocol::Resp;
-    use protocol::args::flatten;
     use storage::{Hash, Key, List, OwnedValue, Set, Side, Ttl, Zset};
 
-    use super::reads_elsewhere;
     use crate::testing::Bench;
 
     /// A bench with list `l` (3 1 2), set `s` (3 1 2) and sorted set `z` (a c b by score), weights
@@ -349,31 +328,5 @@ mod tests {
             SORT l WHAT GET # -> -ERR syntax error
             ",
         );
-    }
-
-    #[test]
-    fn patterns_with_a_star_need_everything() {
-        let elsewhere = |line: &str| {
-            let (mut buf, mut found) = (Vec::new(), Vec::new());
-            let owned: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
-            flatten(&owned, &mut buf, &mut found);
-            reads_elsewhere(&Args::new(&buf, &found))
-        };
-        for line in [
-            "SORT k BY w_*",
-            "SORT k limit 0 by GET o_*",
-            "SORT k STORE get get *->f",
-        ] {
-            assert!(elsewhere(line), "{line}");
-        }
-        for line in [
-            "SORT *",
-            "SORT k BY nosort GET # GET x",
-            "SORT k STORE *",
-            "SORT k by",
-            "SORT",
-        ] {
-            assert!(!elsewhere(line), "{line}");
-        }
     }
 }

@@ -132,6 +132,7 @@ pub(super) const COMMANDS: &[Command] = &[
 fn sadd(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
     let mut set = cx.edit.edit_set_or_new(&key)?;
+    set.expect(args.peek().unwrap_or_default(), args.left());
     let mut added = 0;
     for member in args.rest() {
         added += i64::from(set.add(member));

@@ -177,7 +177,7 @@ fn next_row(byte: u8, b: &[u8], above: &[u32], row: &mut [u32]) {
     let cells = row.iter_mut().skip(1).zip(above.windows(2)).zip(b);
     for ((cell, above), other) in cells {
         left = match above {
-            [diagonal, _] if byte == *other => diagonal + 1,
+            [diagonal, _] if byte == *other => diagonal.wrapping_add(1), // below 2^32
             [_, up] => left.max(*up),
             _ => left,
         };

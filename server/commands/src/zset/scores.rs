@@ -233,7 +233,7 @@ mod tests {
             ZSCORE z a -> $1 1
             ZSCORE z b -> $3 2.5
             ZSCORE z c -> $4 -inf
-            ZSCORE z d -> $2 -0
+            ZSCORE z d -> $1 0
             ZSCORE z x -> $-1
             ZSCORE none x -> $-1
             ZMSCORE z a x b -> *3 $1 1 $-1 $3 2.5

@@ -142,6 +142,7 @@ fn add(cx: &mut Write<'_>, mut args: Args<'_>, preset: Options) -> Result<(), Re
     } else {
         cx.edit.edit_zset_or_new(&key)?
     };
+    zset.expect(args.left() / 2);
     let (mut added, mut changed, mut last) = (0, 0, None);
     while args.left() > 0 {
         let (score, member) = (args.bytes()?, args.bytes()?);
@@ -250,6 +251,8 @@ mod tests {
             ZADD z GT INCR 0 a -> $-1
             ZADD z GT INCR 1 a -> $3 6.5
             ZADD z INCR CH 1 a -> $3 7.5
+            ZADD z INCR -0 zero -> $2 -0
+            ZSCORE z zero -> $1 0
             ZINCRBY z -0.5 a -> $1 7
             ZINCRBY z inf i -> $3 inf
             ZINCRBY z -inf i -> -ERR resulting score is not a number (NaN)

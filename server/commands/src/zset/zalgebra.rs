@@ -4,11 +4,11 @@ use core::ops::ControlFlow;
 
 use protocol::number::parse_f64;
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
-use storage::{Limits, OwnedValue, Ttl, Value, Zset};
+use storage::{OwnedValue, Ttl, Value, Zset};
 
 use crate::set::algebra;
 use crate::zset::entries;
-use crate::zset::zcombine::{Aggregate, Input, intersect, subtract, unite};
+use crate::zset::zcombine::{Aggregate, Input, compact, intersect, intersection, subtract, unite};
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -191,7 +191,7 @@ fn tell(
     let find = |word: &[u8]| cx.shard.value(&cx.key(word));
     let request = Request::parse(args, operation, Purpose::Tell, name, find)?;
     let scores = request.scores;
-    let result = request.result(operation, cx.shard.limits());
+    let result = request.result(operation);
     entries::header(&mut cx.reply, result.len(), scores);
     for (member, score) in result.iter() {
         entries::entry(&mut cx.reply, member, score, scores);
@@ -208,7 +208,7 @@ fn store(
     let key = cx.key(args.bytes()?);
     let find = |word: &[u8]| cx.edit.value(&cx.key(word));
     let request = Request::parse(args, operation, Purpose::Store, name, find)?;
-    let result = request.result(operation, cx.edit.limits());
+    let result = compact(request.result(operation), cx.edit.limits());
     let len = result.len();
     let result = OwnedValue::Zset(Box::new(result));
     cx.edit.put_value(&key, result, Ttl::Clear);
@@ -286,18 +286,11 @@ impl<'s> Request<'s> {
         Ok(request)
     }
 
-    fn result(self, operation: Operation, limits: &Limits) -> Zset {
+    fn result(self, operation: Operation) -> Zset {
         match operation {
-            Operation::Diff => subtract(self.inputs, limits),
-            Operation::Union => unite(self.inputs, self.aggregate, limits),
-            Operation::Inter => {
-                let mut result = Zset::new();
-                intersect(self.inputs, self.aggregate, |member, score| {
-                    result.add(member, score, limits);
-                    ControlFlow::Continue(())
-                });
-                result
-            }
+            Operation::Diff => subtract(self.inputs),
+            Operation::Inter => intersection(self.inputs, self.aggregate),
+            Operation::Union => unite(self.inputs, self.aggregate),
         }
     }
 }
@@ -362,10 +355,13 @@ mod tests {
             ZINTER 2 a a WEIGHTS 1 0 WITHSCORES -> *2 $1 x $1 0
             ZINTER 2 a a WEIGHTS 1 0 AGGREGATE MIN WITHSCORES -> *2 $1 x $3 inf
             ZUNION 1 a WEIGHTS -1 WITHSCORES -> *2 $1 x $4 -inf
-            ZADD c -0 x -> :1
-            ZADD d 0 x -> :1
-            ZUNION 2 c d WITHSCORES -> *2 $1 x $1 0
-            ZUNION 1 c WITHSCORES -> *2 $1 x $2 -0
+            ZADD c 0 x -> :1
+            ZUNION 2 c c WEIGHTS 1 -1 WITHSCORES -> *2 $1 x $1 0
+            ZUNION 1 c WEIGHTS -1 WITHSCORES -> *2 $1 x $2 -0
+            ZUNION 2 c c WEIGHTS -1 -1 WITHSCORES -> *2 $1 x $2 -0
+            ZUNION 2 c c WEIGHTS -1 1 WITHSCORES -> *2 $1 x $1 0
+            ZUNIONSTORE c 1 c WEIGHTS -1 -> :1
+            ZSCORE c x -> $1 0
             ",
         );
     }

@@ -105,6 +105,28 @@ fn or_zero(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
+/// An empty result, and limits that keep it in the large form: it has fast access, and it keeps the sign
+/// of a zero, which Redis tells in its replies.
+fn large() -> (Zset, Limits) {
+    let limits = Limits {
+        zset_max_listpack_entries: 0,
+        ..Limits::default()
+    };
+    (Zset::new(), limits)
+}
+
+/// A result in the form in which it is stored.
+pub(super) fn compact(result: Zset, limits: &Limits) -> Zset {
+    if result.len() > limits.zset_max_listpack_entries {
+        return result;
+    }
+    let mut compact = Zset::new();
+    for (member, score) in result.iter() {
+        compact.add(member, score, limits);
+    }
+    compact
+}
+
 /// Shows what is in all inputs: walks over the smallest and asks the others, smaller ones first.
 pub(super) fn intersect(
     mut inputs: Vec<Input<'_>>,
@@ -132,10 +154,20 @@ pub(super) fn intersect(
     });
 }
 
-/// What is in at least one input; small ones come first, which sums of fractions can tell.
-pub(super) fn unite(mut inputs: Vec<Input<'_>>, aggregate: Aggregate, limits: &Limits) -> Zset {
+/// What is in all inputs, with its scores; see `large`.
+pub(super) fn intersection(inputs: Vec<Input<'_>>, aggregate: Aggregate) -> Zset {
+    let (mut result, limits) = large();
+    intersect(inputs, aggregate, |member, score| {
+        result.add(member, score, &limits);
+        ControlFlow::Continue(())
+    });
+    result
+}
+
+/// What is in at least one input; small ones come first, which sums of fractions can tell. See `large`.
+pub(super) fn unite(mut inputs: Vec<Input<'_>>, aggregate: Aggregate) -> Zset {
     inputs.sort_by_key(Input::len);
-    let mut result = Zset::new();
+    let (mut result, limits) = large();
     for input in inputs {
         input.walk(|member, score| {
             let mut score = or_zero(score * input.weight);
@@ -146,16 +178,16 @@ pub(super) fn unite(mut inputs: Vec<Input<'_>>, aggregate: Aggregate, limits: &L
                     result.remove(member);
                 }
             }
-            result.add(member, score, limits);
+            result.add(member, score, &limits);
             ControlFlow::Continue(())
         });
     }
     result
 }
 
-/// What only the first input has, by the cheaper of two ways (see `set/combine.rs`).
-pub(super) fn subtract(inputs: Vec<Input<'_>>, limits: &Limits) -> Zset {
-    let mut result = Zset::new();
+/// What only the first input has, by the cheaper of two ways (see `set/combine.rs`). See `large`.
+pub(super) fn subtract(inputs: Vec<Input<'_>>) -> Zset {
+    let (mut result, limits) = large();
     let mut inputs = inputs.into_iter();
     let Some(first) = inputs.next() else {
         return result;
@@ -169,14 +201,14 @@ pub(super) fn subtract(inputs: Vec<Input<'_>>, limits: &Limits) -> Zset {
         others.sort_by_key(|input| Reverse(input.len()));
         first.walk(|member, score| {
             if !others.iter().any(|input| input.score(member).is_some()) {
-                result.add(member, score, limits);
+                result.add(member, score, &limits);
             }
             ControlFlow::Continue(())
         });
         return result;
     }
     first.walk(|member, score| {
-        result.add(member, score, limits);
+        result.add(member, score, &limits);
         ControlFlow::Continue(())
     });
     for input in others {
@@ -189,14 +221,6 @@ pub(super) fn subtract(inputs: Vec<Input<'_>>, limits: &Limits) -> Zset {
             }
         });
     }
-    if result.len() <= limits.zset_max_listpack_entries {
-        // What is left may be compact, whatever it was cut from.
-        let mut compact = Zset::new();
-        for (member, score) in result.iter() {
-            compact.add(member, score, limits);
-        }
-        return compact;
-    }
     result
 }
 
@@ -207,7 +231,7 @@ mod tests {
     use proptest::prelude::*;
     use storage::{Limits, Set, Value, Zset};
 
-    use super::{Aggregate, Input, intersect, subtract, unite};
+    use super::{Aggregate, Input, compact, intersection, subtract, unite};
 
     const INF: f64 = f64::INFINITY;
 
@@ -225,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_compact_whatever_it_was_cut_from() {
+    fn what_is_stored_is_compact_whatever_it_was_cut_from() {
         let limits = Limits::default();
         let zset = |range: core::ops::Range<usize>| {
             let mut zset = Zset::new();
@@ -240,7 +264,7 @@ mod tests {
             .chain(&parts)
             .map(|zset| Input::of(Some(Value::Zset(zset))).unwrap())
             .collect();
-        let rest = subtract(inputs, &limits);
+        let rest = compact(subtract(inputs), &limits);
         assert_eq!((rest.len(), rest.encoding()), (70, "listpack"));
         assert_eq!(rest.score(b"m130"), Some(130.0));
     }
@@ -305,12 +329,8 @@ mod tests {
                         }));
                     }
                 }
-                same(&unite(found.clone(), aggregate, &limits), &union)?;
-                let mut inter = Zset::new();
-                intersect(found.clone(), aggregate, |member, score| {
-                    inter.add(member, score, &limits);
-                    core::ops::ControlFlow::Continue(())
-                });
+                same(&unite(found.clone(), aggregate), &union)?;
+                let inter = intersection(found.clone(), aggregate);
                 prop_assert_eq!(inter.len(), count.values().filter(|n| **n == inputs.len()).count());
                 if inputs.iter().all(|(_, _, weight)| weight.is_finite()) {
                     union.retain(|member, _| count.get(member) == Some(&inputs.len()));
@@ -322,7 +342,7 @@ mod tests {
             }
             let mut rest = values[0].2.clone();
             rest.retain(|member, _| !values[1..].iter().any(|v| v.2.contains_key(member)));
-            same(&subtract(found, &limits), &rest)?;
+            same(&subtract(found), &rest)?;
         }
     }
 }
