@@ -344,9 +344,12 @@ impl Core {
             }
         };
         if later {
-            // Whatever is outstanding now was put there by the command: the buffer is that from before.
             out.truncate(start);
-            if conn.outbound.out.is_empty() {
+            if waits {
+                // Nothing has changed: what stands behind outstanding replies goes back there.
+                *conn.outbound.buffer() = out;
+            } else if conn.outbound.out.is_empty() {
+                // Whatever is outstanding was put there by the command: the buffer is that from before.
                 conn.outbound.out = out;
             } else {
                 self.keep_buffer(out);

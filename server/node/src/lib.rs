@@ -30,4 +30,6 @@ pub mod service;
 pub mod start;
 pub mod stats;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod transaction;

@@ -305,7 +305,7 @@ mod tests {
                     .name,
                 name
             );
-            assert!(table.find(format!("{name}x").as_bytes()).is_none());
+            assert!(table.find(format!("{name}xx").as_bytes()).is_none());
         }
         assert!(table.find(b"").is_none());
         assert!(table.find(&[b'x'; 500]).is_none());

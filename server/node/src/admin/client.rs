@@ -398,15 +398,14 @@ fn client_reply(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refuse
     Ok(Done::Silent)
 }
 
-fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
-    let mut words = args.clone();
-    let timeout = words.bytes()?;
-    let all = words.left() == 0 || words.keyword("ALL");
-    match words.left() {
-        0 => {}
-        1 if words.keyword("WRITE") => {}
-        1 => return Err(Refusal::ClientPauseMode.into()),
-        _ => return Err(Refusal::subcommand_syntax(&args).into()),
+fn client_pause(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    if args.left() > 2 {
+        return Err(Refusal::subcommand_syntax(&args).into());
+    }
+    let timeout = args.bytes()?;
+    let all = args.left() == 0 || args.keyword("ALL");
+    if !all && !args.keyword("WRITE") {
+        return Err(Refusal::ClientPauseMode.into());
     }
     let until_ms = deadline_ms(timeout, cx.core.now.unix_ms)?;
     Ok(Done::Ask(Ask::Pause { until_ms, all }, Join::Ok))

@@ -88,3 +88,151 @@ fn is_normal(word: &[u8]) -> Result<bool, Refusal> {
     );
     Err(Refusal::Owned(text.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, Client};
+
+    /// A bench with a client on each core.
+    fn bench(cores: usize) -> (Bench, Vec<Client>) {
+        let mut bench = Bench::new(cores);
+        let clients = (0..cores).map(|core| bench.connect(core)).collect();
+        (bench, clients)
+    }
+
+    #[test]
+    fn connections_of_all_cores_are_listed_and_closed() {
+        for cores in [1, 2, 3] {
+            let (mut bench, clients) = bench(cores);
+            let me = clients[0];
+            let other = bench.connect(cores - 1);
+            assert_eq!(bench.call(other, "CLIENT SETNAME other"), "+OK\r\n");
+            let list = bench.call(me, "CLIENT LIST");
+            assert_eq!(list.matches("\nid=").count(), cores + 1);
+            assert!(list.contains(" name=other "), "{list}");
+            assert!(list.contains(" cmd=client|list "), "{list}");
+            let info = bench.call(other, "CLIENT INFO");
+            assert!(info.contains(" addr=127.0.0.1:") && info.contains(" user=default "));
+            let id = bench.call(other, "CLIENT ID");
+            let id = id.trim_end().trim_start_matches(':').to_owned();
+            let one = bench.call(me, &format!("CLIENT LIST ID {id} 999"));
+            assert_eq!(one.matches("id=").count(), 1);
+            assert_eq!(bench.call(me, "CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
+            assert_eq!(bench.call(me, "CLIENT KILL ID 999"), ":0\r\n");
+            assert_eq!(bench.call(me, &format!("CLIENT KILL ID {id}")), ":1\r\n");
+            assert!(bench.is_closed(other) && !bench.is_closed(me));
+            assert_eq!(
+                bench.call(me, "CLIENT KILL TYPE normal"),
+                format!(":{}\r\n", cores - 1)
+            );
+            let mine = bench.call(me, "CLIENT LIST");
+            let addr = mine
+                .split(" addr=")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
+            let kill = format!("CLIENT KILL {}", addr.unwrap());
+            assert_eq!(bench.call(me, &kill), "+OK\r\n");
+            assert!(bench.is_closed(me));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_as_redis_tells_them() {
+        let (mut bench, clients) = bench(2);
+        let cases = [
+            ("LIST TYPE x", "ERR Unknown client type 'x'"),
+            ("LIST ID x", "ERR Invalid client ID"),
+            ("LIST x", "ERR syntax error"),
+            ("KILL 1.2.3.4:5", "ERR No such client"),
+            ("KILL ID 0", "ERR client-id should be greater than 0"),
+            ("KILL USER x", "ERR No such user 'x'"),
+            ("KILL SKIPME maybe", "ERR syntax error"),
+            ("KILL ID 1 SKIPME", "ERR syntax error"),
+            ("KILL MAXAGE 1", "ERR syntax error"),
+            ("NO-EVICT x", "ERR syntax error"),
+            ("NO-TOUCH x", "ERR syntax error"),
+            ("REPLY x", "ERR syntax error"),
+            ("UNBLOCK x", "ERR value is not an integer or out of range"),
+            (
+                "UNBLOCK 9 x",
+                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+            ),
+            (
+                "UNBLOCK 9 TIMEOUT x",
+                "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
+            ),
+            ("PAUSE x", "ERR timeout is not an integer or out of range"),
+            ("PAUSE -1", "ERR timeout is negative"),
+            ("PAUSE 9223372036854775807", "ERR timeout is out of range"),
+            ("PAUSE 1 x", "ERR CLIENT PAUSE mode must be WRITE or ALL"),
+            (
+                "PAUSE 1 ALL x",
+                "ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
+            ),
+            ("SETINFO x y", "ERR Unrecognized option 'x'"),
+            (
+                "SETINFO lib-ver \u{1}",
+                "ERR lib-ver cannot contain spaces, newlines or special characters.",
+            ),
+            ("TRACKING x", "ERR syntax error"),
+            ("TRACKING off x", "ERR syntax error"),
+            ("TRACKING on", "ERR tracking of keys is not supported yet"),
+            (
+                "MAINT_NOTIFICATIONS on",
+                "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",
+            ),
+            (
+                "ID x",
+                "ERR wrong number of arguments for 'client|id' command",
+            ),
+        ];
+        for (request, error) in cases {
+            let reply = bench.call(clients[1], &format!("CLIENT {request}"));
+            assert_eq!(reply, format!("-{error}\r\n"), "{request}");
+        }
+        let cases = [
+            ("GETNAME", "$-1\r\n"),
+            ("SETINFO LIB-NAME lib", "+OK\r\n"),
+            ("GETREDIR", ":-1\r\n"),
+            ("UNBLOCK 9 ERROR", ":0\r\n"),
+            ("TRACKING OFF", "+OK\r\n"),
+            ("NO-TOUCH on", "+OK\r\n"),
+        ];
+        for (request, expected) in cases {
+            let reply = bench.call(clients[1], &format!("CLIENT {request}"));
+            assert_eq!(reply, expected, "{request}");
+        }
+        let info = bench.call(clients[1], "CLIENT INFO");
+        assert!(info.contains(" lib-name=lib lib-ver=\n") && info.contains(" flags=T "));
+    }
+
+    #[test]
+    fn replies_are_left_out_when_not_wanted() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let me = clients[0];
+            let pipeline = "CLIENT REPLY SKIP\r\nSET a 1\r\nPING 1\r\nCLIENT REPLY OFF\r\nSET b 2\r\nGET a\r\n\
+                            CLIENT REPLY SKIP\r\nCLIENT REPLY ON\r\nGET b\r\n";
+            bench.send(me, pipeline.as_bytes());
+            let got = bench.received(me);
+            assert_eq!(got, b"$1\r\n1\r\n+OK\r\n$1\r\n2\r\n");
+        }
+    }
+
+    #[test]
+    fn a_pause_holds_commands_back_until_it_ends() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let (me, other) = (clients[0], bench.connect(cores - 1));
+            assert_eq!(bench.call(me, "CLIENT PAUSE 100 WRITE"), "+OK\r\n");
+            assert_eq!(bench.call(other, "GET a"), "$-1\r\n");
+            assert_eq!(bench.call(other, "SET a 1"), "");
+            bench.advance(101);
+            assert_eq!(bench.received(other), b"+OK\r\n");
+            assert_eq!(bench.call(me, "CLIENT PAUSE 100000"), "+OK\r\n");
+            assert_eq!(bench.call(other, "GET a"), "");
+            assert_eq!(bench.call(me, "CLIENT UNPAUSE"), "+OK\r\n");
+            assert_eq!(bench.received(other), b"$1\r\n1\r\n");
+        }
+    }
+}

@@ -4,20 +4,15 @@
 //! slots at its own port, so that cluster clients go straight to the core that holds a key. There are no
 //! links, epochs or failures between cores: what Redis tells of those is what a quiet cluster would say.
 
-use std::fmt::Write;
-
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
-use runtime::{CoreId, Peer};
-use storage::{Rng, SLOTS, Slot};
+use storage::{SLOTS, Slot};
 
+use crate::admin::cluster_map::{Of, epoch, identity, members, my_core};
 use crate::admin::peek::Peek;
-use crate::admin::{Context, Done, NodeCommand, help};
-use crate::config::EndpointType;
+use crate::admin::{Context, Done, NodeCommand, cluster_map, help};
 use crate::gather::Join;
 use crate::mail::Ask;
-use crate::node::{Node, forty_digits};
-use crate::start::own_port;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -191,7 +186,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             arity: Arity::exactly(2),
             ..BASE
         },
-        run: Some(nodes),
+        run: Some(cluster_map::nodes),
     },
     NodeCommand {
         spec: Spec {
@@ -214,7 +209,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             flags: Flags::LOADING.and(Flags::STALE),
             ..BASE
         },
-        run: Some(shards),
+        run: Some(cluster_map::shards),
     },
     NodeCommand {
         spec: Spec {
@@ -239,208 +234,17 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             deprecated_since: Some("7.0.0"),
             ..BASE
         },
-        run: Some(slots),
+        run: Some(cluster_map::slots),
     },
 ];
 
-/// What is told to clients of a core.
-struct Member {
-    core: CoreId,
-    id: String,
-    ip: String,
-    port: u16,
-    /// First and last slot.
-    slots: (usize, usize),
-}
-
-/// What an identity is of.
-#[derive(Clone, Copy)]
-enum Of {
-    Core = 1,
-    Shard = 2,
-}
-
-/// Forty hexadecimal digits that name a core (or its shard) for as long as the process lives.
-fn identity(node: &Node, core: CoreId, of: Of) -> String {
-    // FNV-1a, to seed the digits with the node's own identity.
-    let seed = node
-        .node_id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    let place = u64::from(core.0) << 2 | of as u64;
-    forty_digits(&mut Rng::new(
-        seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-    ))
-}
-
 /// Refuses everything when the node does not speak as a cluster.
-fn enabled(cx: &Context<'_>) -> Result<(), Refusal> {
+pub(super) fn enabled(cx: &Context<'_>) -> Result<(), Refusal> {
     if cx.core.config.cluster_enabled {
         Ok(())
     } else {
         Err(Refusal::ClusterDisabled)
     }
-}
-
-fn members(cx: &Context<'_>) -> Vec<Member> {
-    let (node, config) = (cx.core.node, &cx.core.config);
-    let ip = if config.cluster_announce_ip.is_empty() {
-        match cx.conn.peer {
-            // The address by which this client has reached the node, so one that works for it.
-            Peer::Tcp { local, .. } => local.ip().to_canonical().to_string(),
-            Peer::Unix => "127.0.0.1".to_owned(),
-        }
-    } else {
-        config.cluster_announce_ip.clone()
-    };
-    let member = |core: CoreId| {
-        let range = node.range(core);
-        Member {
-            core,
-            id: identity(node, core, Of::Core),
-            ip: ip.clone(),
-            port: match config.cluster_announce_port {
-                0 => own_port(config, core),
-                // Announced ports follow one another as the own ports do.
-                first => first.wrapping_add(core.0),
-            },
-            slots: (range.start, range.end.saturating_sub(1)),
-        }
-    };
-    (0..node.cores() as u16).map(CoreId).map(member).collect()
-}
-
-/// The core that the client speaks to: the one whose port it used, else the first.
-fn my_core(cx: &Context<'_>) -> CoreId {
-    if cx.conn.own_port {
-        cx.core.id
-    } else {
-        CoreId(0)
-    }
-}
-
-/// Where clients are told to connect to; None when they are to use the host they know.
-fn endpoint(cx: &Context<'_>, member: &Member) -> Option<String> {
-    let config = &cx.core.config;
-    match config.cluster_preferred_endpoint_type {
-        EndpointType::Ip => Some(member.ip.clone()),
-        EndpointType::Hostname if config.cluster_announce_hostname.is_empty() => {
-            Some("?".to_owned())
-        }
-        EndpointType::Hostname => Some(config.cluster_announce_hostname.clone()),
-        EndpointType::UnknownEndpoint => None,
-    }
-}
-
-fn slots(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    enabled(cx)?;
-    let members = members(cx);
-    cx.reply.array(members.len());
-    for member in &members {
-        let endpoint = endpoint(cx, member);
-        let config = &cx.core.config;
-        let mut more: Vec<(&str, &str)> = Vec::new();
-        let preferred = config.cluster_preferred_endpoint_type;
-        if preferred != EndpointType::Ip {
-            more.push(("ip", &member.ip));
-        }
-        if preferred != EndpointType::Hostname && !config.cluster_announce_hostname.is_empty() {
-            more.push(("hostname", &config.cluster_announce_hostname));
-        }
-        let reply = &mut cx.reply;
-        reply.array(3);
-        reply.int(member.slots.0 as i64);
-        reply.int(member.slots.1 as i64);
-        reply.array(4);
-        match endpoint {
-            Some(endpoint) => reply.bulk(endpoint.as_bytes()),
-            None => reply.null(),
-        }
-        reply.int(i64::from(member.port));
-        reply.bulk(member.id.as_bytes());
-        reply.map(more.len());
-        for (name, value) in more {
-            reply.bulk(name.as_bytes());
-            reply.bulk(value.as_bytes());
-        }
-    }
-    Ok(Done::Replied)
-}
-
-fn shards(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    enabled(cx)?;
-    let members = members(cx);
-    cx.reply.array(members.len());
-    for member in &members {
-        let endpoint = endpoint(cx, member).unwrap_or_default();
-        let hostname = &cx.core.config.cluster_announce_hostname;
-        let mut texts = vec![("ip", member.ip.as_str()), ("endpoint", &endpoint)];
-        if !hostname.is_empty() {
-            texts.push(("hostname", hostname));
-        }
-        texts.push(("role", "master"));
-        let reply = &mut cx.reply;
-        reply.map(2);
-        reply.bulk(b"slots");
-        reply.array(2);
-        reply.int(member.slots.0 as i64);
-        reply.int(member.slots.1 as i64);
-        reply.bulk(b"nodes");
-        reply.array(1);
-        reply.map(texts.len() + 4);
-        reply.bulk(b"id");
-        reply.bulk(member.id.as_bytes());
-        reply.bulk(b"port");
-        reply.int(i64::from(member.port));
-        for (name, text) in texts {
-            reply.bulk(name.as_bytes());
-            reply.bulk(text.as_bytes());
-        }
-        reply.bulk(b"replication-offset");
-        reply.int(0);
-        reply.bulk(b"health");
-        reply.bulk(b"online");
-    }
-    Ok(Done::Replied)
-}
-
-fn nodes(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    enabled(cx)?;
-    let me = my_core(cx);
-    let mut text = String::new();
-    for member in members(cx) {
-        let Member {
-            core,
-            id,
-            ip,
-            port,
-            slots: (first, last),
-        } = member;
-        let hostname = match cx.core.config.cluster_announce_hostname.as_str() {
-            "" => String::new(),
-            name => format!(",{name}"),
-        };
-        let flags = if core == me {
-            "myself,master"
-        } else {
-            "master"
-        };
-        // Writing to a String cannot fail. The port of links between nodes is 0, as there are none.
-        let _ = writeln!(
-            text,
-            "{id} {ip}:{port}@0{hostname} {flags} - 0 0 {} connected {first}-{last}",
-            epoch(core)
-        );
-    }
-    cx.reply.verbatim("txt", text.as_bytes());
-    Ok(Done::Replied)
-}
-
-/// A number that differs from core to core, as clients expect of configuration epochs.
-fn epoch(core: CoreId) -> usize {
-    core.index() + 1
 }
 
 fn cluster_info(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
@@ -548,4 +352,106 @@ fn nothing_to_do(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     enabled(cx)?;
     cx.reply.ok();
     Ok(Done::Replied)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench(cores: usize) -> Bench {
+        Bench::with(cores, |config| config.cluster_enabled = true)
+    }
+
+    #[test]
+    fn cores_are_told_as_members_with_their_ranges_and_ports() {
+        let mut bench = bench(2);
+        let client = bench.connect(1);
+        let own = bench.connect_own(1);
+        let first = bench.call(client, "CLUSTER MYID");
+        let second = bench.call(own, "CLUSTER MYID");
+        assert_ne!(first, second, "by its own port a core speaks for itself");
+        let slots = bench.call(client, "CLUSTER SLOTS");
+        let id = |reply: &str| reply.trim_end().rsplit('\n').next().unwrap().to_owned();
+        let member = |range: &str, port: u16, of: &str| {
+            let id = id(of);
+            format!("*3\r\n{range}*4\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$40\r\n{id}\r\n*0\r\n")
+        };
+        let expected = [
+            "*2\r\n".to_owned(),
+            member(":0\r\n:8191\r\n", 6380, &first),
+            member(":8192\r\n:16383\r\n", 6381, &second),
+        ];
+        assert_eq!(slots, expected.concat());
+        let nodes = bench.call(own, "CLUSTER NODES");
+        assert!(nodes.contains(&format!(
+            "{} 127.0.0.1:6381@0 myself,master - 0 0 2 connected 8192-16383\n",
+            id(&second)
+        )));
+        let info = bench.call(client, "CLUSTER INFO");
+        assert!(info.contains("cluster_state:ok\r\n") && info.contains("cluster_size:2\r\n"));
+        let unknown = bench.call(client, "CLUSTER REPLICAS nobody");
+        assert_eq!(unknown, "-ERR Unknown node nobody\r\n");
+        assert_eq!(
+            bench.call(client, &format!("CLUSTER REPLICAS {}", id(&second))),
+            "*0\r\n"
+        );
+        bench.call(client, "HELLO 3");
+        let shards = bench.call(client, "CLUSTER SHARDS");
+        assert!(shards.starts_with(
+            "*2\r\n%2\r\n$5\r\nslots\r\n*2\r\n:0\r\n:8191\r\n$5\r\nnodes\r\n*1\r\n%7\r\n"
+        ));
+    }
+
+    #[test]
+    fn slots_are_looked_at_where_they_are() {
+        for cores in [1, 2] {
+            let mut bench = bench(cores);
+            let client = bench.connect(0);
+            for key in ["{a}1", "{a}2", "{b}1"] {
+                bench.call(client, &format!("SET {key} x"));
+            }
+            for key in ["a", "b"] {
+                let slot = bench.call(client, &format!("CLUSTER KEYSLOT {key}"));
+                let slot = slot.trim_end().trim_start_matches(':').to_owned();
+                let count = if key == "a" { 2 } else { 1 };
+                assert_eq!(
+                    bench.call(client, &format!("CLUSTER COUNTKEYSINSLOT {slot}")),
+                    format!(":{count}\r\n")
+                );
+                let keys = bench.call(client, &format!("CLUSTER GETKEYSINSLOT {slot} 1"));
+                assert!(
+                    keys.starts_with(&format!("*1\r\n$4\r\n{{{key}}}")),
+                    "{keys}"
+                );
+            }
+            let cases = [
+                ("COUNTKEYSINSLOT 16384", "-ERR Invalid slot\r\n"),
+                (
+                    "GETKEYSINSLOT 0 -1",
+                    "-ERR Invalid slot or number of keys\r\n",
+                ),
+                (
+                    "COUNTKEYSINSLOT x",
+                    "-ERR value is not an integer or out of range\r\n",
+                ),
+            ];
+            for (request, reply) in cases {
+                assert_eq!(bench.call(client, &format!("CLUSTER {request}")), reply);
+            }
+        }
+    }
+
+    #[test]
+    fn without_cluster_mode_all_is_refused() {
+        let mut bench = Bench::new(1);
+        let client = bench.connect(0);
+        let refused = "-ERR This instance has cluster support disabled\r\n";
+        for command in ["CLUSTER SLOTS", "CLUSTER HELP", "READONLY", "ASKING"] {
+            assert_eq!(bench.call(client, command), refused);
+        }
+        assert_eq!(
+            bench.call(client, "CLUSTER NOPE"),
+            "-ERR unknown subcommand 'NOPE'. Try CLUSTER HELP.\r\n"
+        );
+    }
 }

@@ -396,3 +396,81 @@ fn write_docs(reply: &mut Reply<'_>, table: &Table, row: &Row) {
         subcommands(table, row).for_each(|row| write_docs(reply, table, row));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn replies() {
+        let mut bench = Bench::new(1);
+        let client = bench.connect(0);
+        let cases = [
+            ("GETKEYS set a b get", "*1\r\n$1\r\na\r\n"),
+            (
+                "GETKEYSANDFLAGS set a b",
+                "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n",
+            ),
+            (
+                "GETKEYSANDFLAGS set a b get",
+                "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n",
+            ),
+            (
+                "GETKEYS echo a",
+                "-ERR The command has no key arguments\r\n",
+            ),
+            ("GETKEYS nosuch a", "-ERR Invalid command specified\r\n"),
+            (
+                "GETKEYS config nosuch",
+                "-ERR Invalid command specified\r\n",
+            ),
+            (
+                "GETKEYS get a b",
+                "-ERR Invalid number of arguments specified for command\r\n",
+            ),
+            (
+                "GETKEYS zunionstore a 5 b",
+                "-ERR Invalid arguments specified for command\r\n",
+            ),
+            ("GETKEYS object encoding k", "*1\r\n$1\r\nk\r\n"),
+            ("LIST FILTERBY MODULE x", "*0\r\n"),
+            ("LIST FILTERBY ACLCAT x", "*0\r\n"),
+            (
+                "LIST FILTERBY PATTERN config|g*",
+                "*1\r\n$10\r\nconfig|get\r\n",
+            ),
+            ("LIST FILTERBY x y", "-ERR syntax error\r\n"),
+            ("INFO nosuch CONFIG|nosuch", "*2\r\n*-1\r\n*-1\r\n"),
+            ("DOCS nosuch", "*0\r\n"),
+            (
+                "INFO get",
+                "*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n\
+                 *3\r\n+@read\r\n+@string\r\n+@fast\r\n*0\r\n*1\r\n*6\r\n$5\r\nflags\r\n*2\r\n+RO\r\n\
+                 +access\r\n$12\r\nbegin_search\r\n*4\r\n$4\r\ntype\r\n$5\r\nindex\r\n$4\r\nspec\r\n*2\r\n\
+                 $5\r\nindex\r\n:1\r\n$9\r\nfind_keys\r\n*4\r\n$4\r\ntype\r\n$5\r\nrange\r\n$4\r\nspec\r\n\
+                 *6\r\n$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n*0\r\n",
+            ),
+        ];
+        for (request, expected) in cases {
+            let reply = bench.call(client, &format!("COMMAND {request}"));
+            assert_eq!(reply, expected, "{request}");
+        }
+        let count = bench.call(client, "COMMAND COUNT");
+        let count = count.trim_end().trim_start_matches(':').to_owned();
+        let all = bench.call(client, "COMMAND");
+        assert!(all.starts_with(&format!("*{count}\r\n*10\r\n")));
+        bench.call(client, "HELLO 3");
+        let docs = bench.call(client, "COMMAND DOCS quit latency");
+        assert!(
+            docs.starts_with("%2\r\n$4\r\nquit\r\n%5\r\n$7\r\nsummary\r\n"),
+            "{docs}"
+        );
+        assert!(docs.contains(
+            "$9\r\ndoc_flags\r\n~1\r\n+deprecated\r\n$16\r\ndeprecated_since\r\n$5\r\n7.2.0\r\n"
+        ));
+        assert!(
+            docs.contains("$11\r\nsubcommands\r\n%4\r\n$12\r\nlatency|help\r\n%3\r\n"),
+            "{docs}"
+        );
+    }
+}

@@ -193,3 +193,96 @@ fn config_rewrite(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
 fn config_resetstat(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Ask(Ask::ResetStat, Join::Ok))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn a_change_reaches_every_core() {
+        let mut bench = Bench::new(3);
+        let clients = [bench.connect(0), bench.connect(1), bench.connect(2)];
+        let set = "CONFIG SET maxmemory 100mb hash-max-listpack-entries 3 requirepass secret";
+        assert_eq!(bench.call(clients[1], set), "+OK\r\n");
+        for client in clients {
+            assert_eq!(
+                bench.call(client, "CONFIG GET maxmemory"),
+                "*2\r\n$9\r\nmaxmemory\r\n$9\r\n104857600\r\n",
+                "who is there stays authenticated"
+            );
+        }
+        let late = bench.connect(2);
+        assert_eq!(
+            bench.call(late, "PING"),
+            "-NOAUTH Authentication required.\r\n"
+        );
+        assert_eq!(bench.call(late, "AUTH secret"), "+OK\r\n");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let mut bench = Bench::new(2);
+        let client = bench.connect(0);
+        let failed = |option: &str, why: &str| {
+            format!("-ERR CONFIG SET failed (possibly related to argument '{option}') - {why}\r\n")
+        };
+        let cases = [
+            ("SET a b c", "-ERR syntax error\r\n".to_owned()),
+            (
+                "SET a",
+                "-ERR wrong number of arguments for 'config|set' command\r\n".to_owned(),
+            ),
+            (
+                "SET nope 1",
+                "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'\r\n".to_owned(),
+            ),
+            (
+                "SET timeout 5 maxmemory x",
+                failed("maxmemory", "argument must be a memory value"),
+            ),
+            (
+                "SET timeout 5 databases 3",
+                failed("databases", "can't set immutable config"),
+            ),
+            (
+                "SET timeout 5 port 7000",
+                failed(
+                    "port",
+                    "can only be set at the start of this server; put it in the file and start anew",
+                ),
+            ),
+            ("SET port 6379", "+OK\r\n".to_owned()),
+            (
+                "REWRITE",
+                "-ERR The server is running without a config file\r\n".to_owned(),
+            ),
+            (
+                "GET timeout",
+                "*2\r\n$7\r\ntimeout\r\n$1\r\n0\r\n".to_owned(),
+            ),
+            ("GET none*", "*0\r\n".to_owned()),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(bench.call(client, &format!("CONFIG {request}")), expected);
+        }
+    }
+
+    #[test]
+    fn statistics_begin_anew() {
+        let mut bench = Bench::new(2);
+        let clients = [bench.connect(0), bench.connect(1)];
+        for client in clients {
+            bench.call(client, "SET a 1");
+            bench.call(client, "GET a");
+            bench.call(client, "NOPE");
+        }
+        let stats = bench.call(clients[0], "INFO stats");
+        assert!(stats.contains("\r\nkeyspace_hits:2\r\n"), "{stats}");
+        assert_eq!(bench.call(clients[0], "CONFIG RESETSTAT"), "+OK\r\n");
+        let stats = bench.call(clients[1], "INFO everything");
+        assert!(stats.contains("\r\nkeyspace_hits:0\r\n"), "{stats}");
+        assert!(stats.contains("\r\ntotal_error_replies:0\r\n"), "{stats}");
+        assert!(!stats.contains("cmdstat_set:") && !stats.contains("errorstat_"));
+        assert!(stats.contains("\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n"));
+    }
+}

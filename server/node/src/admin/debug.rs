@@ -174,3 +174,82 @@ fn write_sample(reply: &mut Reply<'_>, kind: &[u8]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::ProtectedAction;
+    use crate::testing::Bench;
+
+    fn bench(cores: usize) -> Bench {
+        Bench::with(cores, |config| {
+            config.enable_debug_command = ProtectedAction::Local;
+        })
+    }
+
+    #[test]
+    fn keys_are_looked_at_where_they_are() {
+        let mut replies = Vec::new();
+        for cores in [1, 2] {
+            let mut bench = bench(cores);
+            let client = bench.connect(0);
+            for key in ["a", "b", "c", "d"] {
+                bench.call(client, &format!("SET {key} value-of-{key}"));
+            }
+            let object = bench.call(client, "DEBUG OBJECT b");
+            assert!(
+                object.starts_with("+Value refcount:1 encoding:embstr bytes:"),
+                "{object}"
+            );
+            assert_eq!(
+                bench.call(client, "DEBUG OBJECT none"),
+                "-ERR no such key\r\n"
+            );
+            let values = bench.call(client, "DEBUG DIGEST-VALUE a none b c d a");
+            let lines: Vec<&str> = values.split("\r\n").collect();
+            assert_eq!((lines[0], lines[1]), ("*6", lines[6]));
+            assert_eq!(lines[2], format!("+{}", "0".repeat(40)));
+            replies.push((values, bench.call(client, "DEBUG DIGEST")));
+        }
+        assert_eq!(replies[0], replies[1], "digests do not depend on the cores");
+    }
+
+    #[test]
+    fn the_option_guards_it() {
+        let mut bench = Bench::new(1);
+        let client = bench.connect(0);
+        let reply = bench.call(client, "DEBUG SLEEP 0");
+        assert!(
+            reply.starts_with("-ERR DEBUG command not allowed. If the enable-debug-command option")
+        );
+    }
+
+    #[test]
+    fn replies() {
+        let mut bench = bench(2);
+        let client = bench.connect(1);
+        let cases = [
+            ("SLEEP 0", "+OK\r\n"),
+            ("SLEEP -1", "+OK\r\n"),
+            ("SET-ACTIVE-EXPIRE 0", "+OK\r\n"),
+            ("CHANGE-REPL-ID", "+OK\r\n"),
+            ("PROTOCOL double", "$5\r\n3.141\r\n"),
+            ("PROTOCOL map", "*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n"),
+            (
+                "PROTOCOL push",
+                "-ERR RESP2 is not supported by this command\r\n",
+            ),
+            (
+                "NOPE",
+                "-ERR unknown subcommand or wrong number of arguments for 'NOPE'. Try DEBUG HELP.\r\n",
+            ),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(bench.call(client, &format!("DEBUG {request}")), expected);
+        }
+        bench.call(client, "HELLO 3");
+        assert_eq!(
+            bench.call(client, "DEBUG PROTOCOL attrib"),
+            "|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n$39\r\nSome real reply following the attribute\r\n"
+        );
+    }
+}

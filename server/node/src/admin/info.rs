@@ -172,6 +172,7 @@ fn text(core: &Core, sections: Sections) -> String {
 #[cfg(test)]
 mod tests {
     use super::{SECTIONS, Sections};
+    use crate::testing::Bench;
 
     fn named(words: &[&[u8]]) -> Vec<&'static str> {
         let set = Sections::named(words.iter().copied());
@@ -193,5 +194,40 @@ mod tests {
         assert_eq!(named(&[b"all"]), named(&[b"everything"]));
         assert_eq!(named(&[]), named(&[b"default"]));
         assert!(!named(&[]).contains(&"commandstats") && named(&[]).contains(&"errorstats"));
+    }
+
+    #[test]
+    fn numbers_are_of_all_cores_and_of_all_requests_before() {
+        for cores in [1, 2] {
+            let mut bench = Bench::new(cores);
+            let client = bench.connect(0);
+            let sets: String = (0..40).map(|n| format!("SET k{n} v\r\n")).collect();
+            let pipeline =
+                format!("{sets}EXPIRE k1 100\r\nGET none\r\nINCR k2\r\nINFO everything\r\n");
+            bench.send(client, pipeline.as_bytes());
+            let reply = String::from_utf8(bench.received(client)).unwrap();
+            for line in [
+                "redis_version:7.2.6",
+                "connected_clients:1",
+                "db0:keys=40,expires=1,avg_ttl=0",
+                "rdb_changes_since_last_save:41",
+                "keyspace_misses:1",
+                "cmdstat_set:calls=40,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
+                "cmdstat_incr:calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=1",
+                "errorstat_ERR:count=1",
+                "total_error_replies:1",
+                "cluster_enabled:0",
+            ] {
+                assert!(
+                    reply.contains(&format!("\r\n{line}\r\n")),
+                    "{line} in {reply}"
+                );
+            }
+            assert!(reply.contains(&format!("\r\ncores:{cores}\r\n")));
+            assert_eq!(bench.call(client, "INFO nosuch"), "$0\r\n\r\n");
+            bench.send(client, b"MULTI\r\nINFO keyspace\r\nEXEC\r\n");
+            let reply = String::from_utf8(bench.received(client)).unwrap();
+            assert!(reply.contains("\r\ndb0:keys=40,"), "{reply}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod client;
 mod client_list;
 mod cluster;
+mod cluster_map;
 mod command_info;
 mod config_set;
 mod debug;

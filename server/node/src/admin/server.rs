@@ -375,3 +375,72 @@ fn memory_purge(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.reply.ok();
     Ok(Done::Replied)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn shutdown_stops_every_core_and_says_nothing() {
+        for cores in [1, 2] {
+            let mut bench = Bench::new(cores);
+            let client = bench.connect(cores - 1);
+            let cases = [
+                ("SHUTDOWN x", "-ERR syntax error\r\n"),
+                ("SHUTDOWN SAVE NOSAVE", "-ERR syntax error\r\n"),
+                ("SHUTDOWN ABORT NOW", "-ERR syntax error\r\n"),
+                ("SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n"),
+            ];
+            for (request, expected) in cases {
+                assert_eq!(bench.call(client, request), expected);
+            }
+            assert!(bench.call(client, "SHUTDOWN SAVE").starts_with("-ERR "));
+            assert!(!bench.has_stopped());
+            assert_eq!(bench.call(client, "SHUTDOWN NOSAVE NOW"), "");
+            bench.advance(10);
+            assert!(bench.has_stopped());
+        }
+    }
+
+    #[test]
+    fn replies() {
+        let mut bench = Bench::new(2);
+        let client = bench.connect(0);
+        let cases = [
+            ("TIME", "*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n"),
+            ("LASTSAVE", ":1700000000\r\n"),
+            ("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            ("REPLICAOF NO ONE", "+OK\r\n"),
+            ("REPLICAOF a 70000", "-ERR Invalid master port\r\n"),
+            ("WAIT 1 100", ":0\r\n"),
+            ("WAIT 1 -1", "-ERR timeout is negative\r\n"),
+            (
+                "WAIT x 1",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
+            ("MEMORY PURGE", "+OK\r\n"),
+            ("LATENCY LATEST", "*0\r\n"),
+            ("ACL WHOAMI", "$7\r\ndefault\r\n"),
+            ("ACL CAT x", "-ERR Unknown category 'x'\r\n"),
+            (
+                "LOLWUT VERSION x",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(bench.call(client, request), expected, "{request}");
+        }
+        let picture = bench.call(client, "LOLWUT");
+        assert!(picture.ends_with("\nRedis ver. 7.2.6\n\r\n"), "{picture}");
+        assert!(
+            bench
+                .call(client, "MEMORY STATS")
+                .contains("$10\r\nkeys.count\r\n:0\r\n")
+        );
+        assert!(
+            bench
+                .call(client, "CONFIG HELP")
+                .starts_with("*11\r\n+CONFIG ")
+        );
+    }
+}
