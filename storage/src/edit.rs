@@ -9,7 +9,7 @@ use core::ops::Deref;
 use crate::effect::{self, Effect};
 use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::hash::{Key, hash_bytes};
-use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
+use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
 use crate::shard::{
     Shard, boxed_bytes, hash_of, list_of, set_of, text_of, value_of, whole_bytes, zset_of,
@@ -26,6 +26,18 @@ pub enum Ttl {
     Keep,
     /// It is this, unix ms.
     At(u64),
+}
+
+impl Ttl {
+    /// The deadline that a write leaves, after this one.
+    #[inline(always)]
+    fn after(self, old: Option<u64>) -> Option<u64> {
+        match self {
+            Ttl::Clear => None,
+            Ttl::Keep => old,
+            Ttl::At(at_ms) => Some(at_ms),
+        }
+    }
 }
 
 /// The session in which a command changes a shard.
@@ -167,7 +179,7 @@ impl<'s> Edit<'s> {
     /// Puts an integer string, whatever the key held.
     #[inline]
     pub fn put_int(&mut self, key: &Key<'_>, value: i64, ttl: Ttl) {
-        self.put(key, Payload::Int(value), false, ttl);
+        self.put_small(key, Small::Int(value), ttl);
         self.shard.effects.push(
             key.db,
             &Effect::PutInt {
@@ -181,12 +193,11 @@ impl<'s> Edit<'s> {
     /// Puts a string as it is, even when it spells an integer.
     #[inline]
     pub fn put_bytes(&mut self, key: &Key<'_>, value: &[u8], ttl: Ttl) {
-        let payload = if value.len() <= EMBEDDED_BYTES_MAX {
-            Payload::Embedded(value)
+        if value.len() <= EMBEDDED_BYTES_MAX {
+            self.put_small(key, Small::Bytes(value), ttl);
         } else {
-            Payload::Large(value.to_vec())
-        };
-        self.put(key, payload, false, ttl);
+            self.put(key, Payload::Large(value.to_vec()), false, ttl);
+        }
         self.shard.effects.push(
             key.db,
             &Effect::PutString {
@@ -318,9 +329,9 @@ impl<'s> Edit<'s> {
             );
         }
         match value {
-            OwnedValue::Int(n) => self.put(key, Payload::Int(n), false, ttl),
+            OwnedValue::Int(n) => self.put_small(key, Small::Int(n), ttl),
             OwnedValue::String(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => {
-                self.put(key, Payload::Embedded(&bytes), false, ttl);
+                self.put_small(key, Small::Bytes(&bytes), ttl);
             }
             OwnedValue::String(bytes) => self.put(key, Payload::Large(bytes), false, ttl),
             collection => {
@@ -466,13 +477,18 @@ impl<'s> Edit<'s> {
         for key in self.watched_in(db, db) {
             self.shard.watched.touch(db, &key);
         }
-        let old = core::mem::take(&mut self.shard.dbs[db as usize]);
-        let Some(tables) = old.tables else { return };
+        let db = &mut self.shard.dbs[db as usize];
+        let old = core::mem::take(db);
         self.shard.changes += old.len as u64;
+        // The empty tables stay: half a megabyte for each FLUSHDB of a loop would wait as garbage.
+        db.tables = old.tables;
+        if old.len == 0 {
+            return;
+        }
         // What visitors held is freed here too: their owners count it no more.
-        let tables: Box<[_]> = tables;
-        let tables = Vec::from(tables).into_iter();
-        let full = tables.filter(|slot| !slot.table.is_empty()).collect();
+        let tables = db.tables.iter_mut().flat_map(|tables| tables.iter_mut());
+        let full = tables.filter(|slot| !slot.table.is_empty());
+        let full = full.map(core::mem::take).collect();
         self.shard.garbage.add_tables(full);
     }
 
@@ -521,7 +537,7 @@ impl<'s> Edit<'s> {
     /// A key has changed.
     #[inline(always)]
     fn note(&mut self, key: &Key<'_>) {
-        self.shard.changes += 1;
+        self.shard.changes = self.shard.changes.wrapping_add(1);
         if !self.shard.watched.is_empty() {
             self.shard.watched.touch(key.db, key.bytes);
         }
@@ -532,36 +548,62 @@ impl<'s> Edit<'s> {
         self.shard.dbs[key.db as usize].account(key.slot, grown);
     }
 
+    /// Puts a short string, mostly in its predecessor's place.
     #[inline]
-    fn put(&mut self, key: &Key<'_>, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+    fn put_small(&mut self, key: &Key<'_>, value: Small<'_>, ttl: Ttl) {
         let Some(old) = self.live(key) else {
-            let deadline = match ttl {
-                Ttl::Clear | Ttl::Keep => None,
-                Ttl::At(at_ms) => Some(at_ms),
-            };
-            let extra = payload_bytes(&payload);
-            let item = Item::build(key.bytes, deadline, payload, raw);
-            self.insert(key, item, extra);
-            self.note(key);
-            return;
+            return self.put_new(key, value.into(), false, ttl);
         };
         let old_deadline = old.deadline_ms();
-        let deadline = match ttl {
-            Ttl::Clear => None,
-            Ttl::Keep => old_deadline,
-            Ttl::At(at_ms) => Some(at_ms),
-        };
-        let mut item = old;
-        // A hint in place at or before the new deadline will do.
-        let hinted = old.in_wheel() && old_deadline <= deadline;
-        if raw || !old.overwrite(deadline, &payload) {
-            item = self.replace(key, old, deadline, payload, raw, hinted);
+        let deadline = ttl.after(old_deadline);
+        if !old.overwrite(deadline, value) {
+            return self.put_over(key, old, value.into(), false, ttl);
         }
         if let Some(at_ms) = deadline
-            && !hinted
+            && !hint_will_do(old, old_deadline, deadline)
         {
-            self.hint(key, item, at_ms);
+            self.hint(key, old, at_ms);
         }
+        self.note(key);
+    }
+
+    fn put(&mut self, key: &Key<'_>, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+        match self.live(key) {
+            Some(old) => self.put_over(key, old, payload, raw, ttl),
+            None => self.put_new(key, payload, raw, ttl),
+        }
+    }
+
+    /// For a key that is not there.
+    fn put_new(&mut self, key: &Key<'_>, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+        let extra = payload_bytes(&payload);
+        let item = Item::build(key.bytes, ttl.after(None), payload, raw);
+        self.insert(key, item, extra);
+        self.note(key);
+    }
+
+    /// In another block than the one there, which is thrown away.
+    fn put_over(&mut self, key: &Key<'_>, old: Item, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+        let deadline = ttl.after(old.deadline_ms());
+        let extra = payload_bytes(&payload);
+        let new = Item::build(key.bytes, deadline, payload, raw);
+        new.touch(self.shard.now_s());
+        let db = &mut self.shard.dbs[key.db as usize];
+        let table = &mut db.slot_mut(key.slot).table;
+        if let Some(mut place) = table.find_mut(key.hash, |item| item == old) {
+            place.set(new);
+        }
+        let grown = (new.heap_bytes() + extra) as isize - whole_bytes(old) as isize;
+        db.account(key.slot, grown);
+        db.count_expires(key.slot, old.deadline_ms().is_some(), deadline.is_some());
+        if let Some(at_ms) = deadline {
+            if hint_will_do(old, old.deadline_ms(), deadline) {
+                new.set_in_wheel();
+            } else {
+                self.hint(key, new, at_ms);
+            }
+        }
+        self.throw_away(old);
         self.note(key);
     }
 
@@ -580,34 +622,6 @@ impl<'s> Edit<'s> {
             self.hint(key, item, at_ms);
         }
         item
-    }
-
-    /// Puts another block in an item's place and throws the old one away.
-    fn replace(
-        &mut self,
-        key: &Key<'_>,
-        old: Item,
-        deadline: Option<u64>,
-        payload: Payload<'_>,
-        raw: bool,
-        hinted: bool,
-    ) -> Item {
-        let extra = payload_bytes(&payload);
-        let new = Item::build(key.bytes, deadline, payload, raw);
-        new.touch(self.shard.now_s());
-        if hinted {
-            new.set_in_wheel();
-        }
-        let db = &mut self.shard.dbs[key.db as usize];
-        let table = &mut db.slot_mut(key.slot).table;
-        if let Some(mut place) = table.find_mut(key.hash, |item| item == old) {
-            place.set(new);
-        }
-        let grown = (new.heap_bytes() + extra) as isize - whole_bytes(old) as isize;
-        db.account(key.slot, grown);
-        db.count_expires(key.slot, old.deadline_ms().is_some(), deadline.is_some());
-        self.throw_away(old);
-        new
     }
 
     /// Takes an item out of its table; its block is the caller's then.
@@ -636,8 +650,8 @@ impl<'s> Edit<'s> {
     }
 
     fn set_deadline(&mut self, key: &Key<'_>, item: Item, deadline: Option<u64>) {
-        let (old, hinted) = (item.deadline_ms(), item.in_wheel());
-        let hinted = hinted && deadline.is_some() && old <= deadline;
+        let old = item.deadline_ms();
+        let hinted = hint_will_do(item, old, deadline);
         let item = match (old, deadline) {
             (Some(_), Some(at_ms)) => {
                 item.set_deadline_ms(at_ms);
@@ -704,6 +718,12 @@ impl<'s> Edit<'s> {
             edit.note(key);
         }
     }
+}
+
+/// Whether the hint for `item`, if any, will do for `deadline`: it is there at the old one or before.
+#[inline(always)]
+fn hint_will_do(item: Item, old: Option<u64>, deadline: Option<u64>) -> bool {
+    item.in_wheel() && old <= deadline
 }
 
 /// Bytes of a collection on its way into an item (strings are counted with the item).

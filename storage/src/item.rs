@@ -53,6 +53,24 @@ pub(crate) enum Payload<'a> {
     Collection(Box<Collection>),
 }
 
+/// A string that fits the block, on its way in: nothing that would have to be dropped.
+#[derive(Clone, Copy)]
+pub(crate) enum Small<'a> {
+    /// An integer string.
+    Int(i64),
+    /// At most [`EMBEDDED_BYTES_MAX`].
+    Bytes(&'a [u8]),
+}
+
+impl<'a> From<Small<'a>> for Payload<'a> {
+    fn from(small: Small<'a>) -> Self {
+        match small {
+            Small::Int(n) => Payload::Int(n),
+            Small::Bytes(bytes) => Payload::Embedded(bytes),
+        }
+    }
+}
+
 /// What a block holds, borrowed.
 pub(crate) enum Content<'a> {
     /// An integer string.
@@ -157,9 +175,7 @@ impl Item {
     #[inline(always)]
     unsafe fn copy_in(self, offset: usize, bytes: &[u8]) {
         // SAFETY: (1) the caller's; the block is not part of `bytes` (fresh, or exclusively edited).
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().add(offset), bytes.len())
-        }
+        unsafe { copy_short(bytes, self.0.as_ptr().add(offset)) }
     }
 
     #[inline(always)]
@@ -199,7 +215,7 @@ impl Item {
     /// Whether the item's key is `key`.
     #[inline(always)]
     pub(crate) fn is(self, key: &[u8]) -> bool {
-        self.key() == key
+        same(self.key(), key)
     }
 
     #[inline(always)]
@@ -312,29 +328,31 @@ impl Item {
     /// Overwrites a small string with another in place when the block's class stays the same (and
     /// the deadline's presence); false when a new block is needed.
     #[inline]
-    pub(crate) fn overwrite(self, deadline: Option<u64>, value: &Payload<'_>) -> bool {
+    pub(crate) fn overwrite(self, deadline: Option<u64>, value: Small<'_>) -> bool {
         let tag = self.tag();
         if deadline.is_some() != (tag & DEADLINE != 0) || tag & KIND_MASK > EMBEDDED {
             return false;
         }
         let at = self.value_at(tag);
-        let (kind, bytes) = match value {
-            Payload::Int(_) => (INT, 8),
-            Payload::Embedded(value) => (EMBEDDED, value.len()),
-            Payload::Large(_) | Payload::Collection(_) => return false,
+        let old_bytes = match tag & KIND_MASK {
+            INT => 8,
+            _ => self.embedded_len(),
         };
-        if class_size(at + bytes) != class_size(self.total()) {
+        let (kind, vlen, bytes) = match value {
+            Small::Int(_) => (INT, 0, 8),
+            Small::Bytes(value) => (EMBEDDED, value.len(), value.len()),
+        };
+        if bytes != old_bytes && class_size(at + bytes) != class_size(at + old_bytes) {
             return false;
         }
         // SAFETY: the new total rounds to the class that the block was allocated with, so all
         // writes stay inside; what is overwritten are plain bytes.
         unsafe {
             match value {
-                Payload::Int(n) => self.write(at, *n),
-                Payload::Embedded(value) => self.copy_in(at, value),
-                Payload::Large(_) | Payload::Collection(_) => {}
+                Small::Int(n) => self.write(at, n),
+                Small::Bytes(value) => self.copy_in(at, value),
             }
-            self.write::<u16>(2, if kind == EMBEDDED { bytes as u16 } else { 0 });
+            self.write::<u16>(2, vlen as u16);
             self.write::<u8>(0, (tag & !(KIND_MASK | RAW)) | kind);
             if let Some(at_ms) = deadline {
                 self.write(HEADER_BYTES, at_ms);
@@ -425,9 +443,54 @@ impl Item {
 
 #[inline(always)]
 fn key_offset(tag: u8) -> usize {
-    let deadline = if tag & DEADLINE != 0 { 8 } else { 0 };
-    let long = if tag & LONG_KEY != 0 { 4 } else { 0 };
-    HEADER_BYTES + deadline + long
+    // Eight bytes for the flag in bit 5, four for the one in bit 6, without a branch.
+    HEADER_BYTES + usize::from((tag & DEADLINE) >> 2) + usize::from((tag & LONG_KEY) >> 4)
+}
+const _: () = assert!(DEADLINE >> 2 == 8);
+const _: () = assert!(LONG_KEY >> 4 == 4);
+
+/// Whether two byte strings are equal, eight bytes at a time: keys are short, and a call costs more.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let word = |chunk: &[u8; 8]| u64::from_ne_bytes(*chunk);
+    if let (Some(a_last), Some(b_last)) = (a.last_chunk(), b.last_chunk()) {
+        if a.len() > WORDWISE_BYTES_MAX {
+            return a == b;
+        }
+        // The last eight bytes overlap the words before, which saves a loop over the rest.
+        let (a_words, b_words) = (a.as_chunks().0, b.as_chunks().0);
+        word(a_last) == word(b_last) && a_words.iter().zip(b_words).all(|(a, b)| word(a) == word(b))
+    } else {
+        a.iter().zip(b).all(|(a, b)| a == b)
+    }
+}
+
+/// Up to here a loop over words beats a call.
+const WORDWISE_BYTES_MAX: usize = 64;
+
+/// Copies `from` to `to`: as [`same`], without a call when it is short.
+///
+/// # Safety
+/// 1. `to` is good for writes of `from.len()` bytes. 2. The two do not overlap.
+#[inline(always)]
+unsafe fn copy_short(from: &[u8], to: *mut u8) {
+    let len = from.len();
+    // SAFETY: (1, 2) the caller's; words go to multiples of 8 that end within `len`, and the last one to
+    // its end.
+    unsafe {
+        match from.last_chunk::<8>() {
+            Some(last) if len <= WORDWISE_BYTES_MAX => {
+                for (i, chunk) in from.as_chunks::<8>().0.iter().enumerate() {
+                    to.add(i * 8).cast::<[u8; 8]>().write_unaligned(*chunk);
+                }
+                to.add(len - 8).cast::<[u8; 8]>().write_unaligned(*last);
+            }
+            _ => ptr::copy_nonoverlapping(from.as_ptr(), to, len),
+        }
+    }
 }
 
 #[inline(always)]
@@ -505,21 +568,40 @@ mod tests {
     }
 
     #[test]
+    fn words_compare_and_copy_as_bytes_do() {
+        let bytes: Vec<u8> = (0..200u8).collect();
+        for len in 0..bytes.len() {
+            let mut copy = vec![0xee; len + 1];
+            // SAFETY: (1, 2) a buffer of its own, long enough.
+            unsafe { copy_short(&bytes[..len], copy.as_mut_ptr()) };
+            assert_eq!(copy.pop(), Some(0xee));
+            assert_eq!(copy, &bytes[..len]);
+            assert!(same(&copy, &bytes[..len]));
+            assert!(!same(&copy, &bytes[..len + 1]));
+            for at in 0..len {
+                copy[at] ^= 0x10;
+                assert!(!same(&copy, &bytes[..len]));
+                copy[at] ^= 0x10;
+            }
+        }
+    }
+
+    #[test]
     fn overwriting_in_place_keeps_the_class() {
         let item = Item::build(b"key", Some(9), Payload::Embedded(b"0123456789"), true);
-        assert!(item.overwrite(Some(10), &Payload::Embedded(b"abc")));
+        assert!(item.overwrite(Some(10), Small::Bytes(b"abc")));
         assert_eq!(
             (bytes(item), item.deadline_ms()),
             (b"abc".to_vec(), Some(10))
         );
         assert!(!item.is_raw());
-        assert!(item.overwrite(Some(10), &Payload::Int(77)));
+        assert!(item.overwrite(Some(10), Small::Int(77)));
         assert_eq!(bytes(item), b"77");
         assert!(
-            !item.overwrite(None, &Payload::Int(77)),
+            !item.overwrite(None, Small::Int(77)),
             "no room changes hands for a deadline"
         );
-        assert!(!item.overwrite(Some(10), &Payload::Embedded(&[1; 300])));
+        assert!(!item.overwrite(Some(10), Small::Bytes(&[1; 300])));
         item.free();
     }
 }

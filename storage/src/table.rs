@@ -51,12 +51,12 @@ const STEP_LAST: u8 = (TOTALS.len() - 1) as u8;
 /// `step` of a table whose pointer is a `Box<Directory>`.
 const LARGE: u8 = u8::MAX;
 
-const MAINS: [u16; TOTALS.len()] = {
+const MAINS: [u8; TOTALS.len()] = {
     let mut mains = [0; TOTALS.len()];
     let mut step = 0;
     while step < TOTALS.len() {
         // About a sixth of the buckets are overflow; the smallest tables have none.
-        mains[step] = TOTALS[step] - TOTALS[step] / 6;
+        mains[step] = (TOTALS[step] - TOTALS[step] / 6) as u8;
         step += 1;
     }
     mains
@@ -82,7 +82,9 @@ pub(crate) unsafe trait Entry: Copy {
     unsafe fn from_raw(raw: NonNull<u8>) -> Self;
 }
 
-#[repr(C, align(64))]
+/// Not declared as aligned to its cache line, though it is: an allocator with size classes puts blocks of
+/// a multiple of 64 bytes there anyway, and to ask for it costs a class more (1,280 bytes became 1,536).
+#[repr(C)]
 struct Bucket {
     /// Bytes 0..7: tags; byte 7: number of the chained overflow bucket.
     tags: u64,
@@ -94,7 +96,7 @@ impl Bucket {
     /// Lanes whose tag equals `tag`, as a mask of 0x80 bits.
     #[inline(always)]
     fn matches(&self, tag: u8) -> u64 {
-        let x = self.tags ^ (0x0101_0101_0101_0101 * u64::from(tag));
+        let x = self.tags ^ 0x0101_0101_0101_0101_u64.wrapping_mul(u64::from(tag));
         zero_bytes(x) & 0x0080_8080_8080_8080
     }
 
@@ -129,7 +131,7 @@ impl Bucket {
 #[inline(always)]
 fn zero_bytes(x: u64) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    !(((x & LOW) + LOW) | x | LOW)
+    !((x & LOW).wrapping_add(LOW) | x | LOW)
 }
 
 #[inline(always)]
@@ -182,6 +184,8 @@ struct Segment {
     len: u32,
     /// Index into the ladder; meaningless while `buckets` is null.
     step: u8,
+    /// `MAINS[step]`, here to save a lookup its load.
+    mains: u8,
     /// Hash bits that the directory has used up to reach this segment.
     depth: u8,
     overflow_used: u8,
@@ -193,6 +197,7 @@ impl Segment {
             buckets: core::ptr::null_mut(),
             len: 0,
             step: 0,
+            mains: 0,
             depth,
             overflow_used: 0,
         }
@@ -200,7 +205,7 @@ impl Segment {
 
     #[inline(always)]
     fn main(&self) -> usize {
-        MAINS[self.step as usize] as usize
+        self.mains as usize
     }
 
     fn total(&self) -> usize {
@@ -218,7 +223,8 @@ impl Segment {
 
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        ((self.position(hash) * self.main() as u64) >> 16) as usize
+        // Below 2^24: wrapping, not to be checked.
+        (self.position(hash).wrapping_mul(u64::from(self.mains)) >> 16) as usize
     }
 
     /// The bucket with this number: main ones first, then overflow.
@@ -240,7 +246,8 @@ impl Segment {
     #[inline(always)]
     fn next(&self, number: usize) -> Option<usize> {
         let chain = self.bucket(number).chain();
-        (chain != 0).then(|| self.main() + chain - 1)
+        // Lossless: both are below 256.
+        (chain != 0).then(|| self.main().wrapping_add(chain).wrapping_sub(1))
     }
 
     #[inline]
@@ -258,7 +265,7 @@ impl Segment {
                 if eq(entry_of(bucket.words[lane])) {
                     return Some((number, lane));
                 }
-                mask &= mask - 1;
+                mask &= mask.wrapping_sub(1);
             }
             number = self.next(number)?;
         }
@@ -302,6 +309,7 @@ impl Segment {
             buckets,
             len: 0,
             step,
+            mains: MAINS[step as usize],
             depth,
             overflow_used: 0,
         }
@@ -360,10 +368,11 @@ impl Segment {
     #[inline]
     fn insert(&mut self, tag: u8, word: u64) -> Option<isize> {
         let crowded = (self.len as usize) * 8 >= self.main() * LOAD_MAX_EIGHTHS;
-        if !self.buckets.is_null() && !(crowded && self.step < STEP_LAST) && self.place(tag, word) {
-            return Some(0);
+        let must_grow = self.buckets.is_null() || (crowded && self.step < STEP_LAST);
+        if must_grow || !self.place(tag, word) {
+            return self.grow(tag, word);
         }
-        self.grow(tag, word)
+        Some(0)
     }
 
     #[cold]
@@ -444,7 +453,7 @@ impl Segment {
                 .wrapping_mul(0x5851_f42d_4c95_7f2d)
                 .wrapping_add(0x1405_7b7e_f767_814f);
             let number = (((bits >> 40) * total as u64) >> 24) as usize;
-            let lane = (((bits >> 16) & 0xffff) * LANES as u64 >> 16) as usize;
+            let lane = ((((bits >> 16) & 0xffff) * LANES as u64) >> 16) as usize;
             let bucket = self.bucket(number);
             if bucket.tag(lane) != 0 {
                 return Some(entry_of(bucket.words[lane]));
@@ -460,7 +469,7 @@ impl Segment {
 }
 
 fn layout(step: u8) -> Layout {
-    // SAFETY: 64 is a power of two and the size is at most 16 KiB.
+    // SAFETY: the alignment is a power of two and the size is at most 16 KiB.
     unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
 }
 
@@ -754,6 +763,7 @@ impl<E: Entry> Table<E> {
                 buckets: root,
                 len,
                 step: LARGE,
+                mains: 0,
                 depth: 0,
                 overflow_used: 0,
             };

@@ -1,6 +1,11 @@
 //! Laws of a shard, held against a plain model over random sequences of edits. `--features testing`
 //! walks the shards after each.
 #![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod effects;
 mod expiry;

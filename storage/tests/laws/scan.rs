@@ -9,7 +9,7 @@ use crate::{START_MS, config, shard};
 
 fn name(i: usize) -> Vec<u8> {
     // Most share one slot, so that its table grows to several segments.
-    if i % 3 == 0 {
+    if i.is_multiple_of(3) {
         format!("key:{i}")
     } else {
         format!("{{tag}}key:{i}")

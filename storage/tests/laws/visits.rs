@@ -53,7 +53,7 @@ impl Town {
 
     /// Where a slot is now.
     fn home_of(&mut self, slot: Slot) -> &mut Shard {
-        let at_first = slot.index() % 2 == 0 || self.away.contains(&slot);
+        let at_first = slot.index().is_multiple_of(2) || self.away.contains(&slot);
         &mut self.halves[usize::from(!at_first)]
     }
 

@@ -23,8 +23,9 @@ fn later(shard: &mut Shard) {
 
 #[test]
 fn whatever_takes_a_key_that_was_there_is_a_change() {
+    type Act = fn(&mut Shard);
     let key = Key::new(0, b"k");
-    let acts: [(&str, fn(&mut Shard)); 7] = [
+    let acts: [(&str, Act); 7] = [
         ("remove", |shard| {
             shard.edit().remove(&Key::new(0, b"k"));
         }),

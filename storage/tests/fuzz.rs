@@ -1,0 +1,272 @@
+//! Random bytes against every decoder and whatever acts on what it read, for a bounded time.
+//!
+//! `cargo test -p storage --release --test fuzz` runs each target for a second;
+//! `FUZZ_SECONDS=600 ...` runs each for ten minutes. A failure prints the seed of its case;
+//! `FUZZ_SEED=n` begins there. With `--features testing` the shard is walked after each case.
+#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::expect_used, reason = "a panic is how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "a time limit is the point of it")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use storage::{
+    Effect, Limits, Rng, SLOTS, Shard, Side, Slot, Ttl, decode, encode, read_value, write_value,
+};
+
+/// Counts what a thread holds, and the most it held; memory that is asked for zeroed counts only up to
+/// a page, for nobody touches the rest.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + bytes);
+        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+#[allow(unsafe_code, reason = "an allocator that counts")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise, passed on; as below.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(if layout.size() > ZEROED_BYTES_MAX {
+            4096
+        } else {
+            layout.size()
+        } as isize);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() <= ZEROED_BYTES_MAX {
+            count(-(layout.size() as isize));
+        }
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Zeroed blocks past this are taken for gaps in strings.
+const ZEROED_BYTES_MAX: usize = 16 << 20;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Calls `case` with one seed after the other until the time is over.
+fn fuzz(case: impl Fn(&mut Rng)) {
+    let end = Instant::now() + Duration::from_secs(variable("FUZZ_SECONDS").unwrap_or(1));
+    let mut seed = variable("FUZZ_SEED").unwrap_or(1);
+    while Instant::now() < end {
+        for _ in 0..4 {
+            let run = std::panic::AssertUnwindSafe(|| case(&mut Rng::new(seed)));
+            if let Err(panic) = std::panic::catch_unwind(run) {
+                eprintln!("FUZZ_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+            seed += 1;
+        }
+    }
+    eprintln!("seeds up to {seed}");
+}
+
+fn bytes(rng: &mut Rng) -> Vec<u8> {
+    let len = [0, 1, 2, 5, 8, 30, 70, 600][rng.index(8)];
+    let first = rng.next_u64() as u8 % 4;
+    (0..len).map(|i| first.wrapping_add(i as u8 % 3)).collect()
+}
+
+fn number(rng: &mut Rng) -> u64 {
+    match rng.index(8) {
+        0 => rng.next_u64(),
+        1 => u64::MAX,
+        2 => (512 << 20) - rng.below(40),
+        3 => rng.below(3000),
+        _ => rng.below(6),
+    }
+}
+
+fn value(rng: &mut Rng) -> Vec<u8> {
+    let mut out = vec![rng.next_u64() as u8 % 7];
+    for _ in 0..rng.index(12) {
+        match rng.index(3) {
+            0 => out.push(rng.next_u64() as u8),
+            1 => out.push(rng.below(5) as u8),
+            _ => out.extend(rng.next_u64().to_le_bytes()),
+        }
+    }
+    out
+}
+
+/// Records of any kind, with numbers that fit and that do not.
+fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
+    let (key, a, b, n, m) = (bytes(rng), bytes(rng), bytes(rng), number(rng), number(rng));
+    let key = &key[..key.len().min(2)];
+    let value_bytes = value(rng);
+    let side = if rng.index(2) == 0 {
+        Side::Left
+    } else {
+        Side::Right
+    };
+    let ttl = [Ttl::Clear, Ttl::Keep, Ttl::At(n), Ttl::At(n & 0xfff)][rng.index(4)];
+    let effect = match rng.index(24) {
+        0 => Effect::PutString {
+            key,
+            value: &a,
+            ttl,
+        },
+        1 => Effect::PutInt {
+            key,
+            value: n.cast_signed(),
+            ttl,
+        },
+        2 => Effect::WriteString {
+            key,
+            offset: n,
+            bytes: &a,
+        },
+        3 => Effect::PutValue {
+            key,
+            value: &value_bytes,
+            ttl,
+        },
+        4 => Effect::Remove { key },
+        5 => Effect::Expire { key },
+        6 => Effect::ExpireAt { key, at_ms: n },
+        7 => Effect::Persist { key },
+        8 | 9 => Effect::ListPush {
+            key,
+            side,
+            value: &a,
+        },
+        10 => Effect::ListPop { key, side },
+        11 => Effect::ListSet {
+            key,
+            index: n,
+            value: &a,
+        },
+        12 => Effect::ListInsert {
+            key,
+            index: n,
+            value: &a,
+        },
+        13 => Effect::ListRemove { key, index: n },
+        14 => Effect::ListTrim {
+            key,
+            start: n,
+            end: m,
+        },
+        15 | 16 => Effect::HashSet {
+            key,
+            field: &a,
+            value: &b,
+        },
+        17 => Effect::HashRemove { key, field: &a },
+        18 => Effect::SetAdd { key, member: &a },
+        19 => Effect::SetRemove { key, member: &a },
+        20 => Effect::ZsetAdd {
+            key,
+            member: &a,
+            score: f64::from_bits(n),
+        },
+        21 => Effect::ZsetRemove { key, member: &a },
+        22 if rng.index(20) == 0 => Effect::FlushAll,
+        22 => Effect::FlushDb,
+        _ => Effect::SwapDb { with: n as u8 },
+    };
+    let mut out = Vec::new();
+    encode(rng.below(4) as u8, &effect, &mut out);
+    (out[0], out)
+}
+
+/// A log: records, some with bytes replaced, removed or repeated.
+fn log(rng: &mut Rng) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..rng.index(60) {
+        let (_, mut record) = record(rng);
+        if rng.index(12) == 0 {
+            let at = rng.index(record.len());
+            match rng.index(3) {
+                0 => record[at] = rng.next_u64() as u8,
+                1 => record.truncate(at),
+                _ => record.insert(at, 0xff),
+            }
+        }
+        out.extend(record);
+    }
+    out
+}
+
+/// What is read, acted on or refused: never a panic, and never more memory than the bytes account for.
+#[test]
+fn effects() {
+    fuzz(|rng| {
+        let log = log(rng);
+        let slots = (0..SLOTS).map(|slot| Slot(slot as u16));
+        let mut shard = Shard::new(3, slots, Limits::default(), 1_000);
+        let before = HELD.get();
+        MOST.set(before);
+        let mut rest = &log[..];
+        while let Ok((db, effect, after)) = decode(rest) {
+            let _ = shard.apply(db, &effect);
+            rest = after;
+        }
+        // 3 databases of tables, and what a byte of a record becomes at most in a table of small elements.
+        let most = MOST.get() - before;
+        let allowed = (3 << 20) + 300 * log.len() as isize;
+        assert!(most < allowed, "{most} bytes for {}", log.len());
+        #[cfg(feature = "testing")]
+        shard.check();
+        shard.set_now(u64::MAX >> 1);
+        while shard.expire_due(100) {}
+    });
+}
+
+#[test]
+fn values() {
+    fuzz(|rng| {
+        for _ in 0..200 {
+            let bytes = value(rng);
+            let before = HELD.get();
+            MOST.set(before);
+            let read = read_value(&bytes, &Limits::default());
+            assert!(MOST.get() - before < 1000 + 100 * bytes.len() as isize);
+            if let Ok(value) = read {
+                let mut again = Vec::new();
+                write_value(&value, &mut again);
+                assert!(read_value(&again, &Limits::default()).is_ok());
+            }
+        }
+    });
+}
+
+#[test]
+fn records() {
+    fuzz(|rng| {
+        for _ in 0..200 {
+            let log = log(rng);
+            let Ok((db, effect, rest)) = decode(&log) else {
+                continue;
+            };
+            let mut again = Vec::new();
+            encode(db, &effect, &mut again);
+            let (db2, effect2, none) = decode(&again).expect("what was written is read");
+            assert_eq!((db2, effect2, none.len()), (db, effect, 0));
+            assert!(rest.len() < log.len());
+        }
+    });
+}
