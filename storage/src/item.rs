@@ -558,7 +558,7 @@ mod tests {
         item.free();
         // What lay behind a string that was longer once does not shine through.
         let item = Item::build(b"key", None, Payload::Embedded(b"0123456789"), false);
-        assert!(item.overwrite(None, &Payload::Embedded(b"abcdef")));
+        assert!(item.overwrite(None, Small::Bytes(b"abcdef")));
         assert!(item.write_embedded(8, b"g"));
         assert_eq!(bytes(item), b"abcdef\0\0g");
         item.free();
