@@ -10,6 +10,10 @@ use super::rule::Rule;
 use super::values::{self, Pool};
 use crate::rng::Rng;
 
+/// How often a queued request is a blocking command, which does not wait inside MULTI. None while the
+/// subject has no blocking commands: an EXEC that only one side runs would drown all else.
+const BLOCKING_IN_MULTI_PERCENT: usize = 0;
+
 /// Requests between MULTI and EXEC.
 const QUEUED_MAX: usize = 7;
 /// Requests on a connection of its own.
@@ -59,7 +63,7 @@ fn queue(catalogue: &Catalogue, rng: &mut Rng) -> Vec<Rc<Op>> {
     let mut queued: Vec<Rc<Op>> = Vec::new();
     for _ in 0..rng.below(QUEUED_MAX + 1) {
         let blocking = rng
-            .percent(45)
+            .percent(BLOCKING_IN_MULTI_PERCENT)
             .then(|| catalogue.draw(Place::Transaction, rng))
             .flatten();
         match blocking {

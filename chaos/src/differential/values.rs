@@ -123,7 +123,7 @@ kinds! {
     Score "score" ScoreBound "scorebound" LexBound "lex" Seconds "sec" Milliseconds "ms" AtSeconds "at"
     AtMilliseconds "atms" PastSeconds "past" PastMilliseconds "pastms" Count "count" Positive "pcount"
     ScanCount "scancount" Rank "rank" Glob "glob" Db "db" NoDb "nodb" Weights "weights" Weight "weight"
-    By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Request "request"
+    By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
 }
 
 impl Kind {
@@ -342,6 +342,10 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
             "#", "w:*", "h:*->f1", "h:*->f3", "nostar", "h:*->", "->*", "s:*",
         ]),
         Kind::Entries => rng.text(&["128", "128", "512", "16", "4", "0", "1000"]),
+        // A set of which more members are integers than an intset may hold ends in another
+        // encoding if they come first: so an intset may always hold more than a listpack.
+        Kind::IntsetEntries => rng.text(&["512", "512", "128", "150", "1000"]),
+        Kind::ListpackEntries => rng.text(&["128", "128", "64", "16", "4", "0"]),
         Kind::Bytes => rng.text(&["64", "64", "8", "0", "256"]),
         Kind::ListSize => rng.text(&["-2", "-2", "-1", "-5", "4", "128", "1"]),
         Kind::Word => rng.text(&["hello", "", "a\0b", "two words", "x\r\ny", "\u{e9}t\u{e9}"]),

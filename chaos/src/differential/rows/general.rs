@@ -304,7 +304,7 @@ pub(super) const SERVER: &[Row] = &[
     ),
     row(
         4,
-        &[("CONFIG SET !set-max-intset-entries <entries>", Exact)],
+        &[("CONFIG SET !set-max-intset-entries <intsetentries>", Exact)],
     ),
     row(
         2,
@@ -345,7 +345,10 @@ pub(super) const SERVER: &[Row] = &[
     newer(
         Place::Anywhere,
         4,
-        &[("CONFIG SET !set-max-listpack-entries <entries>", Exact)],
+        &[(
+            "CONFIG SET !set-max-listpack-entries <listpackentries>",
+            Exact,
+        )],
     ),
     newer(
         Place::Anywhere,

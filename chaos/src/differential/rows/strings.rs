@@ -46,7 +46,7 @@ pub(super) const STRING: &[Row] = &[
     row(5, &[("PSETEX <str> <ms> <val>", Exact)]),
     row(20, &[("SET <str> <val>", Exact)]),
     row(
-        34,
+        42,
         &[
             (
                 "SET <str> <val> *( (EX <sec> | PX <ms> | EXAT <at> | PXAT <atms> | KEEPTTL) | (NX | XX) | GET )",
