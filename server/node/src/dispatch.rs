@@ -48,7 +48,8 @@ impl Core {
         let Some(row) = row else {
             return self.reject(conn, None, &Refusal::unknown_command(&args));
         };
-        if let Kind::Container = row.kind {
+        let is_container = matches!(row.kind, Kind::Container);
+        if !row.subcommands.is_empty() && (is_container || args.total() > 1) {
             // A subcommand that exists has a row of its own.
             let refusal = if args.total() < 2 {
                 Refusal::arity(row.spec.name)

@@ -138,7 +138,7 @@ fn command_info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     for name in args.rest() {
         match table.by_full_name(name) {
             Some(row) => write_info(&mut cx.reply, table, row),
-            None => cx.reply.null_array(),
+            None => cx.reply.null(),
         }
     }
     Ok(Done::Replied)
@@ -440,8 +440,12 @@ mod tests {
                 "*1\r\n$10\r\nconfig|get\r\n",
             ),
             ("LIST FILTERBY x y", "-ERR syntax error\r\n"),
-            ("INFO nosuch CONFIG|nosuch", "*2\r\n*-1\r\n*-1\r\n"),
+            ("INFO nosuch CONFIG|nosuch", "*2\r\n$-1\r\n$-1\r\n"),
             ("DOCS nosuch", "*0\r\n"),
+            (
+                "NOSUCH",
+                "-ERR unknown subcommand 'NOSUCH'. Try COMMAND HELP.\r\n",
+            ),
             (
                 "INFO get",
                 "*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n\
