@@ -1,13 +1,15 @@
-//! Intersection, union and difference of sets: told, counted or stored.
+//! Intersection, union and difference of sets: told or stored.
 
 use core::ops::ControlFlow;
 
-use protocol::number::parse_i64;
-use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec, spec};
-use storage::{Limits, OwnedValue, Set, Ttl, WrongType};
+use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Spec, spec};
+use storage::{Limits, OwnedValue, Set, Ttl};
 
-use crate::set::combine::{intersect, subtract, unite};
+use crate::set::combine::{inputs, intersect, subtract, unite};
 use crate::{Command, Read, Refused, Run, Spread, Write};
+
+/// All inputs after the destination.
+const INPUTS: KeySpec = KeySpec::range(2, -1, 1, KeyFlags::RO.and(KeyFlags::ACCESS));
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -36,10 +38,7 @@ pub(super) const COMMANDS: &[Command] = &[
             arity: Arity::at_least(3),
             flags: Flags::DENYOOM.and(Flags::WRITE),
             acl: Acl::SET.and(Acl::SLOW).and(Acl::WRITE),
-            keys: &[
-                KeySpec::one(1, KeyFlags::OW.and(KeyFlags::UPDATE)),
-                KeySpec::range(2, -1, 1, KeyFlags::RO.and(KeyFlags::ACCESS)),
-            ],
+            keys: &[KeySpec::one(1, KeyFlags::OW.and(KeyFlags::UPDATE)), INPUTS],
             range: (1, -1, 1),
             tips: &[],
             deprecated_since: None,
@@ -66,23 +65,6 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         spec: Spec {
-            name: "sintercard",
-            summary: "Counts the members that all sets have, up to a limit.",
-            group: Group::Set,
-            since: "7.0.0",
-            arity: Arity::at_least(3),
-            flags: Flags::MOVABLEKEYS.and(Flags::READONLY),
-            acl: Acl::READ.and(Acl::SET).and(Acl::SLOW),
-            keys: &[KeySpec::counted(1, KeyFlags::RO.and(KeyFlags::ACCESS))],
-            range: (0, 0, 0),
-            tips: &[],
-            deprecated_since: None,
-        },
-        run: Run::Read(sintercard),
-        spread: Spread::Keys,
-    },
-    Command {
-        spec: Spec {
             name: "sinterstore",
             summary: "Stores the members that all sets have.",
             group: Group::Set,
@@ -90,10 +72,7 @@ pub(super) const COMMANDS: &[Command] = &[
             arity: Arity::at_least(3),
             flags: Flags::DENYOOM.and(Flags::WRITE),
             acl: Acl::SET.and(Acl::SLOW).and(Acl::WRITE),
-            keys: &[
-                KeySpec::one(1, KeyFlags::RW.and(KeyFlags::UPDATE)),
-                KeySpec::range(2, -1, 1, KeyFlags::RO.and(KeyFlags::ACCESS)),
-            ],
+            keys: &[KeySpec::one(1, KeyFlags::RW.and(KeyFlags::UPDATE)), INPUTS],
             range: (1, -1, 1),
             tips: &[],
             deprecated_since: None,
@@ -127,10 +106,7 @@ pub(super) const COMMANDS: &[Command] = &[
             arity: Arity::at_least(3),
             flags: Flags::DENYOOM.and(Flags::WRITE),
             acl: Acl::SET.and(Acl::SLOW).and(Acl::WRITE),
-            keys: &[
-                KeySpec::one(1, KeyFlags::OW.and(KeyFlags::UPDATE)),
-                KeySpec::range(2, -1, 1, KeyFlags::RO.and(KeyFlags::ACCESS)),
-            ],
+            keys: &[KeySpec::one(1, KeyFlags::OW.and(KeyFlags::UPDATE)), INPUTS],
             range: (1, -1, 1),
             tips: &[],
             deprecated_since: None,
@@ -150,49 +126,6 @@ fn sinter(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
     });
     cx.reply.set_at(header, len);
     Ok(())
-}
-
-fn sintercard(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
-    let count = parse_i64(args.bytes()?)
-        .and_then(|count| usize::try_from(count).ok())
-        .filter(|count| *count > 0)
-        .ok_or(Refusal::NumkeysNotPositive)?;
-    if count > args.left() {
-        return Err(Refusal::TooManyKeys.into());
-    }
-    let keys = args.rest().take(count);
-    args = args.skip(count);
-    let mut limit = usize::MAX;
-    while args.left() > 0 {
-        if !(args.keyword("LIMIT") && args.left() > 0) {
-            return Err(Refusal::Syntax.into());
-        }
-        limit = self::limit(args.bytes()?)?;
-    }
-    let sets = inputs(keys, |word| cx.shard.set(&cx.key(word)))?;
-    let mut found = 0;
-    intersect(sets, |_| {
-        found += 1;
-        if found < limit {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    });
-    cx.reply.int(found as i64);
-    Ok(())
-}
-
-/// Reads the word after LIMIT; 0 is none.
-///
-/// # Errors
-/// `Refusal::LimitNegative`, also when it is not a number.
-pub(crate) fn limit(word: &[u8]) -> Result<usize, Refusal> {
-    match parse_i64(word).map(usize::try_from) {
-        Some(Ok(0)) => Ok(usize::MAX),
-        Some(Ok(limit)) => Ok(limit),
-        _ => Err(Refusal::LimitNegative),
-    }
 }
 
 fn sinterstore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
@@ -224,14 +157,6 @@ fn sdiff(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 
 fn sdiffstore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     store(cx, args, subtract)
-}
-
-/// The sets at the keys, in their order. All are looked at before any is used.
-fn inputs<'w, 's>(
-    words: impl Iterator<Item = &'w [u8]>,
-    find: impl Fn(&'w [u8]) -> Result<Option<&'s Set>, WrongType>,
-) -> Result<Vec<Option<&'s Set>>, WrongType> {
-    words.map(find).collect()
 }
 
 fn tell(cx: &mut Read<'_>, result: &Set) {
@@ -285,11 +210,6 @@ mod tests {
             SDIFF none a -> *0
             SDIFF w a -> *1 $1 x
             SDIFF c a a a a a a -> *0
-            SINTERCARD 2 a b -> :2
-            SINTERCARD 2 a b LIMIT 1 -> :1
-            SINTERCARD 2 a b LIMIT 0 -> :2
-            SINTERCARD 2 a b LIMIT 1 limit 9 -> :2
-            SINTERCARD 2 a none -> :0
             ",
         );
     }
@@ -300,14 +220,6 @@ mod tests {
             "
             SET str x -> +OK
             SADD a 1 -> :1
-            SINTERCARD 0 str -> -ERR numkeys should be greater than 0
-            SINTERCARD x str -> -ERR numkeys should be greater than 0
-            SINTERCARD 2 str -> -ERR Number of keys can't be greater than number of args
-            SINTERCARD 1 str LIMIT -> -ERR syntax error
-            SINTERCARD 1 str LIMIT -1 -> -ERR LIMIT can't be negative
-            SINTERCARD 1 str LIMIT x -> -ERR LIMIT can't be negative
-            SINTERCARD 1 str WHAT 1 -> -ERR syntax error
-            SINTERCARD 1 str -> -WRONGTYPE Operation against a key holding the wrong kind of value
             SINTER none str -> -WRONGTYPE Operation against a key holding the wrong kind of value
             SUNION none str -> -WRONGTYPE Operation against a key holding the wrong kind of value
             SDIFF none str -> -WRONGTYPE Operation against a key holding the wrong kind of value

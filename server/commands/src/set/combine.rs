@@ -2,7 +2,15 @@
 
 use core::ops::ControlFlow;
 
-use storage::{Limits, Set};
+use storage::{Limits, Set, WrongType};
+
+/// The sets at the keys, in their order. All are looked at before any is used.
+pub(super) fn inputs<'w, 's>(
+    words: impl Iterator<Item = &'w [u8]>,
+    find: impl Fn(&'w [u8]) -> Result<Option<&'s Set>, WrongType>,
+) -> Result<Vec<Option<&'s Set>>, WrongType> {
+    words.map(find).collect()
+}
 
 /// Shows what is in all sets: walks over the smallest and asks the others, smaller ones first.
 pub(super) fn intersect(sets: Vec<Option<&Set>>, mut show: impl FnMut(&[u8]) -> ControlFlow<()>) {

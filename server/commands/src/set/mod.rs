@@ -1,9 +1,10 @@
 //! Commands on sets.
 
-pub(crate) mod algebra;
+mod algebra;
 pub(crate) mod combine;
 mod membership;
 pub(crate) mod pick;
+pub(crate) mod sintercard;
 mod spop;
 pub(crate) mod sscan;
 
@@ -13,6 +14,7 @@ use crate::Command;
 pub const FAMILY: &[&[Command]] = &[
     algebra::COMMANDS,
     membership::COMMANDS,
+    sintercard::COMMANDS,
     spop::COMMANDS,
     sscan::COMMANDS,
 ];

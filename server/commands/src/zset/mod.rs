@@ -7,9 +7,11 @@ mod zadd;
 mod zalgebra;
 mod zcombine;
 mod zpop;
+mod zquery;
 mod zrandmember;
 mod zrange;
 mod zrem;
+mod zrequest;
 mod zscan;
 
 use crate::Command;
