@@ -12,7 +12,7 @@ use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::locks::Locks;
-use crate::mail::{Batch, Head, Mail, Replies, Ticket};
+use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::node::Node;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
@@ -336,6 +336,45 @@ impl Core {
         {
             buffer.clear();
             self.pool.push(buffer);
+        }
+    }
+
+    /// Answers what concerns this core beside its connections.
+    pub fn answer_ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
+        match ask {
+            Ask::Pause { until_ms, all } => {
+                let pause = &mut self.pause;
+                // The stricter of two pauses wins, as in Redis.
+                pause.all = (pause.all && pause.until_ms > self.now.unix_ms) || *all;
+                pause.until_ms = pause.until_ms.max(*until_ms);
+            }
+            Ask::Unpause => self.pause.until_ms = 0,
+            Ask::Peek(peek) => peek.answer(self, out),
+            Ask::Publish => self.publish(),
+            Ask::ResetStat => {
+                self.tally.reset();
+                self.tally.expired_before = self.shard.expired();
+                self.tally.freed_before = self.shard.freed_lazily();
+                self.shard.set_hits_and_misses(0, 0);
+                if let Some(stats) = self.node.handle().and_then(|handle| handle.stats(self.id)) {
+                    stats.reset();
+                }
+                self.node.rates.forget();
+            }
+            Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
+            Ask::ActiveExpire(on) => self.active_expire = *on,
+            Ask::Digest => out.extend_from_slice(&self.shard.digest_all().0.to_le_bytes()),
+            Ask::Watch(keys) => {
+                for (db, key) in keys {
+                    let key = Key::new(*db, key);
+                    if self.owner(key.slot) == self.id {
+                        let version = self.shard.watch(&key);
+                        out.extend_from_slice(&version.to_le_bytes());
+                    }
+                }
+            }
+            // Connections are not a core's to know: its service answers.
+            Ask::ClientList(_) | Ask::ClientKill(_) => {}
         }
     }
 }

@@ -381,6 +381,15 @@ impl Core {
         {
             multi.refused = true;
         }
+        if row.is_some_and(crate::multi::is_exec) && conn.in_multi() {
+            // EXEC itself was refused: that ends the transaction.
+            self.end_multi(conn);
+            let refusal = Refusal::exec_abort(refusal);
+            self.answer(conn, |core, conn, out| {
+                core.refuse(&refusal, conn.resp, out)
+            });
+            return Flow::Done;
+        }
         self.answer(conn, |core, conn, out| core.refuse(refusal, conn.resp, out));
         Flow::Done
     }

@@ -11,6 +11,8 @@
 //! ```
 
 pub mod admin;
+mod background;
+mod between;
 pub mod clients;
 pub mod commit;
 pub mod config;
@@ -18,7 +20,9 @@ pub mod connection;
 pub mod control;
 pub mod core;
 pub mod dispatch;
+mod execute;
 pub mod gather;
+mod inbound;
 pub mod locks;
 pub mod log;
 pub mod mail;

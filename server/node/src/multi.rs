@@ -13,10 +13,12 @@ use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::gather::Join;
-use crate::mail::{Ask, Mail};
+use crate::mail::{Ask, Mail, Ticket};
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::{Job, watched_unchanged};
 
+/// A reply slot that no connection has: what is answered to it is dropped.
+const NO_REPLY: u64 = u64::MAX;
 /// Bytes that one MULTI may queue.
 const QUEUED_BYTES_MAX: usize = 1 << 30;
 
@@ -244,6 +246,11 @@ impl Core {
             self.tally.called(row.index);
             let refusal = match done {
                 Ok(Done::Replied | Done::Silent) => continue,
+                Ok(Done::Ask(ask, Join::Ok)) => {
+                    self.tell_all(conn, &ask);
+                    Reply::new(out, conn.resp).ok();
+                    continue;
+                }
                 Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
                     format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
                 ),
@@ -254,6 +261,22 @@ impl Core {
             self.refuse(&refusal, conn.resp, out);
         }
         self.unwatch(multi.watched);
+    }
+
+    /// Tells every core something and waits for no answer: inside EXEC there is no waiting.
+    fn tell_all(&mut self, conn: &Connection, ask: &Ask) {
+        let from = Ticket {
+            core: self.id,
+            conn: conn.conn,
+            seq: NO_REPLY,
+        };
+        for core in (0..self.node.cores() as u16).map(CoreId) {
+            if core != self.id {
+                let ask = ask.clone();
+                self.posts.push((core, Mail::Ask { from, ask }));
+            }
+        }
+        self.answer_ask(ask, &mut Vec::new());
     }
 
     /// The reply of an EXEC whose watched keys have changed.
