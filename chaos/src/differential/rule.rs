@@ -9,8 +9,9 @@ pub(super) enum Rule {
     Bag,
     /// Pairs in any order (HGETALL, CONFIG GET), flat in RESP2, a map in RESP3.
     PairBag,
-    /// SORT ALPHA: strcoll stops at a NUL byte, so members that have one tie; else exact.
-    AlphaBag,
+    /// SORT ALPHA: strcoll stops at a NUL byte, so members that are equal up to there may come in
+    /// any order; else exact.
+    AlphaOrder,
     /// The order of ties is not defined and LIMIT cuts through them: the same number of members.
     Length,
     /// A value that depends on the server (TIME, MEMORY USAGE): the same types of reply.

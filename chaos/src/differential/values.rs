@@ -123,7 +123,7 @@ kinds! {
     Score "score" ScoreBound "scorebound" LexBound "lex" Seconds "sec" Milliseconds "ms" AtSeconds "at"
     AtMilliseconds "atms" PastSeconds "past" PastMilliseconds "pastms" Count "count" Positive "pcount"
     ScanCount "scancount" Rank "rank" Glob "glob" Db "db" NoDb "nodb" Weights "weights" Weight "weight"
-    By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
+    By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
 }
 
 impl Kind {
@@ -349,6 +349,8 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         Kind::Bytes => rng.text(&["64", "64", "8", "0", "256"]),
         Kind::ListSize => rng.text(&["-2", "-2", "-1", "-5", "4", "128", "1"]),
         Kind::Word => rng.text(&["hello", "", "a\0b", "two words", "x\r\ny", "\u{e9}t\u{e9}"]),
+        // Few, so that lists hold several of one and LREM has a choice.
+        Kind::Repeated => rng.text(&["m0", "m1", "m2"]),
         // LSET of Redis 7.2 cuts its index to 32 bits and then overwrites another member.
         Kind::Index32 if rng.percent(4) => {
             rng.text(&["2147483647", "-2147483648", "abc", "1.5", ""])

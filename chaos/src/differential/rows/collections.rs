@@ -33,7 +33,11 @@ pub(super) const LIST: &[Row] = &[
     row(6, &[("LPUSHX <list> { <member> }", Exact)]),
     row(12, &[("LRANGE <list> <idx> <idx>", Exact)]),
     row(8, &[("LREM <list> <count> <member>", Exact)]),
-    row(8, &[("LREM <list> (1 | -1 | 2 | -2 | 0) <member>", Exact)]),
+    row(
+        14,
+        &[("LREM <list> (1 | -1 | 2 | -2 | 0) <repeated>", Exact)],
+    ),
+    row(6, &[("RPUSH <list> {+ <repeated> }", Exact)]),
     row(8, &[("LSET <list> <idx32> <member>", Exact)]),
     row(3, &[("LTRIM <list> <idx> <idx>", Exact)]),
     row(4, &[("LTRIM <list> (0 | 1 | -40) (-1 | 40 | -2)", Exact)]),

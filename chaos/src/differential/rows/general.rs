@@ -3,7 +3,7 @@
 use super::super::catalogue::{Place, Row};
 use super::super::rule::Pick::Members;
 use super::super::rule::Rule::{
-    AlphaBag, Bag, Exact, Hello, Length, Milliseconds, PairBag, Pick, Positive, Seconds, Shape,
+    AlphaOrder, Bag, Exact, Hello, Length, Milliseconds, PairBag, Pick, Positive, Seconds, Shape,
 };
 use super::{newer, placed, row};
 
@@ -97,14 +97,14 @@ pub(super) const GENERIC: &[Row] = &[
         6,
         &[(
             "SORT <list> ALPHA *( (ASC | DESC) | LIMIT <skip> <count> | GET # )",
-            AlphaBag,
+            AlphaOrder,
         )],
     ),
     row(
         6,
         &[(
             "SORT_RO <any> ALPHA *( (ASC | DESC) | LIMIT <skip> <count> | GET # )",
-            AlphaBag,
+            AlphaOrder,
         )],
     ),
     // Stored, the order must be sure: members without NUL.
