@@ -51,6 +51,10 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
             (Err(why), _) | (_, Err(why)) => report.note(&format!("SKIPPED: strace: {why}")),
         }
     }
+    report.note(
+        "Under strace a server is slowed, finds more to do at each turn, and enters less often per request: those two rows \
+         are to be compared with each other only.",
+    );
     alone(bench, &mut report, &servers)?;
     Ok(report)
 }

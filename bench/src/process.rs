@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -234,7 +234,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it answers.
     pub(crate) fn start(bench: &Bench<'_>, plan: &Plan) -> io::Result<Self> {
-        let port = free_port()?;
+        let port = free_ports(1)?;
         let core_port = if plan.core_ports { free_ports(4)? } else { 0 };
         let folder = std::env::temp_dir().join(format!("compare-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
@@ -389,18 +389,16 @@ pub(crate) fn number(text: Option<&str>) -> f64 {
         .unwrap_or(0.0)
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The first of so many free ports in a row.
+/// The first of so many ports in a row on which nothing listens. From below the range that clients' connections take
+/// theirs from, where thousands of ended ones may still wait.
 fn free_ports(count: u16) -> io::Result<u16> {
-    for _ in 0..100 {
-        let first = free_port()?;
-        let Some(last) = first.checked_add(count) else {
-            continue;
-        };
-        if (first..last).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+    const FIRST: u16 = 12_000;
+    const RANGE: u16 = 20_000;
+    for _ in 0..200 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let random = now.map_or(0, |now| now.subsec_micros());
+        let first = FIRST + u16::try_from(random % u32::from(RANGE)).unwrap_or(0);
+        if (first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return Ok(first);
         }
     }
