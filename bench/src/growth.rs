@@ -62,9 +62,16 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
             tagged,
         ),
     ];
-    for (plan, fill) in runs {
-        if let Some(plan) = plan {
-            asked_while_loaded(bench, &mut report, &plan, &fill, keys)?;
+    // Each run is a row: a stall is to be seen, not averaged.
+    for number in 0..bench.options.rounds.unwrap_or(1) {
+        let mut order: Vec<_> = runs.iter().collect();
+        if number % 2 == 1 {
+            order.reverse();
+        }
+        for (plan, fill) in order {
+            if let Some(plan) = plan {
+                asked_while_loaded(bench, &mut report, plan, fill, keys)?;
+            }
         }
     }
     report.note(

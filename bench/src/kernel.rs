@@ -52,8 +52,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         }
     }
     report.note(
-        "Under strace a server is slowed, finds more to do at each turn, and enters less often per request: those two rows \
-         are to be compared with each other only.",
+        "Under strace a server is slowed and its batches are others: those rows are to be compared with each other only.",
     );
     alone(bench, &mut report, &servers)?;
     Ok(report)

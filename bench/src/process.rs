@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -60,6 +60,10 @@ impl Children {
         thread::sleep(Duration::from_millis(300));
         for (pid, folder) in running.iter() {
             signal(*pid, Signal::KILL);
+            if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
+                // Whoever else waits for it may have been first.
+                let _ = waitpid(Some(pid), WaitOptions::empty());
+            }
             if let Some(folder) = folder {
                 // Nothing is owed if it is gone already.
                 let _ = fs::remove_dir_all(folder);
