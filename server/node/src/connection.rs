@@ -394,3 +394,6 @@ mod tests {
         assert_eq!(outbound.out, b"123456");
     }
 }
+
+// Ten thousand idle clients must cost little: the allocator's class of this size each.
+const _: () = assert!(size_of::<Connection>() <= 384);

@@ -19,8 +19,8 @@ use crate::table::{Kind, Plan, Row, Table};
 use crate::transaction::Tx;
 
 /// Buffers kept for the next sends, and the largest that is kept, bytes.
-const POOL_LEN_MAX: usize = 256;
-const POOLED_BYTES_MAX: usize = 256 << 10;
+const POOL_LEN_MAX: usize = 128;
+const POOLED_BYTES_MAX: usize = 64 << 10;
 /// Batches kept for the next turns, and the largest that is kept, bytes.
 const SPARE_BATCHES_MAX: usize = 16;
 const SPARE_BATCH_BYTES_MAX: usize = 1 << 20;

@@ -52,6 +52,17 @@ fn run(loaded: config::Loaded) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if loaded
+        .config
+        .get(&[b"disable-thp"])
+        .iter()
+        .any(|(_, value)| value == b"yes")
+        && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+    {
+        log.warning(&format!(
+            "cannot do without transparent huge pages: {error}"
+        ));
+    }
     let server = match start::start(loaded) {
         Ok(server) => server,
         Err(fault) => {

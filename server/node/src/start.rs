@@ -85,6 +85,8 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     };
     let runtime_config = runtime::Config {
         cores,
+        buffer_bytes: RECEIVE_BUFFER_BYTES,
+        buffer_count: RECEIVE_BUFFERS,
         choice,
         keepalive_s: node.keepalive(),
         ..runtime::Config::default()
@@ -146,6 +148,9 @@ pub fn stop(node: &Node) {
     }
 }
 
+/// A core's receive buffers: 1 MiB in all, so that they stay in its cache and idle connections cost nothing.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 10;
+const RECEIVE_BUFFERS: usize = 128;
 /// Milliseconds for which a busy core is asked to stop.
 const STOP_TRIES_MAX: usize = 1000;
 
