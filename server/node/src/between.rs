@@ -6,7 +6,6 @@ use runtime::CoreId;
 use crate::admin::info;
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
-use crate::execute::{BUCKET_AHEAD, ITEM_AHEAD};
 use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::service::NodeService;
@@ -166,24 +165,14 @@ impl NodeService {
     /// Requests of another core.
     pub(crate) fn on_requests(&mut self, batch: Box<Batch>) {
         let heads = &batch.heads;
-        let keys = |at: usize| heads.get(at).and_then(|head| Some((head.key?, head.db)));
-        for at in 0..BUCKET_AHEAD {
-            if let Some(((_, hash, slot), db)) = keys(at) {
-                self.prefetch_bucket(&(hash, slot, db));
-            }
-        }
-        for at in 0..ITEM_AHEAD {
-            if let Some(((_, hash, slot), db)) = keys(at) {
-                self.prefetch_item(&(hash, slot, db));
-            }
-        }
+        let keys = |at: usize| {
+            let head: &Head = heads.get(at)?;
+            let (_, hash, slot) = head.key?;
+            Some((hash, slot, head.db))
+        };
+        self.core.prefetch_first(keys);
         for (at, head) in heads.iter().enumerate() {
-            if let Some(((_, hash, slot), db)) = keys(at + BUCKET_AHEAD) {
-                self.prefetch_bucket(&(hash, slot, db));
-            }
-            if let Some(((_, hash, slot), db)) = keys(at + ITEM_AHEAD) {
-                self.prefetch_item(&(hash, slot, db));
-            }
+            self.core.prefetch_next(at, keys);
             self.run_head(&batch, head);
         }
         let from = batch.heads.first().map(|head| head.ticket.core);

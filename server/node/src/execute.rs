@@ -2,16 +2,12 @@
 
 use protocol::{Args, Refusal};
 use runtime::ConnId;
-use storage::{Key, Slot};
+use storage::Key;
 
 use crate::connection::Connection;
 use crate::dispatch::Flow;
 use crate::inbound::Input;
 use crate::service::NodeService;
-
-/// How many keys ahead of the request that runs an item, and its bucket, are asked for.
-pub(crate) const ITEM_AHEAD: usize = 6;
-pub(crate) const BUCKET_AHEAD: usize = 14;
 
 impl NodeService {
     /// Runs all parsed requests in order, the memory of the next ones on its way.
@@ -20,20 +16,11 @@ impl NodeService {
         let mut current: Option<Box<Connection>> = None;
         let mut current_input = u32::MAX;
         let mut stalls: Vec<(u32, u32)> = Vec::new();
-        for ahead in 0..BUCKET_AHEAD.min(arena.keys.len()) {
-            self.prefetch_bucket(&arena.keys[ahead]);
-        }
-        for ahead in 0..ITEM_AHEAD.min(arena.keys.len()) {
-            self.prefetch_item(&arena.keys[ahead]);
-        }
+        let keys = |at: usize| arena.keys.get(at).copied();
+        self.core.prefetch_first(keys);
         for incoming in &arena.incoming {
             for key in incoming.keys.0 as usize..incoming.keys.1 as usize {
-                if let Some(ahead) = arena.keys.get(key + BUCKET_AHEAD) {
-                    self.prefetch_bucket(ahead);
-                }
-                if let Some(ahead) = arena.keys.get(key + ITEM_AHEAD) {
-                    self.prefetch_item(ahead);
-                }
+                self.core.prefetch_next(key, keys);
             }
             let input = &inputs[incoming.input as usize];
             if incoming.input != current_input || current.is_none() {
@@ -109,26 +96,6 @@ impl NodeService {
         arena.keys.clear();
         self.arena = arena;
         self.keep_stalled(inputs, &stalls);
-    }
-
-    #[inline(always)]
-    pub(crate) fn prefetch_bucket(&self, (hash, slot, db): &(u64, Slot, u8)) {
-        self.core.shard.prefetch_bucket(&Key {
-            bytes: b"",
-            hash: *hash,
-            slot: *slot,
-            db: *db,
-        });
-    }
-
-    #[inline(always)]
-    pub(crate) fn prefetch_item(&self, (hash, slot, db): &(u64, Slot, u8)) {
-        self.core.shard.prefetch_item(&Key {
-            bytes: b"",
-            hash: *hash,
-            slot: *slot,
-            db: *db,
-        });
     }
 
     #[inline]

@@ -28,6 +28,7 @@ pub mod log;
 pub mod mail;
 pub mod multi;
 pub mod node;
+mod prefetch;
 pub mod process;
 pub mod rates;
 pub mod service;
