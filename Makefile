@@ -6,7 +6,7 @@ SEED ?= 1
 SERVER ?= 127.0.0.1:6379
 ORACLE ?= 127.0.0.1:6380
 
-.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput docs toolchain
+.PHONY: help run test check bench microbench fuzz differential atomicity badinput docs toolchain
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -24,14 +24,16 @@ check: toolchain ## format, lints, tidy
 	cargo test -p node --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml is not checked"; fi
 
-bench: toolchain ## beside redis-server on this machine, about 15 minutes: BENCH_ARGS="speed --rounds 5", QUICK=1
-	@scripts/bench.sh
+bench: toolchain ## beside the servers it is compared with: PART=all (speed, kernel, cores, memory, connections, growth) FLAGS=--quick
+	cargo build --release --bin meridian
+	cargo build --release -p runtime --examples
+	cargo run --release -p bench --bin compare -- $(or $(PART),all) $(FLAGS)
 
-microbench: toolchain ## micro benches of protocol and storage
+micro: toolchain ## micro benches of protocol and storage
 	cargo bench -p protocol -p storage
 
-fuzz: toolchain  ## random bytes against a decoder: TARGET=parse SECONDS=60; every decoder without TARGET
-	FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --release -p protocol --test fuzz -- $(TARGET)
+fuzz: toolchain  ## random bytes against the decoders whose test names hold TARGET (all without): SECONDS=60
+	FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --release -p protocol -p storage --test fuzz -- $(TARGET)
 
 differential: toolchain ## SERVER against the Redis at ORACLE, reply by reply: OPS=1000000 SEED=1
 	cargo run --release -p chaos --bin differential -- --subject $(SERVER) --oracle $(ORACLE) --ops $(OPS) --seed $(SEED) --allow chaos/allow/redis-7.0.txt
