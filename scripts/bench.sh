@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# `make bench`: Meridian beside redis-server (and valkey-server, memcached where they are) on this machine. About 15
-# minutes on an idle machine after the build; 45 at most, when it is stopped. Needs 2 CPUs and 4 GiB of memory.
+# `make bench`: Meridian beside redis-server (and valkey-server, memcached where they are) on this machine. 10 to 15
+# minutes on an idle machine after the build, by estimate; it is stopped at 45, with the pages of all finished parts
+# written. Needs 2 CPUs and 4 GiB of memory.
 #
 #   BENCH_ARGS="speed --rounds 5"   parts and flags of `compare` (default: all)
 #   QUICK=1                         all parts with a tenth of the load, 3 minutes: shows that they work
