@@ -231,6 +231,9 @@ impl Core {
             }
         };
         self.tally.called(row.index);
+        if self.shard.has_met_expired() {
+            self.shard.expire_met();
+        }
         if let Err(Refused(refusal)) = done {
             out.truncate(start);
             self.tally.failed(row.index);

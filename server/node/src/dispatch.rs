@@ -381,8 +381,8 @@ impl Core {
         {
             multi.refused = true;
         }
-        if row.is_some_and(crate::multi::is_exec) && conn.in_multi() {
-            // EXEC itself was refused: that ends the transaction.
+        if row.is_some_and(crate::multi::is_exec) {
+            // EXEC itself was refused: that ends the transaction, if there is one.
             self.end_multi(conn);
             let refusal = Refusal::exec_abort(refusal);
             self.answer(conn, |core, conn, out| {
