@@ -1,1 +1,20 @@
-//! chaos
+//! What tries to prove Meridian wrong from outside, over its sockets.
+//!
+//! - `differential`: the same commands to a subject and to an oracle (Redis), reply by reply.
+//! - `atomicity`: transfers between cores whose sum must never change.
+//! - `badinput`: hostile clients, while a well-behaved one is timed.
+//!
+//! Everything here is a client: it knows RESP and the documented behaviour of Redis, and nothing
+//! of how Meridian works inside. Randomness is seeded (`rng.rs`), so that a run can be repeated.
+
+pub mod atomicity;
+pub mod badinput;
+mod client;
+pub mod command_line;
+pub mod differential;
+mod rng;
+mod spawned;
+mod text;
+
+pub use client::ClientError;
+pub use spawned::{Spawned, redis_server_present};

@@ -254,7 +254,8 @@ impl Spec {
         args: &Args<'_>,
         mut found: impl FnMut(usize, &KeySpec),
     ) -> Result<(), Refusal> {
-        let [source, store, ..] = self.keys else {
+        // What patterns name lies between them and cannot be told.
+        let [source, .., store] = self.keys else {
             return Err(Refusal::InvalidKeyArguments);
         };
         if args.total() < 2 {
@@ -457,8 +458,19 @@ mod tests {
 
     #[test]
     fn sort_and_migrate_are_irregular() {
-        const SORT: &[KeySpec] = &[KeySpec::one(1, RO), KeySpec::unknown(KeyFlags::OW)];
+        const SORT: &[KeySpec] = &[
+            KeySpec::one(1, RO),
+            KeySpec::unknown(RO),
+            KeySpec::unknown(KeyFlags::OW),
+        ];
         let sort = spec("sort", Flags::NONE, SORT);
+        let mut flags = Vec::new();
+        let request: Vec<Vec<u8>> = ["sort", "k", "store", "d"].map(Into::into).into();
+        let (mut buf, mut words) = (Vec::new(), Vec::new());
+        flatten(&request, &mut buf, &mut words);
+        sort.keys_of(&Args::new(&buf, &words), |_, spec| flags.push(spec.flags))
+            .unwrap();
+        assert_eq!(flags, [RO, KeyFlags::OW]);
         assert_eq!(keys(&sort, "sort k"), Ok(vec![1]));
         assert_eq!(
             keys(&sort, "sort k by store limit 0 1 store d"),

@@ -69,6 +69,37 @@ pub fn parse_f64(b: &[u8]) -> Option<f64> {
     }
 }
 
+/// Reads an end of a range of scores, which Redis checks less than a score: an empty text is 0,
+/// blanks may come first, a number too large is infinite and one too small is 0, and a zero byte
+/// ends the text. NaN is refused.
+pub fn parse_bound(b: &[u8]) -> Option<f64> {
+    let end = memchr::memchr(0, b).unwrap_or(b.len());
+    let text = b.get(..end).unwrap_or(b);
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    if let Some(n) = small_integer(text) {
+        return Some(n);
+    }
+    let blanks = text.iter().position(|b| !matches!(b, b' ' | 9..=13))?;
+    let text = text.get(blanks..)?;
+    if let Ok(d) = std::str::from_utf8(text).ok()?.parse::<f64>() {
+        return (!d.is_nan()).then_some(d);
+    }
+    match float_text::scan(text)? {
+        Scanned::Hexadecimal { negative, binary } => {
+            let beyond = if binary.exponent > 0 {
+                f64::INFINITY
+            } else {
+                0.0
+            };
+            let d = binary.to_f64().unwrap_or(beyond);
+            Some(if negative { -d } else { d })
+        }
+        _ => None,
+    }
+}
+
 /// Up to 15 plain digits, which every double can hold: by far the most frequent scores.
 #[inline]
 fn small_integer(b: &[u8]) -> Option<f64> {
@@ -97,6 +128,35 @@ pub fn write_i64(n: i64, out: &mut Vec<u8>) {
 #[inline]
 pub fn write_f64(d: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(F64Text::new(d).as_bytes());
+}
+
+/// Appends a double as C's `%.17g` prints it, infinities as `inf`: how Redis shows the scores of a
+/// large sorted set in a scan.
+pub fn write_f64_general(d: f64, out: &mut Vec<u8>) {
+    if !d.is_finite() || d == 0.0 {
+        return write_f64(d, out);
+    }
+    // One digit, a point, 16 digits, `e`, the exponent.
+    let text = format!("{d:.16e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..17).contains(&exponent) {
+        let decimals = usize::try_from(16 - exponent).unwrap_or(0);
+        let text = format!("{d:.decimals$}");
+        out.extend_from_slice(without_zeros(&text).as_bytes());
+        return;
+    }
+    out.extend_from_slice(without_zeros(mantissa).as_bytes());
+    let sign = if exponent < 0 { '-' } else { '+' };
+    out.extend_from_slice(format!("e{sign}{:02}", exponent.unsigned_abs()).as_bytes());
+}
+
+/// Drops the zeros at the end of a fraction, and its point if nothing else is left of it.
+fn without_zeros(text: &str) -> &str {
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => text,
+    }
 }
 
 /// The text of a double, on the stack.
@@ -208,7 +268,7 @@ impl F64Text {
 
 #[cfg(test)]
 mod tests {
-    use super::{F64Text, parse_f64, parse_i64, write_i64};
+    use super::{F64Text, parse_bound, parse_f64, parse_i64, write_f64_general, write_i64};
 
     #[test]
     fn integers() {
@@ -280,6 +340,54 @@ mod tests {
         ];
         for text in none.iter().chain(&hexadecimal) {
             assert_eq!(parse_f64(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_read_without_the_checks_of_scores() {
+        let some = [
+            ("", 0.0),
+            ("1", 1.0),
+            (" \t\n1.5", 1.5),
+            ("-inf", f64::NEG_INFINITY),
+            ("1e400", f64::INFINITY),
+            ("-1e400", f64::NEG_INFINITY),
+            ("1e-400", 0.0),
+            ("-1e-400", -0.0),
+            ("0x10", 16.0),
+            ("-0x1p1024", f64::NEG_INFINITY),
+            ("0x1p-2000", 0.0),
+            ("2\0what", 2.0),
+        ];
+        for (text, d) in some {
+            let parsed = parse_bound(text.as_bytes()).map(f64::to_bits);
+            assert_eq!(parsed, Some(d.to_bits()), "{text:?}");
+        }
+        for text in [" ", "1 ", "nan", "-nan", "1x", "x", "0x", "(1", "\u{a0}1"] {
+            assert_eq!(parse_bound(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_in_the_general_format_of_c() {
+        let table = [
+            (3.0, "3"),
+            (-0.0, "-0"),
+            (0.1, "0.10000000000000001"),
+            (-1.5, "-1.5"),
+            (1234567.0, "1234567"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (0.0001, "0.0001"),
+            (1e-5, "1.0000000000000001e-05"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (d, text) in table {
+            let mut out = Vec::new();
+            write_f64_general(d, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), text, "{d:?}");
         }
     }
 

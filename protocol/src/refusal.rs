@@ -273,6 +273,11 @@ impl Refusal {
         let mut text = Vec::new();
         cause.write(&mut text);
         let text = String::from_utf8_lossy(&text);
+        // Redis gives a wrong number of arguments without its code here.
+        let text = match cause {
+            Self::Arity(_) => text.trim_start_matches("ERR "),
+            _ => &text,
+        };
         Self::Owned(format!("EXECABORT Transaction discarded because of: {text}").into())
     }
 

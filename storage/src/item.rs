@@ -361,6 +361,35 @@ impl Item {
         true
     }
 
+    /// Writes into a small string in place, zero-filling a gap, when the block's class stays the same;
+    /// false when a new block is needed. The string reports "raw" afterwards.
+    pub(crate) fn write_embedded(self, offset: usize, bytes: &[u8]) -> bool {
+        let tag = self.tag();
+        let (at, old) = (self.value_at(tag), self.embedded_len());
+        let Some(end) = offset.checked_add(bytes.len()) else {
+            return false;
+        };
+        let len = old.max(end);
+        if tag & KIND_MASK != EMBEDDED
+            || len > EMBEDDED_BYTES_MAX
+            || class_size(at + len) != class_size(at + old)
+        {
+            return false;
+        }
+        // SAFETY: the new total rounds to the class that the block was allocated with, and gap and
+        // bytes end at `len` at most; what is overwritten are plain bytes. `bytes` is no part of the
+        // block: who edits borrows the shard exclusively.
+        unsafe {
+            if offset > old {
+                ptr::write_bytes(self.0.as_ptr().add(at + old), 0, offset - old);
+            }
+            self.copy_in(at + offset, bytes);
+            self.write::<u16>(2, len as u16);
+            self.set_tag(tag | RAW);
+        }
+        true
+    }
+
     /// A mutable view of a large string, to append to it or write into it.
     pub(crate) fn with_large<R>(self, f: impl FnOnce(&mut Vec<u8>) -> R) -> Option<R> {
         let tag = self.tag();
@@ -516,6 +545,26 @@ mod tests {
                 assert!(matches!(item.free(), Payload::Large(v) if v.len() == 9004));
             }
         }
+    }
+
+    #[test]
+    fn writing_in_place_fills_gaps_and_keeps_the_class() {
+        let item = Item::build(b"key", None, Payload::Embedded(b"ab"), false);
+        assert!(item.write_embedded(1, b"xyz") && item.is_raw());
+        assert_eq!(bytes(item), b"axyz");
+        assert!(item.write_embedded(0, b"b") && item.write_embedded(4, b""));
+        assert_eq!(bytes(item), b"bxyz");
+        assert!(!item.write_embedded(0, &[1; 300]) && !item.write_embedded(usize::MAX, b"x"));
+        item.free();
+        // What lay behind a string that was longer once does not shine through.
+        let item = Item::build(b"key", None, Payload::Embedded(b"0123456789"), false);
+        assert!(item.overwrite(None, Small::Bytes(b"abcdef")));
+        assert!(item.write_embedded(8, b"g"));
+        assert_eq!(bytes(item), b"abcdef\0\0g");
+        item.free();
+        let item = Item::build(b"key", None, Payload::Int(7), false);
+        assert!(!item.write_embedded(0, b"x"));
+        item.free();
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Default for Limits {
         Self {
             list_max_listpack_size: -2,
             list_compress_depth: 0,
-            hash_max_listpack_entries: 128,
+            hash_max_listpack_entries: 512,
             hash_max_listpack_value_bytes: 64,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,

@@ -263,6 +263,13 @@ impl HashEdit<'_> {
 }
 
 impl SetEdit<'_> {
+    /// See [`Set::expect`]. No effect: it changes the form only.
+    #[inline]
+    pub fn expect(&mut self, first: &[u8], count: usize) {
+        let (set, shard, _) = self.parts();
+        set.expect(first, count, &shard.limits);
+    }
+
     /// Adds a member; whether it is new.
     #[inline]
     pub fn add(&mut self, member: &[u8]) -> bool {
@@ -300,6 +307,13 @@ impl SetEdit<'_> {
 }
 
 impl ZsetEdit<'_> {
+    /// See [`Zset::expect`]. No effect: it changes the form only.
+    #[inline]
+    pub fn expect(&mut self, count: usize) {
+        let (zset, shard, _) = self.parts();
+        zset.expect(count, &shard.limits);
+    }
+
     /// Adds a member or changes its score (not NaN).
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64) -> Added {

@@ -129,6 +129,9 @@ pub struct Shard {
     pub(crate) changes: u64,
     /// Keys removed because their deadline had passed.
     pub(crate) expired: u64,
+    /// Keys that reads have met after their deadline, to be removed when the read is over.
+    met_expired: Cell<Vec<(u8, Box<[u8]>)>>,
+    has_met_expired: Cell<bool>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -160,6 +163,8 @@ impl Shard {
             hints_max: HINTS_SPARE_MAX,
             changes: 0,
             expired: 0,
+            met_expired: Cell::default(),
+            has_met_expired: Cell::new(false),
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
@@ -213,7 +218,44 @@ impl Shard {
     /// The item of a key, unless its deadline has passed.
     #[inline(always)]
     pub(crate) fn live(&self, key: &Key<'_>) -> Option<Item> {
-        self.find(key).filter(|item| !item.is_expired(self.now_ms))
+        let item = self.find(key)?;
+        if item.is_expired(self.now_ms) {
+            self.meet_expired(key);
+            return None;
+        }
+        Some(item)
+    }
+
+    /// A read has met a key whose deadline has passed: it proposes its end, and changes nothing.
+    #[cold]
+    fn meet_expired(&self, key: &Key<'_>) {
+        let mut met = self.met_expired.take();
+        if met.len() < MET_EXPIRED_MAX {
+            met.push((key.db, key.bytes.into()));
+        }
+        self.met_expired.set(met);
+        self.has_met_expired.set(true);
+    }
+
+    /// Whether reads have met keys whose deadline has passed.
+    #[inline(always)]
+    pub fn has_met_expired(&self) -> bool {
+        self.has_met_expired.get()
+    }
+
+    /// Removes the keys that reads have met after their deadline.
+    #[cold]
+    pub fn expire_met(&mut self) {
+        self.has_met_expired.set(false);
+        for (db, key) in self.met_expired.take() {
+            let key = Key::new(db, &key);
+            if self
+                .find(&key)
+                .is_some_and(|item| item.is_expired(self.now_ms))
+            {
+                self.edit().expire(&key);
+            }
+        }
     }
 
     /// As `live`, for a command that reads the value: counts hit or miss and notes the access.
@@ -398,14 +440,17 @@ impl Shard {
         let mut left = count.max(1);
         while slot < end.min(SLOTS) {
             let table = &tables[slot].table;
-            if !table.is_empty() {
-                prefix = table.scan(prefix, left, |item: Item| {
+            // A cursor may lie inside a slot that has been emptied since.
+            prefix = if table.is_empty() {
+                0
+            } else {
+                table.scan(prefix, left, |item: Item| {
                     left = left.saturating_sub(1);
                     if !item.is_expired(self.now_ms) {
                         f(item.key(), type_of(item));
                     }
-                });
-            }
+                })
+            };
             if prefix == 0 {
                 slot += 1;
             }
@@ -677,6 +722,8 @@ const RANDOM_WALK_MAX: usize = 10_000;
 const HINTS_SPARE_MAX: usize = 65_536;
 /// Hints looked at for each one pushed while there are too many: half of them are stale at least.
 const SWEEP_LOOKS: usize = 8;
+/// Keys that one read proposes to remove at most; the wheel comes for the others.
+const MET_EXPIRED_MAX: usize = 1024;
 /// A hint for a slot on a visit elsewhere is looked at again after this, ms.
 const AWAY_RETRY_MS: u64 = 8;
 

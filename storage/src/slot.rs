@@ -24,8 +24,32 @@ impl Slot {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if has_brace(key) { tagged(key) } else { key }
+}
+
+/// Whether there is a `{`: eight bytes at a time, since nearly all keys have none.
+#[inline(always)]
+fn has_brace(key: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let Some(last) = key.last_chunk::<8>() else {
+        return key.contains(&b'{');
+    };
+    // Bytes that are zero after the exclusive or; a borrow may also mark a byte above such a one.
+    let zeroes = |eight: &[u8; 8]| {
+        let x = u64::from_le_bytes(*eight) ^ (EACH * b'{' as u64);
+        x.wrapping_sub(EACH) & !x & (EACH << 7)
+    };
+    let (chunks, _) = key.as_chunks::<8>();
+    chunks
+        .iter()
+        .fold(zeroes(last), |found, eight| found | zeroes(eight))
+        != 0
+}
+
+#[cold]
+fn tagged(key: &[u8]) -> &[u8] {
     if let Some(open) = key.iter().position(|&b| b == b'{') {
         let rest = &key[open + 1..];
         if let Some(close) = rest.iter().position(|&b| b == b'}')
@@ -73,8 +97,8 @@ const TABLES: [[u16; 256]; 8] = {
 #[inline]
 pub(crate) fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0u16;
-    let mut chunks = bytes.chunks_exact(8);
-    for c in &mut chunks {
+    let (chunks, remainder) = bytes.as_chunks::<8>();
+    for c in chunks {
         let [high, low] = (crc ^ u16::from_be_bytes([c[0], c[1]])).to_be_bytes();
         crc = TABLES[7][high as usize]
             ^ TABLES[6][low as usize]
@@ -85,7 +109,7 @@ pub(crate) fn crc16(bytes: &[u8]) -> u16 {
             ^ TABLES[1][c[6] as usize]
             ^ TABLES[0][c[7] as usize];
     }
-    for &byte in chunks.remainder() {
+    for &byte in remainder {
         crc = (crc << 8) ^ TABLES[0][((crc >> 8) as u8 ^ byte) as usize];
     }
     crc

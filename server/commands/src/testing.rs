@@ -2,7 +2,7 @@
 
 use protocol::args::flatten;
 use protocol::{Args, Reply, Resp};
-use storage::{Limits, Rng, Shard, Slot, decode};
+use storage::{Key, Limits, Rng, Shard, Side, Slot, decode};
 
 use crate::{Read, Refused, Run, Settings, Write};
 
@@ -40,6 +40,16 @@ impl Bench {
         bench.shard.set_limits(limits.clone());
         bench.mirror.set_limits(limits);
         bench
+    }
+
+    /// Puts a list at a key, without a request: for families that meet other types.
+    pub(crate) fn list(&mut self, key: &Key<'_>) {
+        for shard in [&mut self.shard, &mut self.mirror] {
+            if let Ok(mut list) = shard.edit().edit_list_or_new(key) {
+                list.push(Side::Right, b"x");
+            }
+            shard.effects().take();
+        }
     }
 
     /// Lets time pass.

@@ -1,1 +1,40 @@
-//! node
+//! The server: connections, dispatch, routing between cores, transactions, configuration.
+//!
+//! ```text
+//! main.rs ── start.rs ── runtime::start ──> one Service per core (service.rs)
+//!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
+//!                                             │             ├── transaction.rs, locks.rs (several cores)
+//!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
+//!                                             │             └── admin/ (commands of the node)
+//!                                             └── commit.rs (when replies may leave)
+//! control/: the admin port, a thread beside the cores (metrics, health)
+//! ```
+
+pub mod admin;
+mod background;
+mod between;
+pub mod clients;
+pub mod commit;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod core;
+pub mod dispatch;
+mod execute;
+pub mod gather;
+mod inbound;
+pub mod locks;
+pub mod log;
+pub mod mail;
+pub mod multi;
+pub mod node;
+mod prefetch;
+pub mod process;
+pub mod rates;
+pub mod service;
+pub mod start;
+pub mod stats;
+pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod transaction;

@@ -261,7 +261,7 @@ mod tests {
     fn thresholds_are_those_of_redis() {
         let limits = Limits::default();
         let mut hash = Hash::new();
-        for i in 0..128 {
+        for i in 0..limits.hash_max_listpack_entries {
             hash.set(format!("f{i}").as_bytes(), b"v", &limits);
         }
         assert_eq!(hash.encoding(), "listpack");
@@ -273,7 +273,7 @@ mod tests {
         assert!(hash.set(b"one more", b"v", &limits));
         assert_eq!(hash.encoding(), "hashtable");
         hash.check();
-        for i in 0..128 {
+        for i in 0..limits.hash_max_listpack_entries {
             assert!(hash.remove(format!("f{i}").as_bytes()));
         }
         assert_eq!(hash.encoding(), "hashtable", "never back");

@@ -146,6 +146,23 @@ impl Set {
         }
     }
 
+    /// Becomes a table at once when as many as `count` members, of which `first` is the first, are about
+    /// to be added and would not fit a small form by themselves.
+    pub fn expect(&mut self, first: &[u8], count: usize, limits: &Limits) {
+        let fits = match &self.form {
+            Form::Ints(ints) if ints.len() > 0 => count <= limits.set_max_intset_entries,
+            Form::Ints(_) => {
+                let ints = canonical_int(first).is_some() && count <= limits.set_max_intset_entries;
+                ints || count <= limits.set_max_listpack_entries
+            }
+            Form::Packed(_) => count <= limits.set_max_listpack_entries,
+            Form::Table(_) => true,
+        };
+        if !fits {
+            self.as_table();
+        }
+    }
+
     /// Adds a member; whether it is new.
     pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
         match &mut self.form {
@@ -377,6 +394,27 @@ mod tests {
             set_of(["-1234".to_owned(), "x".to_owned()], &short).encoding(),
             "hashtable"
         );
+    }
+
+    #[test]
+    fn many_expected_members_make_a_table() {
+        let l = Limits::default();
+        let table = [
+            (vec![], "1", 512, "intset"),
+            (vec![], "1", 513, "hashtable"),
+            (vec![], "x", 128, "intset"),
+            (vec![], "x", 129, "hashtable"),
+            (vec!["1"], "x", 512, "intset"),
+            (vec!["1"], "2", 513, "hashtable"),
+            (vec!["x"], "1", 128, "listpack"),
+            (vec!["x"], "1", 129, "hashtable"),
+        ];
+        for (held, first, count, encoding) in table {
+            let mut set = set_of(held.iter().map(|m| (*m).to_owned()), &l);
+            set.expect(first.as_bytes(), count, &l);
+            set.check();
+            assert_eq!((set.encoding(), set.len()), (encoding, held.len()));
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Hot path. Sorted sets: records sorted in one packed block, or a table and a counted B+ tree over one
 //! block per element.
 //!
-//! Order is by score, then by the member's bytes; the zeroes are equal, and a score keeps the sign it was
-//! given. Packed while there are at most `zset_max_listpack_entries` members of at most
+//! Order is by score, then by the member's bytes; the zeroes are equal, and as in Redis only the large
+//! form keeps the sign of one. Packed while there are at most `zset_max_listpack_entries` members of at most
 //! `zset_max_listpack_value_bytes`; never back (as Redis 7.2). Scores are never NaN: callers refuse it.
 
 use core::cmp::Ordering;
@@ -146,6 +146,20 @@ impl Zset {
                 .find(|(m, _)| same(m, member))
                 .map(|(_, score)| score),
             Form::Ranked(ranked) => ranked.elements.find(member).map(Scored::score),
+        }
+    }
+
+    /// Becomes large at once when as many as `count` members are about to be added (or given other
+    /// scores) and would not fit the packed form by themselves.
+    pub fn expect(&mut self, count: usize, limits: &Limits) {
+        if let Form::Packed(packed) = &self.form
+            && count > limits.zset_max_listpack_entries
+        {
+            let mut ranked = Box::new(Ranked::new());
+            for (member, score) in entries(packed) {
+                ranked.add(member, score);
+            }
+            self.form = Form::Ranked(ranked);
         }
     }
 
@@ -435,6 +449,8 @@ fn add_packed(
     score: f64,
     limits: &Limits,
 ) -> Option<Added> {
+    // What was -0 becomes 0.
+    let score = score + 0.0;
     let old = find_packed(packed, member);
     match old {
         Some((_, old)) if old == score => return Some(Added::Same),
@@ -504,8 +520,20 @@ mod tests {
     }
 
     #[test]
-    fn zeroes_are_equal_and_keep_their_sign() {
-        for entries in [0, 128] {
+    fn many_expected_members_make_it_large() {
+        let l = Limits::default();
+        let mut zset = filled(3, &l);
+        let copy = zset.clone();
+        zset.expect(128, &l);
+        assert_eq!(zset.encoding(), "listpack");
+        zset.expect(129, &l);
+        zset.check();
+        assert_eq!((zset.encoding(), zset == copy), ("skiplist", true));
+    }
+
+    #[test]
+    fn zeroes_are_equal_and_large_ones_keep_their_sign() {
+        for (entries, kept) in [(0, -0.0f64), (128, 0.0)] {
             let l = Limits {
                 zset_max_listpack_entries: entries,
                 ..Limits::default()
@@ -514,10 +542,7 @@ mod tests {
             assert_eq!(zset.add(b"b", -0.0, &l), Added::New);
             assert_eq!(zset.add(b"a", 0.0, &l), Added::New);
             assert_eq!(zset.add(b"b", 0.0, &l), Added::Same);
-            assert_eq!(
-                zset.score(b"b").map(f64::to_bits),
-                Some((-0.0f64).to_bits())
-            );
+            assert_eq!(zset.score(b"b").map(f64::to_bits), Some(kept.to_bits()));
             assert_eq!(zset.rank(b"a"), Some(0));
             assert_eq!(zset.rank_of_score(0.0, false), 0);
             assert_eq!(zset.rank_of_score(-0.0, true), 2);

@@ -62,20 +62,30 @@ impl Unit {
     }
 }
 
-/// Takes `EX seconds` or its kin: the deadline, unix ms.
-///
-/// # Errors
-/// As [`Unit::deadline`]; `Refusal::Syntax` when it is something else.
-pub(super) fn option(
-    args: &mut Args<'_>,
-    now_ms: u64,
-    command: &'static str,
-) -> Result<u64, Refusal> {
-    let unit = Unit::keyword(args).ok_or(Refusal::Syntax)?;
-    let time = args.bytes()?;
-    // A second option is a syntax error before the time is looked at.
-    if args.left() > 0 {
-        return Err(Refusal::Syntax);
+/// A time as the client gave it, not looked at yet: Redis does so after all options are known.
+#[derive(Clone, Copy)]
+pub(super) struct Time<'a> {
+    unit: Unit,
+    word: &'a [u8],
+}
+
+impl<'a> Time<'a> {
+    /// Takes `EX seconds` or its kin. An option may come again, and the last one counts; two
+    /// different ones may not.
+    ///
+    /// # Errors
+    /// `Refusal::Syntax` when it is something else, or another option than `before`.
+    pub(super) fn take(args: &mut Args<'a>, before: Option<Time<'a>>) -> Result<Time<'a>, Refusal> {
+        let unit = Unit::keyword(args).ok_or(Refusal::Syntax)?;
+        if before.is_some_and(|before| before.unit != unit) {
+            return Err(Refusal::Syntax);
+        }
+        let word = args.bytes()?;
+        Ok(Time { unit, word })
     }
-    unit.deadline(time, now_ms, command)
+
+    /// As [`Unit::deadline`].
+    pub(super) fn deadline(self, now_ms: u64, command: &'static str) -> Result<u64, Refusal> {
+        self.unit.deadline(self.word, now_ms, command)
+    }
 }

@@ -1,9 +1,9 @@
 //! Hot path. GET and its kin: reading strings.
 
-use protocol::{Acl, Args, Arity, Flags, Group, Spec, spec};
-use storage::{Text, Ttl};
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
+use storage::Text;
 
-use crate::string::expiry;
+use crate::string::expiry::Time;
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -119,32 +119,34 @@ fn getdel(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn getex(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let mut change = None;
-    if args.left() > 0 {
-        change = if args.keyword("PERSIST") {
-            Some(Ttl::Clear)
+    let (mut persist, mut expire) = (false, None);
+    while args.left() > 0 {
+        if expire.is_none() && args.keyword("PERSIST") {
+            persist = true;
+        } else if persist {
+            return Err(Refusal::Syntax.into());
         } else {
-            Some(Ttl::At(expiry::option(
-                &mut args,
-                cx.edit.now_ms(),
-                "getex",
-            )?))
-        };
-        args.end()?;
+            expire = Some(Time::take(&mut args, expire)?);
+        }
     }
-    let found = cx.edit.text(&key)?;
-    write(&mut cx.reply, found);
-    if found.is_none() {
+    let Some(text) = cx.edit.text(&key)? else {
+        cx.reply.null();
         return Ok(());
-    }
-    match change {
-        Some(Ttl::At(at_ms)) => {
+    };
+    // A time that makes no sense is refused only where there is something to expire.
+    let deadline = match expire {
+        Some(time) => Some(time.deadline(cx.edit.now_ms(), "getex")?),
+        None => None,
+    };
+    write(&mut cx.reply, Some(text));
+    match deadline {
+        Some(at_ms) => {
             cx.edit.expire_at(&key, at_ms);
         }
-        Some(Ttl::Clear) => {
+        None if persist => {
             cx.edit.persist(&key);
         }
-        Some(Ttl::Keep) | None => {}
+        None => {}
     }
     Ok(())
 }
@@ -163,5 +165,77 @@ pub(super) fn write(reply: &mut protocol::Reply<'_>, text: Option<Text<'_>>) {
         Some(Text::Bytes(bytes)) => reply.bulk(bytes),
         Some(Text::Int(n)) => reply.bulk_int(n),
         None => reply.null(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, START_MS};
+    use storage::Key;
+
+    #[test]
+    fn reading() {
+        Bench::new().table(
+            "
+            GET k -> $-1
+            STRLEN k -> :0
+            SET k hello -> +OK
+            GET k -> $5 hello
+            STRLEN k -> :5
+            SET n -12 -> +OK
+            STRLEN n -> :3
+            MGET k none n k -> *4 $5 hello $-1 $3 -12 $5 hello
+            GETDEL k -> $5 hello
+            GETDEL k -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn getex_changes_deadlines() {
+        let mut bench = Bench::new();
+        let key = Key::new(0, b"k");
+        bench.run("SET k v");
+        for (request, left_ms) in [
+            ("GETEX k EX 10", Some(10_000)),
+            ("GETEX k", Some(10_000)),
+            ("GETEX k px 7", Some(7)),
+            ("GETEX k EX 1 EX 2", Some(2000)),
+            ("GETEX k PERSIST PERSIST", None),
+            ("GETEX k EXAT 1700000005", Some(5000)),
+            ("GETEX k PXAT 1700000000009", Some(9)),
+        ] {
+            assert_eq!(bench.run(request), "$1 v");
+            let deadline = bench.shard.deadline_ms(&key).unwrap();
+            assert_eq!(deadline, left_ms.map(|ms| ms + START_MS), "{request}");
+        }
+        bench.table(
+            "
+            GETEX k EX 1 PX 1 -> -ERR syntax error
+            GETEX k PERSIST EX 1 -> -ERR syntax error
+            GETEX k EX 1 PERSIST -> -ERR syntax error
+            GETEX k EX -> -ERR syntax error
+            GETEX k KEEPTTL -> -ERR syntax error
+            GETEX k NX -> -ERR syntax error
+            GETEX k EX 0 -> -ERR invalid expire time in 'getex' command
+            GETEX k EX x -> -ERR value is not an integer or out of range
+            GETEX none EX 0 -> $-1
+            GETEX none EX x -> $-1
+            GETEX none EX -> -ERR syntax error
+            GETEX k PXAT 1 -> $1 v
+            GETEX k -> $-1
+            ",
+        );
+    }
+
+    #[test]
+    fn wrong_types() {
+        let mut bench = Bench::new();
+        bench.list(&Key::new(0, b"l"));
+        for request in ["GET l", "GETDEL l", "GETEX l EX x", "STRLEN l"] {
+            let refused = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+            assert_eq!(bench.run(request), refused, "{request}");
+        }
+        bench.table("MGET l none -> *2 $-1 $-1");
     }
 }

@@ -1,10 +1,21 @@
 //! Commands on strings.
 
+mod append;
 mod expiry;
 mod get;
+mod incr;
+mod lcs;
 mod set;
+pub(crate) mod substring;
 
 use crate::Command;
 
 /// All of them.
-pub const FAMILY: &[&[Command]] = &[get::COMMANDS, set::COMMANDS];
+pub const FAMILY: &[&[Command]] = &[
+    append::COMMANDS,
+    get::COMMANDS,
+    incr::COMMANDS,
+    lcs::COMMANDS,
+    set::COMMANDS,
+    substring::COMMANDS,
+];

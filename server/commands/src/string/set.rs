@@ -5,7 +5,7 @@ use protocol::{
 };
 use storage::{Key, Ttl};
 
-use crate::string::expiry::Unit;
+use crate::string::expiry::{Time, Unit};
 use crate::string::get;
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -182,7 +182,7 @@ struct Options<'a> {
     condition: Condition,
     get: bool,
     keep_ttl: bool,
-    expire: Option<(Unit, &'a [u8])>,
+    expire: Option<Time<'a>>,
 }
 
 impl<'a> Options<'a> {
@@ -194,20 +194,20 @@ impl<'a> Options<'a> {
             expire: None,
         };
         while args.left() > 0 {
-            if args.keyword("NX") && options.condition != Condition::IfPresent {
+            // The keyword last: it is taken only where it is allowed.
+            if options.condition != Condition::IfPresent && args.keyword("NX") {
                 options.condition = Condition::IfAbsent;
-            } else if args.keyword("XX") && options.condition != Condition::IfAbsent {
+            } else if options.condition != Condition::IfAbsent && args.keyword("XX") {
                 options.condition = Condition::IfPresent;
             } else if args.keyword("GET") {
                 options.get = true;
-            } else if args.keyword("KEEPTTL") && options.expire.is_none() {
+            } else if options.expire.is_none() && args.keyword("KEEPTTL") {
                 options.keep_ttl = true;
             } else {
-                let unit = Unit::keyword(args).ok_or(Refusal::Syntax)?;
-                if options.keep_ttl || options.expire.is_some() {
+                if options.keep_ttl {
                     return Err(Refusal::Syntax);
                 }
-                options.expire = Some((unit, args.bytes()?));
+                options.expire = Some(Time::take(args, options.expire)?);
             }
         }
         Ok(options)
@@ -223,7 +223,7 @@ fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     }
     let options = Options::parse(&mut args)?;
     let ttl = match options.expire {
-        Some((unit, time)) => Ttl::At(unit.deadline(time, cx.edit.now_ms(), "set")?),
+        Some(time) => Ttl::At(time.deadline(cx.edit.now_ms(), "set")?),
         None if options.keep_ttl => Ttl::Keep,
         None => Ttl::Clear,
     };
@@ -331,6 +331,7 @@ fn msetnx(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
+    use storage::Key;
 
     #[test]
     fn set_and_its_options() {
@@ -351,12 +352,41 @@ mod tests {
             SET k v EX 1 PX 1 -> -ERR syntax error
             SET k v KEEPTTL EX 1 -> -ERR syntax error
             SET k v NX XX -> -ERR syntax error
+            SET k v EX 1 KEEPTTL -> -ERR syntax error
+            SET k v EX 1 KEEPTTL EX 1 -> -ERR syntax error
+            SET k v NX XX EX 1 -> -ERR syntax error
+            SET k v EX 1 EX -> -ERR syntax error
+            SET k v EX x EX 1 NX -> $-1
             SET k v EX -> -ERR syntax error
+            SET k v PERSIST -> -ERR syntax error
             SET k v WHAT -> -ERR syntax error
             SET k gone PXAT 1 -> +OK
             GET k -> $-1
             ",
         );
+    }
+
+    #[test]
+    fn wrong_types_and_the_order_of_checks() {
+        let mut bench = Bench::new();
+        bench.list(&Key::new(0, b"l"));
+        bench.table(
+            "
+            SET l v GET -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            SET l v NX GET -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            SET l v GET EX 0 -> -ERR invalid expire time in 'set' command
+            SET l v NX EX 0 -> -ERR invalid expire time in 'set' command
+            SET l v NX -> $-1
+            GETSET l v -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            SETEX l x v -> -ERR value is not an integer or out of range
+            SETNX l v -> :0
+            SET l v GET XX GET PX 10 -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            SET l v XX PX 10 -> +OK
+            SET l w PX 20 GET XX -> $1 v
+            ",
+        );
+        bench.pass_ms(20);
+        bench.table("SET l w XX -> $-1");
     }
 
     #[test]

@@ -1,6 +1,29 @@
-//! Commands of the zset family.
+//! Commands on sorted sets.
+
+mod bounds;
+mod entries;
+mod scores;
+mod zadd;
+mod zalgebra;
+mod zcombine;
+mod zpop;
+mod zquery;
+mod zrandmember;
+mod zrange;
+mod zrem;
+mod zrequest;
+mod zscan;
 
 use crate::Command;
 
 /// All of them.
-pub const FAMILY: &[&[Command]] = &[];
+pub const FAMILY: &[&[Command]] = &[
+    scores::COMMANDS,
+    zadd::COMMANDS,
+    zalgebra::COMMANDS,
+    zpop::COMMANDS,
+    zrandmember::COMMANDS,
+    zrange::COMMANDS,
+    zrem::COMMANDS,
+    zscan::COMMANDS,
+];

@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# `make test`. Brings what the tests need where it is absent, runs them, counts, and ends with one line
+# "N passed, N failed". What cannot be had is skipped aloud; with CI set, that is a failure.
+#
+#   COMBINATIONS="uring:1 uring:2 epoll:1 epoll:2"   io and cores that the client suites are run with
+#   DIFFERENTIAL_OPS=100000  ATOMICITY_SECONDS=10    0 leaves them out
+#   SKIP_CARGO=1                                     only what needs a running server
+set -uo pipefail
+cd "$(dirname "$0")/.."
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/meridian"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+combinations=${COMBINATIONS:-uring:1 uring:2 epoll:1 epoll:2}
+differential_ops=${DIFFERENTIAL_OPS:-100000}
+atomicity_seconds=${ATOMICITY_SECONDS:-10}
+clients="$PWD/server/node/tests/clients"
+bin="$CARGO_TARGET_DIR/debug"
+work=$(mktemp -d)
+passed=0
+failed=0
+skipped=0
+servers=()
+
+cleanup() {
+    for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+say() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
+
+# count PASSED FAILED STATUS NAME: adds a part's numbers; a part that died without a count has failed.
+count() {
+    passed=$((passed + ${1:-0}))
+    failed=$((failed + ${2:-0}))
+    if [ "$3" -ne 0 ] && [ "${2:-0}" -eq 0 ]; then
+        failed=$((failed + 1))
+    fi
+    [ "$3" -eq 0 ] || echo "FAILED: $4"
+}
+
+skip() {
+    echo "SKIPPED: $*"
+    if [ -n "${CI:-}" ]; then failed=$((failed + 1)); else skipped=$((skipped + 1)); fi
+}
+
+apt() {
+    command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 1
+    [ -e "$work/updated" ] || { apt-get update -qq >/dev/null 2>&1; touch "$work/updated"; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+total() {
+    local n=0 i
+    for i in $(grep -oE "$1" "$2" | grep -oE '[0-9]+'); do n=$((n + i)); done
+    echo "$n"
+}
+
+# A port with nothing on it and nothing on the 15 after it.
+free_port() {
+    local port i
+    while :; do
+        port=$((20000 + RANDOM % 12000))
+        for i in $(seq 0 15); do
+            (exec 3<>"/dev/tcp/127.0.0.1/$((port + i))") 2>/dev/null && continue 2
+        done
+        echo "$port"
+        return
+    done
+}
+
+# start NAME LOG PORT COMMAND...: a server in the background, once it answers PING; its pid in $started.
+start() {
+    local name=$1 log=$2 port=$3 i
+    shift 3
+    "$@" >"$log" 2>&1 &
+    started=$!
+    for i in $(seq 150); do
+        if [ "$(redis-cli -p "$port" ping 2>/dev/null)" = PONG ]; then
+            servers+=("$started")
+            return 0
+        fi
+        kill -0 "$started" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill "$started" 2>/dev/null
+    echo "$name does not start: $(tail -n 3 "$log")"
+    return 1
+}
+
+stop() {
+    local pid
+    for pid in "$@"; do
+        kill "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
+}
+
+say "tools"
+for tool in redis-server redis-cli redis-benchmark; do
+    command -v $tool >/dev/null || apt redis-server redis-tools
+done
+command -v redis-cli >/dev/null || { skip "no redis-cli: no test against a running server"; combinations=""; }
+python="$cache/python"
+if [ -n "$combinations" ] && command -v python3 >/dev/null; then
+    if ! cmp -s "$clients/python/requirements.txt" "$python/requirements.txt"; then
+        { python3 -m venv "$python" >/dev/null 2>&1 || { apt python3-venv && python3 -m venv "$python"; }; } &&
+            "$python/bin/pip" install -q -r "$clients/python/requirements.txt" &&
+            cp "$clients/python/requirements.txt" "$python/requirements.txt"
+    fi
+    "$python/bin/python" -c 'import redis, pytest' || { skip "redis-py cannot be installed"; python=""; }
+else
+    python=""
+    [ -n "$combinations" ] && skip "no python3: redis-py is not tested"
+fi
+go="$work/go.test"
+if [ -n "$combinations" ] && command -v go >/dev/null; then
+    (cd "$clients/go" && go vet ./... && go test -c -o "$go" .) || { skip "go-redis cannot be built"; go=""; }
+else
+    go=""
+    [ -n "$combinations" ] && skip "no go: go-redis is not tested"
+fi
+
+if [ -z "${SKIP_CARGO:-}" ]; then
+    say "cargo test"
+    cargo test --workspace --no-fail-fast 2>&1 | tee "$work/cargo.log" | grep -vE '^test .* \.\.\. ok$|^(running|$)| Compiling | Downloaded '
+    count "$(total '[0-9]+ passed' "$work/cargo.log")" "$(total '[0-9]+ failed' "$work/cargo.log")" "${PIPESTATUS[0]}" "cargo test"
+else
+    cargo test --workspace --no-run || exit 1
+fi
+# The tests of `node` have built the program as well, with debug assertions: the suites run against it.
+if [ ! -x "$bin/meridian" ]; then
+    echo "the server was not built"
+    combinations=""
+    failed=$((failed + 1))
+fi
+
+for combination in $combinations; do
+    io=${combination%:*}
+    cores=${combination#*:}
+    port=$(free_port)
+    options=(--io "$io" --cores "$cores" --logfile "" --save "")
+    if ! start "meridian" "$work/plain.log" "$port" "$bin/meridian" --port "$port" "${options[@]}"; then
+        if [ "$io" = uring ] && grep -q "io_uring" "$work/plain.log"; then
+            echo "SKIPPED: this kernel or sandbox has no io_uring"
+            skipped=$((skipped + 1))
+        else
+            failed=$((failed + 1))
+        fi
+        continue
+    fi
+    plain=$started
+    cluster_port=$(free_port)
+    start "meridian in cluster mode" "$work/cluster.log" "$cluster_port" \
+        "$bin/meridian" --port "$cluster_port" --cluster-enabled yes "${options[@]}" || failed=$((failed + 1))
+    cluster=$started
+    export MERIDIAN_PORT=$port MERIDIAN_CLUSTER_PORT=$cluster_port PYTHONDONTWRITEBYTECODE=1
+
+    say "redis-cli and redis-benchmark: $io, $cores cores"
+    "$clients/cli/run.sh" >"$work/cli.log" 2>&1
+    status=$?
+    cat "$work/cli.log"
+    count "$(total '^[0-9]+ passed' "$work/cli.log")" "$(total ', [0-9]+ failed' "$work/cli.log")" $status "redis-cli ($combination)"
+
+    if [ -n "$python" ]; then
+        say "redis-py: $io, $cores cores"
+        (cd "$clients/python" && timeout 600 "$python/bin/python" -m pytest --tb=short) >"$work/py.log" 2>&1
+        status=$?
+        grep -vE '^/.*site-packages' "$work/py.log" | tail -n 60
+        tail -n 1 "$work/py.log" >"$work/py.last"
+        count "$(total '[0-9]+ passed' "$work/py.last")" "$(total '[0-9]+ (failed|error)' "$work/py.last")" $status "redis-py ($combination)"
+    fi
+
+    if [ -n "$go" ]; then
+        say "go-redis: $io, $cores cores"
+        (cd "$clients/go" && "$go" -test.v -test.timeout 300s) >"$work/go.log" 2>&1
+        status=$?
+        grep -vE '^ *(=== |--- PASS)|^(PASS|ok)' "$work/go.log" | tail -n 60
+        count "$(grep -c -- '^--- PASS' "$work/go.log")" "$(grep -c -- '^--- FAIL' "$work/go.log")" $status "go-redis ($combination)"
+    fi
+
+    if ! kill -0 "$plain" 2>/dev/null || ! kill -0 "$cluster" 2>/dev/null; then
+        count 0 1 1 "a server died ($combination): $(tail -n 5 "$work/plain.log" "$work/cluster.log")"
+    fi
+    stop "$plain" "$cluster"
+done
+
+# A program of chaos that exists is run: against Redis where it compares, against two cores where it races.
+chaos() {
+    local name=$1
+    shift
+    "$bin/$name" "$@" >"$work/chaos.log" 2>&1
+    local status=$?
+    tail -n 30 "$work/chaos.log"
+    if [ $status -eq 0 ]; then count 1 0 0 "$name"; else count 0 1 1 "$name"; fi
+}
+if [ -n "$combinations" ]; then
+    port=$(free_port)
+    if start "meridian" "$work/chaos-server.log" "$port" "$bin/meridian" --port "$port" --cores 2 --enable-debug-command yes --save ""; then
+        subject=$started
+        if [ "$differential_ops" -gt 0 ] && [ -x "$bin/differential" ]; then
+            oracle_port=$(free_port)
+            if LC_ALL=C start "redis-server" "$work/oracle.log" "$oracle_port" \
+                redis-server --port "$oracle_port" --save "" --appendonly no --enable-debug-command yes; then
+                say "differential: $differential_ops operations"
+                chaos differential --subject "127.0.0.1:$port" --oracle "127.0.0.1:$oracle_port" \
+                    --ops "$differential_ops" --allow chaos/allow/redis-7.0.txt
+                stop "$started"
+            else
+                skip "no redis-server to compare with"
+            fi
+        fi
+        if [ "$atomicity_seconds" -gt 0 ] && [ -x "$bin/atomicity" ]; then
+            say "atomicity: $atomicity_seconds s"
+            chaos atomicity --server "127.0.0.1:$port" --seconds "$atomicity_seconds"
+        fi
+        if ! kill -0 "$subject" 2>/dev/null; then
+            count 0 1 1 "the server died: $(tail -n 5 "$work/chaos-server.log")"
+        fi
+        stop "$subject"
+    else
+        failed=$((failed + 1))
+    fi
+fi
+
+say "end"
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]

@@ -1,0 +1,197 @@
+//! HSCAN: reading a hash in steps, from a cursor on.
+
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
+
+use crate::key::glob;
+use crate::{Command, Read, Refused, Run, Spread};
+
+/// Fields that a step looks at unless the client asks for another count.
+const COUNT_DEFAULT: usize = 10;
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    spec: Spec {
+        name: "hscan",
+        summary: "Reads a hash in steps, from a cursor on.",
+        group: Group::Hash,
+        since: "2.8.0",
+        arity: Arity::at_least(3),
+        flags: Flags::READONLY,
+        acl: Acl::HASH.and(Acl::READ).and(Acl::SLOW),
+        keys: spec::ONE_RO_ACCESS,
+        range: (1, 1, 1),
+        tips: &["nondeterministic_output"],
+        deprecated_since: None,
+    },
+    run: Run::Read(hscan),
+    spread: Spread::Keys,
+}];
+
+/// The options of HSCAN.
+struct Options<'a> {
+    pattern: Option<&'a [u8]>,
+    count: usize,
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &mut Args<'a>) -> Result<Self, Refusal> {
+        let mut options = Options {
+            pattern: None,
+            count: COUNT_DEFAULT,
+        };
+        while args.left() > 1 {
+            if args.keyword("COUNT") {
+                let count = usize::try_from(args.int()?).unwrap_or(0);
+                if count == 0 {
+                    return Err(Refusal::Syntax);
+                }
+                options.count = count;
+            } else if args.keyword("MATCH") {
+                options.pattern = Some(args.bytes()?).filter(|pattern| *pattern != b"*");
+            } else {
+                return Err(Refusal::Syntax);
+            }
+        }
+        args.end()?;
+        Ok(options)
+    }
+}
+
+fn hscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+    let (key, from) = (cx.key(args.bytes()?), args.bytes()?);
+    let from = cursor(from).ok_or(Refusal::InvalidCursor)?;
+    let Some(hash) = cx.shard.hash(&key)? else {
+        // Without a hash the options are not looked at.
+        write(&mut cx.reply, 0, 0, &[]);
+        return Ok(());
+    };
+    let options = Options::parse(&mut args)?;
+    // The cursor goes before the pairs but is known after them.
+    let (mut pairs, mut found) = (Vec::new(), 0);
+    let mut found_pairs = Reply::new(&mut pairs, cx.reply.resp());
+    let next = hash.scan(from, options.count, |field, value| {
+        if options
+            .pattern
+            .is_none_or(|pattern| glob::matches(pattern, field))
+        {
+            found_pairs.bulk(field);
+            found_pairs.bulk(value);
+            found += 1;
+        }
+    });
+    write(&mut cx.reply, next, found, &pairs);
+    Ok(())
+}
+
+/// The cursor to go on from, and pairs that are encoded already: not a map in either version.
+fn write(reply: &mut Reply<'_>, next: u64, count: usize, pairs: &[u8]) {
+    reply.array(2);
+    reply.bulk(next.to_string().as_bytes());
+    reply.array(count * 2);
+    reply.raw(pairs);
+}
+
+/// A cursor as C's `strtoul` reads it: a sign is allowed (a negative number wraps), and no digits at
+/// all are 0. What follows a zero byte does not count.
+fn cursor(word: &[u8]) -> Option<u64> {
+    let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let n = digits.iter().try_fold(0u64, |n, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(*byte - b'0'))?;
+        n.checked_mul(10)?.checked_add(digit)
+    })?;
+    Some(if negative { n.wrapping_neg() } else { n })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cursor;
+    use crate::testing::Bench;
+    use protocol::Resp;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_packed_hash_is_shown_at_once() {
+        let mut bench = Bench::new();
+        bench.table(
+            "
+            HSCAN k 0 -> *2 $1 0 *0
+            HSCAN k 0 WHAT -> *2 $1 0 *0
+            HSET k a 1 b 2 ba 3 -> :3
+            HSCAN k 0 -> *2 $1 0 *6 $1 a $1 1 $1 b $1 2 $2 ba $1 3
+            HSCAN k 0 COUNT 1 MATCH b* -> *2 $1 0 *4 $1 b $1 2 $2 ba $1 3
+            HSCAN k 7 match * -> *2 $1 0 *6 $1 a $1 1 $1 b $1 2 $2 ba $1 3
+            HSCAN k 0 MATCH z MATCH a -> *2 $1 0 *2 $1 a $1 1
+            HSCAN k 0 MATCH 1 -> *2 $1 0 *0
+            HSCAN k 0 COUNT 0 -> -ERR syntax error
+            HSCAN k 0 COUNT -1 -> -ERR syntax error
+            HSCAN k 0 COUNT x -> -ERR value is not an integer or out of range
+            HSCAN k 0 COUNT -> -ERR syntax error
+            HSCAN k 0 WHAT 1 -> -ERR syntax error
+            HSCAN k 0 TYPE hash -> -ERR syntax error
+            HSCAN k x -> -ERR invalid cursor
+            HSCAN none x -> -ERR invalid cursor
+            SET s x -> +OK
+            HSCAN s x -> -ERR invalid cursor
+            HSCAN s 0 COUNT 0 -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            ",
+        );
+        bench.resp = Resp::V3;
+        bench.table("HSCAN k 0 MATCH a -> *2 $1 0 *2 $1 a $1 1");
+    }
+
+    #[test]
+    fn a_large_hash_is_shown_in_steps() {
+        let mut bench = Bench::new();
+        let fields: String = (0..1000).map(|n| format!(" f{n} {n}")).collect();
+        bench.run(&format!("HSET k{fields}"));
+        let (mut from, mut seen, mut steps) = (String::from("0"), BTreeSet::new(), 0);
+        loop {
+            let reply = bench.run(&format!("HSCAN k {from} COUNT 20 MATCH f*"));
+            let words: Vec<&str> = reply.split(' ').collect();
+            seen.extend(
+                words[4..]
+                    .iter()
+                    .filter(|w| w.starts_with('f'))
+                    .map(|w| w.to_string()),
+            );
+            from = words[2].to_string();
+            steps += 1;
+            if from == "0" {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 1000);
+        assert!((10..=50).contains(&steps), "{steps}");
+        assert!(bench.run("HSCAN k 18446744073709551615").starts_with("*2 "));
+    }
+
+    #[test]
+    fn cursors_as_redis_reads_them() {
+        let table: &[(&[u8], Option<u64>)] = &[
+            (b"0", Some(0)),
+            (b"18446744073709551615", Some(u64::MAX)),
+            (b"18446744073709551616", None),
+            (b"-1", Some(u64::MAX)),
+            (b"+7", Some(7)),
+            (b"007", Some(7)),
+            (b"", Some(0)),
+            (b"5\0x", Some(5)),
+            (b"-", None),
+            (b"+", None),
+            (b"+-1", None),
+            (b" 1", None),
+            (b"1 ", None),
+            (b"1x", None),
+        ];
+        for (word, expected) in table {
+            assert_eq!(cursor(word), *expected, "{}", word.escape_ascii());
+        }
+    }
+}

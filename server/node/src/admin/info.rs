@@ -1,0 +1,233 @@
+//! INFO: which sections are asked for. What they say is in `info_sections.rs`.
+//!
+//! Counters of other cores are as of their last turn, which holds everything that has been replied; with
+//! several cores each is asked to publish first, so that requests before INFO on the same connection,
+//! replied or not, count as well.
+
+use commands::Refused;
+use protocol::{Acl, Args, Arity, Flags, Group, Reply, Resp, Spec};
+
+use crate::admin::info_sections::{self, Facts};
+use crate::admin::{Context, Done, NodeCommand};
+use crate::core::Core;
+use crate::gather::Join;
+use crate::mail::Ask;
+
+/// What most of the rows have in common.
+const BASE: Spec = Spec {
+    name: "",
+    summary: "",
+    since: "",
+    arity: Arity::at_least(1),
+    group: Group::Server,
+    flags: Flags::LOADING.and(Flags::SENTINEL).and(Flags::STALE),
+    acl: Acl::DANGEROUS.and(Acl::SLOW),
+    keys: &[],
+    range: (0, 0, 0),
+    tips: &[
+        "nondeterministic_output",
+        "request_policy:all_shards",
+        "response_policy:special",
+    ],
+    deprecated_since: None,
+};
+
+pub(super) const COMMANDS: &[NodeCommand] = &[NodeCommand {
+    spec: Spec {
+        name: "info",
+        summary: "Tells about the server, section by section.",
+        since: "1.0.0",
+        arity: Arity::at_least(1),
+        ..BASE
+    },
+    run: Some(info),
+}];
+
+type Write = fn(&mut String, &Facts<'_>);
+
+/// A section.
+struct Section {
+    name: &'static str,
+    title: &'static str,
+    /// Shown when no section is named.
+    by_default: bool,
+    write: Write,
+}
+
+const fn section(
+    name: &'static str,
+    title: &'static str,
+    by_default: bool,
+    write: Write,
+) -> Section {
+    Section {
+        name,
+        title,
+        by_default,
+        write,
+    }
+}
+
+/// All sections, in the order in which they are shown.
+const SECTIONS: [Section; 14] = [
+    section("server", "Server", true, info_sections::server),
+    section("clients", "Clients", true, info_sections::clients),
+    section("memory", "Memory", true, info_sections::memory),
+    section(
+        "persistence",
+        "Persistence",
+        true,
+        info_sections::persistence,
+    ),
+    section("stats", "Stats", true, info_sections::stats),
+    section(
+        "replication",
+        "Replication",
+        true,
+        info_sections::replication,
+    ),
+    section("cpu", "CPU", true, info_sections::cpu),
+    section("modules", "Modules", true, |_, _| {}),
+    section(
+        "commandstats",
+        "Commandstats",
+        false,
+        info_sections::commandstats,
+    ),
+    section("errorstats", "Errorstats", true, info_sections::errorstats),
+    section("latencystats", "Latencystats", false, |_, _| {}),
+    section("cluster", "Cluster", true, info_sections::cluster),
+    section("keyspace", "Keyspace", true, info_sections::keyspace),
+    section("meridian", "Meridian", false, info_sections::meridian),
+];
+
+/// A set of sections: bit i is `SECTIONS[i]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sections(u16);
+
+impl Sections {
+    /// The sections that the words of a request name.
+    fn named<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Sections {
+        let all = |wanted: fn(&Section) -> bool| {
+            let bits = SECTIONS
+                .iter()
+                .enumerate()
+                .filter(|(_, section)| wanted(section));
+            bits.fold(0, |set, (at, _)| set | 1 << at)
+        };
+        let by_default = all(|section| section.by_default);
+        if words.len() == 0 {
+            return Sections(by_default);
+        }
+        Sections(words.fold(0, |set, word| {
+            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+            set | if is("all") || is("everything") {
+                all(|_| true)
+            } else if is("default") {
+                by_default
+            } else {
+                let at = SECTIONS.iter().position(|section| is(section.name));
+                at.map_or(0, |at| 1 << at)
+            }
+        }))
+    }
+}
+
+fn info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
+    let sections = Sections::named(args.rest());
+    if !cx.core.is_alone() && !cx.inside_exec {
+        return Ok(Done::Ask(Ask::Publish, Join::Info(sections)));
+    }
+    cx.core.publish();
+    cx.reply.verbatim("txt", text(cx.core, sections).as_bytes());
+    Ok(Done::Replied)
+}
+
+/// The reply, once all cores have published.
+pub fn reply(core: &Core, sections: Sections, resp: Resp) -> Vec<u8> {
+    let mut out = Vec::new();
+    Reply::new(&mut out, resp).verbatim("txt", text(core, sections).as_bytes());
+    out
+}
+
+fn text(core: &Core, sections: Sections) -> String {
+    let facts = Facts::gather(core);
+    let mut text = String::with_capacity(4096);
+    let wanted = SECTIONS
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| sections.0 >> at & 1 == 1);
+    for (_, section) in wanted {
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        text.push_str("# ");
+        text.push_str(section.title);
+        text.push_str("\r\n");
+        (section.write)(&mut text, &facts);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SECTIONS, Sections};
+    use crate::testing::Bench;
+
+    fn named(words: &[&[u8]]) -> Vec<&'static str> {
+        let set = Sections::named(words.iter().copied());
+        let wanted = SECTIONS
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| set.0 >> at & 1 == 1);
+        wanted.map(|(_, section)| section.name).collect()
+    }
+
+    #[test]
+    fn sections_are_named_once_and_in_their_order() {
+        assert_eq!(
+            named(&[b"KEYSPACE", b"server", b"Keyspace"]),
+            ["server", "keyspace"]
+        );
+        assert_eq!(named(&[b"nosuch"]), [""; 0]);
+        assert_eq!(named(&[b"everything"]).len(), SECTIONS.len());
+        assert_eq!(named(&[b"all"]), named(&[b"everything"]));
+        assert_eq!(named(&[]), named(&[b"default"]));
+        assert!(!named(&[]).contains(&"commandstats") && named(&[]).contains(&"errorstats"));
+    }
+
+    #[test]
+    fn numbers_are_of_all_cores_and_of_all_requests_before() {
+        for cores in [1, 2] {
+            let mut bench = Bench::new(cores);
+            let client = bench.connect(0);
+            let sets: String = (0..40).map(|n| format!("SET k{n} v\r\n")).collect();
+            let pipeline =
+                format!("{sets}EXPIRE k1 100\r\nGET none\r\nINCR k2\r\nINFO everything\r\n");
+            bench.send(client, pipeline.as_bytes());
+            let reply = String::from_utf8(bench.received(client)).unwrap();
+            for line in [
+                "redis_version:7.2.6",
+                "connected_clients:1",
+                "db0:keys=40,expires=1,avg_ttl=0",
+                "rdb_changes_since_last_save:41",
+                "keyspace_misses:1",
+                "cmdstat_set:calls=40,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
+                "cmdstat_incr:calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=1",
+                "errorstat_ERR:count=1",
+                "total_error_replies:1",
+                "cluster_enabled:0",
+            ] {
+                assert!(
+                    reply.contains(&format!("\r\n{line}\r\n")),
+                    "{line} in {reply}"
+                );
+            }
+            assert!(reply.contains(&format!("\r\ncores:{cores}\r\n")));
+            assert_eq!(bench.call(client, "INFO nosuch"), "$0\r\n\r\n");
+            bench.send(client, b"MULTI\r\nINFO keyspace\r\nEXEC\r\n");
+            let reply = String::from_utf8(bench.received(client)).unwrap();
+            assert!(reply.contains("\r\ndb0:keys=40,"), "{reply}");
+        }
+    }
+}

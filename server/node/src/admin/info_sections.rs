@@ -1,0 +1,421 @@
+//! What each section of INFO says.
+//!
+//! The names are those that tools of Redis read. A number is shown only when it is measured: what
+//! Meridian does not have is 0 (no replicas, no scripts), and what it has but does not measure is left
+//! out, with one exception: `usec` and `usec_per_call` of commandstats are always 0, since single
+//! commands are not timed, but tools do not parse the line without them.
+//!
+//! `used_memory` is the exact sum of what the data takes, which is also what `maxmemory` bounds; buffers
+//! of connections and the program itself are in `used_memory_rss` only.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use runtime::{CoreId, StatsNow};
+
+use crate::admin::VERSION_REPORTED;
+use crate::config::Choice;
+use crate::core::Core;
+use crate::node::Node;
+use crate::process;
+use crate::rates::PerSecond;
+use crate::stats::RowCount;
+
+/// What the sections are written from, gathered once.
+pub(super) struct Facts<'a> {
+    core: &'a Core,
+    node: &'a Node,
+    now_ms: u64,
+    used_bytes: u64,
+    /// The runtime's counters, by core.
+    runtime: Vec<StatsNow>,
+    per_second: PerSecond,
+}
+
+impl Facts<'_> {
+    pub(super) fn gather(core: &Core) -> Facts<'_> {
+        let node = core.node;
+        let now_ms = core.now.unix_ms;
+        Facts {
+            core,
+            node,
+            now_ms,
+            used_bytes: node.note_used_bytes(),
+            runtime: node.runtime_stats(),
+            per_second: node.rates.per_second(node.sample(now_ms)),
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&StatsNow) -> u64) -> u64 {
+        self.runtime.iter().map(counter).sum()
+    }
+
+    fn max(&self, counter: impl Fn(&StatsNow) -> u64) -> u64 {
+        self.runtime.iter().map(counter).max().unwrap_or(0)
+    }
+
+    fn driver(&self) -> &'static str {
+        self.node.handle().map_or("none", |handle| handle.driver())
+    }
+}
+
+/// Appends `name:value` lines. Writing to a String cannot fail.
+macro_rules! lines {
+    ($out:expr, $($name:literal: $value:expr,)+) => {
+        $(let _ = write!($out, concat!($name, ":{}\r\n"), $value);)+
+    };
+}
+
+pub(super) fn server(out: &mut String, facts: &Facts<'_>) {
+    let (node, config) = (facts.node, &facts.core.config);
+    let uptime_s = facts.now_ms.saturating_sub(node.started_ms) / 1000;
+    let mode = if config.cluster_enabled {
+        "cluster"
+    } else {
+        "standalone"
+    };
+    lines!(out,
+        "redis_version": VERSION_REPORTED,
+        "meridian_version": env!("CARGO_PKG_VERSION"),
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
+        "redis_mode": mode,
+        "os": process::system(),
+        "arch_bits": usize::BITS,
+        "monotonic_clock": "POSIX clock_gettime",
+        "multiplexing_api": facts.driver(),
+        "process_id": std::process::id(),
+        "process_supervised": "no",
+        "run_id": node.run_id,
+        "tcp_port": config.port,
+        "server_time_usec": facts.now_ms * 1000,
+        "uptime_in_seconds": uptime_s,
+        "uptime_in_days": uptime_s / 86_400,
+        "hz": config.hz,
+        "configured_hz": config.hz,
+        "lru_clock": (facts.now_ms / 1000) & 0xff_ffff,
+        "executable": node.executable,
+        "config_file": node.config_file.as_deref().unwrap_or(""),
+        "io_threads_active": 0,
+    );
+    let mut listeners = 0;
+    if config.port != 0 {
+        let binds: String = config
+            .bind
+            .iter()
+            .map(|bind| format!(",bind={bind}"))
+            .collect();
+        let _ = write!(
+            out,
+            "listener{listeners}:name=tcp{binds},port={}\r\n",
+            config.port
+        );
+        listeners += 1;
+    }
+    if !config.unixsocket.is_empty() {
+        let _ = write!(
+            out,
+            "listener{listeners}:name=unix,bind={}\r\n",
+            config.unixsocket
+        );
+    }
+}
+
+pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
+    lines!(out,
+        "connected_clients": facts.node.clients.load(Relaxed),
+        "cluster_connections": 0,
+        "maxclients": facts.core.config.maxclients,
+        "blocked_clients": 0,
+        "tracking_clients": 0,
+        "clients_in_timeout_table": 0,
+        "total_blocking_keys": 0,
+        "total_blocking_keys_on_nokey": 0,
+    );
+}
+
+/// Bytes as people read them: a number below 1024 and its unit.
+fn human(bytes: u64) -> String {
+    const UNITS: [char; 6] = ['K', 'M', 'G', 'T', 'P', 'E'];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let power = (63 - bytes.leading_zeros()) / 10;
+    let unit = UNITS.get(power as usize - 1).unwrap_or(&'E');
+    format!(
+        "{:.2}{unit}",
+        bytes as f64 / f64::from(1024u32).powi(power.cast_signed())
+    )
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
+}
+
+/// Resident memory over the bytes of data; 0 while there is no data.
+pub(super) fn fragmentation(resident: u64, used: u64) -> f64 {
+    if used == 0 {
+        0.0
+    } else {
+        resident as f64 / used as f64
+    }
+}
+
+pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
+    let config = &facts.core.config;
+    let used = facts.used_bytes;
+    let peak = facts.node.used_bytes_peak.load(Relaxed);
+    let process::Memory { resident, machine } = process::memory();
+    lines!(out,
+        "used_memory": used,
+        "used_memory_human": human(used),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": human(resident),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": human(peak),
+        "used_memory_peak_perc": format_args!("{:.2}%", percent(used, peak)),
+        "used_memory_overhead": 0,
+        "used_memory_startup": 0,
+        "used_memory_dataset": used,
+        "used_memory_dataset_perc": format_args!("{:.2}%", percent(used, used)),
+        "total_system_memory": machine,
+        "total_system_memory_human": human(machine),
+        "used_memory_lua": 0,
+        "used_memory_vm_eval": 0,
+        "used_memory_lua_human": human(0),
+        "used_memory_scripts_eval": 0,
+        "number_of_cached_scripts": 0,
+        "number_of_functions": 0,
+        "number_of_libraries": 0,
+        "used_memory_vm_functions": 0,
+        "used_memory_vm_total": 0,
+        "used_memory_vm_total_human": human(0),
+        "used_memory_functions": 0,
+        "used_memory_scripts": 0,
+        "used_memory_scripts_human": human(0),
+        "maxmemory": config.maxmemory,
+        "maxmemory_human": human(config.maxmemory),
+        "maxmemory_policy": config.maxmemory_policy.word(),
+        "mem_fragmentation_ratio": format_args!("{:.2}", fragmentation(resident, used)),
+        "mem_fragmentation_bytes": resident.saturating_sub(used),
+        "mem_not_counted_for_evict": 0,
+        "mem_replication_backlog": 0,
+        "mem_total_replication_buffers": 0,
+        "mem_clients_slaves": 0,
+        "mem_cluster_links": 0,
+        "mem_aof_buffer": 0,
+        "mem_allocator": "mimalloc",
+        "active_defrag_running": 0,
+    );
+}
+
+pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
+    lines!(out,
+        "loading": 0,
+        "async_loading": 0,
+        "rdb_changes_since_last_save": facts.node.sum(|core| &core.changes),
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": facts.node.last_save_s.load(Relaxed),
+        "rdb_last_bgsave_status": "ok",
+        "rdb_last_bgsave_time_sec": -1,
+        "rdb_current_bgsave_time_sec": -1,
+        "rdb_saves": 0,
+        "rdb_last_load_keys_expired": 0,
+        "rdb_last_load_keys_loaded": 0,
+        "aof_enabled": 0,
+        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": -1,
+        "aof_current_rewrite_time_sec": -1,
+        "aof_last_bgrewrite_status": "ok",
+        "aof_rewrites": 0,
+        "aof_last_write_status": "ok",
+        "module_fork_in_progress": 0,
+    );
+}
+
+pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
+    let node = facts.node;
+    let rates = &facts.per_second;
+    lines!(out,
+        "total_connections_received": node.sum(|core| &core.accepted),
+        "total_commands_processed": node.sum(|core| &core.commands),
+        "instantaneous_ops_per_sec": rates.commands.round(),
+        "total_net_input_bytes": facts.sum(|core| core.bytes_in),
+        "total_net_output_bytes": facts.sum(|core| core.bytes_out),
+        "total_net_repl_input_bytes": 0,
+        "total_net_repl_output_bytes": 0,
+        "instantaneous_input_kbps": format_args!("{:.2}", rates.bytes_in / 1024.0),
+        "instantaneous_output_kbps": format_args!("{:.2}", rates.bytes_out / 1024.0),
+        "instantaneous_input_repl_kbps": "0.00",
+        "instantaneous_output_repl_kbps": "0.00",
+        "rejected_connections": node.sum(|core| &core.turned_away),
+        "sync_full": 0,
+        "sync_partial_ok": 0,
+        "sync_partial_err": 0,
+        "expired_keys": node.sum(|core| &core.expired),
+        "evicted_keys": 0,
+        "evicted_clients": 0,
+        "keyspace_hits": node.sum(|core| &core.hits),
+        "keyspace_misses": node.sum(|core| &core.misses),
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "pubsubshard_channels": 0,
+        "latest_fork_usec": 0,
+        "total_forks": 0,
+        "migrate_cached_sockets": 0,
+        "slave_expires_tracked_keys": 0,
+        "tracking_total_keys": 0,
+        "tracking_total_items": 0,
+        "tracking_total_prefixes": 0,
+        "unexpected_error_replies": 0,
+        "total_error_replies": node.sum(|core| &core.errors_total),
+        "dump_payload_sanitizations": 0,
+        "total_reads_processed": facts.sum(|core| core.recvs),
+        "total_writes_processed": facts.sum(|core| core.sends),
+        "io_threaded_reads_processed": 0,
+        "io_threaded_writes_processed": 0,
+        "client_query_buffer_limit_disconnections": node.sum(|core| &core.input_limit_closes),
+        "client_output_buffer_limit_disconnections": node.sum(|core| &core.output_limit_closes),
+    );
+}
+
+pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
+    lines!(out,
+        "role": "master",
+        "connected_slaves": 0,
+        "master_failover_state": "no-failover",
+        "master_replid": facts.node.replication_id(),
+        "master_replid2": "0".repeat(40),
+        "master_repl_offset": 0,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+        "repl_backlog_size": 0,
+        "repl_backlog_first_byte_offset": 0,
+        "repl_backlog_histlen": 0,
+    );
+}
+
+pub(super) fn cpu(out: &mut String, _: &Facts<'_>) {
+    let time = process::cpu_time();
+    lines!(out,
+        "used_cpu_sys": format_args!("{:.6}", time.system),
+        "used_cpu_user": format_args!("{:.6}", time.user),
+        "used_cpu_sys_children": format_args!("{:.6}", time.system_children),
+        "used_cpu_user_children": format_args!("{:.6}", time.user_children),
+    );
+}
+
+pub(super) fn commandstats(out: &mut String, facts: &Facts<'_>) {
+    for row in facts.core.table.rows() {
+        let mut count = RowCount::default();
+        let cores = facts.node.published.iter();
+        cores.for_each(|core| core.add_row(row.index, &mut count));
+        if count != RowCount::default() {
+            let _ = write!(
+                out,
+                "cmdstat_{}:calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}\r\n",
+                row.spec.name, count.calls, count.rejections, count.failures
+            );
+        }
+    }
+}
+
+pub(super) fn errorstats(out: &mut String, facts: &Facts<'_>) {
+    let mut errors = HashMap::new();
+    let cores = facts.node.published.iter();
+    cores.for_each(|core| core.add_errors(&mut errors));
+    let mut errors: Vec<_> = errors.into_iter().collect();
+    errors.sort_unstable();
+    for (code, count) in errors {
+        let _ = write!(out, "errorstat_{code}:count={count}\r\n");
+    }
+}
+
+pub(super) fn cluster(out: &mut String, facts: &Facts<'_>) {
+    lines!(out, "cluster_enabled": u8::from(facts.core.config.cluster_enabled),);
+}
+
+pub(super) fn keyspace(out: &mut String, facts: &Facts<'_>) {
+    for db in 0..facts.core.shard.db_count() {
+        let (keys, expires) = facts.node.db_count(db);
+        if keys > 0 {
+            let _ = write!(out, "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n");
+        }
+    }
+}
+
+pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
+    let node = facts.node;
+    let commands = node.sum(|core| &core.commands);
+    let entries = facts.sum(|core| core.kernel_entries);
+    let each = if commands == 0 {
+        0.0
+    } else {
+        entries as f64 / commands as f64
+    };
+    lines!(out,
+        "driver": facts.driver(),
+        "cores": node.cores(),
+        "turns": facts.sum(|core| core.turns),
+        "kernel_entries": entries,
+        "kernel_entries_per_request": format_args!("{each:.3}"),
+        "recvs": facts.sum(|core| core.recvs),
+        "sends": facts.sum(|core| core.sends),
+        "turn_longest_us": facts.max(|core| core.turn_longest_us),
+        "turn_longest_cpu_us": facts.max(|core| core.turn_longest_cpu_us),
+        "forwarded_requests": node.sum(|core| &core.forwarded),
+        "transactions_over_cores": node.sum(|core| &core.transactions),
+        "transaction_retries": node.sum(|core| &core.retries),
+        "elements_freed_in_slices": node.sum(|core| &core.freed_lazily),
+        "connected_clients_peak": node.clients_peak.load(Relaxed),
+    );
+    for (number, (core, runtime)) in node.published.iter().zip(&facts.runtime).enumerate() {
+        let range = node.range(CoreId(number as u16));
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+        let _ = write!(
+            out,
+            "core{number}:first_slot={},last_slot={},clients={},commands={},forwarded={},used_memory={},turns={},\
+             kernel_entries={},recvs={},sends={},turn_longest_us={},turn_longest_cpu_us={}\r\n",
+            range.start,
+            range.end.saturating_sub(1),
+            get(&core.clients),
+            get(&core.commands),
+            get(&core.forwarded),
+            get(&core.used_bytes),
+            runtime.turns,
+            runtime.kernel_entries,
+            runtime.recvs,
+            runtime.sends,
+            runtime.turn_longest_us,
+            runtime.turn_longest_cpu_us,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fragmentation, human, percent};
+
+    #[test]
+    fn bytes_for_people() {
+        let cases = [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00K"),
+            (1_408_432, "1.34M"),
+            (5 << 30, "5.00G"),
+            (u64::MAX, "16.00E"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(human(bytes), text);
+        }
+        assert_eq!((percent(1, 4), percent(1, 0)), (25.0, 0.0));
+        assert_eq!((fragmentation(3, 2), fragmentation(3, 0)), (1.5, 0.0));
+    }
+}

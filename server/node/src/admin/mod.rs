@@ -1,0 +1,115 @@
+//! Commands of the node: they run where the connection is, with the node instead of a shard.
+//!
+//! The same rows as the commands on data, with another kind of function. To add one: a row beside its
+//! function in a file here, and the file's `COMMANDS` in the list below.
+
+mod client;
+mod client_list;
+mod cluster;
+mod cluster_map;
+mod command_info;
+mod config_set;
+mod debug;
+pub mod info;
+mod info_sections;
+mod latency;
+pub mod peek;
+mod replicas;
+mod server;
+mod session;
+mod users;
+
+use commands::Refused;
+use protocol::{Args, Reply, Spec};
+
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::gather::Join;
+use crate::mail::Ask;
+use crate::table::Row;
+
+/// The Redis version that clients are told: behaviour follows it.
+pub const VERSION_REPORTED: &str = "7.2.6";
+
+/// The only user there is, until users can be declared.
+const DEFAULT_USER: &[u8] = b"default";
+
+/// A handler of the node.
+pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;
+
+/// A command that the node runs.
+pub struct NodeCommand {
+    /// What can be said of it.
+    pub spec: Spec,
+    /// What it does; None when only its subcommands do something.
+    pub run: Option<NodeRun>,
+}
+
+/// How a handler of the node has answered.
+pub enum Done {
+    /// The reply is written.
+    Replied,
+    /// There is no reply.
+    Silent,
+    /// Every core is asked, and the answers become the reply. The handler has changed nothing yet: when
+    /// earlier replies are outstanding it is called again later.
+    Ask(Ask, Join),
+    /// The reply comes by a transaction.
+    Later,
+}
+
+/// What a handler of the node works with.
+pub struct Context<'a> {
+    /// The core that the connection is on.
+    pub core: &'a mut Core,
+    /// The connection.
+    pub conn: &'a mut Connection,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+    /// The command's row.
+    pub row: &'static Row,
+    /// It runs inside EXEC: nothing can be asked of other cores.
+    pub inside_exec: bool,
+}
+
+/// All commands of the node.
+pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
+    let families: [&[NodeCommand]; 12] = [
+        session::COMMANDS,
+        client::COMMANDS,
+        command_info::COMMANDS,
+        config_set::COMMANDS,
+        info::COMMANDS,
+        server::COMMANDS,
+        replicas::COMMANDS,
+        cluster::COMMANDS,
+        debug::COMMANDS,
+        latency::COMMANDS,
+        users::COMMANDS,
+        crate::multi::COMMANDS,
+    ];
+    families.into_iter().flatten()
+}
+
+/// HELP of a container: its subcommands and what they do.
+fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    let (container, _) = cx.row.spec.name.split_once('|').unwrap_or_default();
+    let rows = cx.core.table.rows();
+    let subcommands = rows.iter().filter(|row| {
+        row.spec
+            .name
+            .split_once('|')
+            .is_some_and(|(parent, _)| parent == container)
+    });
+    let upper = container.to_ascii_uppercase();
+    cx.reply.array(1 + 2 * subcommands.clone().count());
+    cx.reply.simple(&format!(
+        "{upper} <subcommand> [<argument> ...], with these subcommands:"
+    ));
+    for row in subcommands {
+        let name = row.spec.name.split_once('|').map_or("", |(_, name)| name);
+        cx.reply.simple(&name.to_ascii_uppercase());
+        cx.reply.simple(&format!("    {}", row.spec.summary));
+    }
+    Ok(Done::Replied)
+}

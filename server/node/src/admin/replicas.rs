@@ -1,0 +1,111 @@
+//! Replication as far as there is none: ROLE, REPLICAOF, WAIT.
+
+use commands::Refused;
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
+
+use crate::admin::client::deadline_ms;
+use crate::admin::{Context, Done, NodeCommand};
+
+/// What most of the rows have in common.
+const BASE: Spec = Spec {
+    name: "",
+    summary: "",
+    since: "",
+    arity: Arity::at_least(1),
+    group: Group::Server,
+    flags: Flags::ADMIN
+        .and(Flags::NO_ASYNC_LOADING)
+        .and(Flags::NOSCRIPT)
+        .and(Flags::STALE),
+    acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
+    keys: &[],
+    range: (0, 0, 0),
+    tips: &[],
+    deprecated_since: None,
+};
+
+pub(super) const COMMANDS: &[NodeCommand] = &[
+    NodeCommand {
+        spec: Spec {
+            name: "replicaof",
+            summary: "Makes the server a replica, or a primary.",
+            since: "5.0.0",
+            arity: Arity::exactly(3),
+            ..BASE
+        },
+        run: Some(replicaof),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "slaveof",
+            summary: "Makes the server a replica, or a primary.",
+            since: "1.0.0",
+            arity: Arity::exactly(3),
+            deprecated_since: Some("5.0.0"),
+            ..BASE
+        },
+        run: Some(replicaof),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "role",
+            summary: "Tells the role in replication.",
+            since: "2.8.12",
+            arity: Arity::exactly(1),
+            flags: Flags::FAST
+                .and(Flags::LOADING)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::SENTINEL)
+                .and(Flags::STALE),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::FAST),
+            ..BASE
+        },
+        run: Some(role),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "wait",
+            summary: "Waits until replicas have the writes of the connection.",
+            since: "3.0.0",
+            arity: Arity::exactly(3),
+            group: Group::Generic,
+            flags: Flags::NONE,
+            acl: Acl::CONNECTION.and(Acl::SLOW),
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..BASE
+        },
+        run: Some(wait),
+    },
+];
+
+fn role(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    cx.reply.array(3);
+    cx.reply.bulk(b"master");
+    cx.reply.int(0);
+    cx.reply.array(0);
+    Ok(Done::Replied)
+}
+
+fn replicaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    if cx.core.config.cluster_enabled {
+        return Err(Refusal::Text("ERR REPLICAOF not allowed in cluster mode.").into());
+    }
+    if args.keyword("NO") && args.keyword("ONE") {
+        // It follows nobody already.
+        cx.reply.ok();
+        return Ok(Done::Replied);
+    }
+    let port = args.rest().next_back().and_then(number::parse_i64);
+    if !port.is_some_and(|port| (0..=65_535).contains(&port)) {
+        return Err(Refusal::Text("ERR Invalid master port").into());
+    }
+    Err(Refusal::Text("ERR replication is not supported yet").into())
+}
+
+fn wait(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    args.int()?;
+    deadline_ms(args.bytes()?, cx.core.now.unix_ms)?;
+    // Without replicas there is nothing to wait for.
+    cx.reply.int(0);
+    Ok(Done::Replied)
+}

@@ -1,0 +1,453 @@
+//! The server as a whole: SHUTDOWN, TIME, LASTSAVE, SAVE and its like, MEMORY, LOLWUT.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use commands::Refused;
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
+use runtime::CoreId;
+
+use crate::admin::info_sections::fragmentation;
+use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED, help};
+use crate::mail::Mail;
+use crate::process;
+
+/// What most of the rows have in common.
+const BASE: Spec = Spec {
+    name: "",
+    summary: "",
+    since: "",
+    arity: Arity::at_least(1),
+    group: Group::Server,
+    flags: Flags::NONE,
+    acl: Acl::SLOW,
+    keys: &[],
+    range: (0, 0, 0),
+    tips: &[],
+    deprecated_since: None,
+};
+
+pub(super) const COMMANDS: &[NodeCommand] = &[
+    NodeCommand {
+        spec: Spec {
+            name: "bgrewriteaof",
+            summary: "Writes the log of commands anew, in the background.",
+            since: "1.0.0",
+            arity: Arity::exactly(1),
+            flags: Flags::ADMIN
+                .and(Flags::NO_ASYNC_LOADING)
+                .and(Flags::NOSCRIPT),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
+            ..BASE
+        },
+        run: Some(no_persistence),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "bgsave",
+            summary: "Writes a snapshot in the background.",
+            since: "1.0.0",
+            arity: Arity::at_least(1),
+            flags: Flags::ADMIN
+                .and(Flags::NO_ASYNC_LOADING)
+                .and(Flags::NOSCRIPT),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
+            ..BASE
+        },
+        run: Some(no_persistence),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "save",
+            summary: "Writes a snapshot.",
+            since: "1.0.0",
+            arity: Arity::exactly(1),
+            flags: Flags::ADMIN
+                .and(Flags::NO_ASYNC_LOADING)
+                .and(Flags::NO_MULTI)
+                .and(Flags::NOSCRIPT),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
+            ..BASE
+        },
+        run: Some(no_persistence),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "lastsave",
+            summary: "Tells when the last snapshot was written.",
+            since: "1.0.0",
+            arity: Arity::exactly(1),
+            flags: Flags::FAST.and(Flags::LOADING).and(Flags::STALE),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::FAST),
+            tips: &["nondeterministic_output"],
+            ..BASE
+        },
+        run: Some(lastsave),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "lolwut",
+            summary: "Shows a small picture and the version.",
+            since: "5.0.0",
+            arity: Arity::at_least(1),
+            flags: Flags::FAST.and(Flags::READONLY),
+            acl: Acl::FAST.and(Acl::READ),
+            ..BASE
+        },
+        run: Some(lolwut),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "memory|doctor",
+            summary: "Tells what is odd about the memory.",
+            since: "4.0.0",
+            arity: Arity::exactly(2),
+            tips: &[
+                "nondeterministic_output",
+                "request_policy:all_shards",
+                "response_policy:special",
+            ],
+            ..BASE
+        },
+        run: Some(memory_doctor),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "memory|help",
+            summary: "Lists the subcommands.",
+            since: "4.0.0",
+            arity: Arity::exactly(2),
+            flags: Flags::LOADING.and(Flags::STALE),
+            ..BASE
+        },
+        run: Some(help),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "memory|malloc-stats",
+            summary: "Tells the numbers of the allocator.",
+            since: "4.0.0",
+            arity: Arity::exactly(2),
+            tips: &[
+                "nondeterministic_output",
+                "request_policy:all_shards",
+                "response_policy:special",
+            ],
+            ..BASE
+        },
+        run: Some(memory_malloc_stats),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "memory|purge",
+            summary: "Asks the allocator to give memory back.",
+            since: "4.0.0",
+            arity: Arity::exactly(2),
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            ..BASE
+        },
+        run: Some(memory_purge),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "memory|stats",
+            summary: "Tells what the memory is used for.",
+            since: "4.0.0",
+            arity: Arity::exactly(2),
+            tips: &[
+                "nondeterministic_output",
+                "request_policy:all_shards",
+                "response_policy:special",
+            ],
+            ..BASE
+        },
+        run: Some(memory_stats),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "shutdown",
+            summary: "Stops the server.",
+            since: "1.0.0",
+            arity: Arity::at_least(1),
+            flags: Flags::ADMIN
+                .and(Flags::ALLOW_BUSY)
+                .and(Flags::LOADING)
+                .and(Flags::NO_MULTI)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::SENTINEL)
+                .and(Flags::STALE),
+            acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
+            ..BASE
+        },
+        run: Some(shutdown),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "time",
+            summary: "Tells the time.",
+            since: "2.6.0",
+            arity: Arity::exactly(1),
+            flags: Flags::FAST.and(Flags::LOADING).and(Flags::STALE),
+            acl: Acl::FAST,
+            tips: &["nondeterministic_output"],
+            ..BASE
+        },
+        run: Some(time),
+    },
+];
+
+const NO_PERSISTENCE: Refusal =
+    Refusal::Text("ERR snapshots and the log of commands are not supported yet");
+
+fn time(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    // The time of this turn, which all commands of the turn agree on: milliseconds are its grain.
+    let now_ms = cx.core.now.unix_ms;
+    cx.reply.array(2);
+    cx.reply.bulk((now_ms / 1000).to_string().as_bytes());
+    cx.reply.bulk((now_ms % 1000 * 1000).to_string().as_bytes());
+    Ok(Done::Replied)
+}
+
+fn lastsave(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    cx.reply
+        .int(cx.core.node.last_save_s.load(Relaxed).cast_signed());
+    Ok(Done::Replied)
+}
+
+fn no_persistence(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    Err(NO_PERSISTENCE.into())
+}
+
+fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    let (mut save, mut nosave, mut abort, mut force, mut now) = (false, false, false, false, false);
+    while args.left() > 0 {
+        if args.keyword("SAVE") {
+            save = true;
+        } else if args.keyword("NOSAVE") {
+            nosave = true;
+        } else if args.keyword("NOW") {
+            now = true;
+        } else if args.keyword("FORCE") {
+            force = true;
+        } else if args.keyword("ABORT") {
+            abort = true;
+        } else {
+            return Err(Refusal::Syntax.into());
+        }
+    }
+    if (abort && (save || nosave || now || force)) || (save && nosave) {
+        return Err(Refusal::Syntax.into());
+    }
+    if abort {
+        // A shutdown waits for nothing but replies on their way, so there is none to call off.
+        return Err(Refusal::NoShutdown.into());
+    }
+    if save && !force {
+        return Err(NO_PERSISTENCE.into());
+    }
+    let node = cx.core.node;
+    if !node.stopping.swap(true, Relaxed) {
+        for core in (0..node.cores() as u16).map(CoreId) {
+            cx.core.posts.push((core, Mail::Stop));
+        }
+    }
+    Ok(Done::Silent)
+}
+
+/// The first lines of LOLWUT: hills under a sky with some stars, of the width that fits a terminal.
+const HILLS_WIDTH: usize = 64;
+const HILLS_HEIGHT: usize = 9;
+
+/// Sizes that LOLWUT takes.
+const LOLWUT_SIZES_MAX: usize = 3;
+
+fn lolwut(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    if args.left() >= 2 && args.keyword("VERSION") {
+        // One picture for all versions; its number must be one all the same.
+        args.int()?;
+    }
+    // The sizes that the pictures of Redis take are no sizes of this one, but must be numbers.
+    for _ in 0..args.left().min(LOLWUT_SIZES_MAX) {
+        args.int()?;
+    }
+    let rng = &mut cx.core.rng;
+    let mut height = HILLS_HEIGHT / 2;
+    let heights: Vec<usize> = (0..HILLS_WIDTH)
+        .map(|_| {
+            height = match rng.index(4) {
+                0 => (height + 1).min(HILLS_HEIGHT - 2),
+                1 => height.saturating_sub(1).max(1),
+                _ => height,
+            };
+            height
+        })
+        .collect();
+    let mut picture = String::with_capacity((HILLS_WIDTH + 1) * (HILLS_HEIGHT + 1));
+    for row in (1..=HILLS_HEIGHT).rev() {
+        for ground in &heights {
+            picture.push(match row.cmp(ground) {
+                core::cmp::Ordering::Less => '#',
+                core::cmp::Ordering::Equal => '^',
+                core::cmp::Ordering::Greater if rng.index(40) == 0 => '*',
+                core::cmp::Ordering::Greater => ' ',
+            });
+        }
+        picture.push('\n');
+    }
+    picture.push_str(&format!("\nRedis ver. {VERSION_REPORTED}\n"));
+    cx.reply.verbatim("txt", picture.as_bytes());
+    Ok(Done::Replied)
+}
+
+fn memory_stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    cx.core.publish();
+    let node = cx.core.node;
+    let used = node.note_used_bytes();
+    let peak = node.used_bytes_peak.load(Relaxed);
+    let resident = process::memory().resident;
+    let keys: u64 = (0..cx.core.shard.db_count())
+        .map(|db| node.db_count(db).0)
+        .sum();
+    let share = |part: u64, whole: u64| {
+        if whole == 0 {
+            0.0
+        } else {
+            part as f64 * 100.0 / whole as f64
+        }
+    };
+    let integers = [
+        ("peak.allocated", peak),
+        ("total.allocated", used),
+        ("startup.allocated", 0),
+        ("replication.backlog", 0),
+        ("clients.slaves", 0),
+        ("cluster.links", 0),
+        ("aof.buffer", 0),
+        ("lua.caches", 0),
+        ("functions.caches", 0),
+        ("overhead.total", 0),
+        ("keys.count", keys),
+        ("keys.bytes-per-key", used.checked_div(keys).unwrap_or(0)),
+        ("dataset.bytes", used),
+        ("fragmentation.bytes", resident.saturating_sub(used)),
+    ];
+    let doubles = [
+        ("dataset.percentage", share(used, used)),
+        ("peak.percentage", share(used, peak)),
+        ("fragmentation", fragmentation(resident, used)),
+    ];
+    let reply = &mut cx.reply;
+    reply.map(integers.len() + doubles.len());
+    for (name, value) in integers {
+        reply.bulk(name.as_bytes());
+        reply.int(value.cast_signed());
+    }
+    for (name, value) in doubles {
+        reply.bulk(name.as_bytes());
+        reply.double(value);
+    }
+    Ok(Done::Replied)
+}
+
+fn memory_doctor(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    cx.core.publish();
+    let used = cx.core.node.note_used_bytes();
+    let resident = process::memory().resident;
+    let ratio = fragmentation(resident, used);
+    let advice = if used < DOCTOR_BYTES_MIN {
+        "There is too little data to say anything of its memory."
+    } else if ratio > DOCTOR_RATIO_MAX {
+        "The process holds much more memory than its data needs: look at the output buffers of clients, or \
+         at a peak that has passed."
+    } else {
+        "The memory is as it should be."
+    };
+    let text = format!("{advice}\nData: {used} bytes. Resident: {resident} bytes.\n");
+    cx.reply.verbatim("txt", text.as_bytes());
+    Ok(Done::Replied)
+}
+
+/// MEMORY DOCTOR has nothing to say of less data than this, bytes.
+const DOCTOR_BYTES_MIN: u64 = 5 << 20;
+/// Resident memory over data from which on MEMORY DOCTOR is worried.
+const DOCTOR_RATIO_MAX: f64 = 2.0;
+
+fn memory_malloc_stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    cx.reply
+        .bulk(b"The allocator, mimalloc, is not asked for its numbers.");
+    Ok(Done::Replied)
+}
+
+fn memory_purge(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    // The allocator gives pages back by itself.
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn shutdown_stops_every_core_and_says_nothing() {
+        for cores in [1, 2] {
+            let mut bench = Bench::new(cores);
+            let client = bench.connect(cores - 1);
+            let cases = [
+                ("SHUTDOWN x", "-ERR syntax error\r\n"),
+                ("SHUTDOWN SAVE NOSAVE", "-ERR syntax error\r\n"),
+                ("SHUTDOWN ABORT NOW", "-ERR syntax error\r\n"),
+                ("SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n"),
+            ];
+            for (request, expected) in cases {
+                assert_eq!(bench.call(client, request), expected);
+            }
+            assert!(bench.call(client, "SHUTDOWN SAVE").starts_with("-ERR "));
+            assert!(!bench.has_stopped());
+            assert_eq!(bench.call(client, "SHUTDOWN NOSAVE NOW"), "");
+            bench.advance(10);
+            assert!(bench.has_stopped());
+        }
+    }
+
+    #[test]
+    fn replies() {
+        let mut bench = Bench::new(2);
+        let client = bench.connect(0);
+        let cases = [
+            ("TIME", "*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n"),
+            ("LASTSAVE", ":1700000000\r\n"),
+            ("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            ("REPLICAOF NO ONE", "+OK\r\n"),
+            ("REPLICAOF a 70000", "-ERR Invalid master port\r\n"),
+            ("WAIT 1 100", ":0\r\n"),
+            ("WAIT 1 -1", "-ERR timeout is negative\r\n"),
+            (
+                "WAIT x 1",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
+            ("MEMORY PURGE", "+OK\r\n"),
+            ("LATENCY LATEST", "*0\r\n"),
+            ("ACL WHOAMI", "$7\r\ndefault\r\n"),
+            ("ACL CAT x", "-ERR Unknown category 'x'\r\n"),
+            (
+                "LOLWUT VERSION x",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(bench.call(client, request), expected, "{request}");
+        }
+        let picture = bench.call(client, "LOLWUT");
+        assert!(picture.ends_with("\nRedis ver. 7.2.6\n\r\n"), "{picture}");
+        assert!(
+            bench
+                .call(client, "MEMORY STATS")
+                .contains("$10\r\nkeys.count\r\n:0\r\n")
+        );
+        assert!(
+            bench
+                .call(client, "CONFIG HELP")
+                .starts_with("*11\r\n+CONFIG ")
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! The end of a turn: what goes out, deadlines, garbage, idle clients, and leaving.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use runtime::Turn;
+
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::mail::Mail;
+use crate::service::NodeService;
+
+/// Passed deadlines acted upon in a turn, and elements of garbage freed.
+const EXPIRE_PER_TURN_MAX: usize = 128;
+const GARBAGE_PER_TURN_MAX: usize = 512;
+/// How long a stopping core waits for replies under way, and how often it looks, ms.
+const DRAIN_MS_MAX: u64 = 5000;
+const DRAIN_LOOK_MS: u64 = 2;
+/// How often the counters of single commands are published, ms.
+const PUBLISH_CALLS_MS: u64 = 100;
+
+impl NodeService {
+    /// One send per connection with output.
+    pub(crate) fn flush(&mut self, turn: &mut Turn<'_, Mail>) {
+        for conn in core::mem::take(&mut self.dirty) {
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
+            client.dirty = false;
+            if client.closed {
+                continue;
+            }
+            if over_limit(&self.core, client) {
+                self.core.tally.output_limit_closes += 1;
+                client.closed = true;
+                client.closing = true;
+                turn.ops.close(conn);
+                continue;
+            }
+            if client.sending_bytes.is_some() {
+                continue;
+            }
+            if !client.outbound.out.is_empty() {
+                let out = core::mem::take(&mut client.outbound.out);
+                client.sending_bytes = Some(out.len());
+                turn.ops.send(conn, out);
+            } else if client.closing && client.outbound.outstanding() == 0 {
+                client.closed = true;
+                turn.ops.close(conn);
+            }
+        }
+    }
+
+    /// Deadlines, garbage, idle clients, the end.
+    pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
+        let shard = &mut self.core.shard;
+        if self.core.active_expire {
+            if shard.expire_due(EXPIRE_PER_TURN_MAX) {
+                turn.ops.again();
+            } else if let Some(at_ms) = shard.next_expiry_ms() {
+                turn.ops.wake_at(at_ms);
+            }
+        }
+        if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
+            turn.ops.again();
+        }
+        if self.core.pause.until_ms != 0 && !self.paused.is_empty() {
+            turn.ops.wake_at(self.core.pause.until_ms);
+        }
+        let timeout_s = u64::from(self.core.config.timeout_s);
+        if timeout_s > 0 {
+            let now_ms = turn.now.unix_ms;
+            for conn in self.clients.idle(now_ms, timeout_s * 1000) {
+                if let Some(client) = self.clients.get_mut(conn) {
+                    client.closing = true;
+                }
+                self.mark_dirty(conn);
+            }
+            turn.ops.wake_at(self.clients.next_idle_look_ms(now_ms));
+        }
+        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+            turn.ops.again();
+        }
+        if self.stopping {
+            self.leave(turn);
+        }
+    }
+
+    /// Leaves once no core has a reply under way: another's clients may wait for this one's answers.
+    pub(crate) fn leave(&mut self, turn: &mut Turn<'_, Mail>) {
+        let now_ms = turn.now.unix_ms;
+        let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
+        let under_way = self.clients.iter().any(|client| {
+            let outbound = &client.outbound;
+            client.sending_bytes.is_some() || outbound.bytes() + outbound.outstanding() > 0
+        });
+        if !under_way && !self.drained {
+            self.drained = true;
+            self.core.node.drained.fetch_add(1, Relaxed);
+        }
+        if self.core.node.drained.load(Relaxed) == self.core.node.cores() || now_ms >= until_ms {
+            turn.ops.stop();
+        } else {
+            turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
+        }
+    }
+
+    pub(crate) fn publish(&mut self) {
+        let published = &self.core.node.published[self.core.id.index()];
+        published.publish(&mut self.core.tally, &self.core.shard, self.clients.len());
+        let now_ms = self.core.now.unix_ms;
+        if now_ms.saturating_sub(self.calls_published_ms) >= PUBLISH_CALLS_MS {
+            self.calls_published_ms = now_ms;
+            published.publish_calls(&self.core.tally);
+            let node = self.core.node;
+            node.note_used_bytes();
+            node.rates.note(now_ms, || node.sample(now_ms));
+        }
+    }
+}
+
+/// Whether a client's output is over its limits.
+fn over_limit(core: &Core, client: &mut Connection) -> bool {
+    let limit = core.config.client_output_buffer_limit.normal;
+    let bytes = (client.outbound.bytes() + client.sending_bytes.unwrap_or(0)) as u64;
+    if limit.hard_bytes != 0 && bytes > limit.hard_bytes {
+        return true;
+    }
+    if limit.soft_bytes == 0 || bytes <= limit.soft_bytes {
+        client.soft_since_ms = 0;
+        return false;
+    }
+    if client.soft_since_ms == 0 {
+        client.soft_since_ms = core.now.unix_ms;
+    }
+    core.now.unix_ms - client.soft_since_ms > u64::from(limit.soft_seconds) * 1000
+}

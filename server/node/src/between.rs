@@ -1,0 +1,374 @@
+//! Hot path. What goes between cores: requests and replies, transactions, questions to all.
+
+use protocol::{Args, Reply};
+use runtime::CoreId;
+
+use crate::admin::info;
+use crate::connection::Connection;
+use crate::core::{Core, Scope};
+use crate::gather::{Gather, Join};
+use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::service::NodeService;
+use crate::table::{Plan, Row};
+use crate::transaction::Job;
+
+impl NodeService {
+    /// Asks every core; the connection is put back, since it may be one of those asked about.
+    pub(crate) fn ask(&mut self, current: &mut Option<Box<Connection>>, ask: Ask, join: Join) {
+        let Some(client) = current else { return };
+        let ticket = self.core.begin_exclusive(client);
+        let cores = self.core.node.cores();
+        client.gather = Some(Box::new(Gather {
+            seq: ticket.seq,
+            left: cores,
+            join,
+            parts: Vec::new(),
+        }));
+        self.put_back(current);
+        for core in (0..cores as u16)
+            .map(CoreId)
+            .filter(|core| *core != self.core.id)
+        {
+            self.core.posts.push((
+                core,
+                Mail::Ask {
+                    from: ticket,
+                    ask: ask.clone(),
+                },
+            ));
+        }
+        if let Ask::Sleep(_) = ask {
+            // The others must hear of it before this core sleeps.
+            let again = Mail::Ask { from: ticket, ask };
+            self.core.posts.push((self.core.id, again));
+        } else {
+            self.on_ask(ticket, ask);
+        }
+    }
+
+    /// Every core runs a request on its own slots.
+    pub(crate) fn spread(
+        &mut self,
+        client: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        join: Join,
+    ) {
+        let ticket = self.core.begin_exclusive(client);
+        let cores = self.core.node.cores();
+        client.gather = Some(Box::new(Gather {
+            seq: ticket.seq,
+            left: cores,
+            join,
+            parts: Vec::new(),
+        }));
+        for core in (0..cores as u16).map(CoreId) {
+            let head = Head {
+                ticket,
+                row,
+                words: 0..0,
+                db: client.db,
+                resp: client.resp,
+                own_port: client.own_port,
+                key: None,
+            };
+            if core == self.core.id {
+                let mut batch = Box::<Batch>::default();
+                batch.push(args, head);
+                self.core.unparked.push_back(batch);
+            } else {
+                self.core.forward(core, args, head);
+            }
+        }
+    }
+
+    /// A reply, or a part of one, for a connection of this core.
+    pub(crate) fn complete(&mut self, ticket: Ticket, from: CoreId, reply: &[u8]) {
+        // (A slot that nobody waits for is no connection's: see `tell_all`.)
+        let Some(client) = self.clients.get_mut(ticket.conn) else {
+            return;
+        };
+        if let Some(gather) = client
+            .gather
+            .as_mut()
+            .filter(|gather| gather.seq == ticket.seq)
+        {
+            gather.parts.push((from.0, reply.to_vec()));
+            gather.left -= 1;
+            if gather.left > 0 {
+                return;
+            }
+            if let Some(gather) = client.gather.take() {
+                if matches!(gather.join, Join::Watch) {
+                    note_versions(client, &gather.parts);
+                }
+                let reply = match gather.join {
+                    Join::Info(sections) => info::reply(&self.core, sections, client.resp),
+                    _ => gather.finish(client.resp, &mut self.core.rng),
+                };
+                client.outbound.complete(ticket.seq, &reply);
+            }
+        } else {
+            client.outbound.complete(ticket.seq, reply);
+        }
+        if client.outbound.outstanding() == 0 {
+            client.exclusive = false;
+            client.outbound.relax();
+            if client.stalled {
+                self.core.resume.push(ticket.conn);
+            }
+        }
+        if !client.dirty && (client.closing || !client.outbound.out.is_empty()) {
+            client.dirty = true;
+            self.dirty.push(ticket.conn);
+        }
+    }
+
+    /// Sends a reply on its way, to this core or another.
+    pub(crate) fn reply(&mut self, ticket: Ticket, reply: &[u8]) {
+        if ticket.core == self.core.id {
+            self.complete(ticket, self.core.id, reply);
+        } else {
+            self.core
+                .reply_to(ticket, |_, out| out.extend_from_slice(reply));
+        }
+    }
+
+    pub(crate) fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Requests(batch) => self.on_requests(batch),
+            Mail::Replies(replies) => self.on_replies(*replies),
+            Mail::Schedule(schedule) => self.core.on_schedule(*schedule),
+            Mail::Granted(granted) => {
+                if let Some(tx) = self.core.on_granted(*granted) {
+                    self.run_tx(tx);
+                }
+            }
+            Mail::Refused { tx } => self.core.on_refused(tx),
+            Mail::Cancel { tx } => self.core.on_cancel(tx),
+            Mail::Return { tx, lent } => self.core.on_return(tx, lent),
+            Mail::Unwatch(keys) => {
+                keys.iter()
+                    .for_each(|(db, key)| self.core.shard.unwatch(*db, key));
+            }
+            Mail::Ask { from, ask } => self.on_ask(from, ask),
+            Mail::Configured(_) => {
+                // Changes of two cores may arrive in any order: the node's own is the last one.
+                let config = self.core.node.config();
+                self.core.configure(config);
+            }
+            Mail::Stop => self.stopping = true,
+        }
+        self.settle();
+    }
+
+    /// Requests of another core.
+    pub(crate) fn on_requests(&mut self, batch: Box<Batch>) {
+        let heads = &batch.heads;
+        let keys = |at: usize| {
+            let head: &Head = heads.get(at)?;
+            let (_, hash, slot) = head.key?;
+            Some((hash, slot, head.db))
+        };
+        self.core.prefetch_first(keys);
+        for (at, head) in heads.iter().enumerate() {
+            self.core.prefetch_next(at, keys);
+            self.run_head(&batch, head);
+        }
+        let from = batch.heads.first().map(|head| head.ticket.core);
+        if let Some(from) = from {
+            self.core.replies[from.index()].spent = Some(batch);
+        }
+    }
+
+    /// Runs a request that came from elsewhere or was parked, or parks it (again).
+    pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
+        let args = batch.args(head);
+        let held = match (head.row.plan, head.key) {
+            _ if self.core.locks.is_empty() => None,
+            (Plan::Single(_), Some((_, _, slot))) => self.core.locks.is_held(slot).then_some(slot),
+            (Plan::Multi | Plan::Single(_), _) => {
+                let mut slots = Vec::new();
+                Core::slots_of(head.row, &args, &mut slots);
+                self.core.held_slot(slots.into_iter())
+            }
+            _ => {
+                let mut one = Box::<Batch>::default();
+                one.push(
+                    &args,
+                    Head {
+                        words: 0..0,
+                        ..*head
+                    },
+                );
+                self.core.start_wide(one);
+                return;
+            }
+        };
+        if let Some(slot) = held {
+            let mut one = Box::<Batch>::default();
+            one.push(
+                &args,
+                Head {
+                    words: 0..0,
+                    ..*head
+                },
+            );
+            if let Err(one) = self.core.locks.park(slot, one) {
+                self.core.unparked.push_back(one);
+            }
+            return;
+        }
+        let scope = if head.own_port {
+            Scope::OwnPort
+        } else {
+            Scope::Core
+        };
+        let (row, first) = (head.row, batch.first_key(head));
+        if head.ticket.core == self.core.id {
+            let mut out = self.core.buffer();
+            self.core
+                .run(row, args, (head.db, head.resp, scope), first, &mut out);
+            self.complete(head.ticket, self.core.id, &out);
+            self.core.keep_buffer(out);
+        } else {
+            self.core.reply_to(head.ticket, |core, out| {
+                core.run(row, args, (head.db, head.resp, scope), first, out)
+            });
+        }
+    }
+
+    pub(crate) fn on_replies(&mut self, replies: Replies) {
+        let mut at = 0;
+        let from = replies.from;
+        for (conn, seq, len) in &replies.parts {
+            let ticket = Ticket {
+                core: self.core.id,
+                conn: *conn,
+                seq: *seq,
+            };
+            self.complete(ticket, from, &replies.buf[at..at + len]);
+            at += len;
+        }
+        if let Some(spent) = replies.spent {
+            self.core.keep_batch(spent);
+        }
+    }
+
+    /// Lets everything go on that can: parked requests first, then transactions in their order.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            if let Some(batch) = self.core.unparked.pop_front() {
+                if let Some(head) = batch.heads.first() {
+                    self.run_head(&batch, head);
+                }
+            } else if let Some(number) = self.core.ready.pop_front() {
+                if let Some(number) = self.core.grant(number) {
+                    self.run_tx(number);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Runs a transaction that has all its slots.
+    pub(crate) fn run_tx(&mut self, number: u64) {
+        let Some((tx, guests)) = self.core.begin_tx(number) else {
+            return;
+        };
+        let scope = self.core.tx_scope(&guests);
+        let mut out = self.core.buffer();
+        match tx.job {
+            Job::One { request, db, resp } => {
+                self.core.run(
+                    request.row,
+                    request.args(),
+                    (db, resp, scope),
+                    None,
+                    &mut out,
+                );
+            }
+            Job::Wide(batch) => {
+                if let Some(head) = batch.heads.first() {
+                    let scope = if head.own_port {
+                        Scope::OwnPort
+                    } else {
+                        Scope::Core
+                    };
+                    self.core.run(
+                        head.row,
+                        batch.args(head),
+                        (head.db, head.resp, scope),
+                        None,
+                        &mut out,
+                    );
+                }
+            }
+            Job::Exec => {
+                let mut current = self.clients.take(tx.ticket.conn);
+                if let Some(client) = &mut current
+                    && let Some(multi) = client.multi.take()
+                {
+                    if tx.unchanged {
+                        self.core.run_queue(client, *multi, scope, &mut out);
+                    } else {
+                        self.core.abort_queue(client, *multi, &mut out);
+                    }
+                }
+                self.put_back(&mut current);
+            }
+        }
+        self.core.finish_tx(number, guests);
+        self.reply(tx.ticket, &out);
+        self.core.keep_buffer(out);
+    }
+
+    /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
+    pub(crate) fn on_ask(&mut self, from: Ticket, ask: Ask) {
+        if let Ask::Peek(peek) = &ask
+            && peek.must_wait(&self.core)
+        {
+            let again = Mail::Ask { from, ask };
+            return self.core.posts.push((self.core.id, again));
+        }
+        let part = self.answer_ask(&ask);
+        self.reply(from, &part);
+    }
+
+    pub(crate) fn answer_ask(&mut self, ask: &Ask) -> Vec<u8> {
+        let mut out = Vec::new();
+        let core = &mut self.core;
+        match ask {
+            Ask::ClientList(filter) => self.clients.list(filter, core.now.unix_ms, &mut out),
+            Ask::ClientKill(filter) => {
+                let killed = self.clients.matching(filter, core.now.unix_ms);
+                for conn in &killed {
+                    if let Some(client) = self.clients.get_mut(*conn) {
+                        client.closing = true;
+                    }
+                    self.mark_dirty(*conn);
+                }
+                Reply::new(&mut out, protocol::Resp::V2).int(killed.len() as i64);
+            }
+            other => core.answer_ask(other, &mut out),
+        }
+        out
+    }
+}
+
+/// Versions of watched keys have come.
+fn note_versions(client: &mut Connection, parts: &[(u16, Vec<u8>)]) {
+    let Some(multi) = &mut client.multi else {
+        return;
+    };
+    for (core, part) in parts {
+        let waiting = multi
+            .watched
+            .iter_mut()
+            .filter(|watch| watch.version.is_none() && watch.core.0 == *core);
+        for (watch, version) in waiting.zip(part.chunks_exact(8)) {
+            watch.version = version.try_into().ok().map(u64::from_le_bytes);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The connections of one core, by their index in the runtime.
+
+use runtime::ConnId;
+
+use crate::connection::Connection;
+use crate::mail::ClientFilter;
+
+/// How often idle clients are looked for, ms.
+const IDLE_LOOK_MS: u64 = 1000;
+
+/// See the module's head.
+#[derive(Default)]
+pub struct Clients {
+    slab: Vec<Option<Box<Connection>>>,
+    len: usize,
+    idle_looked_ms: u64,
+}
+
+impl Clients {
+    /// Connections.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slab.iter().flatten().map(|client| &**client)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, client: Box<Connection>) {
+        let index = client.conn.index();
+        if index >= self.slab.len() {
+            self.slab.resize_with(index + 1, || None);
+        }
+        self.slab[index] = Some(client);
+        self.len += 1;
+    }
+
+    /// The connection, unless it has gone.
+    #[inline]
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.slab
+            .get_mut(conn.index())?
+            .as_deref_mut()
+            .filter(|client| client.conn == conn)
+    }
+
+    /// Takes a connection out while its requests run; [`Clients::put_back`] must follow.
+    #[inline]
+    pub fn take(&mut self, conn: ConnId) -> Option<Box<Connection>> {
+        let place = self.slab.get_mut(conn.index())?;
+        place.take_if(|client| client.conn == conn)
+    }
+
+    /// See [`Clients::take`].
+    #[inline]
+    pub fn put_back(&mut self, client: Box<Connection>) {
+        let index = client.conn.index();
+        debug_assert!(self.slab[index].is_none());
+        self.slab[index] = Some(client);
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, conn: ConnId) -> Option<Box<Connection>> {
+        let client = self.take(conn)?;
+        self.len -= 1;
+        Some(client)
+    }
+
+    /// Connections that have sent nothing for so long; looks once a second.
+    pub fn idle(&mut self, now_ms: u64, timeout_ms: u64) -> Vec<ConnId> {
+        if now_ms < self.next_idle_look_ms(now_ms) {
+            return Vec::new();
+        }
+        self.idle_looked_ms = now_ms;
+        let idle = |client: &&Connection| now_ms.saturating_sub(client.active_ms) > timeout_ms;
+        self.iter().filter(idle).map(|client| client.conn).collect()
+    }
+
+    /// When [`Clients::idle`] looks next, unix ms.
+    pub fn next_idle_look_ms(&self, now_ms: u64) -> u64 {
+        // A clock that was set back must not put this off.
+        self.idle_looked_ms.min(now_ms) + IDLE_LOOK_MS
+    }
+
+    /// The connections that a filter means.
+    pub fn matching(&self, filter: &ClientFilter, now_ms: u64) -> Vec<ConnId> {
+        self.iter()
+            .filter(|client| matches(filter, client, now_ms))
+            .map(|client| client.conn)
+            .collect()
+    }
+
+    /// A line for each connection that a filter means, as CLIENT LIST shows it.
+    pub fn list(&self, filter: &ClientFilter, now_ms: u64, out: &mut Vec<u8>) {
+        for client in self.iter().filter(|client| matches(filter, client, now_ms)) {
+            write_line(client, now_ms, out);
+        }
+    }
+}
+
+fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
+    let age_s = now_ms.saturating_sub(client.since_ms) / 1000;
+    filter
+        .ids
+        .as_ref()
+        .is_none_or(|ids| ids.contains(&client.id))
+        && filter
+            .addr
+            .as_ref()
+            .is_none_or(|addr| addr == client.addr().as_bytes())
+        && filter
+            .laddr
+            .as_ref()
+            .is_none_or(|laddr| laddr == client.laddr().as_bytes())
+        && filter.user.as_ref().is_none_or(|user| user == b"default")
+        && filter.type_normal != Some(false)
+        && filter.not.is_none_or(|not| not != client.id)
+        && filter.age_min_s.is_none_or(|min| age_s >= min)
+        && !client.closing
+}
+
+/// One client as CLIENT LIST and CLIENT INFO show it (Redis 7.2's fields).
+pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
+    let names = client.names.as_deref();
+    let text = |bytes: Option<&Vec<u8>>| {
+        String::from_utf8_lossy(bytes.map_or(&b""[..], Vec::as_slice)).into_owned()
+    };
+    let multi = client.multi.as_deref();
+    let queued = multi
+        .filter(|multi| multi.open)
+        .map_or(-1, |multi| multi.queued.len() as i64);
+    let mut flags = String::new();
+    if queued >= 0 {
+        flags.push('x');
+    }
+    if client.closing {
+        flags.push('c');
+    }
+    if client.no_evict {
+        flags.push('e');
+    }
+    if client.no_touch {
+        flags.push('T');
+    }
+    if matches!(client.peer, runtime::Peer::Unix) {
+        flags.push('U');
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let input = client
+        .partial
+        .as_ref()
+        .map_or(0, |partial| partial.input.len());
+    let output = client.outbound.bytes() + client.sending_bytes.unwrap_or(0);
+    let memory =
+        size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
+    let line = format!(
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} \
+         qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
+         user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+        client.id,
+        client.addr(),
+        client.laddr(),
+        client.fd,
+        text(names.map(|names| &names.name)),
+        now_ms.saturating_sub(client.since_ms) / 1000,
+        now_ms.saturating_sub(client.active_ms) / 1000,
+        flags,
+        client.db,
+        queued,
+        input,
+        multi.map_or(0, |multi| multi.queued_bytes),
+        output,
+        output,
+        memory,
+        if client.sending_bytes.is_some() {
+            "rw"
+        } else {
+            "r"
+        },
+        client.last.map_or("NULL", |row| row.spec.name),
+        if client.resp == protocol::Resp::V3 {
+            3
+        } else {
+            2
+        },
+        text(names.map(|names| &names.lib_name)),
+        text(names.map(|names| &names.lib_ver)),
+    );
+    out.extend_from_slice(line.as_bytes());
+}

@@ -1,0 +1,284 @@
+//! The configuration as typed fields: what the rest of the server reads.
+
+use std::collections::BTreeMap;
+
+use super::choices::{
+    AppendFsync, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj, ProtectedAction,
+    PubsubDefault, Supervised,
+};
+use super::rows::rows;
+use super::several::{
+    KeyspaceEvents, OutputLimits, Primary, Rename, SavePoint, ShutdownFlags, UserLine,
+};
+use super::value::{Secret, Value};
+
+/// Declares the struct, and with it the blank that the rows' defaults are taken into.
+macro_rules! fields {
+    (
+        $(#[$about:meta])* pub struct $config:ident {
+            $($(#[$doc:meta])* pub $field:ident: $kind:ty,)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $config {
+            $($(#[$doc])* pub $field: $kind,)*
+            /// Values of options that nothing reads yet, by the row's name; absent is the default.
+            pub(super) kept: BTreeMap<&'static str, Value>,
+        }
+
+        impl $config {
+            /// All zeros, before any default: of use to `default` alone.
+            pub(super) fn blank() -> Self {
+                Self { $($field: Default::default(),)* kept: BTreeMap::new() }
+            }
+        }
+    };
+}
+
+impl Default for Config {
+    /// Every row's default.
+    fn default() -> Self {
+        let mut config = Self::blank();
+        rows().for_each(|row| row.take_default(&mut config));
+        config
+    }
+}
+
+fields! {
+    /// Every option that the server reads, by field; the options' rows say what each may hold.
+    pub struct Config {
+        // Network.
+        /// `bind`: addresses to listen on; a leading `-` forgives an address that is not there.
+        pub bind: Vec<String>,
+        /// `port`: TCP port; 0 = none.
+        pub port: u16,
+        /// `tls-port`: TLS port; 0 = none.
+        pub tls_port: u16,
+        /// `unixsocket`: path; empty = none.
+        pub unixsocket: String,
+        /// `unixsocketperm`: file mode of the socket; 0 = as the umask has it.
+        pub unixsocketperm: u32,
+        /// `tcp-backlog`: connections that may wait to be accepted.
+        pub tcp_backlog: u32,
+        /// `tcp-keepalive`: seconds between probes of a silent connection; 0 = off.
+        pub tcp_keepalive_s: u32,
+        /// `timeout`: seconds after which an idle client is closed; 0 = never.
+        pub timeout_s: u32,
+        /// `maxclients`: connections at once.
+        pub maxclients: u32,
+        /// `protected-mode`: without a password, only this machine may connect.
+        pub protected_mode: bool,
+        /// `proto-max-bulk-len`: bytes of the longest word of a request.
+        pub proto_max_bulk_len: u64,
+        /// `client-query-buffer-limit`: bytes of a client's unread request.
+        pub client_query_buffer_limit: u64,
+        /// `client-output-buffer-limit`: when a client that does not read is closed.
+        pub client_output_buffer_limit: OutputLimits,
+        /// `tracking-table-max-keys`: keys remembered for client-side caching; 0 = no limit.
+        pub tracking_table_max_keys: u64,
+
+        // Cores and control plane.
+        /// `cores`: threads that serve data; 0 = one for each core of the machine.
+        pub cores: u32,
+        /// `io`: the driver.
+        pub io: Io,
+        /// `admin-port`: port of the admin HTTP server; 0 = none.
+        pub admin_port: u16,
+        /// `admin-bind`: addresses of the admin HTTP server.
+        pub admin_bind: Vec<String>,
+        /// `core-port-base`: first of the cores' own ports; 0 = `port` + 1.
+        pub core_port_base: u16,
+        /// `turn-cpu-clock`: measure each turn's processor time.
+        pub turn_cpu_clock: bool,
+
+        // Access.
+        /// `requirepass`: password of the default user; empty = none.
+        pub requirepass: Secret,
+        /// `aclfile`: path of the users' file; empty = none.
+        pub aclfile: String,
+        /// `acl-pubsub-default`: channels of a new user.
+        pub acl_pubsub_default: PubsubDefault,
+        /// `acllog-max-len`: entries of ACL LOG.
+        pub acllog_max_len: u64,
+        /// `user` lines in order; what ACL SETUSER changed must be put here before CONFIG REWRITE.
+        pub users: Vec<UserLine>,
+        /// `rename-command` lines in order.
+        pub renames: Vec<Rename>,
+        /// `enable-protected-configs`: who may change protected options.
+        pub enable_protected_configs: ProtectedAction,
+        /// `enable-debug-command`: who may use DEBUG.
+        pub enable_debug_command: ProtectedAction,
+
+        // Memory.
+        /// `maxmemory`: bytes of the whole node; 0 = no limit.
+        pub maxmemory: u64,
+        /// `maxmemory-policy`: what to evict.
+        pub maxmemory_policy: MaxmemoryPolicy,
+        /// `maxmemory-samples`: candidates looked at for an eviction.
+        pub maxmemory_samples: u32,
+        /// `maxmemory-eviction-tenacity`: 0 = least delay of clients, 100 = evict at any delay.
+        pub maxmemory_eviction_tenacity: u32,
+        /// `lfu-log-factor`: how slowly the access counter grows.
+        pub lfu_log_factor: u32,
+        /// `lfu-decay-time`: minutes after which the access counter falls by one.
+        pub lfu_decay_time_min: u32,
+
+        // Compact forms (the names of `storage::Limits`).
+        /// `hash-max-listpack-entries`: fields.
+        pub hash_max_listpack_entries: usize,
+        /// `hash-max-listpack-value`: bytes of a field or value.
+        pub hash_max_listpack_value_bytes: usize,
+        /// `list-max-listpack-size`: elements of a chunk, or -1 to -5 for 4 to 64 KiB.
+        pub list_max_listpack_size: i32,
+        /// `list-compress-depth`: kept; chunks are never compressed.
+        pub list_compress_depth: u32,
+        /// `set-max-intset-entries`: members of a set of integers.
+        pub set_max_intset_entries: usize,
+        /// `set-max-listpack-entries`: members.
+        pub set_max_listpack_entries: usize,
+        /// `set-max-listpack-value`: bytes of a member.
+        pub set_max_listpack_value_bytes: usize,
+        /// `zset-max-listpack-entries`: members.
+        pub zset_max_listpack_entries: usize,
+        /// `zset-max-listpack-value`: bytes of a member.
+        pub zset_max_listpack_value_bytes: usize,
+        /// `hll-sparse-max-bytes`: bytes of a sparse HyperLogLog.
+        pub hll_sparse_max_bytes: usize,
+        /// `stream-node-max-bytes`: bytes of one node of a stream; 0 = no limit.
+        pub stream_node_max_bytes: usize,
+        /// `stream-node-max-entries`: entries of one node of a stream; 0 = no limit.
+        pub stream_node_max_entries: u64,
+
+        // Disk.
+        /// `dir`: the folder of data and of relative paths; absolute once loaded.
+        pub dir: String,
+        /// `dbfilename`: file name of the snapshot.
+        pub dbfilename: String,
+        /// `save`: when to take a snapshot; empty = never.
+        pub save: Vec<SavePoint>,
+        /// `rdbcompression`: compress strings in snapshots.
+        pub rdbcompression: bool,
+        /// `rdbchecksum`: write and check the checksum of snapshots.
+        pub rdbchecksum: bool,
+        /// `stop-writes-on-bgsave-error`: refuse writes after a failed snapshot.
+        pub stop_writes_on_bgsave_error: bool,
+        /// `appendonly`: keep a log of writes.
+        pub appendonly: bool,
+        /// `appendfilename`: base of the log's file names.
+        pub appendfilename: String,
+        /// `appenddirname`: folder of the log, below `dir`.
+        pub appenddirname: String,
+        /// `appendfsync`: when the log is forced to the disk.
+        pub appendfsync: AppendFsync,
+
+        // Replication and cluster.
+        /// `replicaof`: the primary to follow.
+        pub replicaof: Option<Primary>,
+        /// `cluster-enabled`: speak to clients as a cluster.
+        pub cluster_enabled: bool,
+        /// `cluster-config-file`: file name of the cluster's state.
+        pub cluster_config_file: String,
+        /// `cluster-node-timeout`: milliseconds after which a silent node counts as failing.
+        pub cluster_node_timeout_ms: u64,
+        /// `cluster-port`: port of the cluster's links; 0 = `port` + 10000.
+        pub cluster_port: u16,
+        /// `cluster-require-full-coverage`: with a slot missing, serve none.
+        pub cluster_require_full_coverage: bool,
+        /// `cluster-allow-reads-when-down`: serve reads all the same.
+        pub cluster_allow_reads_when_down: bool,
+        /// `cluster-allow-pubsubshard-when-down`: serve shard channels all the same.
+        pub cluster_allow_pubsubshard_when_down: bool,
+        /// `cluster-preferred-endpoint-type`: what clients are told to connect to.
+        pub cluster_preferred_endpoint_type: EndpointType,
+        /// `cluster-announce-ip`: address told to clients; empty = the one in use.
+        pub cluster_announce_ip: String,
+        /// `cluster-announce-hostname`: host name told to clients; empty = none.
+        pub cluster_announce_hostname: String,
+        /// `cluster-announce-human-nodename`: name for logs; empty = none.
+        pub cluster_announce_human_nodename: String,
+        /// `cluster-announce-port`: port told to clients; 0 = the one in use.
+        pub cluster_announce_port: u16,
+        /// `cluster-announce-tls-port`: TLS port told to clients; 0 = the one in use.
+        pub cluster_announce_tls_port: u16,
+        /// `cluster-announce-bus-port`: link port told to nodes; 0 = the one in use.
+        pub cluster_announce_bus_port: u16,
+
+        // Process.
+        /// `databases`: numbered databases.
+        pub databases: u32,
+        /// `daemonize`: leave the terminal.
+        pub daemonize: bool,
+        /// `supervised`: whom to tell that the server is ready.
+        pub supervised: Supervised,
+        /// `pidfile`: path; empty = none.
+        pub pidfile: String,
+        /// `loglevel`: how much is logged.
+        pub loglevel: LogLevel,
+        /// `logfile`: path; empty = standard output.
+        pub logfile: String,
+        /// `always-show-logo`: show the logo even in a log file.
+        pub always_show_logo: bool,
+        /// `hz`: background rounds a second, 1 to 500; kept for INFO.
+        pub hz: u32,
+        /// `busy-reply-threshold` (`lua-time-limit`): milliseconds a script runs before others hear BUSY.
+        pub busy_reply_threshold_ms: u64,
+        /// `shutdown-timeout`: seconds a shutdown waits for replicas.
+        pub shutdown_timeout_s: u32,
+        /// `shutdown-on-sigint`: how SIGINT shuts down.
+        pub shutdown_on_sigint: ShutdownFlags,
+        /// `shutdown-on-sigterm`: how SIGTERM shuts down.
+        pub shutdown_on_sigterm: ShutdownFlags,
+        /// `oom-score-adj`: how the kernel's out-of-memory score is set.
+        pub oom_score_adj: OomScoreAdj,
+        /// `oom-score-adj-values`: scores of a primary, a replica and a child.
+        pub oom_score_adj_values: [i32; 3],
+
+        // Observation.
+        /// `slowlog-log-slower-than`: microseconds; 0 = all, -1 = none.
+        pub slowlog_log_slower_than_us: i64,
+        /// `slowlog-max-len`: entries of SLOWLOG.
+        pub slowlog_max_len: u64,
+        /// `latency-monitor-threshold`: milliseconds; 0 = off.
+        pub latency_monitor_threshold_ms: u64,
+        /// `latency-tracking`: keep a histogram for each command.
+        pub latency_tracking: bool,
+        /// `latency-tracking-info-percentiles`: shown by INFO latencystats.
+        pub latency_tracking_info_percentiles: Vec<f64>,
+        /// `notify-keyspace-events`: which events are published.
+        pub notify_keyspace_events: KeyspaceEvents,
+    }
+}
+
+/// Redis takes any `hz` and works with one between these.
+const HZ_MIN: u32 = 1;
+const HZ_MAX: u32 = 500;
+
+impl Config {
+    /// Brings values that are taken but not meant literally into their range.
+    pub(super) fn settle(&mut self) {
+        self.hz = self.hz.clamp(HZ_MIN, HZ_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fill_the_fields() {
+        let config = Config::default();
+        assert_eq!(config.port, 6379);
+        assert_eq!(config.bind, ["*", "-::*"]);
+        assert_eq!(config.maxmemory_policy, MaxmemoryPolicy::NoEviction);
+        assert_eq!(config.save.len(), 3);
+        assert_eq!(
+            config.client_output_buffer_limit.pubsub.hard_bytes,
+            32 << 20
+        );
+        assert_eq!(config.hash_max_listpack_entries, 512);
+        assert_eq!(config.latency_tracking_info_percentiles, [50.0, 99.0, 99.9]);
+        assert_eq!(config.oom_score_adj_values, [0, 200, 800]);
+        assert!(config.requirepass.is_empty());
+    }
+}

@@ -1,0 +1,213 @@
+//! Options of replication from and to a primary.
+
+use crate::config::row::{
+    Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, int, memory,
+};
+use crate::config::several::REPLICAOF;
+
+const LATER: Standing = Standing::Later("comes with replication");
+const DISKLESS: Standing = Standing::Needless("a snapshot for a replica never touches the disk");
+const NO_QUORUM: Standing = Standing::Refused(
+    "this version has no replicas to count: writes would go on without the copies asked for",
+);
+const LOADS: &[&str] = &["disabled", "on-empty-db", "swapdb"];
+const FAULTS: &[&str] = &["ignore", "panic", "panic-on-replicas"];
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "replicaof",
+        aliases: &["slaveof"],
+        kind: Kind::Several(&REPLICAOF),
+        standing: Standing::Refused(
+            "this version cannot follow a primary yet: the data would not arrive",
+        ),
+        summary: "Host and port of the primary to follow.",
+        ..Row::AT_START
+    },
+    Row {
+        name: "masterauth",
+        kind: Kind::Secret,
+        secret: true,
+        standing: LATER,
+        summary: "Password for the primary.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "masteruser",
+        kind: OPTIONAL_TEXT,
+        secret: true,
+        standing: LATER,
+        summary: "User name for the primary.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-serve-stale-data",
+        aliases: &["slave-serve-stale-data"],
+        default: "yes",
+        standing: LATER,
+        summary: "A replica without its primary goes on answering reads.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-read-only",
+        aliases: &["slave-read-only"],
+        default: "yes",
+        standing: LATER,
+        summary: "A replica refuses its clients' writes.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-lazy-flush",
+        aliases: &["slave-lazy-flush"],
+        default: "no",
+        standing: Standing::Needless("a flush is always done in slices"),
+        summary: "A replica of Redis frees its old data in a thread before a full copy.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-ignore-maxmemory",
+        aliases: &["slave-ignore-maxmemory"],
+        default: "yes",
+        standing: LATER,
+        summary: "A replica leaves evictions to its primary.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-announced",
+        default: "yes",
+        standing: LATER,
+        summary: "Sentinels are told of this replica.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-announce-ip",
+        aliases: &["slave-announce-ip"],
+        kind: OPTIONAL_TEXT,
+        standing: LATER,
+        summary: "Address under which a replica shows itself to its primary.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-announce-port",
+        aliases: &["slave-announce-port"],
+        kind: int(0, PORT_MAX),
+        default: "0",
+        standing: LATER,
+        summary: "Port under which a replica shows itself to its primary; 0 for its own.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-priority",
+        aliases: &["slave-priority"],
+        kind: int(0, INT_MAX),
+        default: "100",
+        standing: LATER,
+        summary: "Sentinels promote the replica with the lowest; 0 is never promoted.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "replica-ignore-disk-write-errors",
+        default: "no",
+        standing: LATER,
+        summary: "A replica that cannot write to its disk goes on all the same.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-diskless-sync",
+        default: "yes",
+        standing: DISKLESS,
+        summary: "A full copy is sent without a file.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-diskless-sync-delay",
+        kind: int(0, INT_MAX),
+        default: "5",
+        standing: LATER,
+        summary: "Seconds to wait for more replicas before a full copy is sent.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-diskless-sync-max-replicas",
+        kind: int(0, INT_MAX),
+        default: "0",
+        standing: LATER,
+        summary: "Number of replicas at which that wait ends at once; 0 for none.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-diskless-load",
+        kind: Kind::OneOf(LOADS),
+        default: "disabled",
+        change: Change::NotWhileLoading,
+        standing: LATER,
+        summary: "How a replica loads a full copy: from a file, or as it arrives.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-ping-replica-period",
+        aliases: &["repl-ping-slave-period"],
+        kind: int(1, INT_MAX),
+        default: "10",
+        standing: LATER,
+        summary: "Seconds between a primary's signs of life.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-timeout",
+        kind: int(1, INT_MAX),
+        default: "60",
+        standing: LATER,
+        summary: "Seconds of silence after which a replication link counts as lost.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-disable-tcp-nodelay",
+        default: "no",
+        standing: LATER,
+        summary: "Fewer and later packets to replicas.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-backlog-size",
+        kind: memory(1, LONG_MAX),
+        default: "1mb",
+        standing: LATER,
+        summary: "Writes kept for replicas that were away for a moment, in bytes.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "repl-backlog-ttl",
+        kind: int(0, LONG_MAX),
+        default: "3600",
+        standing: LATER,
+        summary: "Seconds without a replica after which those writes are dropped; 0 for never.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "min-replicas-to-write",
+        aliases: &["min-slaves-to-write"],
+        kind: int(0, INT_MAX),
+        default: "0",
+        standing: NO_QUORUM,
+        summary: "Replicas that must be near for a write to be taken; 0 for none.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "min-replicas-max-lag",
+        aliases: &["min-slaves-max-lag"],
+        kind: int(0, INT_MAX),
+        default: "10",
+        standing: LATER,
+        summary: "Seconds of silence up to which a replica counts as near.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "propagation-error-behavior",
+        kind: Kind::OneOf(FAULTS),
+        default: "ignore",
+        standing: Standing::Needless("effects are absolute and cannot fail on a replica"),
+        summary: "What Redis does when a replicated command fails.",
+        ..Row::LIVE
+    },
+];

@@ -1,0 +1,399 @@
+//! Hot path. A connection: what a client has said of itself, and its replies in order.
+//!
+//! An idle connection owns no buffer: partial input and output exist only while bytes are under way.
+
+use std::collections::VecDeque;
+
+use protocol::{Args, Parser, Resp, Word};
+use runtime::{ConnId, CoreId, Peer};
+
+use crate::table::Row;
+
+/// A reply slot that waits.
+const WAITING: usize = usize::MAX;
+/// Length of a waiting slot whose reply is not wanted.
+const MUTED: usize = 1;
+
+/// Replies of one connection, in the order of its requests.
+///
+/// While nothing is outstanding replies go straight to `out`. From the first request that is answered
+/// elsewhere on, every reply gets a slot: its bytes go to `stage`, and slots leave from the front.
+#[derive(Default)]
+pub struct Outbound {
+    /// Ready to be sent.
+    pub out: Vec<u8>,
+    slots: VecDeque<(usize, usize)>,
+    stage: Vec<u8>,
+    first_seq: u64,
+}
+
+impl Outbound {
+    /// Replies that are not there yet, or wait behind one.
+    #[inline]
+    pub fn outstanding(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Where a reply that is there now is to be written.
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.slots.is_empty() {
+            &mut self.out
+        } else {
+            &mut self.stage
+        }
+    }
+
+    /// Ends a reply that began at `start` of [`Outbound::buffer`].
+    #[inline]
+    pub fn end(&mut self, start: usize) {
+        if !self.slots.is_empty() {
+            let len = self.stage.len() - start;
+            self.slots.push_back((start, len));
+        }
+    }
+
+    /// A slot for a reply that comes later; a muted one is dropped when it comes.
+    #[inline]
+    pub fn later(&mut self, muted: bool) -> u64 {
+        self.slots.push_back((WAITING, usize::from(muted)));
+        self.first_seq + self.slots.len() as u64 - 1
+    }
+
+    /// The reply of a slot has come; nothing for a slot that is gone.
+    pub fn complete(&mut self, seq: u64, reply: &[u8]) {
+        let Some(index) = seq.checked_sub(self.first_seq) else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        if slot.0 != WAITING {
+            return;
+        }
+        let reply = if slot.1 == MUTED { b"" } else { reply };
+        if index == 0 {
+            self.out.extend_from_slice(reply);
+            self.slots.pop_front();
+            self.first_seq += 1;
+        } else {
+            *slot = (self.stage.len(), reply.len());
+            self.stage.extend_from_slice(reply);
+            return;
+        }
+        while let Some(&(start, len)) = self.slots.front() {
+            if start == WAITING {
+                return;
+            }
+            self.out.extend_from_slice(&self.stage[start..start + len]);
+            self.slots.pop_front();
+            self.first_seq += 1;
+        }
+        self.stage.clear();
+        if self.stage.capacity() > STAGE_KEPT_BYTES_MAX {
+            self.stage = Vec::new();
+        }
+    }
+
+    /// Bytes held for the client.
+    pub fn bytes(&self) -> usize {
+        self.out.len() + self.stage.len()
+    }
+
+    /// Gives memory back once nothing is under way.
+    pub fn relax(&mut self) {
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
+            self.stage = Vec::new();
+        }
+    }
+}
+
+/// A stage larger than this is given back when it is empty, bytes.
+const STAGE_KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// A request kept for later: a command queued by MULTI, or one that waits for slots.
+pub struct Request {
+    /// The command.
+    pub row: &'static Row,
+    /// Its words' bytes.
+    pub buf: Vec<u8>,
+    /// Its words.
+    pub words: Vec<Word>,
+}
+
+impl Request {
+    /// Copies a request's words.
+    pub fn new(row: &'static Row, args: &Args<'_>) -> Request {
+        let words = (0..args.total()).map(|index| args.word(index).unwrap_or_default());
+        let mut request = Request {
+            row,
+            buf: Vec::with_capacity(words.clone().map(<[u8]>::len).sum()),
+            words: Vec::with_capacity(args.total()),
+        };
+        for word in words {
+            request.words.push(Word {
+                start: request.buf.len() as u32,
+                len: word.len() as u32,
+            });
+            request.buf.extend_from_slice(word);
+        }
+        request
+    }
+
+    /// Its words, the cursor behind its name.
+    pub fn args(&self) -> Args<'_> {
+        Args::new(&self.buf, &self.words).skip(self.row.name_words - 1)
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        self.buf.len() + self.words.len() * size_of::<Word>()
+    }
+}
+
+/// A watched key.
+pub struct Watch {
+    /// The core that keeps its version.
+    pub core: CoreId,
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Its version when it was watched; None until the core has told.
+    pub version: Option<u64>,
+}
+
+/// MULTI and WATCH.
+#[derive(Default)]
+pub struct Multi {
+    /// Between MULTI and EXEC.
+    pub open: bool,
+    /// A command was refused while queueing: EXEC will be too.
+    pub refused: bool,
+    /// What EXEC runs.
+    pub queued: Vec<Request>,
+    /// Bytes of it.
+    pub queued_bytes: usize,
+    /// Keys that must not change before EXEC.
+    pub watched: Vec<Watch>,
+}
+
+/// A request of which only a part has arrived, or which may not begin yet.
+#[derive(Default)]
+pub struct Partial {
+    /// What the parser knows of the first request in `input`.
+    pub parser: Parser,
+    /// Bytes not yet parsed.
+    pub input: Vec<u8>,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    #[default]
+    On,
+    /// No reply is sent.
+    Off,
+    /// CLIENT REPLY SKIP has just run: neither its own reply nor the next is sent.
+    SkipThis,
+    /// The next reply is not sent.
+    SkipNext,
+}
+
+impl ReplyMode {
+    /// The mode after a reply that was not sent.
+    pub fn next(self) -> ReplyMode {
+        match self {
+            ReplyMode::Off => ReplyMode::Off,
+            ReplyMode::SkipNext | ReplyMode::On => ReplyMode::On,
+            ReplyMode::SkipThis => ReplyMode::SkipNext,
+        }
+    }
+}
+
+/// What the client has told of itself.
+#[derive(Default)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: Vec<u8>,
+}
+
+/// What is gathered from all cores for one reply; see `gather.rs`.
+pub use crate::gather::Gather;
+
+/// One client.
+pub struct Connection {
+    /// Its name in the runtime.
+    pub conn: ConnId,
+    /// CLIENT ID.
+    pub id: u64,
+    /// Both ends.
+    pub peer: Peer,
+    /// Descriptor number, for CLIENT LIST.
+    pub fd: i32,
+    /// The selected database.
+    pub db: u8,
+    /// The protocol that HELLO chose.
+    pub resp: Resp,
+    /// May run commands.
+    pub authenticated: bool,
+    /// Came by this core's own port.
+    pub own_port: bool,
+    /// Nothing more of its input is looked at; closed when its output has gone out.
+    pub closing: bool,
+    /// `ops.close` has been asked for.
+    pub closed: bool,
+    /// A send is under way, of so many bytes.
+    pub sending_bytes: Option<usize>,
+    /// It is on the list of connections with output.
+    pub dirty: bool,
+    /// It waits until all its replies are there (or a pause is over) before it goes on with `partial`.
+    pub stalled: bool,
+    /// As `stalled`, while the turn that found it out goes on.
+    pub stalled_in_turn: bool,
+    /// A request of it runs that suffers nothing beside it: whatever follows waits.
+    pub exclusive: bool,
+    /// Receiving is paused, because a stalled client sent too much.
+    pub paused: bool,
+    /// A large request is being received into its own buffer.
+    pub filling: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// When it connected, unix ms.
+    pub since_ms: u64,
+    /// When it last sent something, unix ms.
+    pub active_ms: u64,
+    /// Its last command.
+    pub last: Option<&'static Row>,
+    /// Replies under way.
+    pub outbound: Outbound,
+    /// Input under way.
+    pub partial: Option<Box<Partial>>,
+    /// MULTI and WATCH, once used.
+    pub multi: Option<Box<Multi>>,
+    /// Names, once told.
+    pub names: Option<Box<Names>>,
+    /// A reply that is gathered from all cores.
+    pub gather: Option<Box<Gather>>,
+    /// When the output began to be above the soft limit, unix ms.
+    pub soft_since_ms: u64,
+}
+
+impl Connection {
+    /// A client that has just connected.
+    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now_ms: u64) -> Connection {
+        Connection {
+            conn,
+            id,
+            peer,
+            fd,
+            db: 0,
+            resp: Resp::V2,
+            authenticated: false,
+            own_port: false,
+            closing: false,
+            closed: false,
+            sending_bytes: None,
+            dirty: false,
+            stalled: false,
+            stalled_in_turn: false,
+            exclusive: false,
+            paused: false,
+            filling: false,
+            no_evict: false,
+            no_touch: false,
+            reply_mode: ReplyMode::On,
+            since_ms: now_ms,
+            active_ms: now_ms,
+            last: None,
+            outbound: Outbound::default(),
+            partial: None,
+            multi: None,
+            names: None,
+            gather: None,
+            soft_since_ms: 0,
+        }
+    }
+
+    /// A slot for a reply that comes later, as CLIENT REPLY wants it.
+    #[inline]
+    pub fn later(&mut self) -> u64 {
+        let muted = self.reply_mode != ReplyMode::On;
+        if muted {
+            self.reply_mode = self.reply_mode.next();
+        }
+        self.outbound.later(muted)
+    }
+
+    /// Between MULTI and EXEC.
+    #[inline]
+    pub fn in_multi(&self) -> bool {
+        self.multi.as_ref().is_some_and(|multi| multi.open)
+    }
+
+    /// The address that CLIENT LIST shows.
+    pub fn addr(&self) -> String {
+        match self.peer {
+            Peer::Tcp { peer, .. } => peer.to_string(),
+            Peer::Unix => "/:0".to_owned(),
+        }
+    }
+
+    /// Our address that CLIENT LIST shows.
+    pub fn laddr(&self) -> String {
+        match self.peer {
+            Peer::Tcp { local, .. } => local.to_string(),
+            Peer::Unix => "/:0".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(outbound: &mut Outbound, reply: &[u8]) {
+        let start = outbound.buffer().len();
+        outbound.buffer().extend_from_slice(reply);
+        outbound.end(start);
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_requests() {
+        let mut outbound = Outbound::default();
+        say(&mut outbound, b"1");
+        let two = outbound.later(false);
+        say(&mut outbound, b"3");
+        let four = outbound.later(false);
+        say(&mut outbound, b"5");
+        assert_eq!(
+            (outbound.out.as_slice(), outbound.outstanding()),
+            (&b"1"[..], 4)
+        );
+        outbound.complete(four, b"4");
+        assert_eq!(outbound.out, b"1");
+        outbound.complete(four, b"never twice");
+        outbound.complete(two, b"2");
+        assert_eq!(
+            (outbound.out.as_slice(), outbound.outstanding()),
+            (&b"12345"[..], 0)
+        );
+        say(&mut outbound, b"6");
+        assert_eq!(outbound.out, b"123456");
+        outbound.complete(two, b"stale");
+        assert_eq!(outbound.out, b"123456");
+    }
+}
+
+// Ten thousand idle clients must cost little: the allocator's class of this size each.
+const _: () = assert!(size_of::<Connection>() <= 384);

@@ -1,0 +1,416 @@
+//! Hot path. From a parsed request to where it runs: the gates, then the route.
+//!
+//! ```text
+//! known? arity? authenticated? ── MULTI open? queue ── paused? ──┬─ Node: here and now
+//!                                                              ├─ one key: here | forwarded | parked (slot held)
+//!                                                              └─ several slots: here | forwarded | transaction
+//! ```
+//! Requests with one key overtake nothing that matters: those of one slot stay in order, replies leave
+//! in the order of the requests. All others begin only when the connection has no reply outstanding,
+//! and nothing else of the connection begins before they end (`exclusive`).
+
+use protocol::{Args, Flags, Refusal, Reply};
+use storage::{Key, Shard, Slot};
+
+use crate::admin::{Context, Done};
+use crate::connection::{Connection, Request};
+use crate::core::{Core, Scope};
+use crate::gather::Join;
+use crate::mail::{Ask, Batch, Head, Ticket};
+use crate::table::{Kind, Plan, Row};
+use crate::transaction::Job;
+
+/// What becomes of a request.
+pub enum Flow {
+    /// It has been answered, or will be.
+    Done,
+    /// It must wait until the connection's outstanding replies are there.
+    Stall,
+    /// Every core is asked; the answers become the reply.
+    Ask(Ask, Join),
+    /// Every core runs it on its own slots.
+    Spread(Join),
+}
+
+/// Keys of the request as the router knows them.
+pub type Routed<'k> = Option<(u16, Key<'k>)>;
+
+impl Core {
+    /// Takes one request through the gates and on its way.
+    #[inline]
+    pub fn dispatch(
+        &mut self,
+        conn: &mut Connection,
+        row: Option<&'static Row>,
+        args: Args<'_>,
+        routed: Routed<'_>,
+    ) -> Flow {
+        let Some(row) = row else {
+            return self.reject(conn, None, &Refusal::unknown_command(&args));
+        };
+        let is_container = matches!(row.kind, Kind::Container);
+        if !row.subcommands.is_empty() && (is_container || args.total() > 1) {
+            // A subcommand that exists has a row of its own.
+            let refusal = if args.total() < 2 {
+                Refusal::arity(row.spec.name)
+            } else {
+                Refusal::unknown_subcommand(&args)
+            };
+            return self.reject(conn, Some(row), &refusal);
+        }
+        if !row.spec.arity.accepts(args.total()) {
+            return self.reject(conn, Some(row), &Refusal::arity(row.spec.name));
+        }
+        if !conn.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
+            return self.reject(conn, Some(row), &Refusal::NoAuth);
+        }
+        if conn.exclusive {
+            return Flow::Stall;
+        }
+        if conn.in_multi() && !runs_inside_multi(row) {
+            return self.queue(conn, row, &args);
+        }
+        if self.pause.until_ms != 0 && self.is_paused(conn, row) {
+            return Flow::Stall;
+        }
+        conn.last = Some(row);
+        let args = args.skip(row.name_words - 1);
+        match (row.plan, routed) {
+            (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
+            (Plan::Node, _) => self.node_command(conn, row, args),
+            _ => self.several(conn, row, args),
+        }
+    }
+
+    /// A request with one key.
+    #[inline]
+    fn single(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: Args<'_>,
+        word: u16,
+        key: Key<'_>,
+    ) -> Flow {
+        let owner = self.owner(key.slot);
+        if owner == self.id && !self.locks.is_held(key.slot) {
+            let scope = if conn.own_port {
+                Scope::OwnPort
+            } else {
+                Scope::Core
+            };
+            self.answer(conn, |core, conn, out| {
+                core.run(row, args, (conn.db, conn.resp, scope), Some(key), out)
+            });
+            return Flow::Done;
+        }
+        let head = self.head(conn, row, Some((word, key)));
+        if owner == self.id {
+            self.park(key.slot, &args, head);
+        } else {
+            self.forward(owner, &args, head);
+        }
+        Flow::Done
+    }
+
+    /// Writes a reply that is there now into its place.
+    #[inline]
+    pub fn answer(
+        &mut self,
+        conn: &mut Connection,
+        write: impl FnOnce(&mut Core, &mut Connection, &mut Vec<u8>),
+    ) {
+        let mut out = core::mem::take(conn.outbound.buffer());
+        if out.capacity() == 0 {
+            out = self.buffer();
+        }
+        let start = out.len();
+        write(self, conn, &mut out);
+        if conn.reply_mode != crate::connection::ReplyMode::On {
+            self.mute(conn, &mut out, start);
+        }
+        *conn.outbound.buffer() = out;
+        conn.outbound.end(start);
+    }
+
+    #[cold]
+    fn mute(&mut self, conn: &mut Connection, out: &mut Vec<u8>, start: usize) {
+        out.truncate(start);
+        conn.reply_mode = conn.reply_mode.next();
+    }
+
+    /// The head of a request that is answered later, its reply slot taken.
+    fn head(&self, conn: &mut Connection, row: &'static Row, routed: Routed<'_>) -> Head {
+        Head {
+            ticket: Ticket {
+                core: self.id,
+                conn: conn.conn,
+                seq: conn.later(),
+            },
+            row,
+            words: 0..0,
+            db: conn.db,
+            resp: conn.resp,
+            own_port: conn.own_port,
+            key: routed.map(|(word, key)| (word, key.hash, key.slot)),
+        }
+    }
+
+    /// Lets a request wait for a held slot.
+    fn park(&mut self, slot: Slot, args: &Args<'_>, head: Head) {
+        let mut batch = Box::<Batch>::default();
+        batch.push(args, head);
+        if let Err(refused) = self.locks.park(slot, batch) {
+            // As good as never: a million requests wait for held slots. They try again at once.
+            self.unparked.push_back(refused);
+        }
+    }
+
+    /// A request with no key, several keys, or the whole keyspace.
+    fn several(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
+        let scope = if conn.own_port {
+            Scope::OwnPort
+        } else {
+            Scope::Core
+        };
+        let mut slots = Vec::new();
+        let whole = match row.plan {
+            Plan::Multi => {
+                Core::slots_of(row, &args, &mut slots);
+                if self.config.cluster_enabled && slots.len() > 1 {
+                    return self.reject(conn, Some(row), &Refusal::CrossSlot);
+                }
+                Core::needs_whole(row, &args)
+            }
+            Plan::Whole => true,
+            Plan::Scan => {
+                let cursor = args
+                    .peek()
+                    .and_then(|word| core::str::from_utf8(word).ok()?.parse::<u64>().ok());
+                let owner = self.owner(Shard::cursor_slot(cursor.unwrap_or(0)));
+                if owner != self.id && !conn.own_port && cursor.is_some() {
+                    let head = self.head(conn, row, None);
+                    self.forward(owner, &args, head);
+                    return Flow::Done;
+                }
+                return self.wide(conn, row, args);
+            }
+            Plan::Sum | Plan::Concat | Plan::AnyShard if self.is_alone() || conn.own_port => {
+                return self.wide(conn, row, args);
+            }
+            Plan::Sum => return self.spread(conn, Join::Sum),
+            Plan::Concat => return self.spread(conn, Join::Concat),
+            Plan::AnyShard => return self.spread(conn, Join::AnyNotNull),
+            Plan::Node | Plan::Single(_) => false,
+        };
+        if whole && conn.own_port {
+            return self.wide(conn, row, args);
+        }
+        if whole && !self.is_alone() {
+            slots = (0..storage::SLOTS as u16).map(Slot).collect();
+        }
+        let mut cores = slots.iter().map(|slot| self.owner(*slot));
+        let first = cores.next().unwrap_or(self.id);
+        let one_core = cores.all(|core| core == first);
+        if one_core && first == self.id {
+            match self.held_slot(slots.iter().copied()) {
+                None => {
+                    let scope = if self.is_alone() && !conn.own_port {
+                        Scope::Whole
+                    } else {
+                        scope
+                    };
+                    self.answer(conn, |core, conn, out| {
+                        core.run(row, args, (conn.db, conn.resp, scope), None, out)
+                    });
+                }
+                Some(slot) => {
+                    let head = self.head(conn, row, None);
+                    self.park(slot, &args, head);
+                }
+            }
+            return Flow::Done;
+        }
+        if one_core {
+            let head = self.head(conn, row, None);
+            self.forward(first, &args, head);
+            return Flow::Done;
+        }
+        if conn.outbound.outstanding() > 0 {
+            return Flow::Stall;
+        }
+        let ticket = self.begin_exclusive(conn);
+        let job = Job::One {
+            request: Request::new(row, &args),
+            db: conn.db,
+            resp: conn.resp,
+        };
+        let needs = self.needs(&slots, Vec::new());
+        self.start_tx(ticket, job, needs);
+        Flow::Done
+    }
+
+    /// A request over all slots of this core alone.
+    fn wide(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
+        let scope = if conn.own_port {
+            Scope::OwnPort
+        } else {
+            Scope::Core
+        };
+        if self.locks.is_empty() {
+            self.answer(conn, |core, conn, out| {
+                core.run(row, args, (conn.db, conn.resp, scope), None, out)
+            });
+        } else {
+            let head = self.head(conn, row, None);
+            let mut batch = Box::<Batch>::default();
+            batch.push(&args, head);
+            self.start_wide(batch);
+        }
+        Flow::Done
+    }
+
+    fn spread(&mut self, conn: &Connection, join: Join) -> Flow {
+        if conn.outbound.outstanding() > 0 {
+            Flow::Stall
+        } else {
+            Flow::Spread(join)
+        }
+    }
+
+    /// From now on nothing else of the connection begins; returns where the reply goes.
+    pub fn begin_exclusive(&mut self, conn: &mut Connection) -> Ticket {
+        conn.exclusive = true;
+        Ticket {
+            core: self.id,
+            conn: conn.conn,
+            seq: conn.later(),
+        }
+    }
+
+    /// A command of the node.
+    fn node_command(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
+        let Kind::Node(run) = row.kind else {
+            return Flow::Done;
+        };
+        let mut flow = Flow::Done;
+        let waits = conn.outbound.outstanding() > 0;
+        if waits && crate::multi::is_exec(row) {
+            return Flow::Stall;
+        }
+        let mut out = core::mem::take(conn.outbound.buffer());
+        if out.capacity() == 0 {
+            out = self.buffer();
+        }
+        let start = out.len();
+        let resp = conn.resp;
+        let done = {
+            let reply = Reply::new(&mut out, resp);
+            run(
+                &mut Context {
+                    core: self,
+                    conn,
+                    reply,
+                    row,
+                    inside_exec: false,
+                },
+                args,
+            )
+        };
+        if !(waits && matches!(done, Ok(Done::Ask(..)))) {
+            // One that waits for earlier replies is called again.
+            self.tally.called(row.index);
+        }
+        let later = match done {
+            Ok(Done::Replied) => false,
+            Ok(Done::Silent) => {
+                out.truncate(start);
+                *conn.outbound.buffer() = out;
+                return Flow::Done;
+            }
+            Ok(Done::Ask(ask, join)) => {
+                flow = if waits {
+                    Flow::Stall
+                } else {
+                    Flow::Ask(ask, join)
+                };
+                true
+            }
+            Ok(Done::Later) => true,
+            Err(refused) => {
+                out.truncate(start);
+                self.tally.failed(row.index);
+                self.refuse(&refused.0, conn.resp, &mut out);
+                false
+            }
+        };
+        if later {
+            out.truncate(start);
+            if waits {
+                // Nothing has changed: what stands behind outstanding replies goes back there.
+                *conn.outbound.buffer() = out;
+            } else if conn.outbound.out.is_empty() {
+                // Whatever is outstanding was put there by the command: the buffer is that from before.
+                conn.outbound.out = out;
+            } else {
+                self.keep_buffer(out);
+            }
+            return flow;
+        }
+        if conn.reply_mode != crate::connection::ReplyMode::On {
+            self.mute(conn, &mut out, start);
+        }
+        *conn.outbound.buffer() = out;
+        conn.outbound.end(start);
+        flow
+    }
+
+    /// Refuses a request before it runs. Inside MULTI that spoils the transaction.
+    #[cold]
+    pub fn reject(
+        &mut self,
+        conn: &mut Connection,
+        row: Option<&'static Row>,
+        refusal: &Refusal,
+    ) -> Flow {
+        if let Some(row) = row {
+            self.tally.rejected(row.index);
+        }
+        if let Some(multi) = &mut conn.multi
+            && multi.open
+        {
+            multi.refused = true;
+        }
+        if row.is_some_and(crate::multi::is_exec) {
+            // EXEC itself was refused: that ends the transaction, if there is one.
+            self.end_multi(conn);
+            let refusal = Refusal::exec_abort(refusal);
+            self.answer(conn, |core, conn, out| {
+                core.refuse(&refusal, conn.resp, out)
+            });
+            return Flow::Done;
+        }
+        self.answer(conn, |core, conn, out| core.refuse(refusal, conn.resp, out));
+        Flow::Done
+    }
+
+    #[cold]
+    fn is_paused(&mut self, conn: &Connection, row: &Row) -> bool {
+        if self.now.unix_ms >= self.pause.until_ms {
+            self.pause.until_ms = 0;
+            return false;
+        }
+        let may_write = row.writes
+            || row.spec.flags.contains(Flags::MAY_REPLICATE)
+            || crate::multi::writes(conn, row);
+        let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
+        (self.pause.all && !exempt) || may_write
+    }
+}
+
+fn runs_inside_multi(row: &Row) -> bool {
+    matches!(
+        row.spec.name,
+        "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+    )
+}

@@ -1,0 +1,163 @@
+//! Hot path. The running of a turn's requests, in order, the memory of the next ones on its way.
+
+use protocol::{Args, Refusal};
+use runtime::ConnId;
+use storage::Key;
+
+use crate::connection::Connection;
+use crate::dispatch::Flow;
+use crate::inbound::Input;
+use crate::service::NodeService;
+
+impl NodeService {
+    /// Runs all parsed requests in order, the memory of the next ones on its way.
+    pub(crate) fn execute(&mut self, inputs: &[Input<'_>]) {
+        let mut arena = core::mem::take(&mut self.arena);
+        let mut current: Option<Box<Connection>> = None;
+        let mut current_input = u32::MAX;
+        let mut stalls: Vec<(u32, u32)> = Vec::new();
+        let keys = |at: usize| arena.keys.get(at).copied();
+        self.core.prefetch_first(keys);
+        for incoming in &arena.incoming {
+            for key in incoming.keys.0 as usize..incoming.keys.1 as usize {
+                self.core.prefetch_next(key, keys);
+            }
+            let input = &inputs[incoming.input as usize];
+            if incoming.input != current_input || current.is_none() {
+                self.put_back(&mut current);
+                current = self.clients.take(input.conn);
+                current_input = incoming.input;
+            }
+            let Some(client) = &mut current else { continue };
+            if client.closing {
+                continue;
+            }
+            if client.stalled_in_turn {
+                stalls.push((incoming.input, incoming.base));
+                continue;
+            }
+            if let Some(error) = incoming.error {
+                self.core.answer(client, |core, client, out| {
+                    core.refuse(&Refusal::Protocol(error), client.resp, out)
+                });
+                client.closing = true;
+                continue;
+            }
+            let buf = if incoming.unquoted {
+                &arena.unquoted[..]
+            } else {
+                &input.bytes.get()[incoming.base as usize..]
+            };
+            let args = Args::new(
+                buf,
+                &arena.words[incoming.words.0 as usize..incoming.words.1 as usize],
+            );
+            let routed = arena
+                .keys
+                .get(incoming.keys.0 as usize)
+                .filter(|_| incoming.keys.0 < incoming.keys.1)
+                .and_then(|(hash, slot, _)| {
+                    let bytes = args.word(incoming.key_word as usize)?;
+                    Some((
+                        incoming.key_word,
+                        Key {
+                            bytes,
+                            hash: *hash,
+                            slot: *slot,
+                            db: client.db,
+                        },
+                    ))
+                });
+            match self
+                .core
+                .dispatch(client, incoming.row, args.clone(), routed)
+            {
+                Flow::Done => {}
+                Flow::Stall => {
+                    client.stalled_in_turn = true;
+                    stalls.push((incoming.input, incoming.base));
+                }
+                Flow::Ask(ask, join) => self.ask(&mut current, ask, join),
+                Flow::Spread(join) => {
+                    if let Some(row) = incoming.row {
+                        self.spread(client, row, &args.skip(row.name_words - 1), join);
+                    }
+                }
+            }
+            if !self.core.ready.is_empty() || !self.core.unparked.is_empty() {
+                self.put_back(&mut current);
+                self.settle();
+            }
+        }
+        self.put_back(&mut current);
+        arena.words.clear();
+        arena.unquoted.clear();
+        arena.incoming.clear();
+        arena.keys.clear();
+        self.arena = arena;
+        self.keep_stalled(inputs, &stalls);
+    }
+
+    #[inline]
+    pub(crate) fn put_back(&mut self, current: &mut Option<Box<Connection>>) {
+        if let Some(mut client) = current.take() {
+            let has_output = !client.outbound.out.is_empty() || client.closing;
+            if has_output && !client.dirty {
+                client.dirty = true;
+                self.dirty.push(client.conn);
+            }
+            self.clients.put_back(client);
+        }
+    }
+
+    pub(crate) fn mark_dirty(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    /// Requests of stalled connections go back, as bytes, to before what had not been parsed.
+    pub(crate) fn keep_stalled(&mut self, inputs: &[Input<'_>], stalls: &[(u32, u32)]) {
+        if stalls.is_empty() {
+            return;
+        }
+        // The first request that stalled in each input, the inputs of one connection together in order.
+        let mut firsts: Vec<(u64, u32, u32)> = Vec::with_capacity(stalls.len());
+        for (input, base) in stalls {
+            let conn = inputs[*input as usize].conn.to_u64();
+            if firsts.last().is_none_or(|(_, last, _)| last != input) {
+                firsts.push((conn, *input, *base));
+            }
+        }
+        firsts.sort_by_key(|(conn, input, _)| (*conn, *input));
+        for of_one in firsts.chunk_by(|a, b| a.0 == b.0) {
+            let mut kept = Vec::new();
+            for (_, input, base) in of_one {
+                let input = &inputs[*input as usize];
+                kept.extend_from_slice(&input.bytes.get()[*base as usize..input.parsed_end]);
+            }
+            let conn = inputs[of_one[0].1 as usize].conn;
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
+            client.stalled_in_turn = false;
+            client.stalled = true;
+            let waits_for_replies = client.outbound.outstanding() > 0;
+            let partial = client.partial.get_or_insert_default();
+            // The parser's memory of the partial request is of offsets in the old input.
+            partial.parser = protocol::Parser::default();
+            kept.extend_from_slice(&partial.input);
+            partial.input = kept;
+            self.core.resume.retain(|other| *other != conn);
+            if !waits_for_replies && self.core.pause.until_ms != 0 {
+                self.paused.push(conn);
+            } else if !waits_for_replies {
+                // What it waited for has come meanwhile.
+                self.core.resume.push(conn);
+            }
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Hot path. What comes in: events of the runtime, and the parsing of all that a turn has ready.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::args::flatten;
+use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
+use runtime::{ConnId, Event, Peer, Turn};
+use storage::{Key, Slot};
+
+use crate::connection::Connection;
+use crate::mail::Mail;
+use crate::node::Entrance;
+use crate::service::NodeService;
+use crate::table::{Plan, Row};
+
+/// Requests of one connection that are parsed in one turn: its fair share.
+const REQUESTS_PER_TURN_MAX: usize = 1024;
+/// A bulk of at least so many bytes is received straight into the buffer of its request.
+const FILLED_BYTES_MIN: usize = 32 << 10;
+/// Input that a stalled connection may hold before its client is held back, bytes.
+const STALLED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one connection that a turn parses.
+pub(crate) struct Input<'d> {
+    pub(crate) conn: ConnId,
+    pub(crate) bytes: Bytes<'d>,
+    /// Up to here requests were parsed.
+    pub(crate) parsed_end: usize,
+}
+
+pub(crate) enum Bytes<'d> {
+    Received(&'d [u8]),
+    Kept(Vec<u8>),
+}
+
+impl Bytes<'_> {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Received(bytes) => bytes,
+            Bytes::Kept(bytes) => bytes,
+        }
+    }
+}
+
+/// A parsed request.
+pub(crate) struct Incoming {
+    /// Its input, and where in it it begins.
+    pub(crate) input: u32,
+    pub(crate) base: u32,
+    /// Its words, in the turn's arena; offsets are relative to `base`, or, when `unquoted`, to the arena
+    /// of inline requests with quotes.
+    pub(crate) words: (u32, u32),
+    pub(crate) unquoted: bool,
+    pub(crate) row: Option<&'static Row>,
+    /// Its keys in the turn's arena of keys; the first one's word.
+    pub(crate) keys: (u32, u32),
+    pub(crate) key_word: u16,
+    pub(crate) error: Option<ProtocolError>,
+}
+
+/// What a turn works on; empty between turns, its memory is used again.
+#[derive(Default)]
+pub(crate) struct Arena {
+    pub(crate) words: Vec<Word>,
+    pub(crate) unquoted: Vec<u8>,
+    pub(crate) incoming: Vec<Incoming>,
+    /// Hash, slot and database of the keys of all requests, in order.
+    pub(crate) keys: Vec<(u64, Slot, u8)>,
+}
+
+impl NodeService {
+    pub(crate) fn on_events<'d>(&mut self, turn: &mut Turn<'d, Mail>, inputs: &mut Vec<Input<'d>>) {
+        let mut events = core::mem::take(turn.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Data { conn, span } => {
+                    let bytes = turn.bytes(span);
+                    self.on_bytes(conn, Bytes::Received(bytes), inputs);
+                }
+                Event::Sent { conn, buffer } => {
+                    self.core.keep_buffer(buffer);
+                    if let Some(client) = self.clients.get_mut(conn) {
+                        client.sending_bytes = None;
+                        if !client.dirty && (client.outbound.bytes() > 0 || client.closing) {
+                            client.dirty = true;
+                            self.dirty.push(conn);
+                        }
+                    }
+                }
+                Event::Filled { conn, buffer } => {
+                    if let Some(client) = self.clients.get_mut(conn) {
+                        client.filling = false;
+                        let partial = client.partial.get_or_insert_default();
+                        partial.input = buffer;
+                        self.on_bytes(conn, Bytes::Received(&[]), inputs);
+                    }
+                }
+                Event::Accepted {
+                    conn,
+                    listener,
+                    peer,
+                    fd,
+                } => self.on_accepted(turn, conn, listener, peer, fd),
+                Event::Closed { conn, .. } => self.on_closed(conn),
+                Event::Progress { .. } => {}
+            }
+        }
+        *turn.events = events;
+    }
+
+    /// Bytes for a connection: behind what it has not finished, or parsed where they are.
+    #[inline]
+    pub(crate) fn on_bytes<'d>(
+        &mut self,
+        conn: ConnId,
+        bytes: Bytes<'d>,
+        inputs: &mut Vec<Input<'d>>,
+    ) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        if client.closing || self.stopping {
+            return;
+        }
+        client.active_ms = self.core.now.unix_ms;
+        let bytes = match &mut client.partial {
+            None => bytes,
+            Some(partial) => {
+                partial.input.extend_from_slice(bytes.get());
+                if partial.input.len() as u64 > self.core.config.client_query_buffer_limit {
+                    self.core.tally.input_limit_closes += 1;
+                    client.closing = true;
+                    self.mark_dirty(conn);
+                    return;
+                }
+                if client.stalled {
+                    return;
+                }
+                Bytes::Kept(core::mem::take(&mut partial.input))
+            }
+        };
+        inputs.push(Input {
+            conn,
+            bytes,
+            parsed_end: 0,
+        });
+    }
+
+    /// Connections whose outstanding replies are there go on with what they had kept.
+    pub(crate) fn resume<'d>(&mut self, turn: &mut Turn<'d, Mail>, inputs: &mut Vec<Input<'d>>) {
+        if self.core.pause.until_ms != 0 && self.core.now.unix_ms >= self.core.pause.until_ms {
+            self.core.pause.until_ms = 0;
+        }
+        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+            self.core.resume.append(&mut self.paused);
+        }
+        for conn in core::mem::take(&mut self.core.resume) {
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
+            client.stalled = false;
+            if core::mem::take(&mut client.paused) {
+                turn.ops.resume_recv(conn);
+            }
+            self.on_bytes(conn, Bytes::Received(&[]), inputs);
+        }
+    }
+
+    pub(crate) fn on_accepted(
+        &mut self,
+        turn: &mut Turn<'_, Mail>,
+        conn: ConnId,
+        listener: usize,
+        peer: Peer,
+        fd: i32,
+    ) {
+        let node = self.core.node;
+        let mut client = Box::new(Connection::new(
+            conn,
+            node.client_id(),
+            peer,
+            fd,
+            turn.now.unix_ms,
+        ));
+        client.own_port = node.entrances.get(listener) == Some(&Entrance::Own);
+        client.authenticated = self.core.config.requirepass.is_empty();
+        let count = node.clients.fetch_add(1, Relaxed) + 1;
+        node.clients_peak.fetch_max(count, Relaxed);
+        self.core.tally.accepted += 1;
+        let config = &self.core.config;
+        let open = config.protected_mode && config.requirepass.is_empty();
+        let refusal = if count > config.maxclients as usize {
+            Some(Refusal::MaxClients)
+        } else if open && !peer.is_loopback() {
+            Some(Refusal::ProtectedMode)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.core.tally.turned_away += 1;
+            Reply::new(&mut client.outbound.out, client.resp).error(&refusal);
+            client.closing = true;
+            client.dirty = true;
+            self.dirty.push(conn);
+        }
+        self.clients.insert(client);
+    }
+
+    pub(crate) fn on_closed(&mut self, conn: ConnId) {
+        if let Some(mut client) = self.clients.remove(conn) {
+            self.core.end_multi(&mut client);
+            self.core.node.clients.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Parses the requests of an input; what is left of it is kept for later.
+    pub(crate) fn parse(&mut self, inputs: &mut [Input<'_>], at: usize) {
+        let input = &mut inputs[at];
+        let Some(client) = self.clients.get_mut(input.conn) else {
+            return;
+        };
+        if let Some(partial) = &mut client.partial
+            && (client.stalled || !partial.input.is_empty())
+        {
+            // An earlier input of this turn left something: this one comes behind it.
+            partial.input.extend_from_slice(input.bytes.get());
+            if client.stalled {
+                return;
+            }
+            input.bytes = Bytes::Kept(core::mem::take(&mut partial.input));
+        }
+        let bytes = input.bytes.get();
+        let authenticated = client.authenticated;
+        let limits = if authenticated {
+            Limits {
+                bulk_bytes_max: self.core.config.proto_max_bulk_len,
+                ..Limits::DEFAULT
+            }
+        } else {
+            Limits::UNAUTHENTICATED
+        };
+        let mut parser = match &mut client.partial {
+            Some(partial) => core::mem::take(&mut partial.parser),
+            None => protocol::Parser::default(),
+        };
+        // Before authentication one request at a time: it may change what the next one may be.
+        let share = if authenticated {
+            REQUESTS_PER_TURN_MAX
+        } else {
+            1
+        };
+        let (mut base, mut count, mut more) = (0, 0, false);
+        let arena = &mut self.arena;
+        while base < bytes.len() {
+            if count == share {
+                more = true;
+                break;
+            }
+            let first = arena.words.len() as u32;
+            let parsed = parser.parse(&bytes[base..], &limits, &mut arena.words);
+            let consumed = match parsed {
+                Parsed::Request { consumed } => {
+                    let words = (first, arena.words.len() as u32);
+                    route(
+                        self.core.table,
+                        arena,
+                        &bytes[base..],
+                        (at, base),
+                        words,
+                        false,
+                        client.db,
+                    );
+                    consumed
+                }
+                Parsed::Inline { consumed, owned } => {
+                    flatten(&owned, &mut arena.unquoted, &mut arena.words);
+                    let words = (first, arena.words.len() as u32);
+                    let unquoted = core::mem::take(&mut arena.unquoted);
+                    route(
+                        self.core.table,
+                        arena,
+                        &unquoted,
+                        (at, base),
+                        words,
+                        true,
+                        client.db,
+                    );
+                    arena.unquoted = unquoted;
+                    consumed
+                }
+                Parsed::Empty { consumed } => consumed,
+                Parsed::Incomplete { .. } => break,
+                Parsed::Invalid { error } => {
+                    arena.incoming.push(Incoming {
+                        input: at as u32,
+                        base: base as u32,
+                        words: (first, first),
+                        unquoted: false,
+                        row: None,
+                        keys: (0, 0),
+                        key_word: 0,
+                        error: Some(error),
+                    });
+                    bytes.len() - base
+                }
+            };
+            base += consumed;
+            count += 1;
+        }
+        input.parsed_end = base;
+        if base == bytes.len() {
+            client.partial = None;
+            return;
+        }
+        let partial = client.partial.get_or_insert_default();
+        partial.parser = parser;
+        match &mut input.bytes {
+            Bytes::Received(bytes) => partial.input.extend_from_slice(&bytes[base..]),
+            Bytes::Kept(bytes) if base == 0 => partial.input = core::mem::take(bytes),
+            Bytes::Kept(bytes) => partial.input.extend_from_slice(&bytes[base..]),
+        }
+        if more {
+            client.stalled = true;
+            self.core.resume.push(input.conn);
+        }
+    }
+
+    /// Large requests that are on their way are received straight into their own buffer.
+    pub(crate) fn keep_unfinished(&mut self, inputs: Vec<Input<'_>>, turn: &mut Turn<'_, Mail>) {
+        for input in inputs {
+            let Some(client) = self.clients.get_mut(input.conn) else {
+                continue;
+            };
+            if client.closing || client.filling {
+                continue;
+            }
+            let Some(partial) = &mut client.partial else {
+                continue;
+            };
+            if client.stalled {
+                if partial.input.len() > STALLED_BYTES_MAX && !client.paused {
+                    client.paused = true;
+                    turn.ops.pause_recv(input.conn);
+                }
+                continue;
+            }
+            if let Some((start, len)) = partial.parser.pending_bulk()
+                && len >= FILLED_BYTES_MIN
+            {
+                client.filling = true;
+                let buffer = core::mem::take(&mut partial.input);
+                turn.ops.recv_into(input.conn, buffer, start + len + 2);
+            }
+        }
+    }
+}
+
+/// Finds a request's row and hashes its keys.
+#[inline(always)]
+fn route(
+    table: &'static crate::table::Table,
+    arena: &mut Arena,
+    buf: &[u8],
+    (input, base): (usize, usize),
+    words: (u32, u32),
+    unquoted: bool,
+    db: u8,
+) {
+    let args = Args::new(buf, &arena.words[words.0 as usize..words.1 as usize]);
+    let mut row = args.word(0).and_then(|name| table.find(name));
+    let first_key = arena.keys.len() as u32;
+    let mut key_word = 0;
+    if let Some(Plan::Single(word)) = row.map(|row| row.plan)
+        && let Some(bytes) = args.word(word as usize)
+    {
+        let key = Key::new(db, bytes);
+        arena.keys.push((key.hash, key.slot, db));
+        key_word = word;
+    } else if let Some(found) = row {
+        row = Some(route_rarely(
+            table,
+            &mut arena.keys,
+            found,
+            &args,
+            &mut key_word,
+            db,
+        ));
+    }
+    arena.incoming.push(Incoming {
+        input: input as u32,
+        base: base as u32,
+        words,
+        unquoted,
+        row,
+        keys: (first_key, arena.keys.len() as u32),
+        key_word,
+        error: None,
+    });
+}
+
+/// As `route`, for subcommands and for requests with any number of keys.
+fn route_rarely(
+    table: &'static crate::table::Table,
+    keys: &mut Vec<(u64, Slot, u8)>,
+    found: &'static Row,
+    args: &Args<'_>,
+    key_word: &mut u16,
+    db: u8,
+) -> &'static Row {
+    let subcommand = args.word(1).and_then(|name| table.subcommand(found, name));
+    let row = subcommand.unwrap_or(found);
+    let mut push = |index: usize| {
+        if let Some(bytes) = args.word(index) {
+            let key = Key::new(db, bytes);
+            keys.push((key.hash, key.slot, db));
+        }
+    };
+    match row.plan {
+        Plan::Single(word) => {
+            push(word as usize);
+            *key_word = word;
+        }
+        // A request whose keys cannot be told is refused by its handler.
+        Plan::Multi => drop(row.spec.keys_of(args, |index, _| push(index))),
+        _ => {}
+    }
+    row
+}

@@ -1,0 +1,242 @@
+//! Intents: which slots of this core are promised to transactions, and who waits for them.
+//!
+//! Transactions are numbered in one total order for the node. A slot's queue is in that order, its
+//! head holds the slot. One that arrives behind a later number is refused and tries again with a new
+//! number: so a transaction waits only for earlier ones, and no cycle of waits can form (wait-die:
+//! Rosenkrantz, Stearns, Lewis 1978; the scheme of VLL: Ren, Thomson, Abadi, VLDB 2012).
+//!
+//! A claim that heads all its queues is granted: from then to its release its slots are *held* (and,
+//! for another core, away). Only held slots stop ordinary requests: those are parked, and run when
+//! the slot is home again, before the next transaction gets it, so neither kind starves the other.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use runtime::CoreId;
+use storage::Slot;
+
+use crate::mail::Batch;
+
+/// Requests parked on one core at most; more are refused with an error.
+pub const PARKED_MAX: usize = 1 << 20;
+
+/// Who waits at, or holds, slots of this core.
+pub struct Claim {
+    /// Where the transaction runs.
+    pub from: CoreId,
+    /// The slots it needs here.
+    pub slots: Vec<Slot>,
+    /// Keys it watches here, with versions.
+    pub watched: Vec<(u8, Box<[u8]>, u64)>,
+    /// Slots whose queue it does not head yet.
+    waiting: usize,
+    /// Whether it holds its slots.
+    held: bool,
+}
+
+impl Claim {
+    /// Whether it holds its slots.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub struct Locks {
+    queues: HashMap<u16, VecDeque<u64>>,
+    claims: HashMap<u64, Claim>,
+    held: HashSet<u16>,
+    parked: HashMap<u16, Vec<Box<Batch>>>,
+    parked_len: usize,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It heads all its queues: [`Locks::hold`] may be called.
+    Ready,
+    /// It will be told.
+    Waits,
+    /// A later transaction was here before.
+    TooLate,
+}
+
+impl Locks {
+    /// Whether no slot is held.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether a slot is held by a transaction.
+    #[inline]
+    pub fn is_held(&self, slot: Slot) -> bool {
+        !self.held.is_empty() && self.held.contains(&slot.0)
+    }
+
+    /// Claims slots for a transaction.
+    pub fn claim(
+        &mut self,
+        tx: u64,
+        from: CoreId,
+        slots: Vec<Slot>,
+        watched: Vec<(u8, Box<[u8]>, u64)>,
+    ) -> Verdict {
+        let last = |slot: &Slot| self.queues.get(&slot.0).and_then(|queue| queue.back());
+        if slots.iter().filter_map(last).any(|&last| last > tx) {
+            return Verdict::TooLate;
+        }
+        let mut waiting = 0;
+        for slot in &slots {
+            let queue = self.queues.entry(slot.0).or_default();
+            waiting += usize::from(!queue.is_empty());
+            queue.push_back(tx);
+        }
+        self.claims.insert(
+            tx,
+            Claim {
+                from,
+                slots,
+                watched,
+                waiting,
+                held: false,
+            },
+        );
+        if waiting == 0 {
+            Verdict::Ready
+        } else {
+            Verdict::Waits
+        }
+    }
+
+    /// The claim, which heads all its queues, holds its slots from now on.
+    pub fn hold(&mut self, tx: u64) -> Option<&Claim> {
+        let claim = self.claims.get_mut(&tx)?;
+        debug_assert_eq!(claim.waiting, 0);
+        claim.held = true;
+        self.held.extend(claim.slots.iter().map(|slot| slot.0));
+        Some(claim)
+    }
+
+    /// The claim of a transaction.
+    pub fn get(&self, tx: u64) -> Option<&Claim> {
+        self.claims.get(&tx)
+    }
+
+    /// Takes a claim away; returns its slots, and the transactions that head all their queues thereby.
+    pub fn release(&mut self, tx: u64) -> (Vec<Slot>, Vec<u64>) {
+        let Some(claim) = self.claims.remove(&tx) else {
+            return Default::default();
+        };
+        let mut ready = Vec::new();
+        if claim.held {
+            claim.slots.iter().for_each(|slot| {
+                self.held.remove(&slot.0);
+            });
+        }
+        for slot in &claim.slots {
+            let Some(queue) = self.queues.get_mut(&slot.0) else {
+                continue;
+            };
+            let was_head = queue.front() == Some(&tx);
+            queue.retain(|&other| other != tx);
+            match queue.front() {
+                None => {
+                    self.queues.remove(&slot.0);
+                }
+                Some(next) if was_head => {
+                    if let Some(claim) = self.claims.get_mut(next) {
+                        claim.waiting -= 1;
+                        if claim.waiting == 0 {
+                            ready.push(*next);
+                        }
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        (claim.slots, ready)
+    }
+
+    /// Parks a request (a batch of one) at a held slot; gives it back when too many wait.
+    pub fn park(&mut self, slot: Slot, request: Box<Batch>) -> Result<(), Box<Batch>> {
+        debug_assert!(self.is_held(slot));
+        if self.parked_len >= PARKED_MAX {
+            return Err(request);
+        }
+        self.parked_len += 1;
+        self.parked.entry(slot.0).or_default().push(request);
+        Ok(())
+    }
+
+    /// Takes the requests that waited for slots which are home now, in the order they came per slot.
+    pub fn unpark(&mut self, slots: &[Slot]) -> Vec<Box<Batch>> {
+        if self.parked.is_empty() {
+            return Vec::new();
+        }
+        let mut freed = Vec::new();
+        for slot in slots {
+            if !self.held.contains(&slot.0)
+                && let Some(requests) = self.parked.remove(&slot.0)
+            {
+                self.parked_len -= requests.len();
+                freed.extend(requests);
+            }
+        }
+        freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(numbers: &[u16]) -> Vec<Slot> {
+        numbers.iter().map(|n| Slot(*n)).collect()
+    }
+
+    #[test]
+    fn earlier_ones_hold_and_later_ones_wait_in_order() {
+        let mut locks = Locks::default();
+        let core = CoreId(0);
+        assert_eq!(locks.claim(1, core, slots(&[1, 2]), vec![]), Verdict::Ready);
+        locks.hold(1);
+        assert_eq!(locks.claim(3, core, slots(&[2, 3]), vec![]), Verdict::Waits);
+        assert_eq!(locks.claim(4, core, slots(&[3]), vec![]), Verdict::Waits);
+        assert_eq!(locks.claim(2, core, slots(&[3]), vec![]), Verdict::TooLate);
+        assert_eq!(locks.claim(5, core, slots(&[9]), vec![]), Verdict::Ready);
+        assert!(
+            locks.is_held(Slot(2)) && !locks.is_held(Slot(3)),
+            "waiting holds nothing"
+        );
+        assert_eq!(locks.release(1).1, [3]);
+        assert!(!locks.is_held(Slot(2)));
+        locks.hold(3);
+        assert_eq!(locks.release(3).1, [4]);
+        assert_eq!(locks.release(4).1, [0u64; 0]);
+        assert_eq!(locks.release(5).1, [0u64; 0]);
+        assert!(locks.is_empty() && locks.claims.is_empty() && locks.queues.is_empty());
+    }
+
+    #[test]
+    fn giving_up_a_place_in_the_middle_lets_nobody_jump() {
+        let mut locks = Locks::default();
+        let core = CoreId(0);
+        assert_eq!(locks.claim(1, core, slots(&[1]), vec![]), Verdict::Ready);
+        assert_eq!(locks.claim(2, core, slots(&[1, 5]), vec![]), Verdict::Waits);
+        assert_eq!(locks.claim(3, core, slots(&[1]), vec![]), Verdict::Waits);
+        assert_eq!(locks.release(2).1, [0u64; 0]);
+        assert_eq!(locks.release(1).1, [3]);
+    }
+
+    #[test]
+    fn parked_requests_come_when_their_slot_is_home() {
+        let mut locks = Locks::default();
+        locks.claim(1, CoreId(0), slots(&[1]), vec![]);
+        locks.hold(1);
+        assert!(locks.park(Slot(1), Box::default()).is_ok());
+        assert!(locks.unpark(&slots(&[1])).is_empty());
+        let (home, _) = locks.release(1);
+        assert_eq!(locks.unpark(&home).len(), 1);
+    }
+}

@@ -1,0 +1,212 @@
+//! What cores send each other. Everything of a turn for one core travels in one message.
+
+use std::sync::Arc;
+
+use protocol::{Args, Resp, Word};
+use runtime::{ConnId, CoreId};
+use storage::{Key, Lent, Slot};
+
+use crate::admin::peek::Peek;
+use crate::config::Config;
+use crate::table::Row;
+
+/// A message from core to core, or from the control plane to a core.
+#[allow(
+    missing_docs,
+    reason = "fields are named after what they hold; kinds are documented"
+)]
+pub enum Mail {
+    /// Requests to run here.
+    Requests(Box<Batch>),
+    /// Replies to requests of a [`Batch`].
+    Replies(Box<Replies>),
+    /// A transaction asks for slots.
+    Schedule(Box<Schedule>),
+    /// Slots for a transaction.
+    Granted(Box<Granted>),
+    /// The transaction came too late for some slots: it must try again under a new number.
+    Refused { tx: u64 },
+    /// A transaction gives up what it asked for but has not been granted.
+    Cancel { tx: u64 },
+    /// Slots come home.
+    Return { tx: u64, lent: Option<Lent> },
+    /// A key is watched no more.
+    Unwatch(Vec<(u8, Box<[u8]>)>),
+    /// Something of the node that every core has its part of; answered like a request.
+    Ask { from: Ticket, ask: Ask },
+    /// The configuration has changed.
+    Configured(Arc<Config>),
+    /// Leave when all replies are out.
+    Stop,
+}
+
+/// Where a reply belongs: core, connection, place in its order of replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The connection's core.
+    pub core: CoreId,
+    /// The connection.
+    pub conn: ConnId,
+    /// The reply slot.
+    pub seq: u64,
+}
+
+/// What every core is asked for.
+#[derive(Clone, Debug)]
+#[allow(
+    missing_docs,
+    reason = "fields are named after what they hold; kinds are documented"
+)]
+pub enum Ask {
+    /// Lines of CLIENT LIST.
+    ClientList(ClientFilter),
+    /// Closes the connections that match; the reply is how many.
+    ClientKill(ClientFilter),
+    /// No request (or no write) is begun before this time, unix ms.
+    Pause { until_ms: u64, all: bool },
+    /// Ends a pause.
+    Unpause,
+    /// A look at single keys or slots: their core answers.
+    Peek(Peek),
+    /// Publishes all counters, for INFO.
+    Publish,
+    /// Forgets statistics.
+    ResetStat,
+    /// Stops the core for so long, microseconds (DEBUG SLEEP).
+    Sleep(u64),
+    /// Turns removal of expired keys on or off (DEBUG SET-ACTIVE-EXPIRE).
+    ActiveExpire(bool),
+    /// The digest of everything here (DEBUG DIGEST).
+    Digest,
+    /// Keeps the versions of keys: the reply is one integer each, and they are watched.
+    Watch(Vec<(u8, Box<[u8]>)>),
+}
+
+/// Which clients CLIENT LIST and CLIENT KILL mean; what is None matches all.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFilter {
+    /// These client numbers.
+    pub ids: Option<Vec<u64>>,
+    /// Their own address.
+    pub addr: Option<Vec<u8>>,
+    /// Our address.
+    pub laddr: Option<Vec<u8>>,
+    /// Their user.
+    pub user: Option<Vec<u8>>,
+    /// Normal clients, or another type (which has no members yet).
+    pub type_normal: Option<bool>,
+    /// All but this client number.
+    pub not: Option<u64>,
+    /// Connected for at least so many seconds.
+    pub age_min_s: Option<u64>,
+}
+
+/// One request in a batch.
+pub struct Head {
+    /// Where its reply goes.
+    pub ticket: Ticket,
+    /// The command.
+    pub row: &'static Row,
+    /// Its words, of [`Batch::words`].
+    pub words: core::ops::Range<u32>,
+    /// The selected database.
+    pub db: u8,
+    /// The protocol of the reply.
+    pub resp: Resp,
+    /// The connection came by a core's own port.
+    pub own_port: bool,
+    /// Hash and slot of its first key, with the key's word; none without keys.
+    pub key: Option<(u16, u64, Slot)>,
+}
+
+/// Requests of one core for another: one message per target and turn.
+#[derive(Default)]
+pub struct Batch {
+    /// The words' bytes.
+    pub buf: Vec<u8>,
+    /// All words of all requests.
+    pub words: Vec<Word>,
+    /// The requests in order.
+    pub heads: Vec<Head>,
+}
+
+impl Batch {
+    /// Adds a request by copying its words.
+    pub fn push(&mut self, args: &Args<'_>, head: Head) {
+        let start = self.words.len() as u32;
+        for index in 0..args.total() {
+            let word = args.word(index).unwrap_or_default();
+            self.words.push(Word {
+                start: self.buf.len() as u32,
+                len: word.len() as u32,
+            });
+            self.buf.extend_from_slice(word);
+        }
+        let words = start..self.words.len() as u32;
+        self.heads.push(Head { words, ..head });
+    }
+
+    /// The words of a request.
+    #[inline]
+    pub fn args(&self, head: &Head) -> Args<'_> {
+        let words = &self.words[head.words.start as usize..head.words.end as usize];
+        Args::new(&self.buf, words).skip(head.row.name_words - 1)
+    }
+
+    /// The first key of a request.
+    #[inline]
+    pub fn first_key(&self, head: &Head) -> Option<Key<'_>> {
+        let (word, hash, slot) = head.key?;
+        let word = self.words[head.words.start as usize + word as usize];
+        Some(Key {
+            bytes: word.of(&self.buf),
+            hash,
+            slot,
+            db: head.db,
+        })
+    }
+
+    /// Forgets the requests and keeps the memory.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.words.clear();
+        self.heads.clear();
+    }
+}
+
+/// Replies of one core to requests of another.
+#[derive(Default)]
+pub struct Replies {
+    /// The core that answered.
+    pub from: CoreId,
+    /// The replies' bytes, one behind the other.
+    pub buf: Vec<u8>,
+    /// Connection, reply slot and length of each.
+    pub parts: Vec<(ConnId, u64, usize)>,
+    /// An empty batch on its way home, so that its memory is used again where it was made.
+    pub spent: Option<Box<Batch>>,
+}
+
+/// A transaction's wish for slots of one core.
+pub struct Schedule {
+    /// Its number: the one total order of all transactions of the node.
+    pub tx: u64,
+    /// Where it runs.
+    pub from: CoreId,
+    /// The slots it needs.
+    pub slots: Vec<Slot>,
+    /// Keys of those slots that it watches, with the version each had.
+    pub watched: Vec<(u8, Box<[u8]>, u64)>,
+}
+
+/// Slots for a transaction.
+pub struct Granted {
+    /// Its number.
+    pub tx: u64,
+    /// The core that lends.
+    pub from: CoreId,
+    /// The boxes.
+    pub lent: Lent,
+    /// No watched key has changed.
+    pub unchanged: bool,
+}

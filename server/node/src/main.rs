@@ -1,0 +1,93 @@
+//! `meridian`: arguments, configuration, cores, wait.
+
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use node::config::{self, Disk, Start};
+use node::{log, start};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args: Vec<Vec<u8>> = std::env::args_os()
+        .skip(1)
+        .map(OsStringExt::into_vec)
+        .collect();
+    match config::from_args(&args, &Disk) {
+        Ok(Start::Run(loaded)) => run(*loaded),
+        Ok(Start::Help) => say(config::help_text()),
+        Ok(Start::Version) => say(&config::version_text()),
+        Ok(Start::Docs) => say(&config::print_docs()),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn run(loaded: config::Loaded) -> ExitCode {
+    let notices = loaded.notices.clone();
+    let log = match log::Log::open(&loaded.config) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("cannot open the log file: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for notice in &notices {
+        log.notice(&notice.to_string());
+    }
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            log.warning(&format!("cannot handle signals: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    if loaded
+        .config
+        .get(&[b"disable-thp"])
+        .iter()
+        .any(|(_, value)| value == b"yes")
+        && let Err(error) = rustix::thread::disable_transparent_huge_pages(true)
+    {
+        log.warning(&format!(
+            "cannot do without transparent huge pages: {error}"
+        ));
+    }
+    let server = match start::start(loaded) {
+        Ok(server) => server,
+        Err(fault) => {
+            log.warning(&fault.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let node = server.node;
+    log.ready(node);
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            log.set_level(node.config().loglevel);
+            log.notice(if signal == SIGINT {
+                "Received SIGINT, stopping"
+            } else {
+                "Received SIGTERM, stopping"
+            });
+            start::stop(node);
+        }
+    });
+    match server.join() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("a core failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! Commands are queued on the connection's core and run there in one go: at once when every slot they
+//! (and the watched keys) need is here, else as a transaction over cores (`transaction.rs`).
+
+use commands::Refused;
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
+use runtime::CoreId;
+use storage::{Key, Slot};
+
+use crate::admin::{Context, Done, NodeCommand};
+use crate::connection::{Connection, Multi, Request, Watch};
+use crate::core::{Core, Scope};
+use crate::dispatch::Flow;
+use crate::gather::Join;
+use crate::mail::{Ask, Mail, Ticket};
+use crate::table::{Kind, Plan, Row};
+use crate::transaction::{Job, watched_unchanged};
+
+/// A reply slot that no connection has: what is answered to it is dropped.
+const NO_REPLY: u64 = u64::MAX;
+/// Bytes that one MULTI may queue.
+const QUEUED_BYTES_MAX: usize = 1 << 30;
+
+pub(crate) const COMMANDS: &[NodeCommand] = &[
+    NodeCommand {
+        spec: Spec {
+            name: "discard",
+            summary: "Forgets what MULTI has queued.",
+            group: Group::Transactions,
+            since: "2.0.0",
+            arity: Arity::exactly(1),
+            flags: Flags::ALLOW_BUSY
+                .and(Flags::FAST)
+                .and(Flags::LOADING)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::STALE),
+            acl: Acl::FAST.and(Acl::TRANSACTION),
+            keys: &[],
+            range: (0, 0, 0),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Some(discard),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "exec",
+            summary: "Runs what MULTI has queued, all at once.",
+            group: Group::Transactions,
+            since: "1.2.0",
+            arity: Arity::exactly(1),
+            flags: Flags::LOADING
+                .and(Flags::NOSCRIPT)
+                .and(Flags::SKIP_SLOWLOG)
+                .and(Flags::STALE),
+            acl: Acl::SLOW.and(Acl::TRANSACTION),
+            keys: &[],
+            range: (0, 0, 0),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Some(exec),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "multi",
+            summary: "Begins a transaction: what follows is queued until EXEC.",
+            group: Group::Transactions,
+            since: "1.2.0",
+            arity: Arity::exactly(1),
+            flags: Flags::ALLOW_BUSY
+                .and(Flags::FAST)
+                .and(Flags::LOADING)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::STALE),
+            acl: Acl::FAST.and(Acl::TRANSACTION),
+            keys: &[],
+            range: (0, 0, 0),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Some(multi),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "unwatch",
+            summary: "Forgets the watched keys.",
+            group: Group::Transactions,
+            since: "2.2.0",
+            arity: Arity::exactly(1),
+            flags: Flags::ALLOW_BUSY
+                .and(Flags::FAST)
+                .and(Flags::LOADING)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::STALE),
+            acl: Acl::FAST.and(Acl::TRANSACTION),
+            keys: &[],
+            range: (0, 0, 0),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Some(unwatch),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "watch",
+            summary: "Makes EXEC do nothing if one of these keys changes before.",
+            group: Group::Transactions,
+            since: "2.2.0",
+            arity: Arity::at_least(2),
+            flags: Flags::ALLOW_BUSY
+                .and(Flags::FAST)
+                .and(Flags::LOADING)
+                .and(Flags::NOSCRIPT)
+                .and(Flags::STALE),
+            acl: Acl::FAST.and(Acl::TRANSACTION),
+            keys: spec::ALL_RO,
+            range: (1, -1, 1),
+            tips: &[],
+            deprecated_since: None,
+        },
+        run: Some(watch),
+    },
+];
+
+/// Whether a row is EXEC.
+pub fn is_exec(row: &Row) -> bool {
+    row.spec.name == "exec"
+}
+
+/// Whether a row is EXEC and what is queued writes.
+pub fn writes(conn: &Connection, row: &Row) -> bool {
+    is_exec(row)
+        && conn
+            .multi
+            .as_ref()
+            .is_some_and(|multi| multi.queued.iter().any(|request| request.row.writes))
+}
+
+impl Core {
+    /// Queues a request of an open MULTI.
+    pub fn queue(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Flow {
+        if row.spec.flags.contains(Flags::NO_MULTI) {
+            return self.reject(conn, Some(row), &Refusal::NotInMulti);
+        }
+        let Some(multi) = &mut conn.multi else {
+            return Flow::Done;
+        };
+        let request = Request::new(row, args);
+        multi.queued_bytes += request.bytes();
+        if multi.queued_bytes > QUEUED_BYTES_MAX {
+            return self.reject(
+                conn,
+                Some(row),
+                &Refusal::Text("ERR too many bytes queued by MULTI"),
+            );
+        }
+        multi.queued.push(request);
+        self.answer(conn, |_, conn, out| {
+            Reply::new(out, conn.resp).simple("QUEUED")
+        });
+        Flow::Done
+    }
+
+    /// Ends MULTI and WATCH.
+    pub fn end_multi(&mut self, conn: &mut Connection) {
+        let Some(mut multi) = conn.multi.take() else {
+            return;
+        };
+        self.unwatch(core::mem::take(&mut multi.watched));
+    }
+
+    /// Watches keys no more.
+    pub fn unwatch(&mut self, watched: Vec<Watch>) {
+        let mut elsewhere: Vec<(CoreId, Vec<(u8, Box<[u8]>)>)> = Vec::new();
+        for watch in watched.into_iter() {
+            if watch.core == self.id {
+                self.shard.unwatch(watch.db, &watch.key);
+                continue;
+            }
+            match elsewhere.iter_mut().find(|(core, _)| *core == watch.core) {
+                Some((_, keys)) => keys.push((watch.db, watch.key)),
+                None => elsewhere.push((watch.core, vec![(watch.db, watch.key)])),
+            }
+        }
+        for (core, keys) in elsewhere {
+            self.posts.push((core, Mail::Unwatch(keys)));
+        }
+    }
+
+    /// All slots that the queue and the watched keys need, sorted; whether it needs every slot.
+    fn exec_slots(&self, conn: &Connection, multi: &Multi) -> (Vec<Slot>, bool) {
+        let mut slots: Vec<Slot> = multi
+            .watched
+            .iter()
+            .map(|watch| Slot::of(&watch.key))
+            .collect();
+        let mut whole = false;
+        for request in &multi.queued {
+            let args = request.args();
+            match request.row.plan {
+                Plan::Node => {}
+                Plan::Single(_) | Plan::Multi => {
+                    Core::slots_of(request.row, &args, &mut slots);
+                    whole |= Core::needs_whole(request.row, &args);
+                }
+                Plan::Sum | Plan::Concat | Plan::Scan | Plan::AnyShard | Plan::Whole => {
+                    whole |= !conn.own_port
+                }
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        (slots, whole)
+    }
+
+    /// Runs what is queued; the reply is appended to `out`. All slots are in place.
+    pub fn run_queue(
+        &mut self,
+        conn: &mut Connection,
+        multi: Multi,
+        scope: Scope,
+        out: &mut Vec<u8>,
+    ) {
+        Reply::new(out, conn.resp).array(multi.queued.len());
+        for request in &multi.queued {
+            let (row, args) = (request.row, request.args());
+            let Kind::Node(run) = row.kind else {
+                self.run(row, args, (conn.db, conn.resp, scope), None, out);
+                continue;
+            };
+            let start = out.len();
+            let resp = conn.resp;
+            let reply = Reply::new(out, resp);
+            let done = run(
+                &mut Context {
+                    core: self,
+                    conn,
+                    reply,
+                    row,
+                    inside_exec: true,
+                },
+                args,
+            );
+            self.tally.called(row.index);
+            let refusal = match done {
+                Ok(Done::Replied | Done::Silent) => continue,
+                Ok(Done::Ask(ask, Join::Ok)) => {
+                    self.tell_all(conn, &ask);
+                    Reply::new(out, conn.resp).ok();
+                    continue;
+                }
+                Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
+                    format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
+                ),
+                Err(refused) => refused.0,
+            };
+            out.truncate(start);
+            self.tally.failed(row.index);
+            self.refuse(&refusal, conn.resp, out);
+        }
+        self.unwatch(multi.watched);
+    }
+
+    /// Tells every core something and waits for no answer: inside EXEC there is no waiting.
+    fn tell_all(&mut self, conn: &Connection, ask: &Ask) {
+        let from = Ticket {
+            core: self.id,
+            conn: conn.conn,
+            seq: NO_REPLY,
+        };
+        for core in (0..self.node.cores() as u16).map(CoreId) {
+            if core != self.id {
+                let ask = ask.clone();
+                self.posts.push((core, Mail::Ask { from, ask }));
+            }
+        }
+        self.answer_ask(ask, &mut Vec::new());
+    }
+
+    /// The reply of an EXEC whose watched keys have changed.
+    pub fn abort_queue(&mut self, conn: &Connection, multi: Multi, out: &mut Vec<u8>) {
+        self.unwatch(multi.watched);
+        Reply::new(out, conn.resp).null_array();
+    }
+}
+
+fn multi(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    if cx.conn.in_multi() {
+        return Err(Refusal::NestedMulti.into());
+    }
+    cx.conn.multi.get_or_insert_default().open = true;
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
+fn discard(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    if !cx.conn.in_multi() {
+        return Err(Refusal::DiscardWithoutMulti.into());
+    }
+    cx.core.end_multi(cx.conn);
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
+fn unwatch(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    if let Some(multi) = &mut cx.conn.multi {
+        let watched = core::mem::take(&mut multi.watched);
+        cx.core.unwatch(watched);
+    }
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
+fn watch(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
+    if cx.conn.in_multi() {
+        return Err(Refusal::WatchInMulti.into());
+    }
+    let db = cx.conn.db;
+    let new: Vec<&[u8]> = args.rest().collect();
+    if cx.core.config.cluster_enabled {
+        let mut slots: Vec<Slot> = new.iter().map(|key| Slot::of(key)).collect();
+        slots.dedup();
+        if slots.len() > 1 {
+            return Err(Refusal::CrossSlot.into());
+        }
+    }
+    let owner = |key: &[u8]| cx.core.owner(Slot::of(key));
+    let elsewhere = new.iter().any(|key| owner(key) != cx.core.id);
+    if elsewhere && cx.conn.outbound.outstanding() > 0 {
+        return Ok(Done::Ask(Ask::Watch(Vec::new()), Join::Watch));
+    }
+    let mut asked = Vec::new();
+    let multi = cx.conn.multi.get_or_insert_default();
+    for key in new {
+        if multi
+            .watched
+            .iter()
+            .any(|watch| watch.db == db && *watch.key == *key)
+        {
+            continue;
+        }
+        let routed = Key::new(db, key);
+        let core = cx.core.owner(routed.slot);
+        let version = (core == cx.core.id).then(|| cx.core.shard.watch(&routed));
+        if version.is_none() {
+            asked.push((db, Box::from(key)));
+        }
+        multi.watched.push(Watch {
+            core,
+            db,
+            key: key.into(),
+            version,
+        });
+    }
+    if !asked.is_empty() {
+        return Ok(Done::Ask(Ask::Watch(asked), Join::Watch));
+    }
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
+fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    let Some(multi) = cx.conn.multi.as_ref().filter(|multi| multi.open) else {
+        return Err(Refusal::ExecWithoutMulti.into());
+    };
+    if multi.refused {
+        cx.core.end_multi(cx.conn);
+        return Err(Refusal::ExecAbort.into());
+    }
+    let (mut slots, whole) = cx.core.exec_slots(cx.conn, multi);
+    if cx.core.config.cluster_enabled && slots.len() > 1 {
+        cx.core.end_multi(cx.conn);
+        return Err(Refusal::CrossSlot.into());
+    }
+    if whole && !cx.core.is_alone() {
+        slots = (0..storage::SLOTS as u16).map(Slot).collect();
+    }
+    let watched: Vec<(u8, Box<[u8]>, u64)> = multi
+        .watched
+        .iter()
+        .map(|watch| {
+            (
+                watch.db,
+                watch.key.clone(),
+                watch.version.unwrap_or(u64::MAX),
+            )
+        })
+        .collect();
+    let here = slots.iter().all(|slot| cx.core.owner(*slot) == cx.core.id);
+    if !here || cx.core.held_slot(slots.iter().copied()).is_some() {
+        let ticket = cx.core.begin_exclusive(cx.conn);
+        let needs = cx.core.needs(&slots, watched);
+        cx.core.start_tx(ticket, Job::Exec, needs);
+        return Ok(Done::Later);
+    }
+    let Some(multi) = cx.conn.multi.take() else {
+        return Ok(Done::Silent);
+    };
+    let mut out = cx.core.buffer();
+    if watched_unchanged(&mut cx.core.shard, &watched) {
+        let scope = match (cx.conn.own_port, cx.core.is_alone()) {
+            (true, _) => Scope::OwnPort,
+            (false, true) => Scope::Whole,
+            (false, false) => Scope::Core,
+        };
+        cx.core.run_queue(cx.conn, *multi, scope, &mut out);
+    } else {
+        cx.core.abort_queue(cx.conn, *multi, &mut out);
+    }
+    cx.reply.raw(&out);
+    cx.core.keep_buffer(out);
+    Ok(Done::Replied)
+}

@@ -1,0 +1,301 @@
+//! `Node`: what the cores of a process share. Read by all, written rarely and never on the data path.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use runtime::{CoreId, Handle, StatsNow};
+use storage::{Rng, SLOTS, Slot};
+
+use crate::config::Config;
+use crate::mail::Mail;
+use crate::rates::{Rates, Sample};
+use crate::stats::Published;
+use crate::table::Table;
+
+/// Where a listener's clients come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// The main port: any core serves it.
+    Main,
+    /// A core's own port.
+    Own,
+    /// The unix socket.
+    Unix,
+}
+
+/// See the module's head.
+pub struct Node {
+    config: Mutex<Arc<Config>>,
+    table: Table,
+    cores: usize,
+    seed: u64,
+    /// Forty hexadecimal digits that change with each start (INFO run_id).
+    pub run_id: String,
+    /// Forty hexadecimal digits that name the node in its cluster.
+    pub node_id: String,
+    /// When it started, unix ms.
+    pub started_ms: u64,
+    /// The configuration file, if there is one.
+    pub config_file: Option<String>,
+    /// The path of the program.
+    pub executable: String,
+    /// Listeners by number.
+    pub entrances: Vec<Entrance>,
+    /// Counters of each core.
+    pub published: Vec<Published>,
+    /// What is done per second.
+    pub rates: Rates,
+    /// Connections now.
+    pub clients: AtomicUsize,
+    /// Most connections at once.
+    pub clients_peak: AtomicUsize,
+    /// Most bytes of data seen.
+    pub used_bytes_peak: AtomicU64,
+    /// The process is about to stop.
+    pub stopping: AtomicBool,
+    /// Cores that are about to stop and have no reply under way.
+    pub drained: AtomicUsize,
+    /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
+    pub last_save_s: AtomicU64,
+    /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
+    replication_id: Mutex<String>,
+    next_client: AtomicU64,
+    next_tx: AtomicU64,
+    keepalive_s: Arc<AtomicU32>,
+    handle: OnceLock<Handle<Mail>>,
+}
+
+/// What a node is made of.
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// Cores.
+    pub cores: usize,
+    /// Randomness of this start.
+    pub seed: u64,
+    /// Now, unix ms.
+    pub started_ms: u64,
+    /// See [`Node::config_file`].
+    pub config_file: Option<String>,
+    /// See [`Node::executable`].
+    pub executable: String,
+    /// See [`Node::entrances`].
+    pub entrances: Vec<Entrance>,
+}
+
+impl Node {
+    /// A node of these parts.
+    pub fn new(parts: Parts) -> Node {
+        let table = Table::build(&parts.config);
+        let published = (0..parts.cores)
+            .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
+            .collect();
+        let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
+        let mut rng = storage::Rng::new(parts.seed);
+        let mut digits = || forty_digits(&mut rng);
+        let (run_id, node_id, replication_id) = (digits(), digits(), digits());
+        Node {
+            run_id,
+            node_id,
+            config: Mutex::new(Arc::new(parts.config)),
+            table,
+            cores: parts.cores,
+            seed: rng.next_u64(),
+            started_ms: parts.started_ms,
+            config_file: parts.config_file,
+            executable: parts.executable,
+            entrances: parts.entrances,
+            published,
+            rates: Rates::default(),
+            replication_id: Mutex::new(replication_id),
+            clients: AtomicUsize::new(0),
+            clients_peak: AtomicUsize::new(0),
+            used_bytes_peak: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            drained: AtomicUsize::new(0),
+            last_save_s: AtomicU64::new(parts.started_ms / 1000),
+            next_client: AtomicU64::new(1),
+            next_tx: AtomicU64::new(1),
+            keepalive_s,
+            handle: OnceLock::new(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the configuration, one change at a time; `change` says whether it succeeded.
+    pub fn change_config<E>(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<(), E>,
+    ) -> Result<Arc<Config>, E> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Config::clone(&config);
+        change(&mut changed)?;
+        *config = Arc::new(changed);
+        Ok(Arc::clone(&config))
+    }
+
+    /// The command table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Cores.
+    #[inline(always)]
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// Randomness of this start.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The core of a slot: contiguous ranges of equal size.
+    #[inline(always)]
+    pub fn owner(&self, slot: Slot) -> CoreId {
+        CoreId((slot.index() * self.cores / SLOTS) as u16)
+    }
+
+    /// The slots of a core.
+    pub fn range(&self, core: CoreId) -> Range<usize> {
+        let first = |core: usize| (core * SLOTS).div_ceil(self.cores);
+        first(core.index())..first(core.index() + 1)
+    }
+
+    /// Seconds of keepalive of connections to come; may be changed.
+    pub fn keepalive(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.keepalive_s)
+    }
+
+    /// Whether the cores measure the processor time of their turns.
+    pub fn set_turn_cpu_clock(&self, on: bool) {
+        let Some(handle) = self.handle() else { return };
+        for core in 0..self.cores {
+            if let Some(stats) = handle.stats(CoreId(core as u16)) {
+                stats.cpu_clock(on);
+            }
+        }
+    }
+
+    /// A number for a client.
+    pub fn client_id(&self) -> u64 {
+        self.next_client.fetch_add(1, Relaxed)
+    }
+
+    /// A number for a transaction: the one order that all cores agree on.
+    pub fn tx_id(&self) -> u64 {
+        self.next_tx.fetch_add(1, Relaxed)
+    }
+
+    /// Sets the way into the cores; the first call wins.
+    pub fn set_handle(&self, handle: Handle<Mail>) {
+        let _ = self.handle.set(handle);
+    }
+
+    /// The way into the cores; None before they run.
+    pub fn handle(&self) -> Option<&Handle<Mail>> {
+        self.handle.get()
+    }
+
+    /// Keys and keys with a deadline of a database, over all cores.
+    pub fn db_count(&self, db: usize) -> (u64, u64) {
+        let dbs = self.published.iter().filter_map(|core| core.dbs.get(db));
+        dbs.fold((0, 0), |(keys, expires), db| {
+            (keys + db.0.load(Relaxed), expires + db.1.load(Relaxed))
+        })
+    }
+
+    /// The runtime's counters, by core; all zero before the cores run.
+    pub fn runtime_stats(&self) -> Vec<StatsNow> {
+        let stats = |core| self.handle()?.stats(CoreId(core as u16));
+        (0..self.cores)
+            .map(|core| stats(core).map_or(StatsNow::default(), runtime::Stats::read))
+            .collect()
+    }
+
+    /// What the cores have published, for rates.
+    pub fn sample(&self, at_ms: u64) -> Sample {
+        let runtime = self.runtime_stats();
+        Sample {
+            at_ms,
+            commands: self.sum(|core| &core.commands),
+            bytes_in: runtime.iter().map(|core| core.bytes_in).sum(),
+            bytes_out: runtime.iter().map(|core| core.bytes_out).sum(),
+        }
+    }
+
+    /// Bytes of data over all cores; remembers the most seen.
+    pub fn note_used_bytes(&self) -> u64 {
+        let used = self.sum(|core| &core.used_bytes);
+        self.used_bytes_peak.fetch_max(used, Relaxed);
+        used
+    }
+
+    /// Forty hexadecimal digits that name the history of the data.
+    pub fn replication_id(&self) -> String {
+        let id = self.replication_id.lock();
+        id.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins another history (DEBUG CHANGE-REPL-ID).
+    pub fn change_replication_id(&self, rng: &mut Rng) {
+        let id = forty_digits(rng);
+        *self
+            .replication_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    /// A counter, added up over all cores.
+    pub fn sum(&self, counter: impl Fn(&Published) -> &AtomicU64) -> u64 {
+        self.published
+            .iter()
+            .map(|core| counter(core).load(Relaxed))
+            .sum()
+    }
+}
+
+/// Forty hexadecimal digits at random.
+pub fn forty_digits(rng: &mut Rng) -> String {
+    (0..5)
+        .map(|_| format!("{:08x}", rng.next_u64() as u32))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_one_core_and_ranges_agree() {
+        for cores in [1, 2, 3, 7, 64, 1000] {
+            let parts = Parts {
+                config: Config::default(),
+                cores,
+                seed: 1,
+                started_ms: 0,
+                config_file: None,
+                executable: String::new(),
+                entrances: vec![],
+            };
+            let node = Node::new(parts);
+            let mut next = 0;
+            for core in 0..cores {
+                let range = node.range(CoreId(core as u16));
+                assert_eq!(range.start, next);
+                next = range.end;
+                assert!(
+                    range
+                        .clone()
+                        .all(|slot| node.owner(Slot(slot as u16)).index() == core)
+                );
+            }
+            assert_eq!(next, SLOTS);
+        }
+    }
+}

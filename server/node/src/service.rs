@@ -1,0 +1,85 @@
+//! Hot path. `NodeService`: one core's turn, the table of contents of the server.
+//!
+//! ```text
+//! mail ─> events ─> parse all that is ready ─> prefetch + dispatch in order ─> settle transactions
+//!      ─> deadlines, garbage, idle clients ─> commit gate ─> one message per core, one send per connection
+//! ```
+//! All requests that a turn has ready are parsed before the first is run, across connections: so the
+//! buckets and items of the next ones are on their way from memory while one runs.
+
+use runtime::{ConnId, CoreId, Now, Service, Turn};
+
+use crate::clients::Clients;
+use crate::commit::Gate;
+use crate::core::Core;
+use crate::inbound::{Arena, Input};
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// One core of the server.
+pub struct NodeService {
+    pub(crate) core: Core,
+    pub(crate) clients: Clients,
+    pub(crate) arena: Arena,
+    /// Connections with output.
+    pub(crate) dirty: Vec<ConnId>,
+    /// Connections that wait for the end of a pause.
+    pub(crate) paused: Vec<ConnId>,
+    pub(crate) calls_published_ms: u64,
+    pub(crate) stopping: bool,
+    /// While stopping: no reply is under way here; when it leaves all the same.
+    pub(crate) drained: bool,
+    pub(crate) leave_until_ms: Option<u64>,
+}
+
+impl NodeService {
+    /// Core `id` of `node`.
+    pub fn new(id: CoreId, node: &'static Node, now: Now) -> NodeService {
+        NodeService {
+            core: Core::new(id, node, now),
+            clients: Clients::default(),
+            arena: Arena::default(),
+            dirty: Vec::new(),
+            paused: Vec::new(),
+            calls_published_ms: 0,
+            stopping: false,
+            drained: false,
+            leave_until_ms: None,
+        }
+    }
+}
+
+impl Service for NodeService {
+    type Mail = Mail;
+
+    fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
+        self.core.now = turn.now;
+        self.core.shard.set_now(turn.now.unix_ms);
+        let mut mail = core::mem::take(turn.mail);
+        mail.drain(..).for_each(|mail| self.on_mail(mail));
+        *turn.mail = mail;
+
+        let mut inputs: Vec<Input<'_>> = Vec::new();
+        self.on_events(turn, &mut inputs);
+        self.resume(turn, &mut inputs);
+        for input in 0..inputs.len() {
+            self.parse(&mut inputs, input);
+        }
+        self.execute(&inputs);
+        self.settle();
+        self.keep_unfinished(inputs, turn);
+
+        self.background(turn);
+        self.core.seal_messages();
+        for (core, mail) in self.core.posts.drain(..) {
+            turn.ops.post(core, mail);
+        }
+        match self.core.commit.end_of_turn(&mut self.core.shard) {
+            Gate::Open => self.flush(turn),
+        }
+        if !self.core.resume.is_empty() {
+            turn.ops.again();
+        }
+        self.publish();
+    }
+}

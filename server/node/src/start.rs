@@ -1,0 +1,334 @@
+//! From the command line to running cores, and from a signal to the end.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
+
+use crate::config::{Config, Io, Loaded};
+use crate::control;
+use crate::mail::Mail;
+use crate::node::{Entrance, Node, Parts};
+use crate::service::NodeService;
+
+/// Why the server does not start.
+#[derive(Debug)]
+#[allow(
+    missing_docs,
+    reason = "fields are named after what they hold; kinds are documented"
+)]
+pub enum Fault {
+    /// An address or path cannot be listened on.
+    Listen { place: String, error: io::Error },
+    /// The cores do not start.
+    Cores(io::Error),
+    /// The admin port's thread does not start.
+    Control(io::Error),
+    /// The configuration asks for something impossible here.
+    Config(String),
+}
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Fault::Listen { place, error } => write!(f, "cannot listen on {place}: {error}"),
+            Fault::Cores(error) => write!(f, "cannot start the cores: {error}"),
+            Fault::Control(error) => write!(f, "cannot start the admin port: {error}"),
+            Fault::Config(why) => f.write_str(why),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// A running server.
+pub struct Server {
+    /// What its cores share.
+    pub node: &'static Node,
+    running: Running<Mail>,
+}
+
+/// Starts the cores. The node's shared part lives as long as the process.
+///
+/// # Errors
+/// A [`Fault`]; nothing is left running then.
+pub fn start(loaded: Loaded) -> Result<Server, Fault> {
+    let Loaded { config, path, .. } = loaded;
+    let cores = cores_of(&config)?;
+    let seed = random_seed();
+    storage::seed_process(random_seed());
+    let listeners = open_listeners(&config, cores)?;
+    let admin = open_admin(&config)?;
+    let entrances = listeners.iter().map(|(_, _, entrance)| *entrance).collect();
+    let parts = Parts {
+        cores,
+        seed,
+        started_ms: unix_ms(),
+        config_file: path.map(|path| path.display().to_string()),
+        executable: std::env::current_exe()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        entrances,
+        config,
+    };
+    let node: &'static Node = Box::leak(Box::new(Node::new(parts)));
+    let config = node.config();
+    let choice = match config.io {
+        Io::Auto => Choice::Auto,
+        Io::Uring => Choice::Uring,
+        Io::Epoll => Choice::Epoll,
+    };
+    let runtime_config = runtime::Config {
+        cores,
+        buffer_bytes: RECEIVE_BUFFER_BYTES,
+        buffer_count: RECEIVE_BUFFERS,
+        choice,
+        keepalive_s: node.keepalive(),
+        ..runtime::Config::default()
+    };
+    let listeners = listeners
+        .into_iter()
+        .map(|(core, listener, _)| (core, listener))
+        .collect();
+    let running = runtime::start(runtime_config, listeners, move |core, handle| {
+        node.set_handle(handle);
+        NodeService::new(
+            core,
+            node,
+            Now {
+                unix_ms: unix_ms(),
+                mono_us: 0,
+            },
+        )
+    })
+    .map_err(Fault::Cores)?;
+    node.set_handle(running.handle());
+    if config.turn_cpu_clock {
+        node.set_turn_cpu_clock(true);
+    }
+    if let Err(error) = control::start(node, admin) {
+        stop(node);
+        return Err(Fault::Control(error));
+    }
+    Ok(Server { node, running })
+}
+
+impl Server {
+    /// Waits until the cores have left their loops.
+    ///
+    /// # Errors
+    /// When a core failed.
+    pub fn join(self) -> io::Result<()> {
+        self.running.join()
+    }
+}
+
+/// Asks every core to leave once its replies are out; a second call changes nothing.
+pub fn stop(node: &Node) {
+    if node.stopping.swap(true, Relaxed) {
+        return;
+    }
+    if let Some(handle) = node.handle() {
+        for core in 0..node.cores() {
+            // A core whose mailbox is full of other mail is asked again until it takes it or has left.
+            let mut mail = Mail::Stop;
+            for _ in 0..STOP_TRIES_MAX {
+                match handle.post(CoreId(core as u16), mail) {
+                    Ok(()) => break,
+                    Err(back) => mail = back,
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// A core's receive buffers: 1 MiB in all, so that they stay in its cache and idle connections cost nothing.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 10;
+const RECEIVE_BUFFERS: usize = 128;
+/// Milliseconds for which a busy core is asked to stop.
+const STOP_TRIES_MAX: usize = 1000;
+
+fn cores_of(config: &Config) -> Result<usize, Fault> {
+    let cores = match config.cores {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        cores => cores as usize,
+    };
+    if cores > runtime::CORES_MAX {
+        return Err(Fault::Config(format!(
+            "cores {cores}: at most {} are supported",
+            runtime::CORES_MAX
+        )));
+    }
+    Ok(cores)
+}
+
+/// The port of a core's own endpoint.
+pub fn own_port(config: &Config, core: CoreId) -> u16 {
+    let base = if config.core_port_base == 0 {
+        config.port.wrapping_add(1)
+    } else {
+        config.core_port_base
+    };
+    base.wrapping_add(core.0)
+}
+
+fn open_listeners(
+    config: &Config,
+    cores: usize,
+) -> Result<Vec<(CoreId, Listener, Entrance)>, Fault> {
+    let mut listeners = Vec::new();
+    let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
+    if config.port != 0 {
+        for addr in addresses(&config.bind, config.port)? {
+            if let Some(listener) = listen(config, addr, backlog)? {
+                listeners.push((
+                    CoreId(0),
+                    listener.spread(Spread::RoundRobin),
+                    Entrance::Main,
+                ));
+            }
+        }
+        if config.cluster_enabled {
+            let last = usize::from(own_port(config, CoreId(0))) + cores - 1;
+            if last > usize::from(u16::MAX) {
+                return Err(Fault::Config(format!(
+                    "the cores' own ports would end at {last}, above 65535"
+                )));
+            }
+            for core in (0..cores as u16).map(CoreId) {
+                for addr in addresses(&config.bind, own_port(config, core))? {
+                    if let Some(listener) = listen(config, addr, backlog)? {
+                        listeners.push((core, listener.spread(Spread::Here), Entrance::Own));
+                    }
+                }
+            }
+        }
+    }
+    if !config.unixsocket.is_empty() {
+        let path = Path::new(&config.unixsocket);
+        let listener = Listener::unix(path, config.unixsocketperm, backlog).map_err(|error| {
+            Fault::Listen {
+                place: config.unixsocket.clone(),
+                error,
+            }
+        })?;
+        listeners.push((
+            CoreId(0),
+            listener.spread(Spread::RoundRobin),
+            Entrance::Unix,
+        ));
+    }
+    if listeners.is_empty() && config.port != 0 {
+        return Err(Fault::Config(
+            "none of the addresses of `bind` could be listened on".to_owned(),
+        ));
+    }
+    Ok(listeners)
+}
+
+/// Listens; an address marked optional (`-::1`) may be missing on this machine.
+fn listen(
+    _config: &Config,
+    (addr, optional): (SocketAddr, bool),
+    backlog: i32,
+) -> Result<Option<Listener>, Fault> {
+    match Listener::tcp(addr, backlog) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if optional && is_missing(&error) => Ok(None),
+        Err(error) => Err(Fault::Listen {
+            place: addr.to_string(),
+            error,
+        }),
+    }
+}
+
+/// The sockets of the admin port; none without one.
+fn open_admin(config: &Config) -> Result<Vec<TcpListener>, Fault> {
+    let mut listeners = Vec::new();
+    if config.admin_port == 0 {
+        return Ok(listeners);
+    }
+    for (addr, optional) in addresses(&config.admin_bind, config.admin_port)? {
+        match TcpListener::bind(addr) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if optional && is_missing(&error) => {}
+            Err(error) => {
+                return Err(Fault::Listen {
+                    place: format!("{addr} (admin-port)"),
+                    error,
+                });
+            }
+        }
+    }
+    if listeners.is_empty() {
+        return Err(Fault::Config(
+            "none of the addresses of `admin-bind` could be listened on".to_owned(),
+        ));
+    }
+    Ok(listeners)
+}
+
+/// The address does not exist on this machine, as opposed to being taken or forbidden.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Linux's errno for an address family that the kernel was built without.
+const EAFNOSUPPORT: i32 = 97;
+
+/// The addresses of `bind` or `admin-bind` with this port; whether each may be missing.
+fn addresses(binds: &[String], port: u16) -> Result<Vec<(SocketAddr, bool)>, Fault> {
+    let mut found = Vec::new();
+    for bind in binds {
+        let (name, optional) = match bind.strip_prefix('-') {
+            Some(name) => (name, true),
+            None => (bind.as_str(), false),
+        };
+        let name = match name {
+            "*" => "0.0.0.0",
+            "::*" => "::",
+            name => name,
+        };
+        match name.parse::<IpAddr>() {
+            Ok(ip) => found.push((SocketAddr::new(ip, port), optional)),
+            Err(_) => {
+                let resolved = (name, port).to_socket_addrs();
+                match resolved.map(|mut addresses| addresses.next()) {
+                    Ok(Some(addr)) => found.push((addr, optional)),
+                    _ if optional => {}
+                    Ok(None) => return Err(Fault::Config(format!("bind {name}: no such host"))),
+                    Err(error) => {
+                        return Err(Fault::Listen {
+                            place: bind.clone(),
+                            error,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Wall clock, ms since 1970.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// 64 bits from the operating system's randomness, by way of the standard library's hash keys.
+fn random_seed() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(unix_ms());
+    hasher.finish()
+}

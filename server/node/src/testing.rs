@@ -1,0 +1,262 @@
+//! A node without sockets, threads or clocks, for tests: bytes in, bytes out, mail carried by hand.
+//!
+//! ```text
+//!   Bench::send ─> Event::Data ─> service.turn() ─> Op::Send ─> the reply
+//!                                      │  ▲
+//!                                      └──┴── mail to and from the other cores, one round at a time
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, Turn};
+
+use crate::config::Config;
+use crate::mail::Mail;
+use crate::node::{Entrance, Node, Parts};
+use crate::service::NodeService;
+
+/// Turns of all cores after which a test that has not come to rest is stuck.
+const ROUNDS_MAX: usize = 10_000;
+/// Bytes of requests in one turn of a core.
+const ARENA_BYTES: usize = 1 << 20;
+/// The time at which a bench starts, unix ms.
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+
+/// A connection of a bench.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client(usize);
+
+struct Connected {
+    core: usize,
+    conn: ConnId,
+    received: Vec<u8>,
+    closed: bool,
+}
+
+struct Seat {
+    service: NodeService,
+    arena: Arena,
+    events: Vec<Event>,
+    mail: Vec<Mail>,
+    again: bool,
+    stopped: bool,
+}
+
+/// See the module's head.
+pub(crate) struct Bench {
+    pub(crate) now: Now,
+    seats: Vec<Seat>,
+    clients: Vec<Connected>,
+}
+
+impl Bench {
+    /// A node of so many cores with the default configuration.
+    pub(crate) fn new(cores: usize) -> Bench {
+        Bench::with(cores, |_| {})
+    }
+
+    /// A node of so many cores, its configuration changed. Its entrances are the main one (0) and the cores' own (1).
+    pub(crate) fn with(cores: usize, change: impl FnOnce(&mut Config)) -> Bench {
+        let mut config = Config::default();
+        change(&mut config);
+        let now = Now {
+            unix_ms: START_MS,
+            mono_us: 0,
+        };
+        let node: &'static Node = Box::leak(Box::new(Node::new(Parts {
+            config,
+            cores,
+            seed: 7,
+            started_ms: now.unix_ms,
+            config_file: None,
+            executable: "/bench".to_owned(),
+            entrances: vec![Entrance::Main, Entrance::Own],
+        })));
+        let seat = |core: usize| Seat {
+            service: NodeService::new(CoreId(core as u16), node, now),
+            arena: Arena::new(ARENA_BYTES),
+            events: Vec::new(),
+            mail: Vec::new(),
+            again: false,
+            stopped: false,
+        };
+        Bench {
+            now,
+            seats: (0..cores).map(seat).collect(),
+            clients: Vec::new(),
+        }
+    }
+
+    /// Connects to a core by the main port, from this machine.
+    pub(crate) fn connect(&mut self, core: usize) -> Client {
+        self.connect_by(core, 0)
+    }
+
+    /// Connects to a core's own port.
+    pub(crate) fn connect_own(&mut self, core: usize) -> Client {
+        self.connect_by(core, 1)
+    }
+
+    fn connect_by(&mut self, core: usize, listener: usize) -> Client {
+        let number = self.clients.len();
+        let conn = ConnId::from_u64(1 << 32 | number as u64);
+        let host = |port: u16| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        self.seats[core].events.push(Event::Accepted {
+            conn,
+            listener,
+            peer: Peer::Tcp {
+                peer: host(40_000 + number as u16),
+                local: host(6379),
+            },
+            fd: 100 + number as i32,
+        });
+        self.clients.push(Connected {
+            core,
+            conn,
+            received: Vec::new(),
+            closed: false,
+        });
+        self.rest();
+        Client(number)
+    }
+
+    /// Sends bytes and lets everything come to rest; what the client receives is kept for `received`.
+    pub(crate) fn send(&mut self, client: Client, bytes: &[u8]) {
+        let Connected { core, conn, .. } = self.clients[client.0];
+        let seat = &mut self.seats[core];
+        let span = seat.arena.push(bytes).expect("room in the arena");
+        seat.events.push(Event::Data { conn, span });
+        self.rest();
+    }
+
+    /// Takes what a client has received.
+    pub(crate) fn received(&mut self, client: Client) -> Vec<u8> {
+        core::mem::take(&mut self.clients[client.0].received)
+    }
+
+    /// Whether the server has closed the connection.
+    pub(crate) fn is_closed(&self, client: Client) -> bool {
+        self.clients[client.0].closed
+    }
+
+    /// Whether all cores have left their loops.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.seats.iter().all(|seat| seat.stopped)
+    }
+
+    /// One command, its words apart by blanks; the reply as text.
+    pub(crate) fn call(&mut self, client: Client, command: &str) -> String {
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut request = Vec::new();
+        protocol::request::encode(&words, &mut request);
+        self.send(client, &request);
+        String::from_utf8_lossy(&self.received(client)).into_owned()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.now.unix_ms += ms;
+        self.now.mono_us += ms * 1000;
+        self.seats.iter_mut().for_each(|seat| seat.again = true);
+        self.rest();
+    }
+
+    /// Runs turns of all cores until nothing is left to do.
+    fn rest(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let busy = |seat: &Seat| {
+                !seat.stopped && (seat.again || !seat.events.is_empty() || !seat.mail.is_empty())
+            };
+            if !self.seats.iter().any(busy) {
+                return;
+            }
+            for core in 0..self.seats.len() {
+                if busy(&self.seats[core]) {
+                    self.turn(core);
+                }
+            }
+        }
+        panic!("the node does not come to rest");
+    }
+
+    fn turn(&mut self, core: usize) {
+        let seat = &mut self.seats[core];
+        let mut events = core::mem::take(&mut seat.events);
+        let mut mail = core::mem::take(&mut seat.mail);
+        let mut ops = Ops::new();
+        let id = CoreId(core as u16);
+        let arena = &seat.arena;
+        let mut turn = Turn::simulated(self.now, id, arena, &mut events, &mut mail, &mut ops);
+        seat.service.turn(&mut turn);
+        seat.arena.clear();
+        seat.again = ops.is_again();
+        seat.stopped = ops.is_stop();
+        for op in ops.take_ops() {
+            match op {
+                Op::Send(conn, mut buffer) => {
+                    if let Some(client) = of(&mut self.clients, core, conn) {
+                        client.received.extend_from_slice(&buffer);
+                    }
+                    buffer.clear();
+                    seat.events.push(Event::Sent { conn, buffer });
+                }
+                Op::Close(conn) => {
+                    if let Some(client) = of(&mut self.clients, core, conn) {
+                        client.closed = true;
+                    }
+                    let cause = Cause::Asked;
+                    seat.events.push(Event::Closed { conn, cause });
+                }
+                Op::RecvInto(..) => panic!("a bench sends small requests only"),
+                Op::PauseRecv(_) | Op::ResumeRecv(_) => {}
+            }
+        }
+        for (target, mail) in ops.take_posts() {
+            self.seats[target.index()].mail.push(mail);
+        }
+    }
+}
+
+fn of(clients: &mut [Connected], core: usize, conn: ConnId) -> Option<&mut Connected> {
+    let mut clients = clients.iter_mut();
+    clients.find(|client| client.core == core && client.conn == conn)
+}
+
+mod tests {
+    use super::Bench;
+
+    #[test]
+    fn data_is_the_same_from_every_core() {
+        for cores in 1..=3 {
+            let mut bench = Bench::new(cores);
+            let clients: Vec<_> = (0..cores).map(|core| bench.connect(core)).collect();
+            for n in 0..20 {
+                let client = clients[n % cores];
+                assert_eq!(bench.call(client, &format!("SET key:{n} {n}")), "+OK\r\n");
+            }
+            for client in clients {
+                assert_eq!(bench.call(client, "DBSIZE"), ":20\r\n");
+                let all = bench.call(client, "MGET key:0 key:7 key:19 none");
+                assert_eq!(all, "*4\r\n$1\r\n0\r\n$1\r\n7\r\n$2\r\n19\r\n$-1\r\n");
+                assert_eq!(bench.call(client, "GET key:13"), "$2\r\n13\r\n");
+            }
+        }
+    }
+
+    #[test]
+    fn pipelines_are_answered_in_order() {
+        let mut bench = Bench::new(2);
+        let client = bench.connect(0);
+        let pipeline: String = (0..50)
+            .map(|n| format!("SET k{n} {n}\r\nGET k{n}\r\nPING {n}\r\n"))
+            .collect();
+        bench.send(client, pipeline.as_bytes());
+        let expected: String = (0..50)
+            .map(|n| {
+                let len = n.to_string().len();
+                format!("+OK\r\n${len}\r\n{n}\r\n${len}\r\n{n}\r\n")
+            })
+            .collect();
+        assert_eq!(bench.received(client), expected.as_bytes());
+    }
+}
