@@ -2,14 +2,14 @@
 # `make test`. Brings what the tests need where it is absent, runs them, counts, and ends with one line
 # "N passed, N failed". What cannot be had is skipped aloud; with CI set, that is a failure.
 #
-#   COMBINATIONS="uring:1 epoll:1"   io and cores that the client suites are run with
+#   COMBINATIONS="uring:1 uring:2 epoll:1 epoll:2"   io and cores that the client suites are run with
 #   DIFFERENTIAL_OPS=100000  ATOMICITY_SECONDS=10    0 leaves them out
 #   SKIP_CARGO=1                                     only what needs a running server
 set -uo pipefail
 cd "$(dirname "$0")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/meridian"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
-combinations=${COMBINATIONS:-uring:1 epoll:1}
+combinations=${COMBINATIONS:-uring:1 uring:2 epoll:1 epoll:2}
 differential_ops=${DIFFERENTIAL_OPS:-100000}
 atomicity_seconds=${ATOMICITY_SECONDS:-10}
 clients="$PWD/server/node/tests/clients"

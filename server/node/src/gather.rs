@@ -52,7 +52,9 @@ impl Gather {
         self.parts.sort_by_key(|(core, _)| *core);
         let parts = || self.parts.iter().map(|(_, part)| part.as_slice());
         let mut out = Vec::new();
-        if let Some(error) = parts().find(|part| part.first() == Some(&b'-')) {
+        // Versions and digests are plain bytes, of which the first may happen to be that of an error.
+        let is_resp = !matches!(self.join, Join::Watch | Join::Digest);
+        if let Some(error) = parts().find(|part| is_resp && part.first() == Some(&b'-')) {
             return error.to_vec();
         }
         let mut reply = Reply::new(&mut out, resp);
@@ -147,6 +149,9 @@ mod tests {
             joined(Join::Sum, &[b":2\r\n", b"-ERR no\r\n"]),
             b"-ERR no\r\n"
         );
+        // A key whose version was 45 (a minus sign) once left its WATCH without an answer.
+        let version = 45u64.to_le_bytes();
+        assert_eq!(joined(Join::Watch, &[&version]), b"+OK\r\n");
         assert_eq!(joined(Join::Text, &[b"a\n", b"b\n"]), b"$4\r\na\nb\n\r\n");
         assert_eq!(
             joined(Join::KilledOne, &[b":0\r\n"]),

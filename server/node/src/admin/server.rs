@@ -257,17 +257,17 @@ fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 const HILLS_WIDTH: usize = 64;
 const HILLS_HEIGHT: usize = 9;
 
-/// Sizes that LOLWUT takes.
-const LOLWUT_SIZES_MAX: usize = 3;
-
 fn lolwut(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if args.left() >= 2 && args.keyword("VERSION") {
-        // One picture for all versions; its number must be one all the same.
-        args.int()?;
-    }
-    // The sizes that the pictures of Redis take are no sizes of this one, but must be numbers.
-    for _ in 0..args.left().min(LOLWUT_SIZES_MAX) {
-        args.int()?;
+        // One picture for all versions; the numbers that those of Redis take must be numbers all the same.
+        let sizes = match args.int()? {
+            5 => 3,
+            6 => 2,
+            _ => 0,
+        };
+        for _ in 0..args.left().min(sizes) {
+            args.int()?;
+        }
     }
     let rng = &mut cx.core.rng;
     let mut height = HILLS_HEIGHT / 2;
