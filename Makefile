@@ -6,7 +6,7 @@ SEED ?= 1
 SERVER ?= 127.0.0.1:6379
 ORACLE ?= 127.0.0.1:6380
 
-.PHONY: help run test check bench microbench fuzz differential atomicity badinput docs toolchain
+.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput docs toolchain
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -24,12 +24,10 @@ check: toolchain ## format, lints, tidy
 	cargo test -p node --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml is not checked"; fi
 
-bench: toolchain ## beside the servers it is compared with: PART=all (speed, kernel, cores, memory, connections, growth) FLAGS=--quick
-	cargo build --release --bin meridian
-	cargo build --release -p runtime --examples
-	cargo run --release -p bench --bin compare -- $(or $(PART),all) $(FLAGS)
+bench: toolchain ## beside redis-server on this machine, about 15 minutes: BENCH_ARGS="speed --rounds 5", QUICK=1
+	@scripts/bench.sh
 
-micro: toolchain ## micro benches of protocol and storage
+microbench: toolchain ## micro benches of protocol and storage
 	cargo bench -p protocol -p storage
 
 fuzz: toolchain  ## random bytes against the decoders whose test names hold TARGET (all without): SECONDS=60

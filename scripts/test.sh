@@ -19,10 +19,11 @@ passed=0
 failed=0
 skipped=0
 servers=()
+# How long a server may take to stop, tenths of a second.
+STOP_TENTHS_MAX=150
 
 cleanup() {
-    for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null; done
-    for pid in "${servers[@]}"; do wait "$pid" 2>/dev/null; done
+    stop "${servers[@]}"
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -75,24 +76,36 @@ start() {
     shift 3
     "$@" >"$log" 2>&1 &
     started=$!
+    servers+=("$started")
     for i in $(seq 150); do
-        if [ "$(redis-cli -p "$port" ping 2>/dev/null)" = PONG ]; then
-            servers+=("$started")
-            return 0
-        fi
+        [ "$(redis-cli -p "$port" ping 2>/dev/null)" = PONG ] && return 0
         kill -0 "$started" 2>/dev/null || break
         sleep 0.1
     done
-    kill "$started" 2>/dev/null
+    stop "$started"
     echo "$name does not start: $(tail -n 3 "$log")"
     return 1
 }
 
+# stop PID...: ends servers of ours, and forgets them: their numbers may soon be another's.
 stop() {
-    local pid
+    local pid other left
     for pid in "$@"; do
-        kill "$pid" 2>/dev/null
-        wait "$pid" 2>/dev/null
+        left=()
+        for other in "${servers[@]}"; do
+            if [ "$other" = "$pid" ]; then
+                kill "$pid" 2>/dev/null
+                for _ in $(seq "$STOP_TENTHS_MAX"); do
+                    kill -0 "$pid" 2>/dev/null || break
+                    sleep 0.1
+                done
+                kill -KILL "$pid" 2>/dev/null && echo "a server did not stop when asked: killed"
+                wait "$pid" 2>/dev/null
+            else
+                left+=("$other")
+            fi
+        done
+        servers=("${left[@]}")
     done
 }
 

@@ -358,6 +358,9 @@ impl Connection {
     }
 }
 
+// Ten thousand idle clients must cost little: the allocator's class of this size each.
+const _: () = assert!(size_of::<Connection>() <= 384);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +397,3 @@ mod tests {
         assert_eq!(outbound.out, b"123456");
     }
 }
-
-// Ten thousand idle clients must cost little: the allocator's class of this size each.
-const _: () = assert!(size_of::<Connection>() <= 384);

@@ -87,6 +87,10 @@ pub struct Core {
     pub active_expire: bool,
     /// The time of this turn.
     pub now: Now,
+    #[allow(
+        clippy::vec_box,
+        reason = "batches travel as boxes: they are not boxed anew"
+    )]
     spare_batches: Vec<Box<Batch>>,
     pool: Vec<Vec<u8>>,
 }

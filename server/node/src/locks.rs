@@ -46,6 +46,10 @@ pub struct Locks {
     queues: HashMap<u16, VecDeque<u64>>,
     claims: HashMap<u64, Claim>,
     held: HashSet<u16>,
+    #[allow(
+        clippy::vec_box,
+        reason = "batches travel as boxes: they are not boxed anew"
+    )]
     parked: HashMap<u16, Vec<Box<Batch>>>,
     parked_len: usize,
 }

@@ -31,7 +31,7 @@ pub enum Mail {
     /// Slots come home.
     Return { tx: u64, lent: Option<Lent> },
     /// A key is watched no more.
-    Unwatch(Vec<(u8, Box<[u8]>)>),
+    Unwatch(WatchedKeys),
     /// Something of the node that every core has its part of; answered like a request.
     Ask { from: Ticket, ask: Ask },
     /// The configuration has changed.
@@ -39,6 +39,9 @@ pub enum Mail {
     /// Leave when all replies are out.
     Stop,
 }
+
+/// Keys that are watched, or no more, with their databases.
+pub type WatchedKeys = Vec<(u8, Box<[u8]>)>;
 
 /// Where a reply belongs: core, connection, place in its order of replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ pub enum Ask {
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.
-    Watch(Vec<(u8, Box<[u8]>)>),
+    Watch(WatchedKeys),
 }
 
 /// Which clients CLIENT LIST and CLIENT KILL mean; what is None matches all.

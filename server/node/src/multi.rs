@@ -13,7 +13,7 @@ use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::gather::Join;
-use crate::mail::{Ask, Mail, Ticket};
+use crate::mail::{Ask, Mail, Ticket, WatchedKeys};
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::{Job, watched_unchanged};
 
@@ -173,7 +173,7 @@ impl Core {
 
     /// Watches keys no more.
     pub fn unwatch(&mut self, watched: Vec<Watch>) {
-        let mut elsewhere: Vec<(CoreId, Vec<(u8, Box<[u8]>)>)> = Vec::new();
+        let mut elsewhere: Vec<(CoreId, WatchedKeys)> = Vec::new();
         for watch in watched.into_iter() {
             if watch.core == self.id {
                 self.shard.unwatch(watch.db, &watch.key);

@@ -65,6 +65,9 @@ pub struct Tx {
     pub unchanged: bool,
 }
 
+/// Slots on a visit here, with the cores that they go home to.
+pub type Guests = Vec<(CoreId, Vec<Slot>)>;
+
 impl Core {
     /// Groups slots (sorted) and watched keys by core.
     pub fn needs(&self, slots: &[Slot], watched: Vec<(u8, Box<[u8]>, u64)>) -> Vec<Need> {
@@ -258,7 +261,7 @@ impl Core {
     }
 
     /// Puts all slots of a transaction in place; `finish_tx` must follow in the same turn.
-    pub fn begin_tx(&mut self, number: u64) -> Option<(Tx, Vec<(CoreId, Vec<Slot>)>)> {
+    pub fn begin_tx(&mut self, number: u64) -> Option<(Tx, Guests)> {
         let mut tx = self.txs.remove(&number)?;
         let mut guests = Vec::with_capacity(tx.lents.len());
         for (core, lent) in core::mem::take(&mut tx.lents) {
@@ -270,7 +273,7 @@ impl Core {
     }
 
     /// Sends all slots home.
-    pub fn finish_tx(&mut self, number: u64, guests: Vec<(CoreId, Vec<Slot>)>) {
+    pub fn finish_tx(&mut self, number: u64, guests: Guests) {
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);
             self.posts.push((

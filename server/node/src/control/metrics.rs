@@ -501,7 +501,7 @@ mod tests {
         tally.called(get);
         tally.failed(get);
         tally.refused("WRONG\"TYPE");
-        let shard = storage::Shard::new(16, [].into_iter(), storage::Limits::default(), 0);
+        let shard = storage::Shard::new(16, [], storage::Limits::default(), 0);
         node.published[0].publish_calls(&tally);
         node.published[0].publish(&mut tally, &shard, 4);
         let page = page(&node);
