@@ -129,6 +129,16 @@ impl<'a> Args<'a> {
             .iter()
             .map(move |word| word.of(buf))
     }
+
+    /// Copies all words, the name included, behind what `buf` and `words` hold, so that they can be
+    /// read by `Args` when their own buffer is gone.
+    pub fn copy_into(&self, buf: &mut Vec<u8>, words: &mut Vec<Word>) {
+        for word in self.words {
+            let bytes = word.of(self.buf);
+            words.push(Word::new(buf.len(), bytes.len()));
+            buf.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// Puts owned words (of an inline request with quotes) into one buffer, so that they can be read by
@@ -142,7 +152,7 @@ pub fn flatten(owned: &[Vec<u8>], buf: &mut Vec<u8>, words: &mut Vec<Word>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, flatten};
+    use super::{Args, Word, flatten};
     use crate::refusal::Refusal;
 
     fn with_args<R>(words: &[&str], f: impl FnOnce(Args<'_>) -> R) -> R {
@@ -169,6 +179,17 @@ mod tests {
             assert_eq!(args.end(), Ok(()));
             assert_eq!(args.bytes(), Err(Refusal::Syntax));
             assert!(!args.keyword(""));
+        });
+    }
+
+    #[test]
+    fn copied_words_read_the_same() {
+        with_args(&["SET", "k", "", "v"], |args| {
+            let (mut buf, mut words) = (b"before".to_vec(), vec![Word::new(0, 6)]);
+            args.clone().skip(2).copy_into(&mut buf, &mut words);
+            let copy = Args::new(&buf, &words);
+            assert_eq!((copy.total(), copy.word(0)), (5, Some(&b"before"[..])));
+            assert!((0..4).all(|index| copy.word(index + 1) == args.word(index)));
         });
     }
 

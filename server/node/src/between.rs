@@ -6,7 +6,7 @@ use runtime::CoreId;
 use crate::admin::info;
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
-use crate::gather::{Gather, Join};
+use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::service::NodeService;
 use crate::table::{Plan, Row};
@@ -16,14 +16,8 @@ impl NodeService {
     /// Asks every core; the connection is put back, since it may be one of those asked about.
     pub(crate) fn ask(&mut self, current: &mut Option<Box<Connection>>, ask: Ask, join: Join) {
         let Some(client) = current else { return };
-        let ticket = self.core.begin_exclusive(client);
+        let ticket = self.core.begin_gather(client, join);
         let cores = self.core.node.cores();
-        client.gather = Some(Box::new(Gather {
-            seq: ticket.seq,
-            left: cores,
-            join,
-            parts: Vec::new(),
-        }));
         self.put_back(current);
         for core in (0..cores as u16)
             .map(CoreId)
@@ -54,14 +48,8 @@ impl NodeService {
         args: &Args<'_>,
         join: Join,
     ) {
-        let ticket = self.core.begin_exclusive(client);
+        let ticket = self.core.begin_gather(client, join);
         let cores = self.core.node.cores();
-        client.gather = Some(Box::new(Gather {
-            seq: ticket.seq,
-            left: cores,
-            join,
-            parts: Vec::new(),
-        }));
         for core in (0..cores as u16).map(CoreId) {
             let head = Head {
                 ticket,

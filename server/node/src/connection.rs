@@ -125,19 +125,13 @@ pub struct Request {
 impl Request {
     /// Copies a request's words.
     pub fn new(row: &'static Row, args: &Args<'_>) -> Request {
-        let words = (0..args.total()).map(|index| args.word(index).unwrap_or_default());
+        let bytes = (0..args.total()).filter_map(|index| args.word(index));
         let mut request = Request {
             row,
-            buf: Vec::with_capacity(words.clone().map(<[u8]>::len).sum()),
+            buf: Vec::with_capacity(bytes.map(<[u8]>::len).sum()),
             words: Vec::with_capacity(args.total()),
         };
-        for word in words {
-            request.words.push(Word {
-                start: request.buf.len() as u32,
-                len: word.len() as u32,
-            });
-            request.buf.extend_from_slice(word);
-        }
+        args.copy_into(&mut request.buf, &mut request.words);
         request
     }
 

@@ -15,7 +15,7 @@ use storage::{Key, Shard, Slot};
 use crate::admin::{Context, Done};
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
-use crate::gather::Join;
+use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Ticket};
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::Job;
@@ -286,6 +286,18 @@ impl Core {
             conn: conn.conn,
             seq: conn.later(),
         }
+    }
+
+    /// As `begin_exclusive`, for a reply that is gathered from all cores.
+    pub fn begin_gather(&mut self, conn: &mut Connection, join: Join) -> Ticket {
+        let ticket = self.begin_exclusive(conn);
+        conn.gather = Some(Box::new(Gather {
+            seq: ticket.seq,
+            left: self.node.cores(),
+            join,
+            parts: Vec::new(),
+        }));
+        ticket
     }
 
     /// A command of the node.

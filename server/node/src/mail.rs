@@ -137,14 +137,7 @@ impl Batch {
     /// Adds a request by copying its words.
     pub fn push(&mut self, args: &Args<'_>, head: Head) {
         let start = self.words.len() as u32;
-        for index in 0..args.total() {
-            let word = args.word(index).unwrap_or_default();
-            self.words.push(Word {
-                start: self.buf.len() as u32,
-                len: word.len() as u32,
-            });
-            self.buf.extend_from_slice(word);
-        }
+        args.copy_into(&mut self.buf, &mut self.words);
         let words = start..self.words.len() as u32;
         self.heads.push(Head { words, ..head });
     }

@@ -186,7 +186,7 @@ fn open_listeners(
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     if config.port != 0 {
         for addr in addresses(&config.bind, config.port)? {
-            if let Some(listener) = listen(config, addr, backlog)? {
+            if let Some(listener) = listen(addr, backlog)? {
                 listeners.push((
                     CoreId(0),
                     listener.spread(Spread::RoundRobin),
@@ -203,7 +203,7 @@ fn open_listeners(
             }
             for core in (0..cores as u16).map(CoreId) {
                 for addr in addresses(&config.bind, own_port(config, core))? {
-                    if let Some(listener) = listen(config, addr, backlog)? {
+                    if let Some(listener) = listen(addr, backlog)? {
                         listeners.push((core, listener.spread(Spread::Here), Entrance::Own));
                     }
                 }
@@ -233,11 +233,7 @@ fn open_listeners(
 }
 
 /// Listens; an address marked optional (`-::1`) may be missing on this machine.
-fn listen(
-    _config: &Config,
-    (addr, optional): (SocketAddr, bool),
-    backlog: i32,
-) -> Result<Option<Listener>, Fault> {
+fn listen((addr, optional): (SocketAddr, bool), backlog: i32) -> Result<Option<Listener>, Fault> {
     match Listener::tcp(addr, backlog) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if optional && is_missing(&error) => Ok(None),

@@ -1,12 +1,9 @@
 //! HSCAN: reading a hash in steps, from a cursor on.
 
-use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
+use protocol::{Acl, Args, Arity, Flags, Group, Reply, Spec, spec};
 
-use crate::key::glob;
+use crate::key::page::{self, Options};
 use crate::{Command, Read, Refused, Run, Spread};
-
-/// Fields that a step looks at unless the client asks for another count.
-const COUNT_DEFAULT: usize = 10;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     spec: Spec {
@@ -26,42 +23,11 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     spread: Spread::Keys,
 }];
 
-/// The options of HSCAN.
-struct Options<'a> {
-    pattern: Option<&'a [u8]>,
-    count: usize,
-}
-
-impl<'a> Options<'a> {
-    fn parse(args: &mut Args<'a>) -> Result<Self, Refusal> {
-        let mut options = Options {
-            pattern: None,
-            count: COUNT_DEFAULT,
-        };
-        while args.left() > 1 {
-            if args.keyword("COUNT") {
-                let count = usize::try_from(args.int()?).unwrap_or(0);
-                if count == 0 {
-                    return Err(Refusal::Syntax);
-                }
-                options.count = count;
-            } else if args.keyword("MATCH") {
-                options.pattern = Some(args.bytes()?).filter(|pattern| *pattern != b"*");
-            } else {
-                return Err(Refusal::Syntax);
-            }
-        }
-        args.end()?;
-        Ok(options)
-    }
-}
-
 fn hscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
-    let (key, from) = (cx.key(args.bytes()?), args.bytes()?);
-    let from = cursor(from).ok_or(Refusal::InvalidCursor)?;
+    let (key, from) = (cx.key(args.bytes()?), page::cursor(args.bytes()?)?);
     let Some(hash) = cx.shard.hash(&key)? else {
         // Without a hash the options are not looked at.
-        write(&mut cx.reply, 0, 0, &[]);
+        page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
     let options = Options::parse(&mut args)?;
@@ -69,49 +35,19 @@ fn hscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (mut pairs, mut found) = (Vec::new(), 0);
     let mut found_pairs = Reply::new(&mut pairs, cx.reply.resp());
     let next = hash.scan(from, options.count, |field, value| {
-        if options
-            .pattern
-            .is_none_or(|pattern| glob::matches(pattern, field))
-        {
+        if options.filter.passes(field) {
             found_pairs.bulk(field);
             found_pairs.bulk(value);
             found += 1;
         }
     });
-    write(&mut cx.reply, next, found, &pairs);
+    // Not a map in either version.
+    page::write(&mut cx.reply, next, found * 2, &pairs);
     Ok(())
-}
-
-/// The cursor to go on from, and pairs that are encoded already: not a map in either version.
-fn write(reply: &mut Reply<'_>, next: u64, count: usize, pairs: &[u8]) {
-    reply.array(2);
-    reply.bulk(next.to_string().as_bytes());
-    reply.array(count * 2);
-    reply.raw(pairs);
-}
-
-/// A cursor as C's `strtoul` reads it: a sign is allowed (a negative number wraps), and no digits at
-/// all are 0. What follows a zero byte does not count.
-fn cursor(word: &[u8]) -> Option<u64> {
-    let text = word.split(|byte| *byte == 0).next().unwrap_or_default();
-    let (negative, digits) = match text {
-        [] => return Some(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] | digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let n = digits.iter().try_fold(0u64, |n, byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(*byte - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })?;
-    Some(if negative { n.wrapping_neg() } else { n })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cursor;
     use crate::testing::Bench;
     use protocol::Resp;
     use std::collections::BTreeSet;
@@ -170,28 +106,5 @@ mod tests {
         assert_eq!(seen.len(), 1000);
         assert!((10..=50).contains(&steps), "{steps}");
         assert!(bench.run("HSCAN k 18446744073709551615").starts_with("*2 "));
-    }
-
-    #[test]
-    fn cursors_as_redis_reads_them() {
-        let table: &[(&[u8], Option<u64>)] = &[
-            (b"0", Some(0)),
-            (b"18446744073709551615", Some(u64::MAX)),
-            (b"18446744073709551616", None),
-            (b"-1", Some(u64::MAX)),
-            (b"+7", Some(7)),
-            (b"007", Some(7)),
-            (b"", Some(0)),
-            (b"5\0x", Some(5)),
-            (b"-", None),
-            (b"+", None),
-            (b"+-1", None),
-            (b" 1", None),
-            (b"1 ", None),
-            (b"1x", None),
-        ];
-        for (word, expected) in table {
-            assert_eq!(cursor(word), *expected, "{}", word.escape_ascii());
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use protocol::{Acl, Args, Arity, Flags, Group, Spec};
 
-use crate::key::scan::Filter;
+use crate::key::page::Filter;
 use crate::{Command, Read, Refused, Run, Spread};
 
 pub(super) const COMMANDS: &[Command] = &[

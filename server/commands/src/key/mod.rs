@@ -9,10 +9,11 @@ mod keys;
 mod memory;
 mod object;
 mod order;
+pub(crate) mod page;
 mod pattern;
 mod remove;
 mod rename;
-pub(crate) mod scan;
+mod scan;
 mod sort;
 mod ttl;
 

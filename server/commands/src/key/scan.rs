@@ -6,7 +6,8 @@
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec};
 
-use crate::key::{glob, until_nul};
+use crate::key::page::{self, COUNT_DEFAULT, Filter};
+use crate::key::until_nul;
 use crate::{Command, Read, Refused, Run, Spread};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
@@ -31,63 +32,15 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     spread: Spread::Scan,
 }];
 
-/// Keys looked at by one request without COUNT.
-const COUNT_DEFAULT: i64 = 10;
-
-/// Which names are shown: all, or those that match a pattern.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Filter<'a>(Option<&'a [u8]>);
-
-impl<'a> Filter<'a> {
-    pub(crate) fn new(pattern: &'a [u8]) -> Self {
-        // `*` alone also shows the empty name, which no other pattern with stars does.
-        Filter(Some(pattern).filter(|pattern| *pattern != b"*"))
-    }
-
-    pub(crate) fn passes(&self, name: &[u8]) -> bool {
-        self.0.is_none_or(|pattern| glob::matches(pattern, name))
-    }
-}
-
-/// A cursor as a client writes it.
-///
-/// # Errors
-/// `Refusal::InvalidCursor` for what `strtoul` would not take whole.
-pub(crate) fn cursor(word: &[u8]) -> Result<u64, Refusal> {
-    let word = until_nul(word);
-    let (negative, digits) = match word {
-        // No cursor at all is the beginning.
-        [] => return Ok(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::InvalidCursor);
-    }
-    let number = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|d| d.parse::<u64>().ok());
-    let number = number.ok_or(Refusal::InvalidCursor)?;
-    Ok(if negative {
-        number.wrapping_neg()
-    } else {
-        number
-    })
-}
-
 fn scan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
-    let cursor = cursor(args.bytes()?)?;
+    let cursor = page::cursor(args.bytes()?)?;
     let (mut count, mut filter, mut of_type) = (COUNT_DEFAULT, Filter::default(), None);
     while args.left() > 0 {
         if args.left() < 2 {
             return Err(Refusal::Syntax.into());
         }
         if args.keyword("COUNT") {
-            count = args.int()?;
-            if count < 1 {
-                return Err(Refusal::Syntax.into());
-            }
+            count = page::count(&mut args)?;
         } else if args.keyword("MATCH") {
             filter = Filter::new(args.bytes()?);
         } else if args.keyword("TYPE") {
@@ -98,7 +51,6 @@ fn scan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     }
     let (mut shown, mut found) = (0, Vec::new());
     let mut keys = Reply::new(&mut found, cx.reply.resp());
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
     let next = cx.shard.scan(
         cx.db,
         cursor,
@@ -113,10 +65,7 @@ fn scan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         },
     );
     let next = next.unwrap_or(cx.settings.scan_next);
-    cx.reply.array(2);
-    cx.reply.bulk(next.to_string().as_bytes());
-    cx.reply.array(shown);
-    cx.reply.raw(&found);
+    page::write(&mut cx.reply, next, shown, &found);
     Ok(())
 }
 
@@ -124,10 +73,8 @@ fn scan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 mod tests {
     use std::collections::HashMap;
 
-    use protocol::Refusal;
     use storage::{Shard, Slot};
 
-    use super::cursor;
     use crate::testing::Bench;
 
     /// The cursor and the keys of a reply.
@@ -191,22 +138,6 @@ mod tests {
         );
         bench.pass_ms(5);
         bench.table("SCAN 0 MATCH a* -> *2 $1 0 *0");
-    }
-
-    #[test]
-    fn cursors_are_read_like_strtoul() {
-        for (word, number) in [("0", 0), ("007", 7), ("+7", 7), ("", 0), ("-1", u64::MAX)] {
-            assert_eq!(cursor(word.as_bytes()), Ok(number), "{word}");
-        }
-        assert_eq!(cursor(b"18446744073709551615"), Ok(u64::MAX));
-        assert_eq!(cursor(b"7\0x"), Ok(7));
-        for word in [" 1", "1 ", "-", "+", "--1", "0x1", "18446744073709551616"] {
-            assert_eq!(
-                cursor(word.as_bytes()),
-                Err(Refusal::InvalidCursor),
-                "{word}"
-            );
-        }
     }
 
     #[test]

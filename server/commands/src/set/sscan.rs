@@ -1,8 +1,8 @@
-//! SSCAN, and the words after the key that the scans of collections share.
+//! SSCAN: a walk over a set in pages.
 
-use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
+use protocol::{Acl, Args, Arity, Flags, Group, Reply, Spec, spec};
 
-use crate::key::glob;
+use crate::key::page::{self, Options};
 use crate::{Command, Read, Refused, Run, Spread};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
@@ -23,142 +23,31 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     spread: Spread::Keys,
 }];
 
-/// Elements that a call shows, about, unless the client says otherwise.
-const COUNT_DEFAULT: usize = 10;
-
 fn sscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let cursor = cursor(args.bytes()?)?;
+    let cursor = page::cursor(args.bytes()?)?;
     let Some(set) = cx.shard.set(&key)? else {
-        write_page(&mut cx.reply, 0, 0, &[]);
+        page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
     let options = Options::parse(&mut args)?;
     let (mut page, mut len) = (Vec::new(), 0);
     let mut inner = Reply::new(&mut page, cx.reply.resp());
     let next = set.scan(cursor, options.count, |member| {
-        if options.shows(member) {
+        if options.filter.passes(member) {
             inner.bulk(member);
             len += 1;
         }
     });
-    write_page(&mut cx.reply, next, len, &page);
+    page::write(&mut cx.reply, next, len, &page);
     Ok(())
-}
-
-/// Reads a cursor as C's `strtoul` does, which is what Redis asks.
-///
-/// # Errors
-/// `Refusal::InvalidCursor`
-pub(crate) fn cursor(word: &[u8]) -> Result<u64, Refusal> {
-    let text = word.split(|b| *b == 0).next().unwrap_or_default();
-    let (negative, digits) = match text {
-        // No digits at all are a zero only if there is nothing at all.
-        [] => return Ok(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return Err(Refusal::InvalidCursor);
-    }
-    let number = digits.iter().try_fold(0u64, |n, byte| {
-        let digit = byte.wrapping_sub(b'0');
-        let shifted = n.checked_mul(10).filter(|_| digit <= 9)?;
-        shifted.checked_add(u64::from(digit))
-    });
-    let number = number.ok_or(Refusal::InvalidCursor)?;
-    Ok(if negative {
-        number.wrapping_neg()
-    } else {
-        number
-    })
-}
-
-/// `MATCH pattern` and `COUNT count`.
-pub(crate) struct Options<'a> {
-    /// About how many elements to look at.
-    pub(crate) count: usize,
-    pattern: Option<&'a [u8]>,
-}
-
-impl<'a> Options<'a> {
-    /// Takes all words left.
-    ///
-    /// # Errors
-    /// `Refusal::Syntax`, or `Refusal::NotInteger` for the count.
-    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, Refusal> {
-        let mut options = Options {
-            count: COUNT_DEFAULT,
-            pattern: None,
-        };
-        while args.left() > 0 {
-            if args.keyword("COUNT") && args.left() > 0 {
-                let count = args.int()?;
-                if count < 1 {
-                    return Err(Refusal::Syntax);
-                }
-                options.count = usize::try_from(count).unwrap_or(usize::MAX);
-            } else if args.keyword("MATCH") && args.left() > 0 {
-                options.pattern = Some(args.bytes()?).filter(|pattern| *pattern != b"*");
-            } else {
-                return Err(Refusal::Syntax);
-            }
-        }
-        Ok(options)
-    }
-
-    /// Whether an element is shown.
-    pub(crate) fn shows(&self, element: &[u8]) -> bool {
-        self.pattern
-            .is_none_or(|pattern| glob::matches(pattern, element))
-    }
-}
-
-/// Writes the next cursor and `len` strings that are encoded already.
-pub(crate) fn write_page(reply: &mut Reply<'_>, next: u64, len: usize, encoded: &[u8]) {
-    reply.array(2);
-    match i64::try_from(next) {
-        Ok(next) => reply.bulk_int(next),
-        Err(_) => reply.bulk(next.to_string().as_bytes()),
-    }
-    reply.array(len);
-    reply.raw(encoded);
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use protocol::Refusal;
-
-    use super::cursor;
     use crate::testing::Bench;
-
-    #[test]
-    fn cursors_are_read_by_strtoul() {
-        let table: &[(&[u8], Option<u64>)] = &[
-            (b"", Some(0)),
-            (b"0", Some(0)),
-            (b"+17", Some(17)),
-            (b"007", Some(7)),
-            (b"-1", Some(u64::MAX)),
-            (b"18446744073709551615", Some(u64::MAX)),
-            (b"18446744073709551616", None),
-            (b"1x", None),
-            (b" 1", None),
-            (b"-", None),
-            (b"0x10", None),
-            (b"5\0x", Some(5)),
-        ];
-        for (word, number) in table {
-            assert_eq!(
-                cursor(word),
-                number.ok_or(Refusal::InvalidCursor),
-                "{word:?}"
-            );
-        }
-    }
 
     #[test]
     fn small_sets_are_shown_whole() {

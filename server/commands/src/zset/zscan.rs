@@ -3,7 +3,7 @@
 use protocol::number::{F64Text, write_f64_general};
 use protocol::{Acl, Args, Arity, Flags, Group, Reply, Spec, spec};
 
-use crate::set::sscan::{self, Options};
+use crate::key::page::{self, Options};
 use crate::{Command, Read, Refused, Run, Spread};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
@@ -26,9 +26,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 
 fn zscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let cursor = sscan::cursor(args.bytes()?)?;
+    let cursor = page::cursor(args.bytes()?)?;
     let Some(zset) = cx.shard.zset(&key)? else {
-        sscan::write_page(&mut cx.reply, 0, 0, &[]);
+        page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
     let options = Options::parse(&mut args)?;
@@ -37,7 +37,7 @@ fn zscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (mut page, mut len) = (Vec::new(), 0);
     let (mut inner, mut text) = (Reply::new(&mut page, cx.reply.resp()), Vec::new());
     let next = zset.scan(cursor, options.count, |member, score| {
-        if !options.shows(member) {
+        if !options.filter.passes(member) {
             return;
         }
         inner.bulk(member);
@@ -50,7 +50,7 @@ fn zscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         }
         len += 2;
     });
-    sscan::write_page(&mut cx.reply, next, len, &page);
+    page::write(&mut cx.reply, next, len, &page);
     Ok(())
 }
 
