@@ -20,9 +20,12 @@
 //! happens, and the k completions cost no turn of their own. `due_us` bounds that hold. Larger sends, and what did not
 //! fit, wait in the kernel for the socket (MSG_WAITALL) and wake the core when done.
 //!
+//! **Waiting.** While many connections are busy a wait asks for several arrivals at once (`crowd.rs`).
+//!
 //! System calls: one enter per turn; per connection getpeername, getsockname and close.
 
 mod completion;
+mod crowd;
 
 use std::io;
 use std::mem;
@@ -43,6 +46,7 @@ use crate::slab::Slab;
 use crate::socket::Listener;
 use crate::stats::Tally;
 use crate::{SEND_PIECE_BYTES_MAX, SENT_HOLD_US_MAX};
+use crowd::Crowd;
 
 /// Waits of [`QUIESCE_WAIT_MS`] for the kernel to let go of everything when the driver ends.
 const QUIESCE_ROUNDS_MAX: usize = 200;
@@ -122,6 +126,8 @@ struct Conn {
     closing: Option<Cause>,
     /// Low bits of the last turn in which data was delivered.
     fed_turn: u32,
+    /// Low bits of the last window of [`Crowd`] in which it was counted.
+    crowd_window: u16,
     out: Vec<u8>,
     out_sent: usize,
     fill: Option<Box<Fill>>,
@@ -144,6 +150,7 @@ impl Conn {
             ended: false,
             closing: None,
             fed_turn: 0,
+            crowd_window: 0,
             out: Vec::new(),
             out_sent: 0,
             fill: None,
@@ -191,6 +198,7 @@ pub(crate) struct Uring {
     accept_rest_until_us: Option<u64>,
     hold_until_us: Option<u64>,
     mono_us: u64,
+    crowd: Crowd,
     tally: Tally,
     /// Nothing is in flight and nothing will be: the memory may be freed.
     quiet: bool,
@@ -224,6 +232,7 @@ impl Driver for Uring {
             accept_rest_until_us: None,
             hold_until_us: None,
             mono_us: 0,
+            crowd: Crowd::default(),
             tally: Tally::default(),
             quiet: false,
         })
@@ -243,15 +252,20 @@ impl Driver for Uring {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.arm_bell();
-        // Not to block at all is to want nothing; else the quick sends' completions and one thing more.
-        let want = if timeout == Some(Duration::ZERO) {
-            0
-        } else {
-            self.quick + 1
-        };
-        self.quick = 0;
+        let quick = mem::take(&mut self.quick);
         self.hold_until_us = None;
-        self.ring.enter(want, timeout.filter(|_| want > 0))
+        // Not to block at all is to want nothing; else the quick sends' completions and one thing more, or, when many
+        // connections are busy, several things more for a moment.
+        if timeout == Some(Duration::ZERO) {
+            return self.ring.enter(0, None);
+        }
+        match self.crowd.patience() {
+            None => self.ring.enter(quick + 1, timeout),
+            Some((count, moment)) => {
+                let shorter = timeout.map_or(moment, |timeout| timeout.min(moment));
+                self.ring.enter(quick + count, Some(shorter))
+            }
+        }
     }
 
     fn submit(&mut self) -> io::Result<()> {
@@ -261,6 +275,7 @@ impl Driver for Uring {
     fn gather(&mut self, mono_us: u64, events: &mut Vec<Event>, arrivals: &mut Vec<Arrival>) {
         self.turn += 1;
         self.mono_us = mono_us;
+        self.crowd.turn(mono_us);
         events.append(&mut self.pending);
         self.deliver_stashes(events);
         while let Some(entry) = self.ring.reap() {

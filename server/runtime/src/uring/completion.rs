@@ -115,6 +115,7 @@ impl Uring {
             }
         }
         conn.fed_turn = self.turn as u32;
+        self.crowd.saw(&mut conn.crowd_window);
         let span = Span {
             pool: self.ring.pool(),
             turn: self.turn,
