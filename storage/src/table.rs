@@ -15,8 +15,9 @@
 //!   and grows by a step of its ladder (about 1.2 x) **without reading a single entry**.
 //! * A full bucket chains to an overflow bucket of the same allocation (chain byte: its number, 0 = none).
 //! * A segment at the end of its ladder splits in two on the next hash bit (extendible hashing). That
-//!   reads its ~1,200 keys, so the longest growth step is bounded also when one table holds
-//!   everything (all keys share a hash tag).
+//!   reads its ~500 to 1,000 keys, so the longest growth step is bounded also when one table holds
+//!   everything (all keys share a hash tag). Where the ladder ends differs from segment to segment, so that
+//!   they do not all split at once.
 //! * Scan order is hash order, so a cursor (a hash prefix of [`CURSOR_BITS`] bits) survives growth,
 //!   shrinking and restarts: whatever stays in the table during a scan is seen; after a shrink some
 //!   entries may be seen twice.
@@ -364,21 +365,27 @@ impl Segment {
         None
     }
 
-    /// Inserts a word; returns by how many bytes the array grew, None when the segment must split first.
+    /// Inserts a word; returns by how many bytes the array grew, None when it would grow beyond step
+    /// `last` and the segment must split first.
     #[inline]
-    fn insert(&mut self, tag: u8, word: u64) -> Option<isize> {
+    fn insert(&mut self, tag: u8, word: u64, last: impl FnOnce(u8) -> u8) -> Option<isize> {
         let crowded = (self.len as usize) * 8 >= self.main() * LOAD_MAX_EIGHTHS;
         let must_grow = self.buckets.is_null() || (crowded && self.step < STEP_LAST);
         if must_grow || !self.place(tag, word) {
-            return self.grow(tag, word);
+            let last = last(self.depth);
+            return self.grow(tag, word, last);
         }
         Some(0)
     }
 
     #[cold]
-    fn grow(&mut self, tag: u8, word: u64) -> Option<isize> {
+    fn grow(&mut self, tag: u8, word: u64, last: u8) -> Option<isize> {
         let before = self.heap_bytes();
-        let grown = self.rebuilt(step_for(self.len as usize + 1), Some((tag, word)))?;
+        let step = step_for(self.len as usize + 1);
+        if step > last {
+            return None;
+        }
+        let grown = self.rebuilt(step, Some((tag, word)))?;
         self.free();
         *self = grown;
         Some(self.heap_bytes() as isize - before as isize)
@@ -482,6 +489,17 @@ fn step_for(len: usize) -> u8 {
     step
 }
 
+/// The last step of the segment that `hash` leads to: one of four, by chance. Were they all alike, all segments of a table
+/// would have to split at the same time, several in one turn of a core.
+fn last_step(hash: u64, depth: u8) -> u8 {
+    if depth == 0 {
+        return STEP_LAST;
+    }
+    let prefix = hash >> (64 - u32::from(depth));
+    let chance = prefix.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
+    STEP_LAST - chance as u8
+}
+
 /// How far ahead of its reading a split asks for entries.
 const SPLIT_AHEAD_BUCKETS: usize = 4;
 
@@ -552,8 +570,8 @@ impl Directory {
                 let part = ((hash >> (64 - u32::from(depth))) & 1) as usize;
                 let position = (hash << depth) >> 48;
                 let word = (word & ADDRESS_MASK) | (position << ADDRESS_BITS);
-                let fitted = parts[part].insert(tag, word);
-                debug_assert!(fitted.is_some(), "half of a segment fits a segment");
+                let fitted = parts[part].insert(tag, word, |_| STEP_LAST);
+                debug_assert!(fitted.is_some(), "a part of a segment fits a segment");
             }
         }
         self.segments_bytes -= old.heap_bytes();
@@ -743,7 +761,7 @@ impl<E: Entry> Table<E> {
             let large = self.is_large();
             let segment = self.segment_mut(hash);
             let word = address | (segment.position(hash) << ADDRESS_BITS);
-            if let Some(grown) = segment.insert(tag, word) {
+            if let Some(grown) = segment.insert(tag, word, |depth| last_step(hash, depth)) {
                 if large {
                     self.root.len += 1;
                     self.directory_mut().grew(grown);

@@ -8,9 +8,11 @@
 //!                                             │             └── admin/ (commands of the node)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
+//! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
 pub mod admin;
+pub mod allocator;
 mod background;
 mod between;
 pub mod clients;

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
 
+use crate::allocator;
 use crate::config::{Config, Io, Loaded};
 use crate::control;
 use crate::mail::Mail;
@@ -27,7 +28,7 @@ pub enum Fault {
     Listen { place: String, error: io::Error },
     /// The cores do not start.
     Cores(io::Error),
-    /// The admin port's thread does not start.
+    /// A thread beside the cores does not start.
     Control(io::Error),
     /// The configuration asks for something impossible here.
     Config(String),
@@ -38,7 +39,7 @@ impl core::fmt::Display for Fault {
         match self {
             Fault::Listen { place, error } => write!(f, "cannot listen on {place}: {error}"),
             Fault::Cores(error) => write!(f, "cannot start the cores: {error}"),
-            Fault::Control(error) => write!(f, "cannot start the admin port: {error}"),
+            Fault::Control(error) => write!(f, "cannot start a thread beside the cores: {error}"),
             Fault::Config(why) => f.write_str(why),
         }
     }
@@ -111,7 +112,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);
     }
-    if let Err(error) = control::start(node, admin) {
+    if let Err(error) = control::start(node, admin).and_then(|()| allocator::start(node)) {
         stop(node);
         return Err(Fault::Control(error));
     }
