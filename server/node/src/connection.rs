@@ -335,6 +335,12 @@ impl Connection {
         self.multi.as_ref().is_some_and(|multi| multi.open)
     }
 
+    /// May run commands, one after the other as they come.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.authenticated && !self.exclusive && self.multi.is_none()
+    }
+
     /// The address that CLIENT LIST shows.
     pub fn addr(&self) -> String {
         match self.peer {

@@ -45,6 +45,27 @@ impl Core {
         args: Args<'_>,
         routed: Routed<'_>,
     ) -> Flow {
+        if let (Some(row), Some((word, key))) = (row, routed)
+            && row.is_plain
+            && row.spec.arity.accepts(args.total())
+            && conn.is_plain()
+            && self.pause.until_ms == 0
+        {
+            // Nearly all requests: none of the gates below would hold them.
+            conn.last = Some(row);
+            return self.single(conn, row, args, word, key);
+        }
+        self.gates(conn, row, args, routed)
+    }
+
+    /// The gates one by one.
+    fn gates(
+        &mut self,
+        conn: &mut Connection,
+        row: Option<&'static Row>,
+        args: Args<'_>,
+        routed: Routed<'_>,
+    ) -> Flow {
         let Some(row) = row else {
             return self.reject(conn, None, &Refusal::unknown_command(&args));
         };
@@ -99,9 +120,8 @@ impl Core {
             } else {
                 Scope::Core
             };
-            self.answer(conn, |core, conn, out| {
-                core.run(row, args, (conn.db, conn.resp, scope), Some(key), out)
-            });
+            let to = (conn.db, conn.resp, scope);
+            self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
             return Flow::Done;
         }
         let head = self.head(conn, row, Some((word, key)));
@@ -115,28 +135,18 @@ impl Core {
 
     /// Writes a reply that is there now into its place.
     #[inline]
-    pub fn answer(
-        &mut self,
-        conn: &mut Connection,
-        write: impl FnOnce(&mut Core, &mut Connection, &mut Vec<u8>),
-    ) {
-        let mut out = core::mem::take(conn.outbound.buffer());
+    pub fn answer(&mut self, conn: &mut Connection, write: impl FnOnce(&mut Core, &mut Vec<u8>)) {
+        let out = conn.outbound.buffer();
         if out.capacity() == 0 {
-            out = self.buffer();
+            *out = self.buffer();
         }
         let start = out.len();
-        write(self, conn, &mut out);
+        write(self, out);
         if conn.reply_mode != crate::connection::ReplyMode::On {
-            self.mute(conn, &mut out, start);
+            out.truncate(start);
+            conn.reply_mode = conn.reply_mode.next();
         }
-        *conn.outbound.buffer() = out;
         conn.outbound.end(start);
-    }
-
-    #[cold]
-    fn mute(&mut self, conn: &mut Connection, out: &mut Vec<u8>, start: usize) {
-        out.truncate(start);
-        conn.reply_mode = conn.reply_mode.next();
     }
 
     /// The head of a request that is answered later, its reply slot taken.
@@ -220,9 +230,8 @@ impl Core {
                     } else {
                         scope
                     };
-                    self.answer(conn, |core, conn, out| {
-                        core.run(row, args, (conn.db, conn.resp, scope), None, out)
-                    });
+                    let to = (conn.db, conn.resp, scope);
+                    self.answer(conn, |core, out| core.run(row, args, to, None, out));
                 }
                 Some(slot) => {
                     let head = self.head(conn, row, None);
@@ -258,9 +267,8 @@ impl Core {
             Scope::Core
         };
         if self.locks.is_empty() {
-            self.answer(conn, |core, conn, out| {
-                core.run(row, args, (conn.db, conn.resp, scope), None, out)
-            });
+            let to = (conn.db, conn.resp, scope);
+            self.answer(conn, |core, out| core.run(row, args, to, None, out));
         } else {
             let head = self.head(conn, row, None);
             let mut batch = Box::<Batch>::default();
@@ -370,7 +378,8 @@ impl Core {
             return flow;
         }
         if conn.reply_mode != crate::connection::ReplyMode::On {
-            self.mute(conn, &mut out, start);
+            out.truncate(start);
+            conn.reply_mode = conn.reply_mode.next();
         }
         *conn.outbound.buffer() = out;
         conn.outbound.end(start);
@@ -397,12 +406,12 @@ impl Core {
             // EXEC itself was refused: that ends the transaction, if there is one.
             self.end_multi(conn);
             let refusal = Refusal::exec_abort(refusal);
-            self.answer(conn, |core, conn, out| {
-                core.refuse(&refusal, conn.resp, out)
-            });
+            let resp = conn.resp;
+            self.answer(conn, |core, out| core.refuse(&refusal, resp, out));
             return Flow::Done;
         }
-        self.answer(conn, |core, conn, out| core.refuse(refusal, conn.resp, out));
+        let resp = conn.resp;
+        self.answer(conn, |core, out| core.refuse(refusal, resp, out));
         Flow::Done
     }
 

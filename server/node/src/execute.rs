@@ -37,8 +37,9 @@ impl NodeService {
                 continue;
             }
             if let Some(error) = incoming.error {
-                self.core.answer(client, |core, client, out| {
-                    core.refuse(&Refusal::Protocol(error), client.resp, out)
+                let resp = client.resp;
+                self.core.answer(client, |core, out| {
+                    core.refuse(&Refusal::Protocol(error), resp, out)
                 });
                 client.closing = true;
                 continue;

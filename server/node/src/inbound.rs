@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::mail::Mail;
 use crate::node::Entrance;
 use crate::service::NodeService;
-use crate::table::{Plan, Row};
+use crate::table::{Plan, Recent, Row, Table};
 
 /// Requests of one connection that are parsed in one turn: its fair share.
 const REQUESTS_PER_TURN_MAX: usize = 1024;
@@ -251,6 +251,7 @@ impl NodeService {
             1
         };
         let (mut base, mut count, mut more) = (0, 0, false);
+        let mut recent = Recent::default();
         let arena = &mut self.arena;
         while base < bytes.len() {
             if count == share {
@@ -263,7 +264,7 @@ impl NodeService {
                 Parsed::Request { consumed } => {
                     let words = (first, arena.words.len() as u32);
                     route(
-                        self.core.table,
+                        (self.core.table, &mut recent),
                         arena,
                         &bytes[base..],
                         (at, base),
@@ -278,7 +279,7 @@ impl NodeService {
                     let words = (first, arena.words.len() as u32);
                     let unquoted = core::mem::take(&mut arena.unquoted);
                     route(
-                        self.core.table,
+                        (self.core.table, &mut recent),
                         arena,
                         &unquoted,
                         (at, base),
@@ -359,7 +360,7 @@ impl NodeService {
 /// Finds a request's row and hashes its keys.
 #[inline(always)]
 fn route(
-    table: &'static crate::table::Table,
+    (table, recent): (&'static Table, &mut Recent),
     arena: &mut Arena,
     buf: &[u8],
     (input, base): (usize, usize),
@@ -368,7 +369,7 @@ fn route(
     db: u8,
 ) {
     let args = Args::new(buf, &arena.words[words.0 as usize..words.1 as usize]);
-    let mut row = args.word(0).and_then(|name| table.find(name));
+    let mut row = args.word(0).and_then(|name| table.find_again(recent, name));
     let first_key = arena.keys.len() as u32;
     let mut key_word = 0;
     if let Some(Plan::Single(word)) = row.map(|row| row.plan)
@@ -401,7 +402,7 @@ fn route(
 
 /// As `route`, for subcommands and for requests with any number of keys.
 fn route_rarely(
-    table: &'static crate::table::Table,
+    table: &'static Table,
     keys: &mut Vec<(u64, Slot, u8)>,
     found: &'static Row,
     args: &Args<'_>,

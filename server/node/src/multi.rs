@@ -157,9 +157,8 @@ impl Core {
             );
         }
         multi.queued.push(request);
-        self.answer(conn, |_, conn, out| {
-            Reply::new(out, conn.resp).simple("QUEUED")
-        });
+        let resp = conn.resp;
+        self.answer(conn, |_, out| Reply::new(out, resp).simple("QUEUED"));
         Flow::Done
     }
 

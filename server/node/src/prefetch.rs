@@ -1,22 +1,21 @@
-//! Hot path. Memory on its way: while one request runs, the next ones' keys are asked for in three steps.
+//! Hot path. Memory on its way: while some requests run, the next ones' keys are asked for in three steps.
 //!
 //! ```text
-//! key at + TABLE_AHEAD    the slot's table header     (one line of 16384 headers)
-//! key at + BUCKET_AHEAD   its bucket                  (reads the header)
-//! key at + ITEM_AHEAD     its item                    (reads the bucket's tags)
-//! key at                  runs: finds all in cache
+//! keys at + 3 GROUP ..    their slots' table headers     (lines of 16384 headers)
+//! keys at + 2 GROUP ..    their buckets                  (reads the headers)
+//! keys at +   GROUP ..    their items                    (reads the buckets' tags)
+//! keys at ..              run: find all in cache
 //! ```
-//! Each step reads what the one before has brought. Without the first, seven tenths of a turn's own
-//! time under random SETs were spent waiting for headers and buckets.
+//! Each step reads what the one before has brought. A group of keys takes each step together: what a
+//! step waits for is less the memory than its address (walks of the page table, dear under
+//! virtualisation), and the processor overlaps walks only when they lie close together in the program.
 
 use storage::{Key, Slot};
 
 use crate::core::Core;
 
-/// How many keys ahead of the one that runs each step is.
-const TABLE_AHEAD: usize = 32;
-const BUCKET_AHEAD: usize = 20;
-const ITEM_AHEAD: usize = 9;
+/// Keys that take a step together.
+const GROUP: usize = 16;
 
 /// Hash, slot and database of a key.
 pub(crate) type Ahead = (u64, Slot, u8);
@@ -26,24 +25,26 @@ impl Core {
     #[inline(always)]
     pub(crate) fn prefetch_first(&self, keys: impl Fn(usize) -> Option<Ahead>) {
         let shard = &self.shard;
-        let first = |count: usize| (0..count).map_while(&keys).map(key);
-        first(TABLE_AHEAD).for_each(|key| shard.prefetch_table(&key));
-        first(BUCKET_AHEAD).for_each(|key| shard.prefetch_bucket(&key));
-        first(ITEM_AHEAD).for_each(|key| shard.prefetch_item(&key));
+        let first = |groups: usize| (0..groups * GROUP).map_while(&keys).map(key);
+        first(3).for_each(|key| shard.prefetch_table(&key));
+        first(2).for_each(|key| shard.prefetch_bucket(&key));
+        first(1).for_each(|key| shard.prefetch_item(&key));
     }
 
-    /// Asks for the keys that come a while after the one at `at`.
+    /// The key at `at` is about to run: asks for those that come a while after it.
     #[inline(always)]
     pub(crate) fn prefetch_next(&self, at: usize, keys: impl Fn(usize) -> Option<Ahead>) {
-        if let Some(ahead) = keys(at + TABLE_AHEAD) {
-            self.shard.prefetch_table(&key(ahead));
+        if !at.is_multiple_of(GROUP) {
+            return;
         }
-        if let Some(ahead) = keys(at + BUCKET_AHEAD) {
-            self.shard.prefetch_bucket(&key(ahead));
-        }
-        if let Some(ahead) = keys(at + ITEM_AHEAD) {
-            self.shard.prefetch_item(&key(ahead));
-        }
+        let shard = &self.shard;
+        let group = |ahead: usize| {
+            let first = at + ahead * GROUP;
+            (first..first + GROUP).map_while(&keys).map(key)
+        };
+        group(1).for_each(|key| shard.prefetch_item(&key));
+        group(2).for_each(|key| shard.prefetch_bucket(&key));
+        group(3).for_each(|key| shard.prefetch_table(&key));
     }
 }
 

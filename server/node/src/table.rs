@@ -61,6 +61,8 @@ pub struct Row {
     pub subcommands: Vec<(&'static str, usize)>,
     /// Whether it may change data.
     pub writes: bool,
+    /// It has one key and no subcommands, and runs on a shard: nothing but gates stands before it.
+    pub is_plain: bool,
 }
 
 /// Bytes of the longest name that the index can hold.
@@ -69,6 +71,14 @@ const NAME_BYTES_MAX: usize = 24;
 const INDEX_LEN: usize = 2048;
 
 type Folded = [u64; 3];
+
+/// The name that was looked up last: pipelines repeat themselves.
+#[derive(Clone, Copy, Default)]
+pub struct Recent {
+    /// The name as it was sent, zero-filled, and its length.
+    name: (u64, usize),
+    row: Option<&'static Row>,
+}
 
 /// All rows.
 pub struct Table {
@@ -105,6 +115,7 @@ impl Table {
         for (parent, name, index) in subcommands {
             let parent = parent.unwrap_or_else(|| unreachable!("{name} has no container"));
             rows[parent].subcommands.push((name, index));
+            rows[parent].is_plain = false;
         }
         let mut table = Table {
             rows,
@@ -163,6 +174,22 @@ impl Table {
             }
             at = (at + 1) % INDEX_LEN;
         }
+    }
+
+    /// As [`Table::find`], at once when the name is that of the last time.
+    #[inline(always)]
+    pub fn find_again(&'static self, recent: &mut Recent, name: &[u8]) -> Option<&'static Row> {
+        if name.len() > 8 {
+            return self.find(name);
+        }
+        let raw = (up_to_eight(name), name.len());
+        if recent.name != raw {
+            *recent = Recent {
+                name: raw,
+                row: self.find(name),
+            };
+        }
+        recent.row
     }
 
     /// The row of a subcommand of `row`, in any case.
@@ -232,6 +259,9 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
         name_words,
         subcommands: Vec::new(),
         writes,
+        is_plain: matches!(kind, Kind::Data(Run::Read(_) | Run::Write(_)))
+            && matches!(plan, Plan::Single(_))
+            && name_words == 1,
     }
 }
 
