@@ -84,7 +84,7 @@ fn measure(
     what: &'static str,
     cpus: &'static str,
 ) -> io::Result<Vec<Vec<Sample>>> {
-    let requests = bench.options.scaled(300_000);
+    let requests = bench.options.scaled(1_000_000);
     let mut rounds = Vec::new();
     for number in 0..bench.options.rounds(ROUNDS) {
         let load = |server: &Server| {

@@ -21,11 +21,18 @@ const PUBLISH_CALLS_MS: u64 = 100;
 impl NodeService {
     /// One send per connection with output.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_, Mail>) {
-        for conn in core::mem::take(&mut self.dirty) {
+        let mut held = core::mem::take(&mut self.held);
+        let mut dirty = core::mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
             let Some(client) = self.clients.get_mut(conn) else {
                 continue;
             };
+            if client.is_held(turn.now.mono_us as u32) {
+                held.push(conn);
+                continue;
+            }
             client.dirty = false;
+            client.held_since_us = 0;
             if client.closed {
                 continue;
             }
@@ -48,6 +55,11 @@ impl NodeService {
                 turn.ops.close(conn);
             }
         }
+        if !held.is_empty() {
+            turn.ops.wake_at(turn.now.unix_ms + 1);
+        }
+        // They are looked at again in the next turn.
+        (self.dirty, self.held) = (held, dirty);
     }
 
     /// Deadlines, garbage, idle clients, the end.

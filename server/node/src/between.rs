@@ -97,11 +97,14 @@ impl NodeService {
                 client.outbound.complete(ticket.seq, &reply);
             }
         } else {
+            if client.outbound.out.capacity() == 0 {
+                client.outbound.out = self.core.buffer();
+            }
             client.outbound.complete(ticket.seq, reply);
         }
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;
-            client.outbound.relax();
+            client.outbound.relax(&mut self.core.queues);
             if client.stalled {
                 self.core.resume.push(ticket.conn);
             }

@@ -9,6 +9,10 @@ use runtime::{ConnId, CoreId, Peer};
 
 use crate::table::Row;
 
+/// Output is held back for replies that follow for at most so long...
+const HELD_US_MAX: u32 = 500;
+/// ...and while it is no more than this, bytes.
+const HELD_BYTES_MAX: usize = 16 << 10;
 /// A reply slot that waits.
 const WAITING: usize = usize::MAX;
 /// Length of a waiting slot whose reply is not wanted.
@@ -22,42 +26,64 @@ const MUTED: usize = 1;
 pub struct Outbound {
     /// Ready to be sent.
     pub out: Vec<u8>,
+    /// There while something is outstanding, and until [`Outbound::relax`].
+    queue: Option<Box<Queue>>,
+    first_seq: u64,
+}
+
+/// Reply slots: where in `stage` each reply is, and how long.
+#[derive(Default)]
+pub struct Queue {
     slots: VecDeque<(usize, usize)>,
     stage: Vec<u8>,
-    first_seq: u64,
+}
+
+/// Empty queues, whose memory is used again.
+#[derive(Default)]
+pub struct Queues {
+    spare: Vec<Box<Queue>>,
 }
 
 impl Outbound {
     /// Replies that are not there yet, or wait behind one.
     #[inline]
     pub fn outstanding(&self) -> usize {
-        self.slots.len()
+        self.queue.as_ref().map_or(0, |queue| queue.slots.len())
+    }
+
+    /// The queue, unless nothing is outstanding.
+    #[inline]
+    fn waiting(&mut self) -> Option<&mut Queue> {
+        let queue = self.queue.as_deref_mut()?;
+        (!queue.slots.is_empty()).then_some(queue)
     }
 
     /// Where a reply that is there now is to be written.
     #[inline]
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.slots.is_empty() {
-            &mut self.out
-        } else {
-            &mut self.stage
+        match &mut self.queue {
+            Some(queue) if !queue.slots.is_empty() => &mut queue.stage,
+            _ => &mut self.out,
         }
     }
 
     /// Ends a reply that began at `start` of [`Outbound::buffer`].
     #[inline]
     pub fn end(&mut self, start: usize) {
-        if !self.slots.is_empty() {
-            let len = self.stage.len() - start;
-            self.slots.push_back((start, len));
+        if let Some(queue) = self.waiting() {
+            let len = queue.stage.len() - start;
+            queue.slots.push_back((start, len));
         }
     }
 
     /// A slot for a reply that comes later; a muted one is dropped when it comes.
     #[inline]
-    pub fn later(&mut self, muted: bool) -> u64 {
-        self.slots.push_back((WAITING, usize::from(muted)));
-        self.first_seq + self.slots.len() as u64 - 1
+    pub fn later(&mut self, muted: bool, queues: &mut Queues) -> u64 {
+        let queue = self
+            .queue
+            .get_or_insert_with(|| queues.spare.pop().unwrap_or_default());
+        queue.slots.push_back((WAITING, usize::from(muted)));
+        self.first_seq + queue.slots.len() as u64 - 1
     }
 
     /// The reply of a slot has come; nothing for a slot that is gone.
@@ -65,52 +91,60 @@ impl Outbound {
         let Some(index) = seq.checked_sub(self.first_seq) else {
             return;
         };
-        let Some(slot) = self.slots.get_mut(index as usize) else {
+        let Some(queue) = &mut self.queue else { return };
+        let Some(slot) = queue.slots.get_mut(index as usize) else {
             return;
         };
         if slot.0 != WAITING {
             return;
         }
         let reply = if slot.1 == MUTED { b"" } else { reply };
-        if index == 0 {
-            self.out.extend_from_slice(reply);
-            self.slots.pop_front();
-            self.first_seq += 1;
-        } else {
-            *slot = (self.stage.len(), reply.len());
-            self.stage.extend_from_slice(reply);
+        if index > 0 {
+            *slot = (queue.stage.len(), reply.len());
+            queue.stage.extend_from_slice(reply);
             return;
         }
-        while let Some(&(start, len)) = self.slots.front() {
+        self.out.extend_from_slice(reply);
+        queue.slots.pop_front();
+        self.first_seq += 1;
+        while let Some(&(start, len)) = queue.slots.front() {
             if start == WAITING {
                 return;
             }
-            self.out.extend_from_slice(&self.stage[start..start + len]);
-            self.slots.pop_front();
+            self.out
+                .extend_from_slice(&queue.stage[start..start + len]);
+            queue.slots.pop_front();
             self.first_seq += 1;
         }
-        self.stage.clear();
-        if self.stage.capacity() > STAGE_KEPT_BYTES_MAX {
-            self.stage = Vec::new();
-        }
+        queue.stage.clear();
     }
 
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
-        self.out.len() + self.stage.len()
+        self.out.len() + self.queue.as_ref().map_or(0, |queue| queue.stage.len())
     }
 
     /// Gives memory back once nothing is under way.
-    pub fn relax(&mut self) {
-        if self.slots.is_empty() {
-            self.slots = VecDeque::new();
-            self.stage = Vec::new();
+    pub fn relax(&mut self, queues: &mut Queues) {
+        if self.outstanding() > 0 {
+            return;
+        }
+        if let Some(queue) = self.queue.take()
+            && queues.spare.len() < QUEUES_SPARE_MAX
+            && queue.stage.capacity() <= STAGE_KEPT_BYTES_MAX
+            && queue.slots.capacity() <= SLOTS_KEPT_MAX
+        {
+            queues.spare.push(queue);
         }
     }
 }
 
-/// A stage larger than this is given back when it is empty, bytes.
+/// A queue with a larger stage is not kept, bytes...
 const STAGE_KEPT_BYTES_MAX: usize = 64 << 10;
+/// ...nor one with more slots...
+const SLOTS_KEPT_MAX: usize = 4096;
+/// ...and no more than so many.
+const QUEUES_SPARE_MAX: usize = 128;
 
 /// A request kept for later: a command queued by MULTI, or one that waits for slots.
 pub struct Request {
@@ -277,6 +311,8 @@ pub struct Connection {
     pub multi: Option<Box<Multi>>,
     /// Names, once told.
     pub names: Option<Box<Names>>,
+    /// When output began to be held back for the replies that follow it (low bits of monotonic us); 0 for not.
+    pub held_since_us: u32,
     /// A reply that is gathered from all cores.
     pub gather: Option<Box<Gather>>,
     /// When the output began to be above the soft limit, unix ms.
@@ -314,6 +350,7 @@ impl Connection {
             partial: None,
             multi: None,
             names: None,
+            held_since_us: 0,
             gather: None,
             soft_since_ms: 0,
         }
@@ -321,12 +358,27 @@ impl Connection {
 
     /// A slot for a reply that comes later, as CLIENT REPLY wants it.
     #[inline]
-    pub fn later(&mut self) -> u64 {
+    pub fn later(&mut self, queues: &mut Queues) -> u64 {
         let muted = self.reply_mode != ReplyMode::On;
         if muted {
             self.reply_mode = self.reply_mode.next();
         }
-        self.outbound.later(muted)
+        self.outbound.later(muted, queues)
+    }
+
+    /// Whether its output waits a moment for the replies behind it, which another core is about to give: one send
+    /// instead of two.
+    #[inline]
+    pub fn is_held(&mut self, now_us: u32) -> bool {
+        let bytes = self.outbound.out.len();
+        if self.outbound.outstanding() == 0 || self.closing || bytes == 0 || bytes > HELD_BYTES_MAX {
+            return false;
+        }
+        if self.held_since_us == 0 {
+            // Zero means that nothing is held; being off by one does not matter.
+            self.held_since_us = now_us.max(1);
+        }
+        now_us.wrapping_sub(self.held_since_us) < HELD_US_MAX
     }
 
     /// Between MULTI and EXEC.
@@ -374,10 +426,11 @@ mod tests {
     #[test]
     fn replies_leave_in_the_order_of_requests() {
         let mut outbound = Outbound::default();
+        let queues = &mut Queues::default();
         say(&mut outbound, b"1");
-        let two = outbound.later(false);
+        let two = outbound.later(false, queues);
         say(&mut outbound, b"3");
-        let four = outbound.later(false);
+        let four = outbound.later(false, queues);
         say(&mut outbound, b"5");
         assert_eq!(
             (outbound.out.as_slice(), outbound.outstanding()),

@@ -11,6 +11,7 @@ use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
+use crate::connection::Queues;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::node::Node;
@@ -93,6 +94,8 @@ pub struct Core {
     )]
     spare_batches: Vec<Box<Batch>>,
     pool: Vec<Vec<u8>>,
+    /// Reply queues without a connection.
+    pub queues: Queues,
 }
 
 impl Core {
@@ -131,6 +134,7 @@ impl Core {
             config: Arc::clone(&config),
             spare_batches: Vec::new(),
             pool: Vec::new(),
+            queues: Queues::default(),
         };
         core.configure(config);
         core
@@ -292,12 +296,13 @@ impl Core {
     /// Adds a reply to this turn's message for another core.
     #[inline]
     pub fn reply_to(&mut self, ticket: Ticket, write: impl FnOnce(&mut Core, &mut Vec<u8>)) {
-        let mut replies = core::mem::take(&mut self.replies[ticket.core.index()]);
-        let start = replies.buf.len();
-        write(self, &mut replies.buf);
-        let len = replies.buf.len() - start;
+        let mut buf = core::mem::take(&mut self.replies[ticket.core.index()].buf);
+        let start = buf.len();
+        write(self, &mut buf);
+        let len = buf.len() - start;
+        let replies = &mut self.replies[ticket.core.index()];
+        replies.buf = buf;
         replies.parts.push((ticket.conn, ticket.seq, len));
-        self.replies[ticket.core.index()] = replies;
     }
 
     /// Puts this turn's messages into `posts`.

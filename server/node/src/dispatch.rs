@@ -150,12 +150,12 @@ impl Core {
     }
 
     /// The head of a request that is answered later, its reply slot taken.
-    fn head(&self, conn: &mut Connection, row: &'static Row, routed: Routed<'_>) -> Head {
+    fn head(&mut self, conn: &mut Connection, row: &'static Row, routed: Routed<'_>) -> Head {
         Head {
             ticket: Ticket {
                 core: self.id,
                 conn: conn.conn,
-                seq: conn.later(),
+                seq: conn.later(&mut self.queues),
             },
             row,
             words: 0..0,
@@ -292,7 +292,7 @@ impl Core {
         Ticket {
             core: self.id,
             conn: conn.conn,
-            seq: conn.later(),
+            seq: conn.later(&mut self.queues),
         }
     }
 

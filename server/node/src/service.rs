@@ -23,6 +23,8 @@ pub struct NodeService {
     pub(crate) arena: Arena,
     /// Connections with output.
     pub(crate) dirty: Vec<ConnId>,
+    /// Empty between turns; see `flush`.
+    pub(crate) held: Vec<ConnId>,
     /// Connections that wait for the end of a pause.
     pub(crate) paused: Vec<ConnId>,
     pub(crate) calls_published_ms: u64,
@@ -40,6 +42,7 @@ impl NodeService {
             clients: Clients::default(),
             arena: Arena::default(),
             dirty: Vec::new(),
+            held: Vec::new(),
             paused: Vec::new(),
             calls_published_ms: 0,
             stopping: false,
