@@ -128,7 +128,7 @@ impl NodeService {
     pub(crate) fn on_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Requests(batch) => self.on_requests(batch),
-            Mail::Replies(replies) => self.on_replies(*replies),
+            Mail::Replies(replies) => self.on_replies(replies),
             Mail::Schedule(schedule) => self.core.on_schedule(*schedule),
             Mail::Granted(granted) => {
                 if let Some(tx) = self.core.on_granted(*granted) {
@@ -229,7 +229,7 @@ impl NodeService {
         }
     }
 
-    pub(crate) fn on_replies(&mut self, replies: Replies) {
+    pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
         let mut at = 0;
         let from = replies.from;
         for (conn, seq, len) in &replies.parts {
@@ -241,9 +241,7 @@ impl NodeService {
             self.complete(ticket, from, &replies.buf[at..at + len]);
             at += len;
         }
-        if let Some(spent) = replies.spent {
-            self.core.keep_batch(spent);
-        }
+        self.core.keep_replies(replies);
     }
 
     /// Lets everything go on that can: parked requests first, then transactions in their order.

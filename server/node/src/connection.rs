@@ -111,8 +111,7 @@ impl Outbound {
             if start == WAITING {
                 return;
             }
-            self.out
-                .extend_from_slice(&queue.stage[start..start + len]);
+            self.out.extend_from_slice(&queue.stage[start..start + len]);
             queue.slots.pop_front();
             self.first_seq += 1;
         }
@@ -371,7 +370,8 @@ impl Connection {
     #[inline]
     pub fn is_held(&mut self, now_us: u32) -> bool {
         let bytes = self.outbound.out.len();
-        if self.outbound.outstanding() == 0 || self.closing || bytes == 0 || bytes > HELD_BYTES_MAX {
+        if self.outbound.outstanding() == 0 || self.closing || bytes == 0 || bytes > HELD_BYTES_MAX
+        {
             return false;
         }
         if self.held_since_us == 0 {

@@ -93,6 +93,8 @@ pub struct Core {
         reason = "batches travel as boxes: they are not boxed anew"
     )]
     spare_batches: Vec<Box<Batch>>,
+    #[allow(clippy::vec_box, reason = "as batches")]
+    spare_replies: Vec<Box<Replies>>,
     pool: Vec<Vec<u8>>,
     /// Reply queues without a connection.
     pub queues: Queues,
@@ -133,6 +135,7 @@ impl Core {
             now,
             config: Arc::clone(&config),
             spare_batches: Vec::new(),
+            spare_replies: Vec::new(),
             pool: Vec::new(),
             queues: Queues::default(),
         };
@@ -289,6 +292,9 @@ impl Core {
     /// Adds a request to this turn's message for another core.
     #[inline]
     pub fn forward(&mut self, core: CoreId, args: &Args<'_>, head: Head) {
+        if self.requests[core.index()].is_full() {
+            self.seal_requests(core);
+        }
         self.requests[core.index()].push(args, head);
         self.tally.forwarded += 1;
     }
@@ -310,16 +316,35 @@ impl Core {
         for core in 0..self.requests.len() {
             let target = CoreId(core as u16);
             if !self.requests[core].heads.is_empty() {
-                let fresh = self.spare_batches.pop().unwrap_or_default();
-                let batch = core::mem::replace(&mut self.requests[core], fresh);
-                self.posts.push((target, Mail::Requests(batch)));
+                self.seal_requests(target);
             }
             let replies = &self.replies[core];
             if !replies.parts.is_empty() || replies.spent.is_some() {
-                let mut replies = core::mem::take(&mut self.replies[core]);
+                let fresh = self.spare_replies.pop().unwrap_or_default();
+                let mut replies = core::mem::replace(&mut self.replies[core], fresh);
                 replies.from = self.id;
                 self.posts.push((target, Mail::Replies(replies)));
             }
+        }
+    }
+
+    fn seal_requests(&mut self, target: CoreId) {
+        let fresh = self.spare_batches.pop().unwrap_or_default();
+        let batch = core::mem::replace(&mut self.requests[target.index()], fresh);
+        self.posts.push((target, Mail::Requests(batch)));
+    }
+
+    /// Takes a message back whose replies have been passed on: those to others use its memory.
+    pub fn keep_replies(&mut self, mut replies: Box<Replies>) {
+        if let Some(spent) = replies.spent.take() {
+            self.keep_batch(spent);
+        }
+        if self.spare_replies.len() < SPARE_BATCHES_MAX
+            && replies.buf.capacity() <= SPARE_BATCH_BYTES_MAX
+        {
+            replies.buf.clear();
+            replies.parts.clear();
+            self.spare_replies.push(replies);
         }
     }
 

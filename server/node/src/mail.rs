@@ -135,9 +135,10 @@ pub struct Batch {
 
 impl Batch {
     /// Adds a request by copying its words.
+    #[inline]
     pub fn push(&mut self, args: &Args<'_>, head: Head) {
         let start = self.words.len() as u32;
-        args.copy_into(&mut self.buf, &mut self.words);
+        args.copy_span_into(&mut self.buf, &mut self.words);
         let words = start..self.words.len() as u32;
         self.heads.push(Head { words, ..head });
     }
@@ -162,6 +163,12 @@ impl Batch {
         })
     }
 
+    /// Whether it should leave before more is added: offsets into it have 32 bits.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.buf.len() >= BATCH_BYTES_MAX || self.words.len() >= BATCH_BYTES_MAX
+    }
+
     /// Forgets the requests and keeps the memory.
     pub fn clear(&mut self) {
         self.buf.clear();
@@ -169,6 +176,10 @@ impl Batch {
         self.heads.clear();
     }
 }
+
+/// From here on a batch takes no more requests, bytes. One request is below 3 GiB: the parser sees to it that its offsets
+/// fit 32 bits, and its largest word has `proto-max-bulk-len`.
+const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Replies of one core to requests of another.
 #[derive(Default)]
