@@ -138,7 +138,7 @@ fn traced(bench: &Bench<'_>, server: &Server, pipeline: u32) -> io::Result<f64> 
 fn alone(bench: &Bench<'_>, report: &mut Report, servers: &[Server]) -> io::Result<()> {
     let questions = bench.options.scaled(20_000);
     let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); servers.len()];
-    for number in 0..bench.options.rounds(5) {
+    for number in 0..bench.options.rounds(15) {
         let mut order: Vec<usize> = (0..servers.len()).collect();
         if number % 2 == 1 {
             order.reverse();
@@ -150,13 +150,20 @@ fn alone(bench: &Bench<'_>, report: &mut Report, servers: &[Server]) -> io::Resu
             }
         }
     }
-    report.note("One connection, one GET at a time; microseconds, median of the rounds:");
-    report.heads(&["server", "p50", "p99"]);
+    report.note(
+        "One connection, one GET at a time; microseconds, median of the rounds; `x` is the median of the ratios to the first \
+         server's of the same round:",
+    );
+    report.heads(&["server", "p50", "p99", "x p50"]);
+    let first = found.first().cloned().unwrap_or_default();
     for (server, found) in servers.iter().zip(found) {
+        let ratios = found.iter().zip(&first).map(|(own, other)| own.0 / other.0);
+        let ratio = median(ratios);
         report.row([
             server.name.to_owned(),
             format!("{:.1}", median(found.iter().map(|(half, _)| *half))),
             format!("{:.1}", median(found.iter().map(|(_, most)| *most))),
+            format!("{ratio:.2}"),
         ]);
     }
     Ok(())

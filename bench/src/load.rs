@@ -18,8 +18,6 @@ pub(crate) struct Load {
     pub(crate) connections: u32,
     /// For `taskset -c`.
     pub(crate) cpus: &'static str,
-    /// The server's address is that of a cluster.
-    pub(crate) cluster: bool,
 }
 
 impl Load {
@@ -31,22 +29,16 @@ impl Load {
             requests,
             connections: 50,
             cpus: "1",
-            cluster: false,
         }
     }
 
     pub(crate) fn run(&self, bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
-        let port = if self.cluster {
-            server.core_port
-        } else {
-            server.port
-        };
+        let port = server.port;
         let program = bench.programs.redis_benchmark.display();
         let (pipeline, requests, connections) = (self.pipeline, self.requests, self.connections);
-        let cluster = if self.cluster { "--cluster" } else { "" };
         let line = format!(
             "taskset -c {} {program} -h 127.0.0.1 -p {port} -c {connections} -n {requests} \
-             -P {pipeline} -r 1000000 -d 64 --csv {cluster} {}",
+             -P {pipeline} -r 1000000 -d 64 --csv {}",
             self.cpus, self.what
         );
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();

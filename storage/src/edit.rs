@@ -238,6 +238,10 @@ impl<'s> Edit<'s> {
                 ttl,
             },
         );
+        self.put_as_raw(key, value, ttl);
+    }
+
+    fn put_as_raw(&mut self, key: &Key<'_>, value: Vec<u8>, ttl: Ttl) {
         if value.len() <= EMBEDDED_BYTES_MAX {
             self.put(key, Payload::Embedded(&value), true, ttl);
         } else {
@@ -334,6 +338,7 @@ impl<'s> Edit<'s> {
                 self.put_small(key, Small::Bytes(&bytes), ttl);
             }
             OwnedValue::String(bytes) => self.put(key, Payload::Large(bytes), false, ttl),
+            OwnedValue::Raw(bytes) => self.put_as_raw(key, bytes, ttl),
             collection => {
                 if let Ok(collection) = collection.into_collection() {
                     self.put(key, Payload::Collection(Box::new(collection)), false, ttl);
@@ -346,17 +351,20 @@ impl<'s> Edit<'s> {
     pub fn take(&mut self, key: &Key<'_>) -> Option<(OwnedValue, Option<u64>)> {
         let item = self.live(key)?;
         let deadline = item.deadline_ms();
-        let value = match item.content() {
-            Content::Bytes(text) if text.len() <= EMBEDDED_BYTES_MAX => {
-                OwnedValue::String(text.to_vec())
-            }
-            _ => OwnedValue::Int(0),
+        let string = if item.is_raw() {
+            OwnedValue::Raw
+        } else {
+            OwnedValue::String
+        };
+        let small = match item.content() {
+            Content::Bytes(text) if text.len() <= EMBEDDED_BYTES_MAX => text.to_vec(),
+            _ => Vec::new(),
         };
         self.detach(key, item);
         let value = match item.free() {
             Payload::Int(n) => OwnedValue::Int(n),
-            Payload::Embedded(_) => value,
-            Payload::Large(bytes) => OwnedValue::String(bytes),
+            Payload::Embedded(_) => string(small),
+            Payload::Large(bytes) => string(bytes),
             Payload::Collection(collection) => OwnedValue::from(*collection),
         };
         self.shard
@@ -371,6 +379,7 @@ impl<'s> Edit<'s> {
         let item = self.shard.live(key)?;
         let value = match item.content() {
             Content::Int(n) => OwnedValue::Int(n),
+            Content::Bytes(bytes) if item.is_raw() => OwnedValue::Raw(bytes.to_vec()),
             Content::Bytes(bytes) => OwnedValue::String(bytes.to_vec()),
             Content::Collection(collection) => OwnedValue::from(collection.clone()),
         };

@@ -437,7 +437,8 @@ pub(crate) fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
     end.is_some_and(|end| end <= STRING_BYTES_MAX)
 }
 
-/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset), then its parts.
+/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset, 6 string that reports "raw"), then
+/// its parts.
 pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
     let mut to = Writer { out };
     match value {
@@ -447,6 +448,10 @@ pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
         }
         OwnedValue::String(bytes) => {
             to.out.push(1);
+            to.bytes(bytes);
+        }
+        OwnedValue::Raw(bytes) => {
+            to.out.push(6);
             to.bytes(bytes);
         }
         OwnedValue::List(list) => {
@@ -488,6 +493,7 @@ pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> 
     let value = match from.byte()? {
         0 => OwnedValue::Int(from.word()?.cast_signed()),
         1 => OwnedValue::String(from.bytes()?.to_vec()),
+        6 => OwnedValue::Raw(from.bytes()?.to_vec()),
         2 => {
             let mut list = Box::new(List::new());
             for _ in 0..from.number()? {

@@ -1,7 +1,7 @@
 //! One shard: a deterministic, single-threaded map of typed values.
 //!
 //! ```text
-//! Shard ── db 0..n ── 16384 slot tables ── Item (key, deadline, small value in one block)   table.rs, item.rs
+//! Shard ── db 0..n ── 16384 slot tables ── Item (key, deadline, small value in one block)   table/, item.rs
 //!   │                                         └── Collection: list, hash, set, sorted set     value/
 //!   ├── typed reads by &self                                                                 shard.rs
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, session.rs, effect.rs

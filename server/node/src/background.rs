@@ -92,6 +92,9 @@ impl NodeService {
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
             turn.ops.again();
         }
+        if !self.lingering.is_empty() {
+            self.end_lingering();
+        }
         if self.stopping {
             self.leave(turn);
         }
@@ -114,6 +117,21 @@ impl NodeService {
         } else {
             turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
         }
+    }
+
+    /// Closes the connections that have sent their last byte and have got all replies.
+    fn end_lingering(&mut self) {
+        let mut lingering = core::mem::take(&mut self.lingering);
+        lingering.retain(|conn| match self.clients.get_mut(*conn) {
+            Some(client) if client.is_owed() => true,
+            Some(client) => {
+                client.closing = true;
+                self.mark_dirty(*conn);
+                false
+            }
+            None => false,
+        });
+        self.lingering = lingering;
     }
 
     pub(crate) fn publish(&mut self) {

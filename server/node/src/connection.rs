@@ -41,6 +41,7 @@ pub struct Queue {
 /// Empty queues, whose memory is used again.
 #[derive(Default)]
 pub struct Queues {
+    #[allow(clippy::vec_box, reason = "connections hold queues as boxes")]
     spare: Vec<Box<Queue>>,
 }
 
@@ -363,6 +364,14 @@ impl Connection {
             self.reply_mode = self.reply_mode.next();
         }
         self.outbound.later(muted, queues)
+    }
+
+    /// Whether requests of it are still to be run or answered, or replies to be sent.
+    pub fn is_owed(&self) -> bool {
+        self.stalled
+            || self.outbound.outstanding() > 0
+            || self.outbound.bytes() > 0
+            || self.sending_bytes.is_some()
     }
 
     /// Whether its output waits a moment for the replies behind it, which another core is about to give: one send

@@ -102,6 +102,7 @@ impl NodeService {
                     peer,
                     fd,
                 } => self.on_accepted(turn, conn, listener, peer, fd),
+                Event::Ended { conn } => self.on_ended(turn, conn),
                 Event::Closed { conn, .. } => self.on_closed(conn),
                 Event::Progress { .. } => {}
             }
@@ -205,6 +206,16 @@ impl NodeService {
             self.dirty.push(conn);
         }
         self.clients.insert(client);
+    }
+
+    /// The client sends nothing more, but still reads what it is owed (`printf ... | nc`).
+    fn on_ended(&mut self, turn: &mut Turn<'_, Mail>, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(conn)
+            && client.is_owed()
+        {
+            turn.ops.linger(conn);
+            self.lingering.push(conn);
+        }
     }
 
     pub(crate) fn on_closed(&mut self, conn: ConnId) {

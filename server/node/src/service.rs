@@ -23,6 +23,8 @@ pub struct NodeService {
     pub(crate) arena: Arena,
     /// Connections with output.
     pub(crate) dirty: Vec<ConnId>,
+    /// Connections that have sent their last byte and are owed replies.
+    pub(crate) lingering: Vec<ConnId>,
     /// Empty between turns; see `flush`.
     pub(crate) held: Vec<ConnId>,
     /// Connections that wait for the end of a pause.
@@ -42,6 +44,7 @@ impl NodeService {
             clients: Clients::default(),
             arena: Arena::default(),
             dirty: Vec::new(),
+            lingering: Vec::new(),
             held: Vec::new(),
             paused: Vec::new(),
             calls_published_ms: 0,

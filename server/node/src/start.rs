@@ -103,7 +103,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
             node,
             Now {
                 unix_ms: unix_ms(),
-                mono_us: 0,
+                ..Now::default()
             },
         )
     })

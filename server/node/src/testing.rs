@@ -61,6 +61,7 @@ impl Bench {
         change(&mut config);
         let now = Now {
             unix_ms: START_MS,
+            unix_us: START_MS * 1000,
             mono_us: 0,
         };
         let node: &'static Node = Box::leak(Box::new(Node::new(Parts {
@@ -156,6 +157,7 @@ impl Bench {
     /// Lets time pass.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now.unix_ms += ms;
+        self.now.unix_us += ms * 1000;
         self.now.mono_us += ms * 1000;
         self.seats.iter_mut().for_each(|seat| seat.again = true);
         self.rest();
@@ -208,7 +210,7 @@ impl Bench {
                     seat.events.push(Event::Closed { conn, cause });
                 }
                 Op::RecvInto(..) => panic!("a bench sends small requests only"),
-                Op::PauseRecv(_) | Op::ResumeRecv(_) => {}
+                Op::PauseRecv(_) | Op::ResumeRecv(_) | Op::Linger(_) => {}
             }
         }
         for (target, mail) in ops.take_posts() {

@@ -91,7 +91,10 @@ impl Service for Responder {
                     self.client(conn).sending = false;
                     self.owe(conn, 0);
                 }
-                Event::Closed { .. } | Event::Filled { .. } | Event::Progress { .. } => {}
+                Event::Ended { .. }
+                | Event::Closed { .. }
+                | Event::Filled { .. }
+                | Event::Progress { .. } => {}
             }
         }
         *turn.events = events;

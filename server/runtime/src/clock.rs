@@ -4,23 +4,13 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::service::Now;
 
-/// A reading of both clocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Reading {
-    pub(crate) now: Now,
-    /// Wall clock in microseconds: `now.unix_ms` is this, cut.
-    pub(crate) unix_us: u64,
-}
-
 /// Both clocks, for the start of a turn.
-pub(crate) fn read() -> Reading {
+pub(crate) fn read() -> Now {
     let unix_us = micros(clock_gettime(ClockId::Realtime));
-    Reading {
-        now: Now {
-            unix_ms: unix_us / 1000,
-            mono_us: mono_us(),
-        },
+    Now {
+        unix_ms: unix_us / 1000,
         unix_us,
+        mono_us: mono_us(),
     }
 }
 

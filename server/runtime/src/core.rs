@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::os::fd::AsFd;
 
 use crate::STOP_DRAIN_MS_MAX;
-use crate::clock::{self, Reading};
+use crate::clock;
 use crate::driver::Driver;
 use crate::mailbox::{Arrival, Mailbox, Parcel, Post};
 use crate::service::{CoreId, Event, Now, Ops, Service, Turn};
@@ -59,7 +59,7 @@ pub(crate) struct Core<S: Service, D: Driver> {
     /// Next core in turn for the connections this core spreads.
     spread_next: usize,
     /// When the last turn began and how long it took, to reckon the next wait by.
-    last: Reading,
+    last: Now,
     last_took_us: u64,
 }
 
@@ -97,12 +97,12 @@ impl<S: Service, D: Driver> Core<S, D> {
                 self.wait()?;
                 self.last = clock::read();
                 self.driver
-                    .gather(self.last.now.mono_us, &mut self.events, &mut self.arrivals);
+                    .gather(self.last.mono_us, &mut self.events, &mut self.arrivals);
                 self.admit();
             }
             let cpu_us = self.stats().is_cpu_clock().then(clock::thread_cpu_us);
             self.take_mail();
-            self.turn(self.last.now);
+            self.turn(self.last);
             self.perform();
             self.publish(cpu_us);
             if self.ops.stop {
@@ -145,7 +145,7 @@ impl<S: Service, D: Driver> Core<S, D> {
         let due_us = self
             .driver
             .due_us()
-            .map(|due_us| due_us.saturating_sub(self.last.now.mono_us));
+            .map(|due_us| due_us.saturating_sub(self.last.mono_us));
         let first_us = match (asked_us, due_us) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -257,7 +257,7 @@ impl<S: Service, D: Driver> Core<S, D> {
         tally.turns += 1;
         tally.kernel_entries += if cpu_us.is_some() { 2 } else { 0 };
         let tally: Tally = *tally;
-        self.last_took_us = clock::mono_us().saturating_sub(self.last.now.mono_us);
+        self.last_took_us = clock::mono_us().saturating_sub(self.last.mono_us);
         let stats = self.stats();
         stats.publish(&tally);
         stats.turn_took(self.last_took_us);

@@ -60,6 +60,10 @@ struct Conn {
     writing: bool,
     paused: bool,
     ended: bool,
+    /// `Ended` has been told.
+    end_told: bool,
+    /// The service will close it.
+    lingers: bool,
     closing: Option<Cause>,
     fed_turn: u32,
     out: Vec<u8>,
@@ -200,7 +204,7 @@ impl Driver for Epoll {
             };
             self.receive(i, events);
         }
-        self.close_ended();
+        self.close_ended(events);
         for i in mem::take(&mut self.freed) {
             self.release(i, events);
         }
@@ -226,6 +230,8 @@ impl Driver for Epoll {
             writing: false,
             paused: false,
             ended: false,
+            end_told: false,
+            lingers: false,
             closing: None,
             fed_turn: 0,
             out: Vec::new(),
@@ -277,9 +283,19 @@ impl Driver for Epoll {
                 }
             }
             Op::ResumeRecv(conn) => self.resume(conn),
-            Op::Close(conn) => {
-                if self.conns.get_mut(conn).is_some() {
-                    self.begin_close(conn.index, Cause::Asked);
+            Op::Linger(conn) => {
+                if let Some(conn) = self.conns.get_mut(conn) {
+                    conn.lingers = true;
+                }
+            }
+            Op::Close(id) => {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    let cause = if conn.ended {
+                        Cause::PeerClosed
+                    } else {
+                        Cause::Asked
+                    };
+                    self.begin_close(id.index, cause);
                 }
             }
         }
@@ -643,10 +659,10 @@ impl Epoll {
 /// Ending.
 impl Epoll {
     /// See the io_uring driver: what the peer sent before its end is answered first.
-    fn close_ended(&mut self) {
+    fn close_ended(&mut self, events: &mut Vec<Event>) {
         let turn = self.turn as u32;
         for i in mem::take(&mut self.ended) {
-            let Some((_, conn)) = self.conns.at(i) else {
+            let Some((id, conn)) = self.conns.at(i) else {
                 continue;
             };
             if conn.closing.is_some() || !conn.ended || !conn.out.is_empty() {
@@ -656,7 +672,15 @@ impl Epoll {
                 self.ended.push(i);
                 continue;
             }
-            self.begin_close(i, Cause::PeerClosed);
+            if conn.lingers {
+                continue;
+            }
+            if mem::replace(&mut conn.end_told, true) {
+                self.begin_close(i, Cause::PeerClosed);
+            } else {
+                events.push(Event::Ended { conn: id });
+                self.ended.push(i);
+            }
         }
     }
 

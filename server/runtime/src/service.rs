@@ -168,6 +168,12 @@ pub enum Event {
         /// Bytes of the buffer sent so far.
         sent: usize,
     },
+    /// The peer has sent its last byte, and all of it has been delivered. `Closed` follows in the next turn, unless
+    /// [`Ops::linger`] is asked for in this one.
+    Ended {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The connection is gone, and with it every buffer it had been given.
     Closed {
         /// The connection.
@@ -182,6 +188,8 @@ pub enum Event {
 pub struct Now {
     /// Wall clock, milliseconds since 1970; may jump.
     pub unix_ms: u64,
+    /// The same in microseconds.
+    pub unix_us: u64,
     /// Monotonic clock, microseconds since an arbitrary point; never goes back.
     pub mono_us: u64,
 }
@@ -239,6 +247,8 @@ pub enum Op {
     PauseRecv(ConnId),
     /// See [`Ops::resume_recv`].
     ResumeRecv(ConnId),
+    /// See [`Ops::linger`].
+    Linger(ConnId),
     /// See [`Ops::close`].
     Close(ConnId),
 }
@@ -299,6 +309,12 @@ impl<M> Ops<M> {
     /// Ends a pause; a no-op without one.
     pub fn resume_recv(&mut self, conn: ConnId) {
         self.list.push(Op::ResumeRecv(conn));
+    }
+
+    /// Keeps a connection whose peer has sent its last byte ([`Event::Ended`]), because there is still something to reply:
+    /// the service closes it.
+    pub fn linger(&mut self, conn: ConnId) {
+        self.list.push(Op::Linger(conn));
     }
 
     /// Closes at once: bytes not yet sent are dropped (wait for `Sent` first to have them delivered). Only `Closed`

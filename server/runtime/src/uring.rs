@@ -122,6 +122,10 @@ struct Conn {
     paused: bool,
     /// The stream has ended; `Closed` follows when what was sent and stashed is through.
     ended: bool,
+    /// `Ended` has been told.
+    end_told: bool,
+    /// The service will close it.
+    lingers: bool,
     /// Set once: why the connection is being closed.
     closing: Option<Cause>,
     /// Low bits of the last turn in which data was delivered.
@@ -148,6 +152,8 @@ impl Conn {
             sending: false,
             paused: false,
             ended: false,
+            end_told: false,
+            lingers: false,
             closing: None,
             fed_turn: 0,
             crowd_window: 0,
@@ -281,7 +287,7 @@ impl Driver for Uring {
         while let Some(entry) = self.ring.reap() {
             self.complete(&entry, events);
         }
-        self.close_ended();
+        self.close_ended(events);
         for i in mem::take(&mut self.freed) {
             self.release(i, events);
         }
@@ -330,9 +336,19 @@ impl Driver for Uring {
             Op::RecvInto(conn, buffer, len_wanted) => self.recv_into(conn, buffer, len_wanted),
             Op::PauseRecv(conn) => self.pause(conn),
             Op::ResumeRecv(conn) => self.resume(conn),
-            Op::Close(conn) => {
-                if self.conns.get_mut(conn).is_some() {
-                    self.begin_close(conn.index, Cause::Asked);
+            Op::Linger(conn) => {
+                if let Some(conn) = self.conns.get_mut(conn) {
+                    conn.lingers = true;
+                }
+            }
+            Op::Close(id) => {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    let cause = if conn.ended {
+                        Cause::PeerClosed
+                    } else {
+                        Cause::Asked
+                    };
+                    self.begin_close(id.index, cause);
                 }
             }
         }
@@ -588,10 +604,10 @@ impl Uring {
         }
     }
 
-    fn close_ended(&mut self) {
+    fn close_ended(&mut self, events: &mut Vec<Event>) {
         let turn = self.turn as u32;
         for i in mem::take(&mut self.ended) {
-            let Some((_, conn)) = self.conns.at(i) else {
+            let Some((id, conn)) = self.conns.at(i) else {
                 continue;
             };
             if conn.closing.is_some() || !conn.ended {
@@ -606,7 +622,15 @@ impl Uring {
                 self.ended.push(i);
                 continue;
             }
-            self.begin_close(i, Cause::PeerClosed);
+            if conn.lingers {
+                continue;
+            }
+            if mem::replace(&mut conn.end_told, true) {
+                self.begin_close(i, Cause::PeerClosed);
+            } else {
+                events.push(Event::Ended { conn: id });
+                self.ended.push(i);
+            }
         }
     }
 

@@ -35,6 +35,7 @@ suite!(
     close_in_the_middle_of_a_send,
     a_reset_is_told,
     an_end_of_stream_is_answered_first,
+    who_has_sent_his_last_byte_may_be_kept,
     churn_never_confuses_connections,
     more_data_than_buffers,
     mail_is_fifo_both_ways,
@@ -207,7 +208,7 @@ fn echo(turn: &mut Turn<'_, Mail>, outs: &mut Outs) {
                 outs.sent(conn);
             }
             Event::Closed { conn, .. } => assert!(outs.0.remove(&conn).is_some(), "closed once"),
-            Event::Filled { .. } | Event::Progress { .. } => {}
+            Event::Filled { .. } | Event::Progress { .. } | Event::Ended { .. } => {}
         }
     }
     outs.flush(turn);
@@ -306,7 +307,7 @@ fn framed(tell: Told) -> impl FnMut(&mut Turn<'_, Mail>) {
                     outs.0.remove(&conn);
                     tell.send(format!("closed {cause:?}")).unwrap();
                 }
-                Event::Accepted { .. } | Event::Progress { .. } => {}
+                Event::Accepted { .. } | Event::Progress { .. } | Event::Ended { .. } => {}
             }
         }
         for conn in touched {
@@ -446,7 +447,7 @@ fn close_in_the_middle_of_a_send(choice: Choice) {
                     }
                     Event::Sent { .. } => panic!("nobody reads"),
                     Event::Progress { sent, .. } => assert!(sent < 64 << 20),
-                    Event::Filled { .. } => {}
+                    Event::Filled { .. } | Event::Ended { .. } => {}
                 }
             }
         }
@@ -495,6 +496,43 @@ fn a_reset_is_told(choice: Choice) {
         Cause::Failed(rustix::io::Errno::CONNRESET.raw_os_error())
     );
     assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), reset);
+    rig.stop();
+}
+
+fn who_has_sent_his_last_byte_may_be_kept(choice: Choice) {
+    let (tell, told) = channel();
+    let rig = Rig::new(config(choice), move |_, _| {
+        let tell = tell.clone();
+        let mut kept: Option<(ConnId, u64)> = None;
+        move |turn: &mut Turn<'_, Mail>| {
+            for event in turn.events.drain(..) {
+                match event {
+                    Event::Ended { conn } => {
+                        turn.ops.linger(conn);
+                        kept = Some((conn, turn.now.mono_us + 20_000));
+                    }
+                    Event::Sent { conn, .. } => turn.ops.close(conn),
+                    Event::Closed { cause, .. } => tell.send(format!("{cause:?}")).unwrap(),
+                    _ => {}
+                }
+            }
+            if let Some((conn, at_us)) = kept {
+                if turn.now.mono_us < at_us {
+                    turn.ops.wake_at(turn.now.unix_ms + 5);
+                } else {
+                    turn.ops.send(conn, b"late".to_vec());
+                    kept = None;
+                }
+            }
+        }
+    });
+    let mut stream = rig.connect();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"late");
+    assert_eq!(told.recv_timeout(TIMEOUT).unwrap(), "PeerClosed");
     rig.stop();
 }
 

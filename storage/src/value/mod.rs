@@ -146,6 +146,8 @@ pub enum OwnedValue {
     Int(i64),
     /// Any other string.
     String(Vec<u8>),
+    /// A string that was written into: it reports the encoding "raw" however short it is.
+    Raw(Vec<u8>),
     /// A list.
     List(Box<List>),
     /// A hash.
@@ -160,7 +162,7 @@ impl OwnedValue {
     /// The name that TYPE answers.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Self::Int(_) | Self::String(_) => "string",
+            Self::Int(_) | Self::String(_) | Self::Raw(_) => "string",
             Self::List(_) => "list",
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
@@ -171,7 +173,7 @@ impl OwnedValue {
     /// Whether this is a collection without elements (which no key may hold).
     pub fn is_empty_collection(&self) -> bool {
         match self {
-            Self::Int(_) | Self::String(_) => false,
+            Self::Int(_) | Self::String(_) | Self::Raw(_) => false,
             Self::List(list) => list.is_empty(),
             Self::Hash(hash) => hash.is_empty(),
             Self::Set(set) => set.is_empty(),
@@ -183,7 +185,7 @@ impl OwnedValue {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Int(_) => 0,
-            Self::String(bytes) => class_size(bytes.capacity()),
+            Self::String(bytes) | Self::Raw(bytes) => class_size(bytes.capacity()),
             Self::List(list) => class_size(size_of::<List>()) + list.heap_bytes(),
             Self::Hash(hash) => class_size(size_of::<Hash>()) + hash.heap_bytes(),
             Self::Set(set) => class_size(size_of::<Set>()) + set.heap_bytes(),
@@ -195,7 +197,7 @@ impl OwnedValue {
     /// the last the value may only be dropped or freed further.
     pub fn free_step(&mut self, budget_items: usize) -> bool {
         match self {
-            Self::Int(_) | Self::String(_) => {
+            Self::Int(_) | Self::String(_) | Self::Raw(_) => {
                 *self = Self::Int(0);
                 true
             }

@@ -158,7 +158,7 @@ fn plain(value: Value<'_>) -> Plain {
 pub(crate) fn plain_owned(value: &OwnedValue) -> Plain {
     match value {
         OwnedValue::Int(n) => Plain::String(n.to_string().into_bytes()),
-        OwnedValue::String(bytes) => Plain::String(bytes.clone()),
+        OwnedValue::String(bytes) | OwnedValue::Raw(bytes) => Plain::String(bytes.clone()),
         OwnedValue::List(list) => plain(Value::List(list)),
         OwnedValue::Hash(hash) => plain(Value::Hash(hash)),
         OwnedValue::Set(set) => plain(Value::Set(set)),

@@ -211,6 +211,19 @@ mod tests {
         let long = "x".repeat(45);
         bench.raw(&[b"SET", b"long", long.as_bytes()]);
         bench.table("OBJECT ENCODING long -> $3 raw");
+        // What was written into says so wherever it goes.
+        bench.table(
+            "
+            APPEND text d -> :4
+            OBJECT ENCODING text -> $3 raw
+            RENAME text renamed -> +OK
+            OBJECT ENCODING renamed -> $3 raw
+            COPY renamed copied -> :1
+            OBJECT ENCODING copied -> $3 raw
+            SET copied abc -> +OK
+            OBJECT ENCODING copied -> $6 embstr
+            ",
+        );
         bench.resp = Resp::V3;
         bench.table("OBJECT ENCODING none -> _");
     }

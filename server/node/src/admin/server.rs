@@ -199,11 +199,11 @@ const NO_PERSISTENCE: Refusal =
     Refusal::Text("ERR snapshots and the log of commands are not supported yet");
 
 fn time(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    // The time of this turn, which all commands of the turn agree on: milliseconds are its grain.
-    let now_ms = cx.core.now.unix_ms;
+    // When this turn began: all commands of a turn agree on the time.
+    let now_us = cx.core.now.unix_us;
     cx.reply.array(2);
-    cx.reply.bulk((now_ms / 1000).to_string().as_bytes());
-    cx.reply.bulk((now_ms % 1000 * 1000).to_string().as_bytes());
+    cx.reply.bulk((now_us / 1_000_000).to_string().as_bytes());
+    cx.reply.bulk((now_us % 1_000_000).to_string().as_bytes());
     Ok(Done::Replied)
 }
 

@@ -19,6 +19,9 @@ pub(super) const ROWS: &[Row] = &[
         default: "0",
         place: at!(maxmemory),
         summary: "Memory for data on the whole node; 0 for no limit.",
+        standing: Standing::Later(
+            "kept and shown; nothing is evicted and no write is refused for it yet",
+        ),
         ..Row::LIVE
     },
     Row {
@@ -27,6 +30,9 @@ pub(super) const ROWS: &[Row] = &[
         default: "noeviction",
         place: at!(maxmemory_policy),
         summary: "Which keys to evict when that memory is used up.",
+        standing: Standing::Later(
+            "kept; until there is eviction it decides only what OBJECT FREQ and IDLETIME answer",
+        ),
         ..Row::LIVE
     },
     Row {
@@ -35,6 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         default: "5",
         place: at!(maxmemory_samples),
         summary: "Keys compared for one eviction: more choose better and cost more.",
+        standing: Standing::Later("comes with eviction"),
         ..Row::LIVE
     },
     Row {
@@ -43,6 +50,7 @@ pub(super) const ROWS: &[Row] = &[
         default: "10",
         place: at!(maxmemory_eviction_tenacity),
         summary: "How long an eviction may hold up clients, from 0 for the least to 100 for as long as it takes.",
+        standing: Standing::Later("comes with eviction"),
         ..Row::LIVE
     },
     Row {

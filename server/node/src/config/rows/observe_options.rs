@@ -1,6 +1,6 @@
 //! Options of what can be seen of the server at work.
 
-use crate::config::row::{Kind, LONG_MAX, Row, at, int};
+use crate::config::row::{Kind, LONG_MAX, Row, Standing, at, int};
 use crate::config::several::{NOTIFY, PERCENTILES};
 
 pub(super) const ROWS: &[Row] = &[
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
         default: "10000",
         place: at!(slowlog_log_slower_than_us),
         summary: "Microseconds from which a command enters SLOWLOG; 0 for all, -1 for none.",
+        standing: Standing::Later("comes with SLOWLOG"),
         ..Row::LIVE
     },
     Row {
@@ -18,6 +19,7 @@ pub(super) const ROWS: &[Row] = &[
         default: "128",
         place: at!(slowlog_max_len),
         summary: "Most entries of SLOWLOG.",
+        standing: Standing::Later("comes with SLOWLOG"),
         ..Row::LIVE
     },
     Row {
@@ -46,6 +48,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "notify-keyspace-events",
         kind: Kind::Several(&NOTIFY),
         summary: "Events on keys that are published, by letter: K or E for the channel, then the kinds.",
+        standing: Standing::Later("comes with publish/subscribe"),
         ..Row::LIVE
     },
 ];

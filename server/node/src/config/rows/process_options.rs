@@ -205,6 +205,9 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::Several(&SHUTDOWN_ON_SIGINT),
         default: "default",
         summary: "How SIGINT shuts the server down: default, or any of save, nosave, now, force.",
+        standing: Standing::Later(
+            "nothing is saved at shutdown yet, so that all ways are the same",
+        ),
         ..Row::LIVE
     },
     Row {
@@ -212,6 +215,9 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::Several(&SHUTDOWN_ON_SIGTERM),
         default: "default",
         summary: "How SIGTERM shuts the server down: default, or any of save, nosave, now, force.",
+        standing: Standing::Later(
+            "nothing is saved at shutdown yet, so that all ways are the same",
+        ),
         ..Row::LIVE
     },
     Row {

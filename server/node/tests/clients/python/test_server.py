@@ -1,3 +1,4 @@
+import socket
 import time
 
 import pytest
@@ -131,6 +132,18 @@ def test_output_of_a_client_told_to_be_silent(plain):
     connection.send_command("PING")
     connection.send_command("ECHO", "after")
     assert connection.read_response() == b"after"
+
+
+def test_a_client_that_has_sent_its_last_byte_gets_all_replies(name):
+    keys = [name(f"half-closed:{i}") for i in range(300)]
+    requests = b"".join(b"SET %s %d\r\n" % (k.encode(), i) for i, k in enumerate(keys))
+    requests += b"MGET " + " ".join(keys).encode() + b"\r\n"
+    with socket.create_connection((HOST, PORT), timeout=60) as half:
+        half.sendall(requests)
+        half.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: half.recv(65536), b""))
+    assert received.startswith(b"+OK\r\n" * 300 + b"*300\r\n$1\r\n0\r\n")
+    assert received.endswith(b"$3\r\n299\r\n")
 
 
 @pytest.mark.parametrize("kind", ["cluster-resp2", "cluster-resp3"])

@@ -1,0 +1,93 @@
+//! Segments of one large table: extendible hashing.
+
+use super::segment::{ADDRESS_BITS, ADDRESS_MASK, STEP_LAST, Segment, entry_of, step_for};
+use super::{Entry, prefetch};
+use crate::account::class_size;
+
+/// How far ahead of its reading a split asks for entries.
+pub(super) const SPLIT_AHEAD_BUCKETS: usize = 4;
+
+/// Segments of one large table, found by the top `depth` bits of the hash.
+pub(super) struct Directory {
+    pub(super) depth: u8,
+    pub(super) index: Vec<u32>,
+    pub(super) segments: Vec<Segment>,
+    /// What the arrays of all segments take.
+    pub(super) segments_bytes: usize,
+}
+
+impl Directory {
+    #[inline(always)]
+    pub(super) fn at(&self, hash: u64) -> usize {
+        let top = if self.depth == 0 {
+            0
+        } else {
+            hash >> (64 - u32::from(self.depth))
+        };
+        self.index[top as usize] as usize
+    }
+
+    /// Bytes of heap of all of it. Asked at every split, so it must not walk the segments.
+    pub(super) fn heap_bytes(&self) -> usize {
+        class_size(size_of::<Directory>())
+            + class_size(self.index.capacity() * size_of::<u32>())
+            + class_size(self.segments.capacity() * size_of::<Segment>())
+            + self.segments_bytes
+    }
+
+    #[inline(always)]
+    pub(super) fn grew(&mut self, bytes: isize) {
+        self.segments_bytes = self.segments_bytes.wrapping_add_signed(bytes);
+    }
+
+    /// Splits the segment of `hash` on its next hash bit.
+    pub(super) fn split<E: Entry>(&mut self, hash: u64, rehash: &impl Fn(E) -> u64) {
+        let which = self.at(hash);
+        let old_depth = self.segments[which].depth;
+        if old_depth == self.depth {
+            self.index = self.index.iter().flat_map(|&s| [s, s]).collect();
+            self.depth += 1;
+        }
+        let depth = old_depth + 1;
+        let mut old = core::mem::replace(&mut self.segments[which], Segment::new(depth));
+        let fresh = self.segments.len();
+        self.segments.push(Segment::new(depth));
+        // Entries of the directory that led to `which`: the upper half now leads to the new one.
+        let span = 1usize << (self.depth - old_depth);
+        let first = (hash >> (64 - u32::from(self.depth))) as usize & !(span - 1);
+        for i in first + span / 2..first + span {
+            self.index[i] = fresh as u32;
+        }
+        let half = step_for(old.len as usize / 2 + old.len as usize / 16 + 1);
+        let mut parts = [
+            Segment::allocate(half, depth),
+            Segment::allocate(half, depth),
+        ];
+        for number in 0..old.total() {
+            // Every entry is a cache miss, so those of a later bucket are asked for ahead.
+            if number + SPLIT_AHEAD_BUCKETS < old.total() {
+                let ahead = old.lanes(number + SPLIT_AHEAD_BUCKETS);
+                ahead.for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
+            }
+            for (tag, word) in old.lanes(number) {
+                let hash = rehash(entry_of(word));
+                let part = ((hash >> (64 - u32::from(depth))) & 1) as usize;
+                let position = (hash << depth) >> 48;
+                let word = (word & ADDRESS_MASK) | (position << ADDRESS_BITS);
+                let fitted = parts[part].insert(tag, word, |_| STEP_LAST);
+                debug_assert!(fitted.is_some(), "a part of a segment fits a segment");
+            }
+        }
+        self.segments_bytes -= old.heap_bytes();
+        old.free();
+        for part in &mut parts {
+            if part.len == 0 {
+                part.free();
+            }
+            self.segments_bytes += part.heap_bytes();
+        }
+        let [low, high] = parts;
+        self.segments[which] = low;
+        self.segments[fresh] = high;
+    }
+}

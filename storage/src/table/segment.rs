@@ -1,0 +1,444 @@
+//! Hot path. One array of buckets: finding, placing, growing by steps. The layout is at the head of `mod.rs`.
+#![allow(
+    unsafe_code,
+    reason = "buckets are a raw array: tagged words, no initialised Option per lane"
+)]
+
+use core::ptr::NonNull;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+
+use super::Entry;
+
+pub(super) const LANES: usize = 7;
+pub(super) const ADDRESS_BITS: u32 = 48;
+pub(super) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// A table grows when an average main bucket holds more than this many eighths of an entry.
+pub(super) const LOAD_MAX_EIGHTHS: usize = 44; // 5.5 of 7
+/// Buckets of a segment per ladder step, overflow included: the allocator's size classes exactly.
+pub(super) const TOTALS: [u16; 26] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160,
+    192,
+];
+pub(super) const STEP_LAST: u8 = (TOTALS.len() - 1) as u8;
+
+pub(super) const MAINS: [u8; TOTALS.len()] = {
+    let mut mains = [0; TOTALS.len()];
+    let mut step = 0;
+    while step < TOTALS.len() {
+        // About a sixth of the buckets are overflow; the smallest tables have none.
+        mains[step] = (TOTALS[step] - TOTALS[step] / 6) as u8;
+        step += 1;
+    }
+    mains
+};
+
+/// Bytes that the array of a ladder step takes. The totals are the allocator's classes exactly.
+pub(super) const fn step_bytes(step: u8) -> usize {
+    TOTALS[step as usize] as usize * size_of::<Bucket>()
+}
+
+/// Not declared as aligned to its cache line, though it is: an allocator with size classes puts blocks of
+/// a multiple of 64 bytes there anyway, and to ask for it costs a class more (1,280 bytes became 1,536).
+#[repr(C)]
+pub(super) struct Bucket {
+    /// Bytes 0..7: tags; byte 7: number of the chained overflow bucket.
+    pub(super) tags: u64,
+    pub(super) words: [u64; LANES],
+}
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    /// Lanes whose tag equals `tag`, as a mask of 0x80 bits.
+    #[inline(always)]
+    pub(super) fn matches(&self, tag: u8) -> u64 {
+        let x = self.tags ^ 0x0101_0101_0101_0101_u64.wrapping_mul(u64::from(tag));
+        zero_bytes(x) & 0x0080_8080_8080_8080
+    }
+
+    #[inline(always)]
+    pub(super) fn free_lane(&self) -> Option<usize> {
+        let mask = zero_bytes(self.tags) & 0x0080_8080_8080_8080;
+        (mask != 0).then(|| (mask.trailing_zeros() / 8) as usize)
+    }
+
+    #[inline(always)]
+    pub(super) fn chain(&self) -> usize {
+        (self.tags >> 56) as usize
+    }
+
+    pub(super) fn set_chain(&mut self, number: usize) {
+        debug_assert!(number < 256);
+        self.tags = (self.tags & (u64::MAX >> 8)) | ((number as u64) << 56);
+    }
+
+    pub(super) fn put(&mut self, lane: usize, tag: u8, word: u64) {
+        let shift = lane * 8;
+        self.tags = (self.tags & !(0xff << shift)) | (u64::from(tag) << shift);
+        self.words[lane] = word;
+    }
+
+    pub(super) fn tag(&self, lane: usize) -> u8 {
+        (self.tags >> (lane * 8)) as u8
+    }
+}
+
+/// 0x80 in each byte of `x` that is zero, exactly (no false positives).
+#[inline(always)]
+pub(super) fn zero_bytes(x: u64) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    !((x & LOW).wrapping_add(LOW) | x | LOW)
+}
+
+#[inline(always)]
+pub(super) fn tag_of(hash: u64) -> u8 {
+    let tag = hash as u8;
+    if tag == 0 { 1 } else { tag }
+}
+
+#[inline(always)]
+pub(super) fn entry_of<E: Entry>(word: u64) -> E {
+    // SAFETY: (1) every non-empty word was made by `address_of` from an `E` whose owner removes it
+    // from the table before it frees the block.
+    unsafe {
+        let raw = NonNull::new_unchecked((word & ADDRESS_MASK) as *mut u8);
+        E::from_raw(raw)
+    }
+}
+
+#[inline(always)]
+pub(super) fn address_of<E: Entry>(entry: E) -> u64 {
+    let address = entry.into_raw().as_ptr() as u64;
+    debug_assert!(address != 0);
+    debug_assert!(address <= ADDRESS_MASK);
+    address
+}
+
+/// One array of buckets.
+pub(super) struct Segment {
+    pub(super) buckets: *mut Bucket,
+    pub(super) len: u32,
+    /// Index into the ladder; meaningless while `buckets` is null.
+    pub(super) step: u8,
+    /// `MAINS[step]`, here to save a lookup its load.
+    pub(super) mains: u8,
+    /// Hash bits that the directory has used up to reach this segment.
+    pub(super) depth: u8,
+    pub(super) overflow_used: u8,
+}
+
+impl Segment {
+    pub(super) const fn new(depth: u8) -> Self {
+        Segment {
+            buckets: core::ptr::null_mut(),
+            len: 0,
+            step: 0,
+            mains: 0,
+            depth,
+            overflow_used: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn main(&self) -> usize {
+        self.mains as usize
+    }
+
+    pub(super) fn total(&self) -> usize {
+        if self.buckets.is_null() {
+            0
+        } else {
+            TOTALS[self.step as usize] as usize
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn position(&self, hash: u64) -> u64 {
+        (hash << self.depth) >> 48
+    }
+
+    #[inline(always)]
+    pub(super) fn home(&self, hash: u64) -> usize {
+        // Below 2^24: wrapping, not to be checked.
+        (self.position(hash).wrapping_mul(u64::from(self.mains)) >> 16) as usize
+    }
+
+    /// The bucket with this number: main ones first, then overflow.
+    #[inline(always)]
+    pub(super) fn bucket(&self, number: usize) -> &Bucket {
+        debug_assert!(number < self.total());
+        // SAFETY: `buckets` points to `total()` initialised buckets, `number` is below that.
+        unsafe { &*self.buckets.add(number) }
+    }
+
+    #[inline(always)]
+    pub(super) fn bucket_mut(&mut self, number: usize) -> &mut Bucket {
+        debug_assert!(number < self.total());
+        // SAFETY: as `bucket`, and `&mut self` makes it the only reference.
+        unsafe { &mut *self.buckets.add(number) }
+    }
+
+    /// Number of the bucket chained to bucket `number`, if any.
+    #[inline(always)]
+    pub(super) fn next(&self, number: usize) -> Option<usize> {
+        let chain = self.bucket(number).chain();
+        // Lossless: both are below 256.
+        (chain != 0).then(|| self.main().wrapping_add(chain).wrapping_sub(1))
+    }
+
+    #[inline]
+    pub(super) fn find<E: Entry>(
+        &self,
+        hash: u64,
+        mut eq: impl FnMut(E) -> bool,
+    ) -> Option<(usize, usize)> {
+        if self.buckets.is_null() {
+            return None;
+        }
+        let tag = tag_of(hash);
+        let mut number = self.home(hash);
+        loop {
+            let bucket = self.bucket(number);
+            let mut mask = bucket.matches(tag);
+            while mask != 0 {
+                let lane = (mask.trailing_zeros() / 8) as usize;
+                if eq(entry_of(bucket.words[lane])) {
+                    return Some((number, lane));
+                }
+                mask &= mask.wrapping_sub(1);
+            }
+            number = self.next(number)?;
+        }
+    }
+
+    /// Puts a word where its position says; false when neither the chain nor the overflow has room.
+    pub(super) fn place(&mut self, tag: u8, word: u64) -> bool {
+        let position = word >> ADDRESS_BITS;
+        let mut number = ((position * self.main() as u64) >> 16) as usize;
+        loop {
+            if let Some(lane) = self.bucket(number).free_lane() {
+                self.bucket_mut(number).put(lane, tag, word);
+                self.len += 1;
+                return true;
+            }
+            match self.next(number) {
+                Some(next) => number = next,
+                None => break,
+            }
+        }
+        let overflow = usize::from(self.overflow_used) + 1;
+        if self.main() + overflow > self.total() {
+            return false;
+        }
+        self.overflow_used += 1;
+        self.bucket_mut(number).set_chain(overflow);
+        let fresh = self.main() + overflow - 1;
+        self.bucket_mut(fresh).put(0, tag, word);
+        self.len += 1;
+        true
+    }
+
+    pub(super) fn allocate(step: u8, depth: u8) -> Segment {
+        let layout = layout(step);
+        // SAFETY: the layout's size is not zero.
+        let buckets = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
+        if buckets.is_null() {
+            handle_alloc_error(layout);
+        }
+        Segment {
+            buckets,
+            len: 0,
+            step,
+            mains: MAINS[step as usize],
+            depth,
+            overflow_used: 0,
+        }
+    }
+
+    pub(super) fn free(&mut self) {
+        if !self.buckets.is_null() {
+            // SAFETY: allocated by `allocate` with this very layout, and not used again.
+            unsafe { dealloc(self.buckets.cast(), layout(self.step)) };
+            *self = Segment::new(self.depth);
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        if self.buckets.is_null() {
+            0
+        } else {
+            step_bytes(self.step)
+        }
+    }
+
+    /// All (tag, word) pairs of bucket `number` alone.
+    pub(super) fn lanes(&self, number: usize) -> impl Iterator<Item = (u8, u64)> + '_ {
+        let bucket = self.bucket(number);
+        (0..LANES).filter_map(move |lane| {
+            let tag = bucket.tag(lane);
+            (tag != 0).then(|| (tag, bucket.words[lane]))
+        })
+    }
+
+    /// Moves everything, and one more word, into an array of at least `step`; None when the ladder ends.
+    pub(super) fn rebuilt(&self, mut step: u8, extra: Option<(u8, u64)>) -> Option<Segment> {
+        'steps: while step <= STEP_LAST {
+            let mut grown = Segment::allocate(step, self.depth);
+            for number in 0..self.total() {
+                for (tag, word) in self.lanes(number) {
+                    if !grown.place(tag, word) {
+                        grown.free();
+                        step += 1;
+                        continue 'steps;
+                    }
+                }
+            }
+            match extra {
+                Some((tag, word)) if !grown.place(tag, word) => {
+                    grown.free();
+                    step += 1;
+                }
+                _ => return Some(grown),
+            }
+        }
+        None
+    }
+
+    /// Inserts a word; returns by how many bytes the array grew, None when it would grow beyond step
+    /// `last` and the segment must split first.
+    #[inline]
+    pub(super) fn insert(
+        &mut self,
+        tag: u8,
+        word: u64,
+        last: impl FnOnce(u8) -> u8,
+    ) -> Option<isize> {
+        let crowded = (self.len as usize) * 8 >= self.main() * LOAD_MAX_EIGHTHS;
+        let must_grow = self.buckets.is_null() || (crowded && self.step < STEP_LAST);
+        if must_grow || !self.place(tag, word) {
+            let last = last(self.depth);
+            return self.grow(tag, word, last);
+        }
+        Some(0)
+    }
+
+    #[cold]
+    pub(super) fn grow(&mut self, tag: u8, word: u64, last: u8) -> Option<isize> {
+        let before = self.heap_bytes();
+        let step = step_for(self.len as usize + 1);
+        if step > last {
+            return None;
+        }
+        let grown = self.rebuilt(step, Some((tag, word)))?;
+        self.free();
+        *self = grown;
+        Some(self.heap_bytes() as isize - before as isize)
+    }
+
+    /// Takes a word out; returns it, and by how many bytes the array grew (never more than 0).
+    #[inline]
+    pub(super) fn remove_at(&mut self, number: usize, lane: usize) -> (u64, isize) {
+        let bucket = self.bucket_mut(number);
+        let word = bucket.words[lane];
+        bucket.put(lane, 0, 0);
+        self.len -= 1;
+        // Below 2 of 7: a smaller array. It is far from full, so the next insert does not undo it.
+        let sparse = self.step > 0 && (self.len as usize) < self.main() * 2;
+        if self.len == 0 || sparse {
+            return (word, self.shrink());
+        }
+        (word, 0)
+    }
+
+    #[cold]
+    pub(super) fn shrink(&mut self) -> isize {
+        let before = self.heap_bytes();
+        if self.len == 0 {
+            self.free();
+        } else if let Some(shrunk) = self.rebuilt(step_for(self.len as usize), None) {
+            self.free();
+            *self = shrunk;
+        }
+        self.heap_bytes() as isize - before as isize
+    }
+
+    /// Whole buckets in hash order from `position` on; returns the position to go on from.
+    pub(super) fn scan<E: Entry>(
+        &self,
+        position: u64,
+        left: &mut usize,
+        f: &mut impl FnMut(E),
+    ) -> Option<u64> {
+        if self.buckets.is_null() {
+            return None;
+        }
+        let main = self.main() as u64;
+        let mut home = (position * main) >> 16;
+        while home < main {
+            if *left == 0 {
+                return Some((home << 16).div_ceil(main).max(position));
+            }
+            let mut number = Some(home as usize);
+            while let Some(at) = number {
+                for (_, word) in self.lanes(at) {
+                    if word >> ADDRESS_BITS >= position {
+                        f(entry_of(word));
+                        *left = left.saturating_sub(1);
+                    }
+                }
+                number = self.next(at);
+            }
+            home += 1;
+        }
+        None
+    }
+
+    pub(super) fn random<E: Entry>(&self, mut bits: u64) -> Option<E> {
+        if self.len == 0 {
+            return None;
+        }
+        let total = self.total();
+        // Rejection over (bucket, lane) is uniform over the entries.
+        for _ in 0..64 {
+            bits = bits
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
+            let number = (((bits >> 40) * total as u64) >> 24) as usize;
+            let lane = ((((bits >> 16) & 0xffff) * LANES as u64) >> 16) as usize;
+            let bucket = self.bucket(number);
+            if bucket.tag(lane) != 0 {
+                return Some(entry_of(bucket.words[lane]));
+            }
+        }
+        let start = ((bits >> 33) as usize) % total;
+        (0..total).find_map(|i| {
+            self.lanes((start + i) % total)
+                .next()
+                .map(|(_, w)| entry_of(w))
+        })
+    }
+}
+
+pub(super) fn layout(step: u8) -> Layout {
+    // SAFETY: the alignment is a power of two and the size is at most 16 KiB.
+    unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
+}
+
+/// The smallest step whose main buckets hold `len` entries below the growth threshold.
+pub(super) fn step_for(len: usize) -> u8 {
+    let mut step = 0;
+    while step < STEP_LAST && (MAINS[step as usize] as usize) * LOAD_MAX_EIGHTHS < len * 8 {
+        step += 1;
+    }
+    step
+}
+
+/// The last step of the segment that `hash` leads to: one of four, by chance. Were they all alike, all segments of a table
+/// would have to split at the same time, several in one turn of a core.
+pub(super) fn last_step(hash: u64, depth: u8) -> u8 {
+    if depth == 0 {
+        return STEP_LAST;
+    }
+    let prefix = hash >> (64 - u32::from(depth));
+    let chance = prefix.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
+    STEP_LAST - chance as u8
+}
