@@ -4,9 +4,10 @@
 //! the load then steals nothing, the figure is steadier, and what it shows is the work of a hop (mailbox, wake-up,
 //! switch), not the gain of a second CPU. `--spread` puts the cores on CPUs 0 and 1 with the load wherever it fits.
 //!
-//! The load is our own, so that all clients ask for the same keys: redis-benchmark's cluster client makes other keys than its
-//! plain one. Every connection sends its batch, then every one reads its replies. A plain client's connections ask for any
-//! key; a cluster client's connections each go to the port of a core and ask for keys of its slots.
+//! Plain clients are redis-benchmark. Its cluster client takes no cluster of one node and makes other keys than its plain
+//! one, so that the cluster client is our own, beside a plain one of ours for the same keys: every connection sends its
+//! batch, then every one reads its replies; a cluster client's connections each go to the port of a core and ask for keys
+//! of its slots.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -34,17 +35,13 @@ const ANSWER_SECONDS_MAX: u64 = 60;
 pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
     let mut report = Report::default();
     let spread = bench.options.spread;
-    let (cpus, load_cpu) = if spread {
-        ("0,1", None)
-    } else {
-        ("0", Some(1))
-    };
+    let cpus = if spread { "0,1" } else { "0" };
     let plan = || Plan::meridian(bench).on(cpus);
     let plans = [
-        plan().named("one core, plain client"),
-        plan().named("two cores, plain client").with("--cores 2"),
+        plan().named("one core"),
+        plan().named("two cores").with("--cores 2"),
         plan()
-            .named("two cores, cluster client")
+            .named("two cores, own ports")
             .with("--cores 2")
             .with(CLUSTER),
     ];
@@ -53,33 +50,42 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         .map(|plan| Server::start(bench, plan))
         .collect::<io::Result<Vec<_>>>()?;
     let keys = Keys::new(bench.options.scaled(KEYS));
-    let mut loads = servers
-        .iter()
-        .map(|server| Load::connect(server, &keys))
-        .collect::<io::Result<Vec<_>>>()?;
-    for load in &mut loads {
-        load.fill()?;
+    for server in &servers {
+        Load::connect(server, &keys)?.fill()?;
     }
+    let [one, two, ports] = servers.as_slice() else {
+        return Ok(report);
+    };
+    let runs = [
+        Run::new(one, "redis-benchmark", None),
+        Run::new(two, "redis-benchmark", None),
+        Run::new(one, "plain client", Some(&keys)),
+        Run::new(two, "plain client", Some(&keys)),
+        Run::new(ports, "cluster client", Some(&keys)),
+    ];
     report.note(if spread {
-        "Server cores on CPUs 0 and 1, load on either, P16, 48 connections. Noisier than with all cores on one CPU."
+        "Server cores on CPUs 0 and 1, load on either, P16, 48 or 50 connections. Noisier than with all cores on one CPU."
     } else {
-        "All server cores on CPU 0, load on CPU 1, P16, 48 connections: what a hop costs, not what a second CPU gains."
+        "All server cores on CPU 0, load on CPU 1, P16, 48 or 50 connections: what a hop costs, not what a second CPU gains. \
+         `x` is the median of the ratios to one core under the same kind of load (redis-benchmark, or our own clients)."
     });
-    report.heads(&["load", "client", "ops/s", "us/req", "x one core", "spread"]);
+    report.heads(&["load", "client", "server", "ops/s", "us/req", "x", "spread"]);
     for what in [What::Set, What::Get] {
-        let rounds = measure(bench, &servers, &mut loads, what, load_cpu)?;
-        for (index, server) in servers.iter().enumerate() {
+        let rounds = measure(bench, &runs, what)?;
+        for (index, run) in runs.iter().enumerate() {
+            let base = if run.keys.is_none() { 0 } else { 2 };
             let samples: Vec<&Sample> =
                 rounds.iter().filter_map(|round| round.get(index)).collect();
             let ratios: Vec<f64> = rounds
                 .iter()
-                .filter_map(|round| Some(round.get(index)?.us / round.first()?.us))
+                .filter_map(|round| Some(round.get(index)?.us / round.get(base)?.us))
                 .collect();
             let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
             let most = ratios.iter().copied().fold(0.0, f64::max);
             report.row([
                 format!("{what:?} P{PIPELINE}").to_uppercase(),
-                server.name.to_owned(),
+                run.client.to_owned(),
+                run.server.name.to_owned(),
                 format!("{:.0}", median(samples.iter().map(|sample| sample.ops))),
                 format!("{:.3}", median(samples.iter().map(|sample| sample.us))),
                 format!("{:.2}", median(ratios)),
@@ -88,6 +94,60 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// A client of some kind and the server it asks.
+struct Run<'r> {
+    server: &'r Server,
+    client: &'static str,
+    /// The keys of our own clients; none for redis-benchmark.
+    keys: Option<&'r Keys>,
+}
+
+impl<'r> Run<'r> {
+    fn new(server: &'r Server, client: &'static str, keys: Option<&'r Keys>) -> Run<'r> {
+        Run {
+            server,
+            client,
+            keys,
+        }
+    }
+
+    fn sample(&self, bench: &Bench<'_>, what: What) -> io::Result<Sample> {
+        let requests = bench.options.scaled(REQUESTS);
+        let load_cpu = (!bench.options.spread).then_some(1);
+        let Some(keys) = self.keys else {
+            let test = match what {
+                What::Set => "-t set",
+                What::Get => "-t get",
+            };
+            let cpus = if bench.options.spread { "0,1" } else { "1" };
+            let load = crate::load::Load {
+                cpus,
+                ..crate::load::Load::of(test, PIPELINE as u32, requests)
+            };
+            let sample = load.run(bench, self.server)?;
+            return Ok(Sample {
+                ops: sample.ops,
+                us: sample.us,
+            });
+        };
+        let mut load = Load::connect(self.server, keys)?;
+        let cpu_before = self.server.cpu()?;
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let loading = scope.spawn(|| {
+                load_cpu.into_iter().for_each(pin);
+                load.ask(what, requests)
+            });
+            let died = |_| Err(io::Error::other("the loading thread died"));
+            loading.join().unwrap_or_else(died)
+        })?;
+        Ok(Sample {
+            ops: requests as f64 / begun.elapsed().as_secs_f64(),
+            us: self.server.cpu()?.since(cpu_before).all_us / requests as f64,
+        })
+    }
 }
 
 /// What one run showed: requests a second, server CPU per request.
@@ -103,42 +163,19 @@ enum What {
     Get,
 }
 
-/// Rounds of one sample per server, in the servers' order.
-fn measure(
-    bench: &Bench<'_>,
-    servers: &[Server],
-    loads: &mut [Load<'_>],
-    what: What,
-    load_cpu: Option<usize>,
-) -> io::Result<Vec<Vec<Sample>>> {
-    let requests = bench.options.scaled(REQUESTS);
+/// Rounds of one sample per run, in the runs' order.
+fn measure(bench: &Bench<'_>, runs: &[Run<'_>], what: What) -> io::Result<Vec<Vec<Sample>>> {
     let mut rounds = Vec::new();
     for number in 0..bench.options.rounds(ROUNDS) {
-        let mut round: Vec<Sample> = servers.iter().map(|_| Sample::default()).collect();
-        let mut order: Vec<usize> = (0..servers.len()).collect();
+        let mut order: Vec<usize> = (0..runs.len()).collect();
         if number % 2 == 1 {
             order.reverse();
         }
+        let mut round: Vec<Sample> = runs.iter().map(|_| Sample::default()).collect();
         for index in order {
-            let (Some(server), Some(load), Some(sample)) = (
-                servers.get(index),
-                loads.get_mut(index),
-                round.get_mut(index),
-            ) else {
-                continue;
-            };
-            let cpu_before = server.cpu()?;
-            let begun = Instant::now();
-            std::thread::scope(|scope| {
-                let loading = scope.spawn(|| {
-                    load_cpu.into_iter().for_each(pin);
-                    load.ask(what, requests)
-                });
-                let died = |_| Err(io::Error::other("the loading thread died"));
-                loading.join().unwrap_or_else(died)
-            })?;
-            sample.ops = requests as f64 / begun.elapsed().as_secs_f64();
-            sample.us = server.cpu()?.since(cpu_before).all_us / requests as f64;
+            if let (Some(run), Some(sample)) = (runs.get(index), round.get_mut(index)) {
+                *sample = run.sample(bench, what)?;
+            }
         }
         rounds.push(round);
     }

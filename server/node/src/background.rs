@@ -15,6 +15,8 @@ const GARBAGE_PER_TURN_MAX: usize = 512;
 /// How long a stopping core waits for replies under way, and how often it looks, ms.
 const DRAIN_MS_MAX: u64 = 5000;
 const DRAIN_LOOK_MS: u64 = 2;
+/// How often a connection that is owed replies after its last byte is looked at, ms.
+const LINGER_LOOK_MS: u64 = 1;
 /// How often the counters of single commands are published, ms.
 const PUBLISH_CALLS_MS: u64 = 100;
 
@@ -50,6 +52,10 @@ impl NodeService {
                 let out = core::mem::take(&mut client.outbound.out);
                 client.sending_bytes = Some(out.len());
                 turn.ops.send(conn, out);
+                if client.closing {
+                    // The end of the send is waited for: to be told at once, not when something else happens.
+                    turn.ops.again();
+                }
             } else if client.closing && client.outbound.outstanding() == 0 {
                 client.closed = true;
                 turn.ops.close(conn);
@@ -94,6 +100,7 @@ impl NodeService {
         }
         if !self.lingering.is_empty() {
             self.end_lingering();
+            turn.ops.wake_at(turn.now.unix_ms + LINGER_LOOK_MS);
         }
         if self.stopping {
             self.leave(turn);
