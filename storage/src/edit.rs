@@ -249,6 +249,20 @@ impl<'s> Edit<'s> {
         }
     }
 
+    /// A write into a string that changed no byte of it. As in Redis the string reports "raw" afterwards, even an integer;
+    /// it has not changed: no effect, no new version.
+    pub fn write_nothing(&mut self, key: &Key<'_>) {
+        let Some(item) = self.live(key) else { return };
+        match item.content() {
+            Content::Int(n) => {
+                let text = Text::Int(n).with(<[u8]>::to_vec);
+                self.replace(key, item, Payload::Embedded(&text), true, Ttl::Keep);
+            }
+            Content::Bytes(_) => item.set_raw(),
+            Content::Collection(_) => {}
+        }
+    }
+
     /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
     /// there. Returns its length. The caller has seen to it that the end is within 512 MB.
     ///
@@ -593,6 +607,12 @@ impl<'s> Edit<'s> {
 
     /// In another block than the one there, which is thrown away.
     fn put_over(&mut self, key: &Key<'_>, old: Item, payload: Payload<'_>, raw: bool, ttl: Ttl) {
+        self.replace(key, old, payload, raw, ttl);
+        self.note(key);
+    }
+
+    /// As `put_over`, when nothing changes that a client could watch.
+    fn replace(&mut self, key: &Key<'_>, old: Item, payload: Payload<'_>, raw: bool, ttl: Ttl) {
         let deadline = ttl.after(old.deadline_ms());
         let extra = payload_bytes(&payload);
         let new = Item::build(key.bytes, deadline, payload, raw);
@@ -613,7 +633,6 @@ impl<'s> Edit<'s> {
             }
         }
         self.throw_away(old);
-        self.note(key);
     }
 
     /// Adds an item for a key that is not there. `extra` are the bytes of a collection in it.

@@ -390,6 +390,11 @@ impl Item {
         true
     }
 
+    /// The string reports "raw" from now on.
+    pub(crate) fn set_raw(self) {
+        self.set_tag(self.tag() | RAW);
+    }
+
     /// A mutable view of a large string, to append to it or write into it.
     pub(crate) fn with_large<R>(self, f: impl FnOnce(&mut Vec<u8>) -> R) -> Option<R> {
         let tag = self.tag();

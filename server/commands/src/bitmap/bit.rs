@@ -73,6 +73,8 @@ fn setbit(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     // A bit behind the end makes the string longer even when it is 0.
     if old != Some(new) {
         cx.edit.write_string(&key, at, &[new])?;
+    } else {
+        cx.edit.write_nothing(&key);
     }
     cx.reply.int(i64::from(byte & mask != 0));
     Ok(())
@@ -103,6 +105,30 @@ fn mask_of(offset: u64) -> u8 {
 mod tests {
     use crate::testing::Bench;
     use storage::Key;
+
+    #[test]
+    fn a_write_that_changes_nothing_makes_the_string_raw() {
+        Bench::new().table(
+            "
+            SET n 1 -> +OK
+            SETBIT n 3 1 -> :1
+            OBJECT ENCODING n -> $3 raw
+            GET n -> $1 1
+            INCR n -> :2
+            OBJECT ENCODING n -> $3 int
+            SET s abc EX 100 -> +OK
+            SETBIT s 1 1 -> :1
+            OBJECT ENCODING s -> $3 raw
+            TTL s -> :100
+            SET m 5 EX 100 -> +OK
+            BITFIELD m GET u8 0 -> *1 :53
+            OBJECT ENCODING m -> $3 int
+            BITFIELD m SET u8 0 53 -> *1 :53
+            OBJECT ENCODING m -> $3 raw
+            TTL m -> :100
+            ",
+        );
+    }
 
     #[test]
     fn single_bits() {

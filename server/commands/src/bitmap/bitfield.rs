@@ -173,6 +173,8 @@ fn bitfield(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let len = cx.edit.text(&key)?.map_or(0, |text| text.len());
     if len < bytes_min {
         cx.edit.write_string(&key, bytes_min - 1, &[0])?;
+    } else if bytes_min > 0 {
+        cx.edit.write_nothing(&key);
     }
     Ok(())
 }
