@@ -9,6 +9,10 @@ use crate::dispatch::Flow;
 use crate::inbound::Input;
 use crate::service::NodeService;
 
+/// A client with more output than this runs one request more in a turn, bytes: a pipeline of large replies would keep its
+/// core from all others.
+const OUTPUT_PER_TURN_BYTES_MAX: usize = 1 << 20;
+
 impl NodeService {
     /// Runs all parsed requests in order, the memory of the next ones on its way.
     pub(crate) fn execute(&mut self, inputs: &[Input<'_>]) {
@@ -16,6 +20,8 @@ impl NodeService {
         let mut current: Option<Box<Connection>> = None;
         let mut current_input = u32::MAX;
         let mut stalls: Vec<(u32, u32)> = Vec::new();
+        // The current connection has run a request of the current input.
+        let mut has_run = false;
         let keys = |at: usize| arena.keys.get(at).copied();
         self.core.prefetch_first(keys);
         for incoming in &arena.incoming {
@@ -26,13 +32,18 @@ impl NodeService {
             if incoming.input != current_input || current.is_none() {
                 self.put_back(&mut current);
                 current = self.clients.take(input.conn);
+                if current_input != incoming.input {
+                    has_run = false;
+                }
                 current_input = incoming.input;
             }
             let Some(client) = &mut current else { continue };
             if client.closing {
                 continue;
             }
-            if client.stalled_in_turn {
+            let has_much = has_run && client.outbound.bytes() > OUTPUT_PER_TURN_BYTES_MAX;
+            if client.stalled_in_turn || has_much {
+                client.stalled_in_turn = true;
                 stalls.push((incoming.input, incoming.base));
                 continue;
             }
@@ -69,6 +80,7 @@ impl NodeService {
                         },
                     ))
                 });
+            has_run = true;
             match self
                 .core
                 .dispatch(client, incoming.row, args.clone(), routed)
@@ -158,6 +170,35 @@ impl NodeService {
             } else if !waits_for_replies {
                 // What it waited for has come meanwhile.
                 self.core.resume.push(conn);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::request::encode;
+
+    use crate::testing::Bench;
+
+    #[test]
+    fn large_replies_of_a_pipeline_come_in_order_over_several_turns() {
+        let mut bench = Bench::new(2);
+        for core in 0..2 {
+            let client = bench.connect(core);
+            assert_eq!(bench.call(client, "SETRANGE big 999999 x"), ":1000000\r\n");
+            let mut requests = Vec::new();
+            for n in 0..10u8 {
+                encode(&[b"GET".as_slice(), b"big"], &mut requests);
+                encode(&[b"ECHO".as_slice(), &[b'0' + n]], &mut requests);
+            }
+            bench.send(client, &requests);
+            let received = bench.received(client);
+            let pair = "$1000000\r\n".len() + 1_000_002 + "$1\r\n0\r\n".len();
+            assert_eq!(received.len(), 10 * pair);
+            for (n, pair) in (b'0'..).zip(received.chunks(pair)) {
+                assert!(pair.starts_with(b"$1000000\r\n"));
+                assert_eq!(pair[pair.len() - 3], n);
             }
         }
     }
