@@ -46,10 +46,11 @@ impl NodeService {
                 continue;
             }
             if client.sending_bytes.is_some() {
+                client.outbound.pile_up();
                 continue;
             }
-            if !client.outbound.out.is_empty() {
-                let out = core::mem::take(&mut client.outbound.out);
+            let out = client.outbound.next_piece();
+            if !out.is_empty() {
                 client.sending_bytes = Some(out.len());
                 turn.ops.send(conn, out);
                 if client.closing {

@@ -24,11 +24,20 @@ const MUTED: usize = 1;
 /// elsewhere on, every reply gets a slot: its bytes go to `stage`, and slots leave from the front.
 #[derive(Default)]
 pub struct Outbound {
-    /// Ready to be sent.
+    /// Ready to be sent, after `backlog`.
     pub out: Vec<u8>,
+    /// What the client has not read, while it is much.
+    backlog: Option<Box<Backlog>>,
     /// There while something is outstanding, and until [`Outbound::relax`].
     queue: Option<Box<Queue>>,
     first_seq: u64,
+}
+
+/// Pieces of at least [`PIECE_BYTES_MIN`]: one buffer for all would be copied, hundreds of megabytes at once, as it grows.
+#[derive(Default)]
+struct Backlog {
+    pieces: VecDeque<Vec<u8>>,
+    bytes: usize,
 }
 
 /// Reply slots: where in `stage` each reply is, and how long.
@@ -121,7 +130,35 @@ impl Outbound {
 
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
+        self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    /// Of these, what is not in the backlog.
+    #[inline]
+    pub fn fresh_bytes(&self) -> usize {
         self.out.len() + self.queue.as_ref().map_or(0, |queue| queue.stage.len())
+    }
+
+    /// A send is under way: what waits for its end goes to the backlog once it is much.
+    pub fn pile_up(&mut self) {
+        if self.out.len() >= PIECE_BYTES_MIN {
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.bytes += self.out.len();
+            backlog.pieces.push_back(core::mem::take(&mut self.out));
+        }
+    }
+
+    /// What is to be sent next; nothing when all has been.
+    pub fn next_piece(&mut self) -> Vec<u8> {
+        let Some(backlog) = &mut self.backlog else {
+            return core::mem::take(&mut self.out);
+        };
+        let piece = backlog.pieces.pop_front().unwrap_or_default();
+        backlog.bytes -= piece.len();
+        if backlog.pieces.is_empty() {
+            self.backlog = None;
+        }
+        piece
     }
 
     /// Gives memory back once nothing is under way.
@@ -139,6 +176,8 @@ impl Outbound {
     }
 }
 
+/// Bytes of a piece of a backlog.
+const PIECE_BYTES_MIN: usize = 1 << 20;
 /// A queue with a larger stage is not kept, bytes...
 const STAGE_KEPT_BYTES_MAX: usize = 64 << 10;
 /// ...nor one with more slots...
@@ -378,7 +417,7 @@ impl Connection {
     /// instead of two.
     #[inline]
     pub fn is_held(&mut self, now_us: u32) -> bool {
-        let bytes = self.outbound.out.len();
+        let bytes = self.outbound.bytes();
         if self.outbound.outstanding() == 0 || self.closing || bytes == 0 || bytes > HELD_BYTES_MAX
         {
             return false;
@@ -430,6 +469,34 @@ mod tests {
         let start = outbound.buffer().len();
         outbound.buffer().extend_from_slice(reply);
         outbound.end(start);
+    }
+
+    #[test]
+    fn much_output_leaves_in_pieces_and_in_order() {
+        let mut outbound = Outbound::default();
+        for n in 0..5u8 {
+            outbound.out.extend_from_slice(&vec![n; 700_000]);
+            outbound.pile_up();
+        }
+        assert_eq!(
+            (outbound.bytes(), outbound.fresh_bytes()),
+            (3_500_000, 700_000)
+        );
+        let mut sent = Vec::new();
+        loop {
+            let piece = outbound.next_piece();
+            if piece.is_empty() {
+                break;
+            }
+            assert!(piece.len() < 2 * PIECE_BYTES_MIN);
+            sent.extend(piece);
+        }
+        assert!((0..5).all(|n| {
+            sent[n * 700_000..][..700_000]
+                .iter()
+                .all(|byte| *byte == n as u8)
+        }));
+        assert_eq!((sent.len(), outbound.bytes()), (3_500_000, 0));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl NodeService {
             if client.closing {
                 continue;
             }
-            let has_much = has_run && client.outbound.bytes() > OUTPUT_PER_TURN_BYTES_MAX;
+            let has_much = has_run && client.outbound.fresh_bytes() > OUTPUT_PER_TURN_BYTES_MAX;
             if client.stalled_in_turn || has_much {
                 client.stalled_in_turn = true;
                 stalls.push((incoming.input, incoming.base));
