@@ -17,6 +17,9 @@ const DRAIN_MS_MAX: u64 = 5000;
 const DRAIN_LOOK_MS: u64 = 2;
 /// How often a connection that is owed replies after its last byte is looked at, ms.
 const LINGER_LOOK_MS: u64 = 1;
+/// How long output that is held back for the replies behind it may wait when nothing else happens here, ms: only a core
+/// that is stuck does not answer sooner. A short timer costs more than its turn (see [`runtime::SENT_HOLD_US_MAX`]).
+const HELD_LOOK_MS: u64 = 10;
 /// How often the counters of single commands are published, ms.
 const PUBLISH_CALLS_MS: u64 = 100;
 
@@ -63,7 +66,7 @@ impl NodeService {
             }
         }
         if !held.is_empty() {
-            turn.ops.wake_at(turn.now.unix_ms + 1);
+            turn.ops.wake_at(turn.now.unix_ms + HELD_LOOK_MS);
         }
         // They are looked at again in the next turn.
         (self.dirty, self.held) = (held, dirty);
