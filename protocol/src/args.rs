@@ -142,19 +142,27 @@ impl<'a> Args<'a> {
 }
 
 impl Args<'_> {
+    /// Offset of the first word, and the bytes from there to the end of the last: words lie in the order in which they
+    /// were read.
+    #[inline]
+    fn span(&self) -> Option<(u32, &[u8])> {
+        let (first, last) = self.words.first().zip(self.words.last())?;
+        let end = last.start as usize + last.len as usize;
+        Some((first.start, self.buf.get(first.start as usize..end)?))
+    }
+
+    /// Bytes that [`Args::copy_span_into`] adds.
+    #[inline]
+    pub fn span_bytes(&self) -> usize {
+        self.span().map_or(0, |(_, span)| span.len())
+    }
+
     /// As [`Args::copy_into`], with what stands between the words: one copy instead of one per word.
     #[inline]
     pub fn copy_span_into(&self, buf: &mut Vec<u8>, words: &mut Vec<Word>) {
-        let ends = self.words.first().zip(self.words.last());
-        let span = ends.and_then(|(first, last)| {
-            let start = first.start as usize;
-            let end = last.start as usize + last.len as usize;
-            Some((first.start, self.buf.get(start..end)?))
-        });
-        let Some((start, span)) = span else {
+        let Some((start, span)) = self.span() else {
             return self.copy_into(buf, words);
         };
-        // Words lie in the order in which they were read.
         let base = buf.len();
         words.extend(self.words.iter().map(|word| {
             let offset = word.start.wrapping_sub(start) as usize;
@@ -210,6 +218,12 @@ mod tests {
         with_args(&["SET", "k", "", "v"], |args| {
             let (mut buf, mut words) = (b"before".to_vec(), vec![Word::new(0, 6)]);
             args.clone().skip(2).copy_into(&mut buf, &mut words);
+            let copy = Args::new(&buf, &words);
+            assert_eq!((copy.total(), copy.word(0)), (5, Some(&b"before"[..])));
+            assert!((0..4).all(|index| copy.word(index + 1) == args.word(index)));
+            let (mut buf, mut words) = (b"before".to_vec(), vec![Word::new(0, 6)]);
+            args.clone().skip(2).copy_span_into(&mut buf, &mut words);
+            assert_eq!(buf.len(), 6 + args.span_bytes());
             let copy = Args::new(&buf, &words);
             assert_eq!((copy.total(), copy.word(0)), (5, Some(&b"before"[..])));
             assert!((0..4).all(|index| copy.word(index + 1) == args.word(index)));

@@ -292,7 +292,7 @@ impl Core {
     /// Adds a request to this turn's message for another core.
     #[inline]
     pub fn forward(&mut self, core: CoreId, args: &Args<'_>, head: Head) {
-        if self.requests[core.index()].is_full() {
+        if !self.requests[core.index()].has_room(args) {
             self.seal_requests(core);
         }
         self.requests[core.index()].push(args, head);

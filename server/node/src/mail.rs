@@ -163,10 +163,10 @@ impl Batch {
         })
     }
 
-    /// Whether it should leave before more is added: offsets into it have 32 bits.
+    /// Whether a request still fits: offsets into the batch have 32 bits. An empty one takes any, as the parser's have too.
     #[inline]
-    pub fn is_full(&self) -> bool {
-        self.buf.len() >= BATCH_BYTES_MAX || self.words.len() >= BATCH_BYTES_MAX
+    pub fn has_room(&self, args: &Args<'_>) -> bool {
+        u32::try_from(self.buf.len() + args.span_bytes()).is_ok()
     }
 
     /// Forgets the requests and keeps the memory.
@@ -176,10 +176,6 @@ impl Batch {
         self.heads.clear();
     }
 }
-
-/// From here on a batch takes no more requests, bytes. One request is below 3 GiB: the parser sees to it that its offsets
-/// fit 32 bits, and its largest word has `proto-max-bulk-len`.
-const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// Replies of one core to requests of another.
 #[derive(Default)]
