@@ -127,7 +127,8 @@ impl NodeService {
 
     pub(crate) fn on_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Requests(batch) => self.on_requests(batch),
+            // Run with this turn's own requests, when their keys are on their way.
+            Mail::Requests(batch) => self.batches.push(batch),
             Mail::Replies(replies) => self.on_replies(replies),
             Mail::Schedule(schedule) => self.core.on_schedule(*schedule),
             Mail::Granted(granted) => {
@@ -151,25 +152,6 @@ impl NodeService {
             Mail::Stop => self.stopping = true,
         }
         self.settle();
-    }
-
-    /// Requests of another core.
-    pub(crate) fn on_requests(&mut self, batch: Box<Batch>) {
-        let heads = &batch.heads;
-        let keys = |at: usize| {
-            let head: &Head = heads.get(at)?;
-            let (_, hash, slot) = head.key?;
-            Some((hash, slot, head.db))
-        };
-        self.core.prefetch_first(keys);
-        for (at, head) in heads.iter().enumerate() {
-            self.core.prefetch_next(at, keys);
-            self.run_head(&batch, head);
-        }
-        let from = batch.heads.first().map(|head| head.ticket.core);
-        if let Some(from) = from {
-            self.core.replies[from.index()].spent = Some(batch);
-        }
     }
 
     /// Runs a request that came from elsewhere or was parked, or parks it (again).

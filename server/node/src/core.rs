@@ -52,6 +52,9 @@ pub struct Core {
     pub id: CoreId,
     /// What all cores share.
     pub node: &'static Node,
+    /// The slots of this core: the first one and how many.
+    first_slot: u16,
+    slots: u16,
     /// The command table.
     pub table: &'static Table,
     /// The configuration that is in force here.
@@ -116,6 +119,8 @@ impl Core {
         let mut core = Core {
             id,
             node,
+            first_slot: range.start as u16,
+            slots: range.len() as u16,
             table: node.table(),
             settings: core::array::from_fn(|_| Settings::default()),
             shard,
@@ -194,6 +199,13 @@ impl Core {
     #[inline(always)]
     pub fn is_alone(&self) -> bool {
         self.node.cores() == 1
+    }
+
+    /// Whether a slot is this core's.
+    #[inline(always)]
+    pub fn is_here(&self, slot: Slot) -> bool {
+        // Slots below the range wrap to large numbers: one comparison.
+        slot.0.wrapping_sub(self.first_slot) < self.slots
     }
 
     /// The core of a slot.
@@ -319,7 +331,7 @@ impl Core {
                 self.seal_requests(target);
             }
             let replies = &self.replies[core];
-            if !replies.parts.is_empty() || replies.spent.is_some() {
+            if !replies.parts.is_empty() || !replies.spent.is_empty() {
                 let fresh = self.spare_replies.pop().unwrap_or_default();
                 let mut replies = core::mem::replace(&mut self.replies[core], fresh);
                 replies.from = self.id;
@@ -336,7 +348,7 @@ impl Core {
 
     /// Takes a message back whose replies have been passed on: those to others use its memory.
     pub fn keep_replies(&mut self, mut replies: Box<Replies>) {
-        if let Some(spent) = replies.spent.take() {
+        for spent in replies.spent.drain(..) {
             self.keep_batch(spent);
         }
         if self.spare_replies.len() < SPARE_BATCHES_MAX

@@ -7,6 +7,8 @@ use storage::Key;
 use crate::connection::Connection;
 use crate::dispatch::Flow;
 use crate::inbound::Input;
+use crate::mail::Batch;
+use crate::prefetch::Ahead;
 use crate::service::NodeService;
 
 /// A client with more output than this runs one request more in a turn, bytes: a pipeline of large replies would keep its
@@ -22,11 +24,30 @@ impl NodeService {
         let mut stalls: Vec<(u32, u32)> = Vec::new();
         // The current connection has run a request of the current input.
         let mut has_run = false;
-        let keys = |at: usize| arena.keys.get(at).copied();
-        self.core.prefetch_first(keys);
+        let batches = core::mem::take(&mut self.batches);
+        let ahead = self.ahead(&batches, &mut arena.ahead, &arena.keys);
+        self.core.prefetch_first(ahead);
+        let mut at = 0;
+        for batch in batches {
+            for head in &batch.heads {
+                if head.key.is_some() {
+                    self.core.prefetch_next(at, ahead);
+                    at += 1;
+                }
+                self.run_head(&batch, head);
+            }
+            if let Some(first) = batch.heads.first() {
+                let from = first.ticket.core.index();
+                self.core.replies[from].spent.push(batch);
+            }
+        }
         for incoming in &arena.incoming {
-            for key in incoming.keys.0 as usize..incoming.keys.1 as usize {
-                self.core.prefetch_next(key, keys);
+            let keys = incoming.keys.0 as usize..incoming.keys.1 as usize;
+            for (_, slot, _) in arena.keys.get(keys).into_iter().flatten() {
+                if self.core.is_here(*slot) {
+                    self.core.prefetch_next(at, ahead);
+                    at += 1;
+                }
             }
             let input = &inputs[incoming.input as usize];
             if incoming.input != current_input || current.is_none() {
@@ -109,6 +130,27 @@ impl NodeService {
         arena.keys.clear();
         self.arena = arena;
         self.keep_stalled(inputs, &stalls);
+    }
+
+    /// Hash, slot and database of the keys that this turn finds here, in the order of their use.
+    #[inline]
+    fn ahead<'k>(
+        &self,
+        batches: &[Box<Batch>],
+        ahead: &'k mut Vec<Ahead>,
+        keys: &'k [Ahead],
+    ) -> &'k [Ahead] {
+        if self.core.is_alone() {
+            return keys;
+        }
+        ahead.clear();
+        let heads = batches.iter().flat_map(|batch| &batch.heads);
+        ahead.extend(heads.filter_map(|head| {
+            let (_, hash, slot) = head.key?;
+            Some((hash, slot, head.db))
+        }));
+        ahead.extend(keys.iter().filter(|(_, slot, _)| self.core.is_here(*slot)));
+        ahead
     }
 
     #[inline]

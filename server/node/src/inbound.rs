@@ -10,6 +10,7 @@ use storage::{Key, Slot};
 use crate::connection::Connection;
 use crate::mail::Mail;
 use crate::node::Entrance;
+use crate::prefetch::Ahead;
 use crate::service::NodeService;
 use crate::table::{Plan, Recent, Row, Table};
 
@@ -66,7 +67,9 @@ pub(crate) struct Arena {
     pub(crate) unquoted: Vec<u8>,
     pub(crate) incoming: Vec<Incoming>,
     /// Hash, slot and database of the keys of all requests, in order.
-    pub(crate) keys: Vec<(u64, Slot, u8)>,
+    pub(crate) keys: Vec<Ahead>,
+    /// Those of them that live here, behind those of other cores' requests: what is prefetched. Not used by a single core.
+    pub(crate) ahead: Vec<Ahead>,
 }
 
 impl NodeService {

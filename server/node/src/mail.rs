@@ -186,8 +186,9 @@ pub struct Replies {
     pub buf: Vec<u8>,
     /// Connection, reply slot and length of each.
     pub parts: Vec<(ConnId, u64, usize)>,
-    /// An empty batch on its way home, so that its memory is used again where it was made.
-    pub spent: Option<Box<Batch>>,
+    /// Answered batches on their way home, so that their memory is used again where it was made.
+    #[allow(clippy::vec_box, reason = "batches travel as boxes")]
+    pub spent: Vec<Box<Batch>>,
 }
 
 /// A transaction's wish for slots of one core.

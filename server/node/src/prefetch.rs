@@ -21,35 +21,47 @@ const GROUP: usize = 16;
 pub(crate) type Ahead = (u64, Slot, u8);
 
 impl Core {
-    /// Asks for the first keys of a batch.
+    /// Asks for the first keys of a turn.
     #[inline(always)]
-    pub(crate) fn prefetch_first(&self, keys: impl Fn(usize) -> Option<Ahead>) {
+    pub(crate) fn prefetch_first(&self, keys: &[Ahead]) {
         let shard = &self.shard;
-        let first = |groups: usize| (0..groups * GROUP).map_while(&keys).map(key);
-        first(3).for_each(|key| shard.prefetch_table(&key));
-        first(2).for_each(|key| shard.prefetch_bucket(&key));
-        first(1).for_each(|key| shard.prefetch_item(&key));
+        let first = |groups: usize| &keys[..keys.len().min(groups * GROUP)];
+        for ahead in first(3) {
+            shard.prefetch_table(&key(ahead));
+        }
+        for ahead in first(2) {
+            shard.prefetch_bucket(&key(ahead));
+        }
+        for ahead in first(1) {
+            shard.prefetch_item(&key(ahead));
+        }
     }
 
-    /// The key at `at` is about to run: asks for those that come a while after it.
+    /// The key at `at` is about to be used: asks for those that come a while after it.
     #[inline(always)]
-    pub(crate) fn prefetch_next(&self, at: usize, keys: impl Fn(usize) -> Option<Ahead>) {
+    pub(crate) fn prefetch_next(&self, at: usize, keys: &[Ahead]) {
         if !at.is_multiple_of(GROUP) {
             return;
         }
         let shard = &self.shard;
-        let group = |ahead: usize| {
-            let first = at + ahead * GROUP;
-            (first..first + GROUP).map_while(&keys).map(key)
+        let group = |groups: usize| {
+            let first = keys.len().min(at + groups * GROUP);
+            &keys[first..keys.len().min(first + GROUP)]
         };
-        group(1).for_each(|key| shard.prefetch_item(&key));
-        group(2).for_each(|key| shard.prefetch_bucket(&key));
-        group(3).for_each(|key| shard.prefetch_table(&key));
+        for ahead in group(1) {
+            shard.prefetch_item(&key(ahead));
+        }
+        for ahead in group(2) {
+            shard.prefetch_bucket(&key(ahead));
+        }
+        for ahead in group(3) {
+            shard.prefetch_table(&key(ahead));
+        }
     }
 }
 
 #[inline(always)]
-fn key((hash, slot, db): Ahead) -> Key<'static> {
+fn key(&(hash, slot, db): &Ahead) -> Key<'static> {
     Key {
         bytes: b"",
         hash,

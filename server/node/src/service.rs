@@ -13,7 +13,7 @@ use crate::clients::Clients;
 use crate::commit::Gate;
 use crate::core::Core;
 use crate::inbound::{Arena, Input};
-use crate::mail::Mail;
+use crate::mail::{Batch, Mail};
 use crate::node::Node;
 
 /// One core of the server.
@@ -21,6 +21,9 @@ pub struct NodeService {
     pub(crate) core: Core,
     pub(crate) clients: Clients,
     pub(crate) arena: Arena,
+    /// Requests of other cores to run in this turn.
+    #[allow(clippy::vec_box, reason = "batches travel as boxes")]
+    pub(crate) batches: Vec<Box<Batch>>,
     /// Connections with output.
     pub(crate) dirty: Vec<ConnId>,
     /// Connections that have sent their last byte and are owed replies.
@@ -43,6 +46,7 @@ impl NodeService {
             core: Core::new(id, node, now),
             clients: Clients::default(),
             arena: Arena::default(),
+            batches: Vec::new(),
             dirty: Vec::new(),
             lingering: Vec::new(),
             held: Vec::new(),
