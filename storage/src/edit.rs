@@ -7,6 +7,7 @@
 use core::ops::Deref;
 
 use crate::effect::{self, Effect};
+use crate::events::EventClass;
 use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
@@ -163,6 +164,12 @@ impl<'s> Edit<'s> {
     #[inline]
     pub fn exists(&self, key: &Key<'_>) -> bool {
         self.shard.contains(key)
+    }
+
+    /// Tells those who listen what this command does to a key, beside the change itself.
+    #[inline(always)]
+    pub fn event(&mut self, class: EventClass, name: &'static str, key: &Key<'_>) {
+        self.shard.events.push(class, name, key.db, key.bytes);
     }
 
     // ---- strings ----------------------------------------------------------------------------
@@ -551,6 +558,7 @@ impl<'s> Edit<'s> {
     fn expire_item(&mut self, key: &Key<'_>, item: Item) {
         self.discard(key, item);
         self.shard.expired += 1;
+        self.event(EventClass::Expired, "expired", key);
         self.shard
             .effects
             .push(key.db, &Effect::Expire { key: key.bytes });
@@ -649,6 +657,7 @@ impl<'s> Edit<'s> {
             db.count_expires(key.slot, false, true);
             self.hint(key, item, at_ms);
         }
+        self.event(EventClass::New, "new", key);
         item
     }
 
@@ -741,6 +750,9 @@ impl<'s> Edit<'s> {
         edit.account(key, after as isize - before_bytes as isize);
         if collection.is_empty() {
             edit.discard(key, item);
+            if changed && before_bytes > 0 {
+                edit.event(EventClass::Generic, "del", key);
+            }
         }
         if changed {
             edit.note(key);

@@ -11,6 +11,7 @@ use core::ops::Deref;
 
 use crate::edit::Edit;
 use crate::effect::Effect;
+use crate::events::EventClass;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::shard::{Shard, boxed_bytes};
@@ -39,6 +40,12 @@ macro_rules! session {
                     _ => 0,
                 };
                 Self { shard, key, item, before_bytes, changed: false, emptied: false }
+            }
+
+            /// As [`Edit::event`], for this key.
+            #[inline(always)]
+            pub fn event(&mut self, class: EventClass, name: &'static str) {
+                self.shard.events.push(class, name, self.key.db, self.key.bytes);
             }
 
             /// Something has been taken out.

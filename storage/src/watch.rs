@@ -18,12 +18,18 @@ pub(crate) struct Watched {
     /// By database; as long as the highest one in which a key was ever watched.
     dbs: Vec<HashMap<Box<[u8]>, Version, BuildHasherDefault<KeyHasher>>>,
     len: usize,
+    /// Followed keys that have changed since they were taken last.
+    touched: WatchedKeys,
+    /// Every key is followed.
+    all: bool,
 }
 
 struct Version {
     slot: Slot,
     changes: u64,
     watchers: u32,
+    /// Of these, how many want to be told of each change.
+    followers: u32,
     /// Watched while its slot was away: what happened to it there is not known.
     unseen: bool,
 }
@@ -47,7 +53,7 @@ impl Hasher for KeyHasher {
 impl Watched {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len == 0 && !self.all
     }
 
     fn version_mut(&mut self, db: u8, key: &[u8]) -> Option<&mut Version> {
@@ -66,6 +72,7 @@ impl Watched {
                 slot,
                 changes: 0,
                 watchers: 0,
+                followers: 0,
                 unseen: false,
             }
         });
@@ -91,9 +98,41 @@ impl Watched {
 
     #[cold]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
+        let mut tell = self.all;
         if let Some(version) = self.version_mut(db, key) {
             version.changes += 1;
+            tell |= version.followers > 0;
         }
+        if tell {
+            self.touched.push((db, key.into()));
+        }
+    }
+
+    /// A watcher more that is told of each change, in `touched`.
+    pub(crate) fn follow(&mut self, db: u8, key: &[u8], slot: Slot, unseen: bool) {
+        self.add(db, key, slot, unseen);
+        if let Some(version) = self.version_mut(db, key) {
+            version.followers += 1;
+        }
+    }
+
+    pub(crate) fn unfollow(&mut self, db: u8, key: &[u8]) {
+        if let Some(version) = self.version_mut(db, key) {
+            version.followers = version.followers.saturating_sub(1);
+        }
+        self.drop_one(db, key);
+    }
+
+    pub(crate) fn set_follow_all(&mut self, all: bool) {
+        self.all = all;
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    pub(crate) fn take_touched(&mut self) -> WatchedKeys {
+        core::mem::take(&mut self.touched)
     }
 
     /// The watched keys of a database.
@@ -131,10 +170,15 @@ impl Watched {
 
     /// These slots have come home: who began to watch a key of theirs meanwhile is told that it changed.
     pub(crate) fn touch_unseen(&mut self, slots: &impl Fn(Slot) -> bool) {
-        for version in self.dbs.iter_mut().flat_map(HashMap::values_mut) {
-            if version.unseen && slots(version.slot) {
-                version.unseen = false;
-                version.changes += 1;
+        for (db, keys) in self.dbs.iter_mut().enumerate() {
+            for (key, version) in keys.iter_mut() {
+                if version.unseen && slots(version.slot) {
+                    version.unseen = false;
+                    version.changes += 1;
+                    if version.followers > 0 {
+                        self.touched.push((db as u8, key.clone()));
+                    }
+                }
             }
         }
     }

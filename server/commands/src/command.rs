@@ -21,8 +21,32 @@ pub enum Run {
     Read(fn(&mut Read<'_>, Args<'_>) -> Result<(), Refused>),
     /// May change data.
     Write(fn(&mut Write<'_>, Args<'_>) -> Result<(), Refused>),
+    /// May find nothing and then wait for one of its keys: see [`Block`].
+    Block(Block),
     /// Does nothing itself: its subcommands do (`object|encoding`).
     Container,
+}
+
+/// A command that can wait (BLPOP, XREAD). When it finds nothing, its handler writes the reply that it would give after its
+/// timeout and sets [`Write::wait`]; the node then keeps that reply back, and runs the command again, for one key, whenever that
+/// key has changed. Where nobody may wait (in MULTI, in a script) the reply goes out at once.
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// The handler.
+    pub run: fn(&mut Write<'_>, Args<'_>) -> Result<(), Refused>,
+    /// It may change data (XREAD does not).
+    pub writes: bool,
+    /// It is run again also when the key is gone (XREADGROUP answers with an error then).
+    pub on_removal: bool,
+    /// The words of the same request (its name included) for the key at this word alone.
+    pub narrow: fn(&Args<'_>, usize) -> Vec<Vec<u8>>,
+}
+
+/// How long a request waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wait {
+    /// Until then, unix ms; None for ever.
+    pub until_ms: Option<u64>,
 }
 
 /// What of the keyspace a command needs when the slots live on several cores.
@@ -148,6 +172,8 @@ pub struct Write<'a> {
     pub settings: &'a Settings,
     /// See [`FirstKey`].
     pub first: FirstKey<'a>,
+    /// The command has found nothing and would wait; see [`Block`].
+    pub wait: Option<Wait>,
 }
 
 context!(Read);

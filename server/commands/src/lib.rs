@@ -26,7 +26,7 @@ pub mod string;
 pub(crate) mod testing;
 pub mod zset;
 
-pub use command::{Command, Read, Refused, Run, Settings, Spread, Write};
+pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {

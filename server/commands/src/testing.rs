@@ -4,7 +4,7 @@ use protocol::args::flatten;
 use protocol::{Args, Reply, Resp};
 use storage::{Key, Limits, Rng, Shard, Side, Slot, decode};
 
-use crate::{Read, Refused, Run, Settings, Write};
+use crate::{Block, Read, Refused, Run, Settings, Wait, Write};
 
 /// The time at which a bench begins, unix ms.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
@@ -17,6 +17,8 @@ pub(crate) struct Bench {
     pub(crate) resp: Resp,
     pub(crate) settings: Settings,
     rng: Rng,
+    /// What the last request would wait for.
+    pub(crate) wait: Option<Wait>,
 }
 
 impl Bench {
@@ -29,6 +31,7 @@ impl Bench {
             resp: Resp::V2,
             settings: Settings::default(),
             rng: Rng::new(1),
+            wait: None,
         };
         bench.shard.effects().set_recording(true);
         bench
@@ -99,17 +102,20 @@ impl Bench {
                 },
                 args,
             ),
-            Run::Write(run) => run(
-                &mut Write {
+            Run::Write(run) | Run::Block(Block { run, .. }) => {
+                let mut cx = Write {
                     edit: self.shard.edit(),
                     db: self.db,
                     reply: Reply::new(&mut out, self.resp),
                     rng: &mut self.rng,
                     settings: &self.settings,
                     first: None,
-                },
-                args,
-            ),
+                    wait: None,
+                };
+                let done = run(&mut cx, args);
+                self.wait = cx.wait;
+                done
+            }
             Run::Container => unreachable!(),
         };
         let effects = self.shard.effects().take();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use commands::{Read, Refused, Run, Settings, Write};
+use commands::{Block, Read, Refused, Run, Settings, Write};
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
@@ -238,7 +238,7 @@ impl Core {
                 },
                 args,
             ),
-            Kind::Data(Run::Write(run)) => run(
+            Kind::Data(Run::Write(run) | Run::Block(Block { run, .. })) => run(
                 &mut Write {
                     edit: self.shard.edit(),
                     db,
@@ -246,6 +246,7 @@ impl Core {
                     rng: &mut self.rng,
                     settings,
                     first,
+                    wait: None,
                 },
                 args,
             ),

@@ -239,6 +239,7 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
     };
     let writes = match kind {
         Kind::Data(Run::Write(_)) => true,
+        Kind::Data(Run::Block(block)) => block.writes,
         Kind::Data(Run::Read(_)) => false,
         _ => spec.flags.contains(Flags::WRITE),
     };
