@@ -4,6 +4,8 @@
 //! those that follow from the data: `del` when a collection is emptied, `expired`, `new`. While nobody listens an event costs one
 //! load and a branch.
 
+use crate::shard::Shard;
+
 /// The classes of `notify-keyspace-events`, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
@@ -80,5 +82,27 @@ impl Events {
 
     pub(crate) fn take(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.list)
+    }
+}
+
+impl Shard {
+    /// Which classes of events are kept: a set of [`EventClass`] bits.
+    pub fn set_events(&mut self, wanted: u16) {
+        self.events.set_wanted(wanted);
+    }
+
+    /// Whether there are events to take.
+    #[inline(always)]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || self.events.wants(EventClass::KeyMiss)
+    }
+
+    /// Events since the last call, in order; the misses of reads before them.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let missed = self.missed.take().into_iter();
+        let name = "keymiss";
+        let mut events: Vec<Event> = missed.map(|(db, key)| Event { db, name, key }).collect();
+        events.append(&mut self.events.take());
+        events
     }
 }

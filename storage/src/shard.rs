@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use crate::edit::Edit;
 use crate::effect::Effects;
-use crate::events::{Event, EventClass, Events};
+use crate::events::{EventClass, Events};
 use crate::expiry::{HINT_HASH_MASK, Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::{Key, hash_bytes};
@@ -118,7 +118,7 @@ pub struct Shard {
     pub(crate) effects: Effects,
     pub(crate) events: Events,
     /// Keys that reads have missed while somebody listens for that.
-    missed: Cell<Vec<(u8, Box<[u8]>)>>,
+    pub(crate) missed: Cell<Vec<(u8, Box<[u8]>)>>,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -271,26 +271,6 @@ impl Shard {
         self.missed.set(missed);
     }
 
-    /// Which classes of events are kept: a set of [`EventClass`] bits.
-    pub fn set_events(&mut self, wanted: u16) {
-        self.events.set_wanted(wanted);
-    }
-
-    /// Whether there are events to take.
-    #[inline(always)]
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty() || self.events.wants(EventClass::KeyMiss)
-    }
-
-    /// Events since the last call, in order; the misses of reads before them.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        let missed = self.missed.take().into_iter();
-        let name = "keymiss";
-        let mut events: Vec<Event> = missed.map(|(db, key)| Event { db, name, key }).collect();
-        events.append(&mut self.events.take());
-        events
-    }
-
     /// As `live`, for a command that reads the value: counts hit or miss and notes the access.
     #[inline(always)]
     fn read(&self, key: &Key<'_>) -> Option<Item> {
@@ -313,33 +293,6 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn now_s(&self) -> u32 {
         self.now_s
-    }
-
-    /// From now on each change of the key is told, by [`Shard::take_touched`], until [`Shard::unfollow`].
-    pub fn follow(&mut self, key: &Key<'_>) {
-        let away = self.away.contains(key.slot);
-        self.watched.follow(key.db, key.bytes, key.slot, away);
-    }
-
-    /// Ends one [`Shard::follow`].
-    pub fn unfollow(&mut self, db: u8, key: &[u8]) {
-        self.watched.unfollow(db, key);
-    }
-
-    /// Every change of any key is told, or no longer.
-    pub fn set_follow_all(&mut self, all: bool) {
-        self.watched.set_follow_all(all);
-    }
-
-    /// Whether there are changes to take.
-    #[inline(always)]
-    pub fn has_touched(&self) -> bool {
-        self.watched.has_touched()
-    }
-
-    /// Followed keys that have changed since the last call, with their databases, in order; a key may come twice.
-    pub fn take_touched(&mut self) -> Vec<(u8, Box<[u8]>)> {
-        self.watched.take_touched()
     }
 
     /// Asks for the table of a key's slot ahead of its use: the first of three steps.

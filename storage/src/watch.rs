@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::hash::hash_bytes;
+use crate::hash::{Key, hash_bytes};
+use crate::shard::Shard;
 use crate::slot::Slot;
 
 /// Watched keys with their databases, on their way between two cores.
@@ -181,5 +182,34 @@ impl Watched {
                 }
             }
         }
+    }
+}
+
+impl Shard {
+    /// From now on each change of the key is told, by [`Shard::take_touched`], until [`Shard::unfollow`].
+    pub fn follow(&mut self, key: &Key<'_>) {
+        let away = self.away.contains(key.slot);
+        self.watched.follow(key.db, key.bytes, key.slot, away);
+    }
+
+    /// Ends one [`Shard::follow`].
+    pub fn unfollow(&mut self, db: u8, key: &[u8]) {
+        self.watched.unfollow(db, key);
+    }
+
+    /// Every change of any key is told, or no longer.
+    pub fn set_follow_all(&mut self, all: bool) {
+        self.watched.set_follow_all(all);
+    }
+
+    /// Whether there are changes to take.
+    #[inline(always)]
+    pub fn has_touched(&self) -> bool {
+        self.watched.has_touched()
+    }
+
+    /// Followed keys that have changed since the last call, with their databases, in order; a key may come twice.
+    pub fn take_touched(&mut self) -> Vec<(u8, Box<[u8]>)> {
+        self.watched.take_touched()
     }
 }
