@@ -586,30 +586,6 @@ impl Shard {
         self.garbage.freed()
     }
 
-    /// Watches a key: its version, to compare at EXEC. One that is held past its deadline is expired
-    /// now: to the watcher it was never there, so its removal later is no change.
-    pub fn watch(&mut self, key: &Key<'_>) -> u64 {
-        let away = self.away.contains(key.slot);
-        if !away && self.find(key).is_some_and(|i| i.is_expired(self.now_ms)) {
-            self.edit().expire(key);
-        }
-        self.watched.add(key.db, key.bytes, key.slot, away)
-    }
-
-    /// The present version of a watched key. Passing its deadline is a change, removed or not.
-    pub fn watched_version(&self, db: u8, key: &[u8]) -> Option<u64> {
-        let version = self.watched.version(db, key)?;
-        let key = Key::new(db, key);
-        let here = !self.away.contains(key.slot);
-        let expired = here && self.find(&key).is_some_and(|i| i.is_expired(self.now_ms));
-        Some(version + u64::from(expired))
-    }
-
-    /// Watches a key no more.
-    pub fn unwatch(&mut self, db: u8, key: &[u8]) {
-        self.watched.drop_one(db, key);
-    }
-
     fn look_at(&mut self, hint: Hint) {
         if self.away.contains(hint.slot()) {
             self.wheel.push(self.now_ms + AWAY_RETRY_MS, hint);
