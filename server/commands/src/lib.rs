@@ -24,6 +24,7 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub(crate) mod testing;
+mod wait;
 pub mod zset;
 
 pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};

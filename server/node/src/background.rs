@@ -60,7 +60,9 @@ impl NodeService {
                     // The end of the send is waited for: to be told at once, not when something else happens.
                     turn.ops.again();
                 }
-            } else if client.closing && client.outbound.outstanding() == 0 {
+            } else if client.closing
+                && (client.outbound.outstanding() == 0 || client.blocked.is_some())
+            {
                 client.closed = true;
                 turn.ops.close(conn);
             }
@@ -82,6 +84,8 @@ impl NodeService {
                 turn.ops.wake_at(at_ms);
             }
         }
+        self.news();
+        let shard = &mut self.core.shard;
         if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
             turn.ops.again();
         }
@@ -102,6 +106,9 @@ impl NodeService {
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
             turn.ops.again();
         }
+        if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
+            turn.ops.wake_at(at_ms);
+        }
         if !self.lingering.is_empty() {
             self.end_lingering();
             turn.ops.wake_at(turn.now.unix_ms + LINGER_LOOK_MS);
@@ -117,7 +124,8 @@ impl NodeService {
         let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
-            client.sending_bytes.is_some() || outbound.bytes() + outbound.outstanding() > 0
+            let replies = outbound.bytes() + outbound.outstanding();
+            client.sending_bytes.is_some() || (client.blocked.is_none() && replies > 0)
         });
         if !under_way && !self.drained {
             self.drained = true;

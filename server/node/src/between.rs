@@ -1,5 +1,7 @@
 //! Hot path. What goes between cores: requests and replies, transactions, questions to all.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use protocol::{Args, Reply};
 use runtime::CoreId;
 
@@ -104,6 +106,10 @@ impl NodeService {
         }
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;
+            if let Some(waiter) = client.blocked.take() {
+                self.core.node.blocked.fetch_sub(1, Relaxed);
+                self.core.forget(&waiter);
+            }
             client.outbound.relax(&mut self.core.queues);
             if client.stalled {
                 self.core.resume.push(ticket.conn);
@@ -138,7 +144,13 @@ impl NodeService {
             }
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
-            Mail::Return { tx, lent } => self.core.on_return(tx, lent),
+            Mail::Return { tx, lent } => {
+                if let Some(lent) = lent {
+                    self.core.shard.take_back(lent);
+                }
+                self.core.release(tx);
+                self.news();
+            }
             Mail::Unwatch(keys) => {
                 keys.iter()
                     .for_each(|(db, key)| self.core.shard.unwatch(*db, key));
@@ -149,6 +161,10 @@ impl NodeService {
                 let config = self.core.node.config();
                 self.core.configure(config);
             }
+            Mail::Attempt(attempt) => self.on_attempt(*attempt),
+            Mail::Enlist(waiter, word) => self.core.enlist(waiter, word),
+            Mail::Delist(waiter) => self.core.delist(&waiter),
+            Mail::Waits(waiter) => self.on_waits(waiter),
             Mail::Stop => self.stopping = true,
         }
         self.settle();
@@ -209,6 +225,7 @@ impl NodeService {
                 core.run(row, args, (head.db, head.resp, scope), first, out)
             });
         }
+        self.news();
     }
 
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
@@ -237,9 +254,19 @@ impl NodeService {
                 if let Some(number) = self.core.grant(number) {
                     self.run_tx(number);
                 }
+            } else if self.core.waiting.has_begun() {
+                self.note_waits();
             } else {
                 return;
             }
+        }
+    }
+
+    /// What the request before has brought about is acted upon before the next one: those who wait for its keys are served.
+    #[inline(always)]
+    pub(crate) fn news(&mut self) {
+        if self.core.shard.has_touched() {
+            self.serve_touched();
         }
     }
 
@@ -250,7 +277,16 @@ impl NodeService {
         };
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
+        let mut replied = true;
         match tx.job {
+            Job::Block(attempt) => {
+                self.run_attempt(*attempt, scope);
+                replied = false;
+            }
+            Job::Again(waiter, request) => {
+                self.run_waiter(&waiter, &request, scope);
+                replied = false;
+            }
             Job::One { request, db, resp } => {
                 self.core.run(
                     request.row,
@@ -291,8 +327,11 @@ impl NodeService {
             }
         }
         self.core.finish_tx(number, guests);
-        self.reply(tx.ticket, &out);
+        if replied {
+            self.reply(tx.ticket, &out);
+        }
         self.core.keep_buffer(out);
+        self.news();
     }
 
     /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
@@ -321,6 +360,10 @@ impl NodeService {
                     self.mark_dirty(*conn);
                 }
                 Reply::new(&mut out, protocol::Resp::V2).int(killed.len() as i64);
+            }
+            Ask::Unblock { id, error } => {
+                let ended = self.unblock(*id, *error);
+                Reply::new(&mut out, protocol::Resp::V2).int(i64::from(ended));
             }
             other => core.answer_ask(other, &mut out),
         }

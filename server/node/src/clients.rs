@@ -79,7 +79,9 @@ impl Clients {
             return Vec::new();
         }
         self.idle_looked_ms = now_ms;
-        let idle = |client: &&Connection| now_ms.saturating_sub(client.active_ms) > timeout_ms;
+        let idle = |client: &&Connection| {
+            client.blocked.is_none() && now_ms.saturating_sub(client.active_ms) > timeout_ms
+        };
         self.iter().filter(idle).map(|client| client.conn).collect()
     }
 
@@ -139,6 +141,9 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let mut flags = String::new();
     if queued >= 0 {
         flags.push('x');
+    }
+    if client.blocked.is_some() {
+        flags.push('b');
     }
     if client.closing {
         flags.push('c');

@@ -3,10 +3,12 @@
 //! An idle connection owns no buffer: partial input and output exist only while bytes are under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use protocol::{Args, Parser, Resp, Word};
 use runtime::{ConnId, CoreId, Peer};
 
+use crate::blocking::Waiter;
 use crate::table::Row;
 
 /// Output is held back for replies that follow for at most so long...
@@ -213,6 +215,13 @@ impl Request {
         Args::new(&self.buf, &self.words).skip(self.row.name_words - 1)
     }
 
+    /// A request of these words.
+    pub fn of_words(row: &'static Row, owned: &[Vec<u8>]) -> Request {
+        let (mut buf, mut words) = (Vec::new(), Vec::new());
+        protocol::args::flatten(owned, &mut buf, &mut words);
+        Request { row, buf, words }
+    }
+
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         self.buf.len() + self.words.len() * size_of::<Word>()
@@ -352,6 +361,8 @@ pub struct Connection {
     pub names: Option<Box<Names>>,
     /// When output began to be held back for the replies that follow it (low bits of monotonic us); 0 for not.
     pub held_since_us: u32,
+    /// The request that it waits in.
+    pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
     pub gather: Option<Box<Gather>>,
     /// When the output began to be above the soft limit, unix ms.
@@ -390,6 +401,7 @@ impl Connection {
             multi: None,
             names: None,
             held_since_us: 0,
+            blocked: None,
             gather: None,
             soft_since_ms: 0,
         }
@@ -405,8 +417,12 @@ impl Connection {
         self.outbound.later(muted, queues)
     }
 
-    /// Whether requests of it are still to be run or answered, or replies to be sent.
+    /// Whether requests of it are still to be run or answered, or replies to be sent. One that waits for a key is owed nothing.
     pub fn is_owed(&self) -> bool {
+        self.blocked.is_none() && self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
         self.stalled
             || self.outbound.outstanding() > 0
             || self.outbound.bytes() > 0

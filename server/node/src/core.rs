@@ -9,6 +9,7 @@ use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
+use crate::blocking::Waiting;
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::Queues;
@@ -83,6 +84,8 @@ pub struct Core {
     pub posts: Vec<(CoreId, Mail)>,
     /// Connections that may go on with their input.
     pub resume: Vec<ConnId>,
+    /// Those who wait for keys of this core.
+    pub waiting: Waiting,
     /// Statistics.
     pub tally: Tally,
     /// CLIENT PAUSE.
@@ -134,6 +137,7 @@ impl Core {
             replies: (0..cores).map(|_| Box::default()).collect(),
             posts: Vec::new(),
             resume: Vec::new(),
+            waiting: Waiting::default(),
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             active_expire: true,
@@ -424,7 +428,7 @@ impl Core {
                 }
             }
             // Connections are not a core's to know: its service answers.
-            Ask::ClientList(_) | Ask::ClientKill(_) => {}
+            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } => {}
         }
     }
 }

@@ -9,10 +9,12 @@
 //! in the order of the requests. All others begin only when the connection has no reply outstanding,
 //! and nothing else of the connection begins before they end (`exclusive`).
 
+use commands::Run;
 use protocol::{Args, Flags, Refusal, Reply};
 use storage::{Key, Shard, Slot};
 
 use crate::admin::{Context, Done};
+use crate::blocking::{Attempt, Waiter};
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
@@ -97,6 +99,7 @@ impl Core {
         conn.last = Some(row);
         let args = args.skip(row.name_words - 1);
         match (row.plan, routed) {
+            _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
             (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
@@ -341,6 +344,7 @@ impl Core {
             // One that waits for earlier replies is called again.
             self.tally.called(row.index);
         }
+        let mut wait = None;
         let later = match done {
             Ok(Done::Replied) => false,
             Ok(Done::Silent) => {
@@ -357,6 +361,10 @@ impl Core {
                 true
             }
             Ok(Done::Later) => true,
+            Ok(Done::Wait(until_ms, timeout_reply)) => {
+                wait = Some((until_ms, timeout_reply));
+                true
+            }
             Err(refused) => {
                 out.truncate(start);
                 self.tally.failed(row.index);
@@ -366,6 +374,9 @@ impl Core {
         };
         if later {
             out.truncate(start);
+            if waits && wait.is_some() {
+                flow = Flow::Stall;
+            }
             if waits {
                 // Nothing has changed: what stands behind outstanding replies goes back there.
                 *conn.outbound.buffer() = out;
@@ -374,6 +385,18 @@ impl Core {
                 conn.outbound.out = out;
             } else {
                 self.keep_buffer(out);
+            }
+            if let Some((until_ms, timeout_reply)) = wait
+                && !waits
+            {
+                let attempt = Attempt {
+                    ticket: self.begin_exclusive(conn),
+                    request: Request::of_words(row, &[]),
+                    db: conn.db,
+                    resp: conn.resp,
+                    own_port: conn.own_port,
+                };
+                self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));
             }
             return flow;
         }

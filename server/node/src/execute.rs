@@ -118,8 +118,13 @@ impl NodeService {
                     }
                 }
             }
-            if !self.core.ready.is_empty() || !self.core.unparked.is_empty() {
+            if !self.core.ready.is_empty()
+                || !self.core.unparked.is_empty()
+                || self.core.waiting.has_begun()
+                || self.core.shard.has_touched()
+            {
                 self.put_back(&mut current);
+                self.news();
                 self.settle();
             }
         }

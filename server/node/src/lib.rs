@@ -15,6 +15,7 @@ pub mod admin;
 pub mod allocator;
 mod background;
 mod between;
+pub mod blocking;
 pub mod clients;
 pub mod commit;
 pub mod config;

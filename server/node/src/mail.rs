@@ -7,6 +7,7 @@ use runtime::{ConnId, CoreId};
 use storage::{Key, Lent, Slot};
 
 use crate::admin::peek::Peek;
+use crate::blocking::{Attempt, Waiter};
 use crate::config::Config;
 use crate::table::Row;
 
@@ -36,6 +37,14 @@ pub enum Mail {
     Ask { from: Ticket, ask: Ask },
     /// The configuration has changed.
     Configured(Arc<Config>),
+    /// The first try of a request that may wait.
+    Attempt(Box<Attempt>),
+    /// A waiter joins the queue of the key at this word.
+    Enlist(Arc<Waiter>, usize),
+    /// A waiter leaves all queues.
+    Delist(Arc<Waiter>),
+    /// A connection of the receiver waits.
+    Waits(Arc<Waiter>),
     /// Leave when all replies are out.
     Stop,
 }
@@ -69,6 +78,8 @@ pub enum Ask {
     Pause { until_ms: u64, all: bool },
     /// Ends a pause.
     Unpause,
+    /// Ends the wait of this client number, with an error or as if its time were over; the reply is 1 or 0.
+    Unblock { id: u64, error: bool },
     /// A look at single keys or slots: their core answers.
     Peek(Peek),
     /// Publishes all counters, for INFO.

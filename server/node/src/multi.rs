@@ -250,6 +250,11 @@ impl Core {
                     Reply::new(out, conn.resp).ok();
                     continue;
                 }
+                Ok(Done::Wait(_, reply)) => {
+                    out.truncate(start);
+                    out.extend_from_slice(&reply);
+                    continue;
+                }
                 Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
                     format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
                 ),

@@ -50,6 +50,8 @@ pub struct Node {
     pub clients: AtomicUsize,
     /// Most connections at once.
     pub clients_peak: AtomicUsize,
+    /// Clients that wait for keys or replicas.
+    pub blocked: AtomicUsize,
     /// Most bytes of data seen.
     pub used_bytes_peak: AtomicU64,
     /// The process is about to stop.
@@ -110,6 +112,7 @@ impl Node {
             rates: Rates::default(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

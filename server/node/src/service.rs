@@ -9,6 +9,7 @@
 
 use runtime::{ConnId, CoreId, Now, Service, Turn};
 
+use crate::blocking::Timers;
 use crate::clients::Clients;
 use crate::commit::Gate;
 use crate::core::Core;
@@ -30,6 +31,8 @@ pub struct NodeService {
     pub(crate) lingering: Vec<ConnId>,
     /// Empty between turns; see `flush`.
     pub(crate) held: Vec<ConnId>,
+    /// When waits of connections end.
+    pub(crate) timers: Timers,
     /// Connections that wait for the end of a pause.
     pub(crate) paused: Vec<ConnId>,
     pub(crate) calls_published_ms: u64,
@@ -50,6 +53,7 @@ impl NodeService {
             dirty: Vec::new(),
             lingering: Vec::new(),
             held: Vec::new(),
+            timers: Timers::new(),
             paused: Vec::new(),
             calls_published_ms: 0,
             stopping: false,
@@ -65,6 +69,7 @@ impl Service for NodeService {
     fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
         self.core.now = turn.now;
         self.core.shard.set_now(turn.now.unix_ms);
+        self.serve_again();
         let mut mail = core::mem::take(turn.mail);
         mail.drain(..).for_each(|mail| self.on_mail(mail));
         *turn.mail = mail;
@@ -87,7 +92,7 @@ impl Service for NodeService {
         match self.core.commit.end_of_turn(&mut self.core.shard) {
             Gate::Open => self.flush(turn),
         }
-        if !self.core.resume.is_empty() {
+        if !self.core.resume.is_empty() || self.core.waiting.is_again() {
             turn.ops.again();
         }
         self.publish();

@@ -135,6 +135,14 @@ impl Bench {
         core::mem::take(&mut self.clients[client.0].received)
     }
 
+    /// The client goes away.
+    pub(crate) fn close(&mut self, client: Client) {
+        let Connected { core, conn, .. } = self.clients[client.0];
+        let cause = Cause::Asked;
+        self.seats[core].events.push(Event::Closed { conn, cause });
+        self.rest();
+    }
+
     /// Whether the server has closed the connection.
     pub(crate) fn is_closed(&self, client: Client) -> bool {
         self.clients[client.0].closed

@@ -83,12 +83,18 @@ pub(super) const COMMANDS: &[Command] = &[
 fn lmove(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (source, target) = (cx.key(args.bytes()?), cx.key(args.bytes()?));
     let (from, to) = (side(&mut args)?, side(&mut args)?);
-    transfer(cx, &source, &target, from, to)
+    if !transfer(cx, &source, &target, from, to)? {
+        cx.reply.null();
+    }
+    Ok(())
 }
 
 fn rpoplpush(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (source, target) = (cx.key(args.bytes()?), cx.key(args.bytes()?));
-    transfer(cx, &source, &target, Side::Right, Side::Left)
+    if !transfer(cx, &source, &target, Side::Right, Side::Left)? {
+        cx.reply.null();
+    }
+    Ok(())
 }
 
 /// Takes the name of a list's end.
@@ -105,16 +111,16 @@ pub(super) fn side(args: &mut Args<'_>) -> Result<Side, Refusal> {
     }
 }
 
-fn transfer(
+/// Moves one element and replies with it; whether there was one.
+pub(super) fn transfer(
     cx: &mut Write<'_>,
     source: &Key<'_>,
     target: &Key<'_>,
     from: Side,
     to: Side,
-) -> Result<(), Refused> {
+) -> Result<bool, Refused> {
     let Some(value) = cx.edit.list(source)?.and_then(|list| list.peek(from)) else {
-        cx.reply.null();
-        return Ok(());
+        return Ok(false);
     };
     let value = value.to_vec();
     // Pushed before it is dropped: a list of one that is rotated is never empty, so it keeps its key
@@ -124,7 +130,7 @@ fn transfer(
         list.drop_end(from);
     }
     cx.reply.bulk(&value);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

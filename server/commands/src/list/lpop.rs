@@ -106,7 +106,15 @@ fn pop(
     Ok(())
 }
 
-fn lmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+fn lmpop(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    if !take_first(cx, args)? {
+        cx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// `numkeys key.. LEFT|RIGHT [COUNT n]`: takes from the first list that is there; whether there is one.
+pub(super) fn take_first(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<bool, Refused> {
     let numkeys = count_from(args.bytes()?, 1, Refusal::NumkeysNotPositive)?;
     let keys = args.rest().take(numkeys);
     let mut args = args.skip(numkeys);
@@ -122,11 +130,10 @@ fn lmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             cx.reply.array(2);
             cx.reply.bulk(word);
             take(&mut cx.reply, &mut list, side, count);
-            return Ok(());
+            return Ok(true);
         }
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 /// A count of at least `min`; anything else, a text as well, is answered by `refusal`.

@@ -425,19 +425,18 @@ fn client_unpause(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Ask(Ask::Unpause, Join::Ok))
 }
 
-fn client_unblock(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+fn client_unblock(_: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if args.left() > 2 {
         return Err(Refusal::subcommand_syntax(&args).into());
     }
     let id = args.bytes()?;
-    let reason = args.keyword("TIMEOUT") || args.keyword("ERROR");
-    if !reason && args.left() > 0 {
+    let error = !args.keyword("TIMEOUT") && args.keyword("ERROR");
+    if args.left() > 0 {
         return Err(Refusal::ClientUnblockReason.into());
     }
-    number::parse_i64(id).ok_or(Refusal::NotInteger)?;
-    // No command waits yet.
-    cx.reply.int(0);
-    Ok(Done::Replied)
+    let id = number::parse_i64(id).ok_or(Refusal::NotInteger)?;
+    let id = u64::try_from(id).unwrap_or(0);
+    Ok(Done::Ask(Ask::Unblock { id, error }, Join::Sum))
 }
 
 fn client_getredir(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {

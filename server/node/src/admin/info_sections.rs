@@ -127,7 +127,7 @@ pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
         "connected_clients": facts.node.clients.load(Relaxed),
         "cluster_connections": 0,
         "maxclients": facts.core.config.maxclients,
-        "blocked_clients": 0,
+        "blocked_clients": facts.node.blocked.load(Relaxed),
         "tracking_clients": 0,
         "clients_in_timeout_table": 0,
         "total_blocking_keys": 0,

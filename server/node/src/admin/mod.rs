@@ -56,6 +56,8 @@ pub enum Done {
     Ask(Ask, Join),
     /// The reply comes by a transaction.
     Later,
+    /// This is the reply, at this time (unix ms; None: never) or where nobody may wait.
+    Wait(Option<u64>, Vec<u8>),
 }
 
 /// What a handler of the node works with.
