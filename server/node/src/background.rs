@@ -169,7 +169,12 @@ impl NodeService {
 
 /// Whether a client's output is over its limits.
 fn over_limit(core: &Core, client: &mut Connection) -> bool {
-    let limit = core.config.client_output_buffer_limit.normal;
+    let limits = core.config.client_output_buffer_limit;
+    let limit = if client.subscriptions.is_some() {
+        limits.pubsub
+    } else {
+        limits.normal
+    };
     let bytes = (client.outbound.bytes() + client.sending_bytes.unwrap_or(0)) as u64;
     if limit.hard_bytes != 0 && bytes > limit.hard_bytes {
         return true;

@@ -165,8 +165,14 @@ impl NodeService {
             Mail::Enlist(waiter, word) => self.core.enlist(waiter, word),
             Mail::Delist(waiter) => self.core.delist(&waiter),
             Mail::Waits(waiter) => self.on_waits(waiter),
+            Mail::Subscribed(core, topic, name, joins) => {
+                self.core.pubsub.change(core, topic, &name, joins);
+            }
+            Mail::Publish(message) => self.core.pass_on(&message),
+            Mail::Message(message) => self.core.receive(message),
             Mail::Stop => self.stopping = true,
         }
+        self.news();
         self.settle();
     }
 
@@ -265,9 +271,20 @@ impl NodeService {
     /// What the request before has brought about is acted upon before the next one: those who wait for its keys are served.
     #[inline(always)]
     pub(crate) fn news(&mut self) {
-        if self.core.shard.has_touched() {
-            self.serve_touched();
+        if self.core.has_news() {
+            self.tell_news();
         }
+    }
+
+    #[cold]
+    fn tell_news(&mut self) {
+        // Serving changes keys, too.
+        self.serve_touched();
+        if self.core.shard.has_events() {
+            let events = self.core.shard.take_events();
+            self.core.publish_events(events);
+        }
+        self.deliver_messages();
     }
 
     /// Runs a transaction that has all its slots.

@@ -407,7 +407,9 @@ impl NodeService {
     pub(crate) fn on_waits(&mut self, waiter: Arc<Waiter>) {
         let ticket = waiter.ticket();
         let client = self.clients.get_mut(ticket.conn);
-        let Some(client) = client.filter(|client| client.exclusive && !client.closed) else {
+        let Some(client) =
+            client.filter(|client| client.outbound.awaits(ticket.seq) && !client.closed)
+        else {
             return self.core.forget(&waiter);
         };
         if let Some(until_ms) = waiter.until_ms {

@@ -4,6 +4,7 @@ use runtime::ConnId;
 
 use crate::connection::Connection;
 use crate::mail::ClientFilter;
+use crate::pubsub::Topic;
 
 /// How often idle clients are looked for, ms.
 const IDLE_LOOK_MS: u64 = 1000;
@@ -122,7 +123,9 @@ fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
             .as_ref()
             .is_none_or(|laddr| laddr == client.laddr().as_bytes())
         && filter.user.as_ref().is_none_or(|user| user == b"default")
-        && filter.type_normal != Some(false)
+        && filter
+            .type_normal
+            .is_none_or(|normal| normal == client.subscriptions.is_none())
         && filter.not.is_none_or(|not| not != client.id)
         && filter.age_min_s.is_none_or(|min| age_s >= min)
         && !client.closing
@@ -141,6 +144,9 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let mut flags = String::new();
     if queued >= 0 {
         flags.push('x');
+    }
+    if client.subscriptions.is_some() {
+        flags.push('P');
     }
     if client.blocked.is_some() {
         flags.push('b');
@@ -167,8 +173,12 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let output = client.outbound.bytes() + client.sending_bytes.unwrap_or(0);
     let memory =
         size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
+    let listens = |topic| {
+        let subscriptions = client.subscriptions.as_ref();
+        subscriptions.map_or(0, |subscriptions| subscriptions.len(topic))
+    };
     let line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
          user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
@@ -180,6 +190,9 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         now_ms.saturating_sub(client.active_ms) / 1000,
         flags,
         client.db,
+        listens(Topic::Channel),
+        listens(Topic::Pattern),
+        listens(Topic::Shard),
         queued,
         input,
         multi.map_or(0, |multi| multi.queued_bytes),

@@ -9,6 +9,7 @@ use protocol::{Args, Parser, Resp, Word};
 use runtime::{ConnId, CoreId, Peer};
 
 use crate::blocking::Waiter;
+use crate::pubsub::Subscriptions;
 use crate::table::Row;
 
 /// Output is held back for replies that follow for at most so long...
@@ -128,6 +129,14 @@ impl Outbound {
             self.first_seq += 1;
         }
         queue.stage.clear();
+    }
+
+    /// Whether the reply of a slot has yet to come.
+    pub fn awaits(&self, seq: u64) -> bool {
+        let index = seq.checked_sub(self.first_seq);
+        let slots = self.queue.as_ref().map(|queue| &queue.slots);
+        let slot = slots.and_then(|slots| slots.get(index? as usize));
+        slot.is_some_and(|slot| slot.0 == WAITING)
     }
 
     /// Bytes held for the client.
@@ -361,6 +370,8 @@ pub struct Connection {
     pub names: Option<Box<Names>>,
     /// When output began to be held back for the replies that follow it (low bits of monotonic us); 0 for not.
     pub held_since_us: u32,
+    /// What it listens to.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// The request that it waits in.
     pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
@@ -401,6 +412,7 @@ impl Connection {
             multi: None,
             names: None,
             held_since_us: 0,
+            subscriptions: None,
             blocked: None,
             gather: None,
             soft_since_ms: 0,
@@ -445,6 +457,11 @@ impl Connection {
         now_us.wrapping_sub(self.held_since_us) < HELD_US_MAX
     }
 
+    /// In version 2 a connection that listens says little else: a reply would look like a message.
+    pub fn only_listens(&self) -> bool {
+        self.resp == Resp::V2 && self.subscriptions.is_some()
+    }
+
     /// Between MULTI and EXEC.
     #[inline]
     pub fn in_multi(&self) -> bool {
@@ -454,7 +471,10 @@ impl Connection {
     /// May run commands, one after the other as they come.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.authenticated && !self.exclusive && self.multi.is_none()
+        self.authenticated
+            && !self.exclusive
+            && self.multi.is_none()
+            && self.subscriptions.is_none()
     }
 
     /// The address that CLIENT LIST shows.

@@ -16,6 +16,7 @@ use crate::connection::Queues;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::node::Node;
+use crate::pubsub::PubSub;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
 use crate::transaction::Tx;
@@ -86,6 +87,8 @@ pub struct Core {
     pub resume: Vec<ConnId>,
     /// Those who wait for keys of this core.
     pub waiting: Waiting,
+    /// Who listens to which channel.
+    pub pubsub: PubSub,
     /// Statistics.
     pub tally: Tally,
     /// CLIENT PAUSE.
@@ -138,6 +141,7 @@ impl Core {
             posts: Vec::new(),
             resume: Vec::new(),
             waiting: Waiting::default(),
+            pubsub: PubSub::default(),
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             active_expire: true,
@@ -155,6 +159,8 @@ impl Core {
     /// Takes a new configuration over.
     pub fn configure(&mut self, config: Arc<Config>) {
         self.shard.set_limits(limits(&config));
+        let events = config.notify_keyspace_events;
+        self.shard.set_events(events.classes());
         let range = self.node.range(self.id);
         let last = self.id.index() + 1 == self.node.cores();
         let scan_next = if last {
@@ -197,6 +203,12 @@ impl Core {
         let clients = published.clients.load(Relaxed) as usize;
         published.publish(&mut self.tally, &self.shard, clients);
         published.publish_calls(&self.tally);
+    }
+
+    /// Whether a request has brought something about that others wait for: see `NodeService::news`.
+    #[inline(always)]
+    pub fn has_news(&self) -> bool {
+        self.shard.has_touched() || self.shard.has_events() || self.pubsub.has_messages()
     }
 
     /// Whether this is the only core.
@@ -254,6 +266,7 @@ impl Core {
                 },
                 args,
             ),
+            Kind::Publish(topic) => self.run_publish(args, topic, resp, out),
             Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) => {
                 Err(Refused(Refusal::unknown_subcommand(&args)))
             }
@@ -331,10 +344,14 @@ impl Core {
     /// Puts this turn's messages into `posts`.
     pub fn seal_messages(&mut self) {
         for core in 0..self.requests.len() {
-            let target = CoreId(core as u16);
             if !self.requests[core].heads.is_empty() {
-                self.seal_requests(target);
+                self.seal_requests(CoreId(core as u16));
             }
+        }
+        // Replies come first: one who publishes has his reply before his own message.
+        let others = self.posts.len();
+        for core in 0..self.replies.len() {
+            let target = CoreId(core as u16);
             let replies = &self.replies[core];
             if !replies.parts.is_empty() || !replies.spent.is_empty() {
                 let fresh = self.spare_replies.pop().unwrap_or_default();
@@ -343,6 +360,7 @@ impl Core {
                 self.posts.push((target, Mail::Replies(replies)));
             }
         }
+        self.posts.rotate_left(others);
     }
 
     fn seal_requests(&mut self, target: CoreId) {

@@ -10,7 +10,7 @@
 //! and nothing else of the connection begins before they end (`exclusive`).
 
 use commands::Run;
-use protocol::{Args, Flags, Refusal, Reply};
+use protocol::{Args, Flags, Group, Refusal, Reply};
 use storage::{Key, Shard, Slot};
 
 use crate::admin::{Context, Done};
@@ -89,6 +89,9 @@ impl Core {
         }
         if conn.exclusive {
             return Flow::Stall;
+        }
+        if conn.only_listens() && !runs_while_listening(row) {
+            return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);
@@ -318,7 +321,7 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        if waits && crate::multi::is_exec(row) {
+        if waits && (crate::multi::is_exec(row) || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }
         let mut out = core::mem::take(conn.outbound.buffer());
@@ -450,6 +453,22 @@ impl Core {
         let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
         (self.pause.all && !exempt) || may_write
     }
+}
+
+/// The commands of a connection that only listens.
+fn runs_while_listening(row: &Row) -> bool {
+    matches!(
+        row.spec.name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    )
 }
 
 fn runs_inside_multi(row: &Row) -> bool {

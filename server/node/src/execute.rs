@@ -121,7 +121,7 @@ impl NodeService {
             if !self.core.ready.is_empty()
                 || !self.core.unparked.is_empty()
                 || self.core.waiting.has_begun()
-                || self.core.shard.has_touched()
+                || self.core.has_news()
             {
                 self.put_back(&mut current);
                 self.news();

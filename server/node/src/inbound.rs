@@ -224,6 +224,7 @@ impl NodeService {
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_multi(&mut client);
+            self.core.unsubscribe_all(&mut client);
             if let Some(waiter) = client.blocked.take() {
                 self.core.node.blocked.fetch_sub(1, Relaxed);
                 self.core.forget(&waiter);

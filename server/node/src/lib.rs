@@ -33,6 +33,7 @@ pub mod multi;
 pub mod node;
 mod prefetch;
 pub mod process;
+pub mod pubsub;
 pub mod rates;
 pub mod service;
 pub mod start;

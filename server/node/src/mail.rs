@@ -9,6 +9,7 @@ use storage::{Key, Lent, Slot};
 use crate::admin::peek::Peek;
 use crate::blocking::{Attempt, Waiter};
 use crate::config::Config;
+use crate::pubsub::{Message, Topic};
 use crate::table::Row;
 
 /// A message from core to core, or from the control plane to a core.
@@ -45,6 +46,12 @@ pub enum Mail {
     Delist(Arc<Waiter>),
     /// A connection of the receiver waits.
     Waits(Arc<Waiter>),
+    /// A core has one subscriber more (or fewer) of this name.
+    Subscribed(CoreId, Topic, Box<[u8]>, bool),
+    /// A message whose channel's slot is the receiver's: it puts it in order.
+    Publish(Arc<Message>),
+    /// A message for connections of the receiver.
+    Message(Arc<Message>),
     /// Leave when all replies are out.
     Stop,
 }

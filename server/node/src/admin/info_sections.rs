@@ -19,6 +19,7 @@ use crate::config::Choice;
 use crate::core::Core;
 use crate::node::Node;
 use crate::process;
+use crate::pubsub::Topic;
 use crate::rates::PerSecond;
 use crate::stats::RowCount;
 
@@ -263,9 +264,9 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "evicted_clients": 0,
         "keyspace_hits": node.sum(|core| &core.hits),
         "keyspace_misses": node.sum(|core| &core.misses),
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
-        "pubsubshard_channels": 0,
+        "pubsub_channels": facts.core.pubsub.len(Topic::Channel),
+        "pubsub_patterns": facts.core.pubsub.len(Topic::Pattern),
+        "pubsubshard_channels": facts.core.pubsub.len(Topic::Shard),
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": 0,

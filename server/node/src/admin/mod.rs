@@ -14,10 +14,13 @@ pub mod info;
 mod info_sections;
 mod latency;
 pub mod peek;
+mod pubsub;
 mod replicas;
 mod server;
 mod session;
 mod users;
+
+pub(crate) use pubsub::PUBLISH;
 
 use commands::Refused;
 use protocol::{Args, Reply, Spec};
@@ -76,7 +79,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 12] = [
+    let families: [&[NodeCommand]; 13] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -87,6 +90,7 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         cluster::COMMANDS,
         debug::COMMANDS,
         latency::COMMANDS,
+        pubsub::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
     ];

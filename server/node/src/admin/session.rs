@@ -144,6 +144,12 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 fn ping(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    if cx.conn.only_listens() && args.left() <= 1 {
+        cx.reply.array(2);
+        cx.reply.bulk(b"pong");
+        cx.reply.bulk(args.bytes().unwrap_or_default());
+        return Ok(Done::Replied);
+    }
     match args.left() {
         0 => cx.reply.simple("PONG"),
         1 => cx.reply.bulk(args.bytes()?),
@@ -178,6 +184,7 @@ fn select(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 
 fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.core.end_multi(cx.conn);
+    cx.core.unsubscribe_all(cx.conn);
     let conn = &mut *cx.conn;
     conn.db = 0;
     conn.resp = Resp::V2;
