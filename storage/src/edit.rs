@@ -559,6 +559,11 @@ impl<'s> Edit<'s> {
         self.discard(key, item);
         self.shard.expired += 1;
         self.event(EventClass::Expired, "expired", key);
+        if self.shard.has_met_expired() && self.shard.events.wants(EventClass::Expired) {
+            // A read has met it: to who listens it was gone before that read missed it.
+            let events = &mut self.shard.events;
+            events.move_last_before("keymiss", key.db, key.bytes);
+        }
         self.shard
             .effects
             .push(key.db, &Effect::Expire { key: key.bytes });

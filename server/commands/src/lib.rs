@@ -17,6 +17,8 @@
 
 pub mod bitmap;
 pub mod command;
+#[cfg(test)]
+mod events;
 pub mod hash;
 pub mod key;
 pub mod list;

@@ -1,8 +1,9 @@
 //! LMOVE and RPOPLPUSH: an element leaves one list and joins another, or the other end of its own.
 
 use protocol::{Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
-use storage::{Key, Side};
+use storage::{EventClass, Key, Side};
 
+use crate::list::{lpop, lpush};
 use crate::{Command, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -125,9 +126,13 @@ pub(super) fn transfer(
     let value = value.to_vec();
     // Pushed before it is dropped: a list of one that is rotated is never empty, so it keeps its key
     // and deadline. With equal ends the drop takes what was pushed.
-    cx.edit.edit_list_or_new(target)?.push(to, &value);
+    let mut list = cx.edit.edit_list_or_new(target)?;
+    list.push(to, &value);
+    list.event(EventClass::List, lpush::event(to));
+    drop(list);
     if let Some(mut list) = cx.edit.edit_list(source)? {
         list.drop_end(from);
+        list.event(EventClass::List, lpop::event(from));
     }
     cx.reply.bulk(&value);
     Ok(true)

@@ -3,7 +3,7 @@
 use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Spec, spec,
 };
-use storage::{ListEdit, Side};
+use storage::{EventClass, ListEdit, Side};
 
 use crate::list::lmove;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -99,6 +99,7 @@ fn pop(
                 cx.reply.bulk(value);
             }
             list.drop_end(side);
+            list.event(EventClass::List, event(side));
         }
         (None, Some(_)) => cx.reply.null_array(),
         (None, None) => cx.reply.null(),
@@ -161,6 +162,17 @@ fn take(reply: &mut Reply<'_>, list: &mut ListEdit<'_>, side: Side, count: usize
         (1, _) => drop(list.drop_end(side)),
         (_, Side::Left) => list.trim(count, len),
         (_, Side::Right) => list.trim(0, len - count),
+    }
+    if count > 0 {
+        list.event(EventClass::List, event(side));
+    }
+}
+
+/// What a pop on this side is called.
+pub(super) fn event(side: Side) -> &'static str {
+    match side {
+        Side::Left => "lpop",
+        Side::Right => "rpop",
     }
 }
 

@@ -4,7 +4,7 @@ use protocol::number::parse_i64;
 use protocol::{
     Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Resp, Spec, spec,
 };
-use storage::Key;
+use storage::{EventClass, Key};
 
 use crate::zset::zrem::remove_ranks;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -181,9 +181,17 @@ pub(super) fn take(
             len - taken..len
         }
     };
+    if taken > 0 {
+        let event = match end {
+            End::Min => "zpopmin",
+            End::Max => "zpopmax",
+        };
+        zset.event(EventClass::Zset, event);
+    }
     if taken == len {
         drop(zset);
         cx.edit.remove(key);
+        cx.edit.event(EventClass::Generic, "del", key);
     } else {
         remove_ranks(&mut zset, ranks);
     }
