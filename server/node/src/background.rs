@@ -102,6 +102,9 @@ impl NodeService {
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
             turn.ops.again();
         }
+        if self.core.users_changed {
+            self.close_deleted_users();
+        }
         if !self.lingering.is_empty() {
             self.end_lingering();
             turn.ops.wake_at(turn.now.unix_ms + LINGER_LOOK_MS);
@@ -127,6 +130,18 @@ impl NodeService {
             turn.ops.stop();
         } else {
             turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
+        }
+    }
+
+    /// Closes the connections whose users are gone.
+    #[cold]
+    fn close_deleted_users(&mut self) {
+        self.core.users_changed = false;
+        for conn in self.clients.of_deleted_users(&self.core.users) {
+            if let Some(client) = self.clients.get_mut(conn) {
+                self.core.recognize(client);
+            }
+            self.mark_dirty(conn);
         }
     }
 

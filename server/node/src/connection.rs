@@ -3,10 +3,12 @@
 //! An idle connection owns no buffer: partial input and output exist only while bytes are under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use protocol::{Args, Parser, Resp, Word};
 use runtime::{ConnId, CoreId, Peer};
 
+use crate::acl::User;
 use crate::table::Row;
 
 /// Output is held back for replies that follow for at most so long...
@@ -308,8 +310,14 @@ pub struct Connection {
     pub db: u8,
     /// The protocol that HELLO chose.
     pub resp: Resp,
-    /// May run commands.
+    /// Has logged in, or was let in without.
     pub authenticated: bool,
+    /// Whose rights it has, as they were in the snapshot `seen_at`.
+    pub user: Arc<User>,
+    /// The number of that snapshot; see [`crate::acl`].
+    pub seen_at: u32,
+    /// The number of the snapshot for which it was found that it may do everything; 0 for none.
+    pub free_at: u32,
     /// Came by this core's own port.
     pub own_port: bool,
     /// Nothing more of its input is looked at; closed when its output has gone out.
@@ -360,7 +368,13 @@ pub struct Connection {
 
 impl Connection {
     /// A client that has just connected.
-    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now_ms: u64) -> Connection {
+    pub fn new(
+        conn: ConnId,
+        id: u64,
+        (peer, fd): (Peer, i32),
+        user: Arc<User>,
+        now_ms: u64,
+    ) -> Connection {
         Connection {
             conn,
             id,
@@ -369,6 +383,9 @@ impl Connection {
             db: 0,
             resp: Resp::V2,
             authenticated: false,
+            user,
+            seen_at: 0,
+            free_at: 0,
             own_port: false,
             closing: false,
             closed: false,
@@ -435,10 +452,10 @@ impl Connection {
         self.multi.as_ref().is_some_and(|multi| multi.open)
     }
 
-    /// May run commands, one after the other as they come.
+    /// May run every command, one after the other as they come, under the users of this number.
     #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.authenticated && !self.exclusive && self.multi.is_none()
+    pub fn is_plain(&self, users_epoch: u32) -> bool {
+        self.free_at == users_epoch && !self.exclusive && self.multi.is_none()
     }
 
     /// The address that CLIENT LIST shows.
