@@ -47,6 +47,8 @@ const ON_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all
 const LOG_ENTRIES_TOLD: i64 = 10;
 /// Bits of a password that ACL GENPASS makes unless another number is asked for.
 const GENERATED_BITS: i64 = 256;
+/// Bytes of an unknown category that are told.
+const UNKNOWN_BYTES_TOLD: usize = 128;
 /// Word of ACL DRYRUN at which the command begins.
 const DRYRUN_AT: usize = 3;
 
@@ -170,7 +172,9 @@ fn acl_cat(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     }
     let name = args.bytes()?;
     let Some(category) = Acl::from_name(name) else {
-        let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
+        // Redis prints it as a C string.
+        let end = memchr::memchr(0, name).unwrap_or(name.len());
+        let name = String::from_utf8_lossy(&name[..end.min(UNKNOWN_BYTES_TOLD)]);
         return Err(owned(format!("ERR Unknown category '{name}'")));
     };
     let rows = cx.core.table.rows().iter();
