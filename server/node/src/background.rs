@@ -109,6 +109,9 @@ impl NodeService {
         if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
             turn.ops.wake_at(at_ms);
         }
+        if self.core.users_changed {
+            self.close_deleted_users();
+        }
         if !self.lingering.is_empty() {
             self.end_lingering();
             turn.ops.wake_at(turn.now.unix_ms + LINGER_LOOK_MS);
@@ -135,6 +138,18 @@ impl NodeService {
             turn.ops.stop();
         } else {
             turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
+        }
+    }
+
+    /// Closes the connections whose users are gone.
+    #[cold]
+    fn close_deleted_users(&mut self) {
+        self.core.users_changed = false;
+        for conn in self.clients.of_deleted_users(&self.core.users) {
+            if let Some(client) = self.clients.get_mut(conn) {
+                self.core.recognize(client);
+            }
+            self.mark_dirty(conn);
         }
     }
 

@@ -160,6 +160,7 @@ impl NodeService {
                 // Changes of two cores may arrive in any order: the node's own is the last one.
                 let config = self.core.node.config();
                 self.core.configure(config);
+                self.core.take_users();
             }
             Mail::Attempt(attempt) => self.on_attempt(*attempt),
             Mail::Enlist(waiter, word) => self.core.enlist(waiter, word),

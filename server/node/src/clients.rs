@@ -2,6 +2,7 @@
 
 use runtime::ConnId;
 
+use crate::acl::Users;
 use crate::connection::Connection;
 use crate::mail::ClientFilter;
 use crate::pubsub::Topic;
@@ -100,6 +101,15 @@ impl Clients {
             .collect()
     }
 
+    /// The connections whose users are not there any more.
+    pub fn of_deleted_users(&self, users: &Users) -> Vec<ConnId> {
+        let is_gone = |client: &&Connection| users.again(&client.user).is_none();
+        self.iter()
+            .filter(is_gone)
+            .map(|client| client.conn)
+            .collect()
+    }
+
     /// A line for each connection that a filter means, as CLIENT LIST shows it.
     pub fn list(&self, filter: &ClientFilter, now_ms: u64, out: &mut Vec<u8>) {
         for client in self.iter().filter(|client| matches(filter, client, now_ms)) {
@@ -122,7 +132,10 @@ fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
             .laddr
             .as_ref()
             .is_none_or(|laddr| laddr == client.laddr().as_bytes())
-        && filter.user.as_ref().is_none_or(|user| user == b"default")
+        && filter
+            .user
+            .as_ref()
+            .is_none_or(|user| *user == client.user.name)
         && filter
             .type_normal
             .is_none_or(|normal| normal == client.subscriptions.is_none())
@@ -180,7 +193,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let line = format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+         user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.addr(),
         client.laddr(),
@@ -205,6 +218,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
             "r"
         },
         client.last.map_or("NULL", |row| row.spec.name),
+        String::from_utf8_lossy(&client.user.name),
         if client.resp == protocol::Resp::V3 {
             3
         } else {

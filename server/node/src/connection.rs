@@ -8,6 +8,7 @@ use std::sync::Arc;
 use protocol::{Args, Parser, Resp, Word};
 use runtime::{ConnId, CoreId, Peer};
 
+use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::pubsub::Subscriptions;
 use crate::table::Row;
@@ -326,8 +327,14 @@ pub struct Connection {
     pub db: u8,
     /// The protocol that HELLO chose.
     pub resp: Resp,
-    /// May run commands.
+    /// Has logged in, or was let in without.
     pub authenticated: bool,
+    /// Whose rights it has, as they were in the snapshot `seen_at`.
+    pub user: Arc<User>,
+    /// The number of that snapshot; see [`crate::acl`].
+    pub seen_at: u32,
+    /// The number of the snapshot for which it was found that it may do everything; 0 for none.
+    pub free_at: u32,
     /// Came by this core's own port.
     pub own_port: bool,
     /// Nothing more of its input is looked at; closed when its output has gone out.
@@ -382,7 +389,13 @@ pub struct Connection {
 
 impl Connection {
     /// A client that has just connected.
-    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now_ms: u64) -> Connection {
+    pub fn new(
+        conn: ConnId,
+        id: u64,
+        (peer, fd): (Peer, i32),
+        user: Arc<User>,
+        now_ms: u64,
+    ) -> Connection {
         Connection {
             conn,
             id,
@@ -391,6 +404,9 @@ impl Connection {
             db: 0,
             resp: Resp::V2,
             authenticated: false,
+            user,
+            seen_at: 0,
+            free_at: 0,
             own_port: false,
             closing: false,
             closed: false,
@@ -468,10 +484,10 @@ impl Connection {
         self.multi.as_ref().is_some_and(|multi| multi.open)
     }
 
-    /// May run commands, one after the other as they come.
+    /// May run every command, one after the other as they come, under the users of this number.
     #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.authenticated
+    pub fn is_plain(&self, users_epoch: u32) -> bool {
+        self.free_at == users_epoch
             && !self.exclusive
             && self.multi.is_none()
             && self.subscriptions.is_none()

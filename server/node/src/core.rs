@@ -1,18 +1,19 @@
 //! Hot path. `Core`: what one core holds beside its connections, and the running of commands on its shard.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
+use crate::acl::{self, Denied, Place, Users};
 use crate::blocking::Waiting;
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::connection::Queues;
+use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::node::Node;
@@ -61,6 +62,12 @@ pub struct Core {
     pub table: &'static Table,
     /// The configuration that is in force here.
     pub config: Arc<Config>,
+    /// The users that are in force here.
+    pub users: Arc<Users>,
+    /// Their number, where dispatch looks at it.
+    pub users_epoch: u32,
+    /// They have changed: connections of users that are gone are to be closed.
+    pub users_changed: bool,
     /// What handlers know of it, by [`Scope`].
     pub settings: [Settings; 3],
     /// The slots that live here.
@@ -147,12 +154,16 @@ impl Core {
             active_expire: true,
             now,
             config: Arc::clone(&config),
+            users: node.users(),
+            users_epoch: 0,
+            users_changed: false,
             spare_batches: Vec::new(),
             spare_replies: Vec::new(),
             pool: Vec::new(),
             queues: Queues::default(),
         };
         core.configure(config);
+        core.take_users();
         core
     }
 
@@ -195,6 +206,82 @@ impl Core {
             },
         ];
         self.config = config;
+    }
+
+    /// Takes the users over that are in force in the node.
+    pub fn take_users(&mut self) {
+        self.users = self.node.users();
+        self.users_changed |= self.users_epoch != self.users.epoch;
+        self.users_epoch = self.users.epoch;
+    }
+
+    /// Looks a connection's user up in the users of today. One that is gone takes its connection with it.
+    #[cold]
+    pub fn recognize(&self, conn: &mut Connection) {
+        match self.users.again(&conn.user) {
+            Some(user) => conn.user = Arc::clone(user),
+            None => {
+                conn.user = Arc::clone(self.users.default_user());
+                conn.authenticated = false;
+                conn.closing = true;
+            }
+        }
+        conn.seen_at = self.users_epoch;
+        let may_all = self.is_authenticated(conn) && conn.user.may_all;
+        conn.free_at = if may_all { self.users_epoch } else { 0 };
+    }
+
+    /// Whether a connection need not log in (any more).
+    #[inline]
+    pub fn is_authenticated(&self, conn: &Connection) -> bool {
+        conn.authenticated || self.users.open
+    }
+
+    /// Whether a connection's user may run a command with these words; a denial goes to ACL LOG.
+    ///
+    /// # Errors
+    /// What it may not, and what to tell it (for a script: behind "ACL failure in script: ").
+    pub fn may_run(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        place: Place,
+    ) -> Result<(), (Denied, Refusal)> {
+        if conn.seen_at != self.users_epoch {
+            self.recognize(conn);
+        }
+        let Err(denied) = conn.user.check(row, args) else {
+            return Ok(());
+        };
+        self.note_denied(conn, denied.into(), place, denied.object(row, args), None);
+        Err((denied, denied.refusal(&conn.user, row)))
+    }
+
+    /// Puts a denial into ACL LOG; `user` is the name that was tried, if it is not the connection's.
+    #[cold]
+    pub fn note_denied(
+        &self,
+        conn: &Connection,
+        denial: acl::Denial,
+        place: Place,
+        object: &[u8],
+        user: Option<&[u8]>,
+    ) {
+        let mut client = Vec::new();
+        crate::clients::write_line(conn, self.now.unix_ms, &mut client);
+        client.pop();
+        let entry = acl::log::Entry {
+            denial,
+            place,
+            object: object.to_vec(),
+            user: user.unwrap_or(&conn.user.name).to_vec(),
+            client,
+            last_ms: self.now.unix_ms,
+        };
+        let log = self.node.acl_log.lock();
+        log.unwrap_or_else(PoisonError::into_inner)
+            .note(entry, self.config.acllog_max_len);
     }
 
     /// Publishes all counters now, for a command that shows them.
@@ -435,6 +522,7 @@ impl Core {
             }
             Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
             Ask::ActiveExpire(on) => self.active_expire = *on,
+            Ask::Users => self.take_users(),
             Ask::Digest => out.extend_from_slice(&self.shard.digest_all().0.to_le_bytes()),
             Ask::Watch(keys) => {
                 for (db, key) in keys {

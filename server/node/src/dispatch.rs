@@ -1,7 +1,7 @@
 //! Hot path. From a parsed request to where it runs: the gates, then the route.
 //!
 //! ```text
-//! known? arity? authenticated? ── MULTI open? queue ── paused? ──┬─ Node: here and now
+//! known? arity? authenticated? allowed? ── MULTI open? queue ── paused? ──┬─ Node: here and now
 //!                                                              ├─ one key: here | forwarded | parked (slot held)
 //!                                                              └─ several slots: here | forwarded | transaction
 //! ```
@@ -13,6 +13,7 @@ use commands::Run;
 use protocol::{Args, Flags, Group, Refusal, Reply};
 use storage::{Key, Shard, Slot};
 
+use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
 use crate::blocking::{Attempt, Waiter};
 use crate::connection::{Connection, Request};
@@ -50,7 +51,7 @@ impl Core {
         if let (Some(row), Some((word, key))) = (row, routed)
             && row.is_plain
             && row.spec.arity.accepts(args.total())
-            && conn.is_plain()
+            && conn.is_plain(self.users_epoch)
             && self.pause.until_ms == 0
         {
             // Nearly all requests: none of the gates below would hold them.
@@ -84,11 +85,25 @@ impl Core {
         if !row.spec.arity.accepts(args.total()) {
             return self.reject(conn, Some(row), &Refusal::arity(row.spec.name));
         }
-        if !conn.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
-            return self.reject(conn, Some(row), &Refusal::NoAuth);
-        }
         if conn.exclusive {
             return Flow::Stall;
+        }
+        if conn.seen_at != self.users_epoch {
+            self.recognize(conn);
+            if conn.closing {
+                return Flow::Done;
+            }
+        }
+        if !self.is_authenticated(conn) && !row.spec.flags.contains(Flags::NO_AUTH) {
+            return self.reject(conn, Some(row), &Refusal::NoAuth);
+        }
+        if conn.in_multi() && row.spec.flags.contains(Flags::NO_MULTI) {
+            return self.reject(conn, Some(row), &Refusal::NotInMulti);
+        }
+        if !conn.user.may_all
+            && let Err(refusal) = self.permit(conn, row, &args)
+        {
+            return self.reject(conn, Some(row), &refusal);
         }
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
@@ -107,6 +122,28 @@ impl Core {
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
         }
+    }
+
+    /// The gate of a user that may not do everything.
+    fn permit(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> Result<(), Refusal> {
+        let place = if conn.in_multi() {
+            Place::Multi
+        } else {
+            Place::Toplevel
+        };
+        conn.last = Some(row);
+        self.may_run(conn, row, args, place)
+            .map_err(|(_, refusal)| refusal)?;
+        if conn.in_multi() {
+            // What SORT may not is told when it runs.
+            return Ok(());
+        }
+        check_sort(&conn.user, row, args)
     }
 
     /// A request with one key.

@@ -26,6 +26,8 @@ pub enum Join {
     Numbered,
     /// `+OK` when all have answered.
     Ok,
+    /// A number, when all have answered.
+    Count(i64),
     /// CLIENT KILL ADDR: `+OK` if any was closed, else the refusal that there is no such client.
     KilledOne,
     /// INFO: its sections, once all cores have published.
@@ -86,6 +88,7 @@ impl Gather {
             }
             // Of INFO the parts are nothing: its text is the caller's.
             Join::Ok | Join::Watch | Join::Info(_) => reply.ok(),
+            Join::Count(count) => reply.int(count),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {
                     reply.ok();

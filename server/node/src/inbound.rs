@@ -1,5 +1,6 @@
 //! Hot path. What comes in: events of the runtime, and the parsing of all that a turn has ready.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::args::flatten;
@@ -183,17 +184,17 @@ impl NodeService {
         let mut client = Box::new(Connection::new(
             conn,
             node.client_id(),
-            peer,
-            fd,
+            (peer, fd),
+            Arc::clone(self.core.users.default_user()),
             turn.now.unix_ms,
         ));
         client.own_port = node.entrances.get(listener) == Some(&Entrance::Own);
-        client.authenticated = self.core.config.requirepass.is_empty();
+        client.authenticated = self.core.users.open;
         let count = node.clients.fetch_add(1, Relaxed) + 1;
         node.clients_peak.fetch_max(count, Relaxed);
         self.core.tally.accepted += 1;
         let config = &self.core.config;
-        let open = config.protected_mode && config.requirepass.is_empty();
+        let open = config.protected_mode && self.core.users.default_user().nopass;
         let refusal = if count > config.maxclients as usize {
             Some(Refusal::MaxClients)
         } else if open && !peer.is_loopback() {
@@ -250,7 +251,7 @@ impl NodeService {
             input.bytes = Bytes::Kept(core::mem::take(&mut partial.input));
         }
         let bytes = input.bytes.get();
-        let authenticated = client.authenticated;
+        let authenticated = client.authenticated || self.core.users.open;
         let limits = if authenticated {
             Limits {
                 bulk_bytes_max: self.core.config.proto_max_bulk_len,

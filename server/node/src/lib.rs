@@ -5,12 +5,14 @@
 //!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
 //!                                             │             ├── transaction.rs, locks.rs (several cores)
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
+//!                                             │             ├── acl/ (who may do what)
 //!                                             │             └── admin/ (commands of the node)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
+pub mod acl;
 pub mod admin;
 pub mod allocator;
 mod background;

@@ -97,6 +97,8 @@ pub enum Ask {
     Sleep(u64),
     /// Turns removal of expired keys on or off (DEBUG SET-ACTIVE-EXPIRE).
     ActiveExpire(bool),
+    /// Takes the users over that are in force in the node.
+    Users,
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.

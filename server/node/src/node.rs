@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
+use crate::acl::{self, Users};
 use crate::config::Config;
 use crate::mail::Mail;
 use crate::rates::{Rates, Sample};
@@ -27,6 +28,9 @@ pub enum Entrance {
 /// See the module's head.
 pub struct Node {
     config: Mutex<Arc<Config>>,
+    users: Mutex<Arc<Users>>,
+    /// What was denied lately.
+    pub acl_log: Mutex<acl::Log>,
     table: Table,
     cores: usize,
     seed: u64,
@@ -88,8 +92,12 @@ pub struct Parts {
 
 impl Node {
     /// A node of these parts.
-    pub fn new(parts: Parts) -> Node {
+    ///
+    /// # Errors
+    /// What is wrong with the users that the configuration declares.
+    pub fn new(parts: Parts) -> Result<Node, String> {
         let table = Table::build(&parts.config);
+        let users = acl::at_start(&parts.config, &table)?;
         let published = (0..parts.cores)
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
@@ -97,10 +105,12 @@ impl Node {
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
-        Node {
+        Ok(Node {
             run_id,
             node_id,
             config: Mutex::new(Arc::new(parts.config)),
+            users: Mutex::new(Arc::new(users)),
+            acl_log: Mutex::default(),
             table,
             cores: parts.cores,
             seed: rng.next_u64(),
@@ -122,7 +132,7 @@ impl Node {
             next_tx: AtomicU64::new(1),
             keepalive_s,
             handle: OnceLock::new(),
-        }
+        })
     }
 
     /// The configuration in force.
@@ -140,6 +150,26 @@ impl Node {
         change(&mut changed)?;
         *config = Arc::new(changed);
         Ok(Arc::clone(&config))
+    }
+
+    /// The users in force.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the users, one change at a time; `change` says whether it succeeded. The cores take them over when
+    /// they are told.
+    pub fn change_users<T, E>(
+        &self,
+        change: impl FnOnce(&mut Users) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Users::clone(&users);
+        let done = change(&mut changed)?;
+        // (0 is the number that no snapshot has.)
+        changed.epoch = changed.epoch.checked_add(1).unwrap_or(1);
+        *users = Arc::new(changed);
+        Ok(done)
     }
 
     /// The command table.
@@ -286,7 +316,7 @@ mod tests {
                 executable: String::new(),
                 entrances: vec![],
             };
-            let node = Node::new(parts);
+            let node = Node::new(parts).unwrap();
             let mut next = 0;
             for core in 0..cores {
                 let range = node.range(CoreId(core as u16));

@@ -77,7 +77,8 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         entrances,
         config,
     };
-    let node: &'static Node = Box::leak(Box::new(Node::new(parts)));
+    let node = Node::new(parts).map_err(Fault::Config)?;
+    let node: &'static Node = Box::leak(Box::new(node));
     let config = node.config();
     let choice = match config.io {
         Io::Auto => Choice::Auto,

@@ -64,7 +64,7 @@ impl Bench {
             unix_us: START_MS * 1000,
             mono_us: 0,
         };
-        let node: &'static Node = Box::leak(Box::new(Node::new(Parts {
+        let node = Node::new(Parts {
             config,
             cores,
             seed: 7,
@@ -72,7 +72,8 @@ impl Bench {
             config_file: None,
             executable: "/bench".to_owned(),
             entrances: vec![Entrance::Main, Entrance::Own],
-        })));
+        });
+        let node: &'static Node = Box::leak(Box::new(node.expect("users are declared well")));
         let seat = |core: usize| Seat {
             service: NodeService::new(CoreId(core as u16), node, now),
             arena: Arena::new(ARENA_BYTES),

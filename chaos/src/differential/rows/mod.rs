@@ -1,9 +1,12 @@
 //! The tables of commands. Weights are relative within a place; `--report` shows what came of them.
 
+mod acl;
 mod collections;
 mod general;
 mod strings;
 mod zsets;
+
+pub(super) use acl::RULES as ACL_RULES;
 
 use super::catalogue::{Place, Row};
 use super::rule::Rule;
@@ -46,6 +49,7 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "set" => collections::SET,
         "hash" => collections::HASH,
         "zset" => zsets::ZSET,
+        "acl" => acl::ACL,
         _ => &[],
     }
 }

@@ -3,6 +3,7 @@
 //! A change is made once, in `Node`, and then travels: this core takes it over at once, the others with
 //! their next mail. An option that this version could not act on while running is refused, not kept.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -168,11 +169,19 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
         match row.name {
             "tcp-keepalive" => core.node.keepalive().store(config.tcp_keepalive_s, Relaxed),
             "turn-cpu-clock" => core.node.set_turn_cpu_clock(config.turn_cpu_clock),
+            "requirepass" => {
+                let change = core.node.change_users(|users| {
+                    users.set_default_password(config.requirepass.as_bytes());
+                    Ok::<_, Infallible>(())
+                });
+                change.unwrap_or_else(|never| match never {});
+            }
             // The cores read the rest where they need it.
             _ => {}
         }
     }
     core.configure(core.node.config());
+    core.take_users();
     for other in (0..core.node.cores() as u16).map(CoreId) {
         if other != core.id {
             core.posts
@@ -184,7 +193,9 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
 fn config_rewrite(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let node = cx.core.node;
     let path = node.config_file.as_deref().map(Path::new);
-    rewrite_file(&cx.core.config, path, &Disk)
+    let mut config = Config::clone(&cx.core.config);
+    config.users = node.users().iter().map(|user| user.as_line()).collect();
+    rewrite_file(&config, path, &Disk)
         .map_err(|error| Refusal::Owned(format!("ERR {error}").into()))?;
     cx.reply.ok();
     Ok(Done::Replied)

@@ -10,10 +10,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{CoreId, StatsNow};
 
+use crate::acl::Denial;
 use crate::admin::VERSION_REPORTED;
 use crate::config::Choice;
 use crate::core::Core;
@@ -284,6 +286,11 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "client_query_buffer_limit_disconnections": node.sum(|core| &core.input_limit_closes),
         "client_output_buffer_limit_disconnections": node.sum(|core| &core.output_limit_closes),
     );
+    let log = node.acl_log.lock().unwrap_or_else(PoisonError::into_inner);
+    for denial in Denial::ALL {
+        let (name, count) = (denial.counter(), log.count(denial));
+        let _ = write!(out, "acl_access_denied_{name}:{count}\r\n");
+    }
 }
 
 pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {

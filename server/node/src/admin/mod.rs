@@ -34,9 +34,6 @@ use crate::table::Row;
 /// The Redis version that clients are told: behaviour follows it.
 pub const VERSION_REPORTED: &str = "7.2.6";
 
-/// The only user there is, until users can be declared.
-const DEFAULT_USER: &[u8] = b"default";
-
 /// A handler of the node.
 pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;
 

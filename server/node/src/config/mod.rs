@@ -56,3 +56,4 @@ pub use several::{
     KeyspaceEvents, OutputLimit, OutputLimits, Primary, Rename, SavePoint, ShutdownFlags, UserLine,
 };
 pub use value::{Reject, Secret};
+pub(crate) use words::split_words;

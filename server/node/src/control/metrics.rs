@@ -486,6 +486,7 @@ mod tests {
             executable: String::new(),
             entrances: vec![],
         })
+        .unwrap()
     }
 
     #[test]
