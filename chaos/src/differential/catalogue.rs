@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 10] = [
+pub(super) const GROUPS: [&str; 12] = [
     "string",
     "bitmap",
     "generic",
@@ -20,6 +20,8 @@ pub(super) const GROUPS: [&str; 10] = [
     "set",
     "zset",
     "hash",
+    "geo",
+    "hyperloglog",
     "transactions",
     "connection",
     "server",

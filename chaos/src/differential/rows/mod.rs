@@ -2,6 +2,8 @@
 
 mod collections;
 mod general;
+mod geo;
+mod hyperloglog;
 mod strings;
 mod zsets;
 
@@ -46,6 +48,8 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "set" => collections::SET,
         "hash" => collections::HASH,
         "zset" => zsets::ZSET,
+        "geo" => geo::GEO,
+        "hyperloglog" => hyperloglog::HYPERLOGLOG,
         _ => &[],
     }
 }
