@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 11] = [
+pub(super) const GROUPS: [&str; 13] = [
     "string",
     "bitmap",
     "generic",
@@ -20,6 +20,8 @@ pub(super) const GROUPS: [&str; 11] = [
     "set",
     "zset",
     "hash",
+    "geo",
+    "hyperloglog",
     "transactions",
     "connection",
     "server",

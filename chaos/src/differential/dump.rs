@@ -16,7 +16,7 @@ const DATABASES: usize = 16;
 const KEYS_PER_BATCH: usize = 64;
 
 /// What Redis 7.2 begins with.
-const THRESHOLDS: [(&str, &str); 8] = [
+const THRESHOLDS: [(&str, &str); 9] = [
     ("hash-max-listpack-entries", "128"),
     ("hash-max-listpack-value", "64"),
     ("zset-max-listpack-entries", "128"),
@@ -25,6 +25,7 @@ const THRESHOLDS: [(&str, &str); 8] = [
     ("set-max-intset-entries", "512"),
     ("set-max-listpack-entries", "128"),
     ("set-max-listpack-value", "64"),
+    ("hll-sparse-max-bytes", "3000"),
 ];
 
 /// A key in a database.

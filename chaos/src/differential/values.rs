@@ -75,13 +75,17 @@ pub(super) enum Pool {
     Nums,
     /// Numbers that SORT BY looks up.
     Weight,
+    /// Sorted sets of positions.
+    Geo,
+    /// HyperLogLogs.
+    Hll,
     /// Sorted sets whose scores are all 0; no other command may write to them.
     Lex,
     /// One of all.
     Any,
 }
 
-const POOLS: [(Pool, &str, usize); 8] = [
+const POOLS: [(Pool, &str, usize); 10] = [
     (Pool::Str, "s", 30),
     (Pool::Bit, "b", 12),
     (Pool::List, "l", 26),
@@ -90,6 +94,8 @@ const POOLS: [(Pool, &str, usize); 8] = [
     (Pool::Hash, "h", 26),
     (Pool::Nums, "n", 12),
     (Pool::Weight, "w", 30),
+    (Pool::Geo, "g", 20),
+    (Pool::Hll, "y", 20),
 ];
 
 macro_rules! kinds {
@@ -112,6 +118,7 @@ macro_rules! kinds {
             ("nums", Kind::Key(Pool::Nums)), ("weightkey", Kind::Key(Pool::Weight)), ("lexkey", Kind::Key(Pool::Lex)), ("any", Kind::Key(Pool::Any)),
             ("set:to", Kind::Target(Pool::Set)), ("zset:to", Kind::Target(Pool::Zset)), ("list:to", Kind::Target(Pool::List)),
             ("bit:to", Kind::Target(Pool::Bit)), ("n:set", Kind::Counted(Pool::Set)), ("n:zset", Kind::Counted(Pool::Zset)), ("n:list", Kind::Counted(Pool::List)),
+            ("geo", Kind::Key(Pool::Geo)), ("geo:to", Kind::Target(Pool::Geo)), ("hll", Kind::Key(Pool::Hll)), ("hll:to", Kind::Target(Pool::Hll)),
             $(($name, Kind::$kind),)+
         ];
     };
@@ -125,6 +132,7 @@ kinds! {
     ScanCount "scancount" Rank "rank" Glob "glob" Db "db" NoDb "nodb" Weights "weights" Weight "weight"
     By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
     AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
+    Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes"
 }
 
 impl Kind {
@@ -364,6 +372,21 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         // Users whose connections no DELUSER closes.
         Kind::AclKept => rng.text(&["kept1", "kept2"]),
         Kind::AclRule => rng.text(super::rows::ACL_RULES),
+        Kind::Longitude => degrees(rng, 180),
+        Kind::Latitude => degrees(rng, 85),
+        Kind::Radius => match rng.below(100) {
+            0..JUNK_PERCENT => rng.text(&["abc", "-1", "nan", "inf", "0"]),
+            2..30 => number(rng.between(0, 20)),
+            30..60 => number(rng.between(0, 3000)),
+            _ => decimal(rng, 9_000_000).trim_start_matches('-').into(),
+        },
+        Kind::Unit => rng.text(&["m", "km", "km", "KM", "ft", "mi", "mi", "yd"]),
+        Kind::Element => match rng.below(10) {
+            0 => value(rng),
+            1..4 => name(rng, "e"),
+            _ => number(rng.between(0, 100_000)),
+        },
+        Kind::SparseBytes => rng.text(&["3000", "3000", "0", "100", "20", "15000"]),
         Kind::Junk => rng.text(&["junk", "", "-", "*", "xx\0"]),
         time => deadline(time, rng),
     }
@@ -401,6 +424,21 @@ fn float(rng: &mut Rng) -> Vec<u8> {
         8..40 => number(rng.between(-100, 100)),
         _ => decimal(rng, 10_000).into_bytes(),
     }
+}
+
+/// A longitude or a latitude, of few places around the world and some near its edges.
+fn degrees(rng: &mut Rng, max: i64) -> Vec<u8> {
+    let millionths = match rng.below(100) {
+        0..JUNK_PERCENT => return rng.text(&NO_FLOATS),
+        2..4 => return rng.text(&["180", "-180", "85.05112878", "-85.05112878", "181", "-inf"]),
+        4..60 => 10_000_000 + rng.between(-1_000_000, 1_000_000),
+        60..70 => (max - 1) * 1_000_000 + rng.between(0, 999_999),
+        70..76 => rng.between(-1000, 1000),
+        _ => rng.between(-max * 1_000_000, max * 1_000_000),
+    };
+    let sign = if millionths < 0 { "-" } else { "" };
+    let size = millionths.unsigned_abs();
+    format!("{sign}{}.{:06}", size / 1_000_000, size % 1_000_000).into_bytes()
 }
 
 /// A number with up to three digits after the point.

@@ -97,6 +97,8 @@ pub struct Settings {
     pub cluster: bool,
     /// An LFU policy is selected (OBJECT FREQ instead of OBJECT IDLETIME).
     pub lfu: bool,
+    /// Longest sparse HyperLogLog, bytes (`hll-sparse-max-bytes`).
+    pub hll_sparse_bytes_max: usize,
     /// The first slot after this shard's: where a scan of the shard ends.
     pub slots_end: usize,
     /// The cursor with which a scan goes on after this shard's slots; 0 when nothing is left.
@@ -109,6 +111,7 @@ impl Default for Settings {
             string_bytes_max: 512 * 1024 * 1024,
             cluster: false,
             lfu: false,
+            hll_sparse_bytes_max: 3000,
             slots_end: storage::SLOTS,
             scan_next: 0,
         }

@@ -19,7 +19,9 @@ pub mod bitmap;
 pub mod command;
 #[cfg(test)]
 mod events;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod set;
@@ -33,7 +35,7 @@ pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Wr
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {
-    let families: [&[&[Command]]; 7] = [
+    let families: [&[&[Command]]; 9] = [
         string::FAMILY,
         bitmap::FAMILY,
         key::FAMILY,
@@ -41,6 +43,8 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
         hash::FAMILY,
         set::FAMILY,
         zset::FAMILY,
+        hyperloglog::FAMILY,
+        geo::FAMILY,
     ];
     families.into_iter().flatten().copied().flatten()
 }

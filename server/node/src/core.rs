@@ -186,6 +186,7 @@ impl Core {
                 config.maxmemory_policy,
                 MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
             ),
+            hll_sparse_bytes_max: config.hll_sparse_max_bytes,
             ..Settings::default()
         };
         self.settings = [

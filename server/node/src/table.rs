@@ -246,7 +246,8 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
         },
     };
     let writes = match kind {
-        Kind::Data(Run::Write(_)) => true,
+        // PFCOUNT keeps what it has counted in the value: no write to clients.
+        Kind::Data(Run::Write(_)) => !spec.flags.contains(Flags::MAY_REPLICATE),
         Kind::Data(Run::Block(block)) => block.writes,
         Kind::Data(Run::Read(_)) => false,
         _ => spec.flags.contains(Flags::WRITE),

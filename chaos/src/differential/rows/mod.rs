@@ -3,6 +3,8 @@
 mod acl;
 mod collections;
 mod general;
+mod geo;
+mod hyperloglog;
 mod strings;
 mod zsets;
 
@@ -50,6 +52,8 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "hash" => collections::HASH,
         "zset" => zsets::ZSET,
         "acl" => acl::ACL,
+        "geo" => geo::GEO,
+        "hyperloglog" => hyperloglog::HYPERLOGLOG,
         _ => &[],
     }
 }
