@@ -474,6 +474,7 @@ impl<'s> Edit<'s> {
     /// Empties a database. The memory is freed in slices.
     pub fn flush_db(&mut self, db: u8) {
         self.empty(db);
+        self.shard.watched.note_flush();
         // Also an empty one has been changed: it is recorded, for others may hold keys.
         self.shard.changes += 1;
         self.shard.effects.push(db, &Effect::FlushDb);
@@ -482,6 +483,7 @@ impl<'s> Edit<'s> {
     /// Empties all databases. The memory is freed in slices.
     pub fn flush_all(&mut self) {
         (0..self.shard.dbs.len()).for_each(|db| self.empty(db as u8));
+        self.shard.watched.note_flush();
         self.shard.changes += 1;
         self.shard.effects.push(0, &Effect::FlushAll);
     }

@@ -84,7 +84,7 @@ impl NodeService {
                 turn.ops.wake_at(at_ms);
             }
         }
-        self.news();
+        self.news(None);
         let shard = &mut self.core.shard;
         if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
             turn.ops.again();

@@ -12,6 +12,7 @@ use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::service::NodeService;
 use crate::table::{Plan, Row};
+use crate::tracking::Place;
 use crate::transaction::Job;
 
 impl NodeService {
@@ -93,6 +94,18 @@ impl NodeService {
                     note_versions(client, &gather.parts);
                 }
                 let reply = match gather.join {
+                    Join::Redirect(redirect) => {
+                        let found =
+                            Self::end_redirect(&mut self.core, client, *redirect, &gather.parts);
+                        let mut out = Vec::new();
+                        let mut reply = Reply::new(&mut out, client.resp);
+                        if found {
+                            reply.ok();
+                        } else {
+                            reply.error(&crate::admin::tracking::NO_SUCH_CLIENT);
+                        }
+                        out
+                    }
                     Join::Info(sections) => info::reply(&self.core, sections, client.resp),
                     _ => gather.finish(client.resp, &mut self.core.rng),
                 };
@@ -149,7 +162,7 @@ impl NodeService {
                     self.core.shard.take_back(lent);
                 }
                 self.core.release(tx);
-                self.news();
+                self.news(None);
             }
             Mail::Unwatch(keys) => {
                 keys.iter()
@@ -169,11 +182,18 @@ impl NodeService {
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }
+            Mail::Track(db, name, tracker) => self.core.remember(db, name, tracker),
+            Mail::Prefix(prefix, tracker, joins) => {
+                self.core.change_prefix(prefix, tracker, joins);
+            }
+            Mail::Invalidate(tracker, keys) => self.core.invalidations.push((tracker, keys)),
+            Mail::Flushed => self.tell_flush(),
+            Mail::RedirectBroken(conn) => self.redirect_broken(conn),
             Mail::Publish(message) => self.core.pass_on(&message),
             Mail::Message(message) => self.core.receive(message),
             Mail::Stop => self.stopping = true,
         }
-        self.news();
+        self.news(None);
         self.settle();
     }
 
@@ -232,7 +252,7 @@ impl NodeService {
                 core.run(row, args, (head.db, head.resp, scope), first, out)
             });
         }
-        self.news();
+        self.news(Some((head.ticket.core, head.ticket.conn)));
     }
 
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
@@ -271,16 +291,23 @@ impl NodeService {
 
     /// What the request before has brought about is acted upon before the next one: those who wait for its keys are served.
     #[inline(always)]
-    pub(crate) fn news(&mut self) {
+    pub(crate) fn news(&mut self, by: Option<Place>) {
         if self.core.has_news() {
-            self.tell_news();
+            self.tell_news(by);
         }
     }
 
     #[cold]
-    fn tell_news(&mut self) {
+    fn tell_news(&mut self, by: Option<Place>) {
+        let flushed = self.core.shard.take_flushed();
+        if flushed {
+            // One word for all keys.
+            self.tell_flush();
+            self.core.post_flush();
+        }
         // Serving changes keys, too.
-        self.serve_touched();
+        self.serve_touched(by, !flushed);
+        self.deliver_invalidations();
         if self.core.shard.has_events() {
             let events = self.core.shard.take_events();
             self.core.publish_events(events);
@@ -349,7 +376,7 @@ impl NodeService {
             self.reply(tx.ticket, &out);
         }
         self.core.keep_buffer(out);
-        self.news();
+        self.news(Some((tx.ticket.core, tx.ticket.conn)));
     }
 
     /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
@@ -378,6 +405,12 @@ impl NodeService {
                     self.mark_dirty(*conn);
                 }
                 Reply::new(&mut out, protocol::Resp::V2).int(killed.len() as i64);
+            }
+            Ask::FindClient(id) => {
+                let client = self.clients.iter().find(|client| client.id == *id);
+                if let Some(client) = client {
+                    out.extend_from_slice(&client.conn.to_u64().to_le_bytes());
+                }
             }
             Ask::Unblock { id, error } => {
                 let ended = self.unblock(*id, *error);

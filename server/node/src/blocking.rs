@@ -28,6 +28,7 @@ use crate::dispatch::Flow;
 use crate::mail::{Mail, Ticket};
 use crate::service::NodeService;
 use crate::table::{Kind, Row};
+use crate::tracking::Place;
 use crate::transaction::Job;
 
 const FREE: u8 = 0;
@@ -468,9 +469,16 @@ impl NodeService {
 
     /// Keys that are followed have changed: those who wait for them are served.
     #[cold]
-    pub(crate) fn serve_touched(&mut self) {
-        while self.core.shard.has_touched() {
-            for (db, key) in self.core.shard.take_touched() {
+    pub(crate) fn serve_touched(&mut self, by: Option<Place>, tells: bool) {
+        loop {
+            let touched = self.core.shard.take_touched();
+            if touched.is_empty() {
+                return;
+            }
+            for (db, key) in touched {
+                if tells {
+                    self.core.invalidate(db, &key, by);
+                }
                 self.serve(db, key);
             }
         }

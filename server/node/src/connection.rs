@@ -12,6 +12,7 @@ use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::pubsub::Subscriptions;
 use crate::table::Row;
+use crate::tracking::Tracking;
 
 /// Output is held back for replies that follow for at most so long...
 const HELD_US_MAX: u32 = 500;
@@ -379,6 +380,8 @@ pub struct Connection {
     pub held_since_us: u32,
     /// What it listens to.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracking>>,
     /// The request that it waits in.
     pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
@@ -429,6 +432,7 @@ impl Connection {
             names: None,
             held_since_us: 0,
             subscriptions: None,
+            tracking: None,
             blocked: None,
             gather: None,
             soft_since_ms: 0,
@@ -491,6 +495,7 @@ impl Connection {
             && !self.exclusive
             && self.multi.is_none()
             && self.subscriptions.is_none()
+            && self.tracking.is_none()
     }
 
     /// The address that CLIENT LIST shows.

@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::pubsub::PubSub;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
+use crate::tracking::{Keys, Tracker, Trackings};
 use crate::transaction::Tx;
 
 /// Buffers kept for the next sends, and the largest that is kept, bytes.
@@ -94,6 +95,10 @@ pub struct Core {
     pub resume: Vec<ConnId>,
     /// Those who wait for keys of this core.
     pub waiting: Waiting,
+    /// Who is told of changes of which keys.
+    pub trackings: Trackings,
+    /// What is to be told to connections of this core.
+    pub invalidations: Vec<(Tracker, Option<Keys>)>,
     /// Who listens to which channel.
     pub pubsub: PubSub,
     /// Statistics.
@@ -149,6 +154,8 @@ impl Core {
             resume: Vec::new(),
             waiting: Waiting::default(),
             pubsub: PubSub::default(),
+            trackings: Trackings::default(),
+            invalidations: Vec::new(),
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             active_expire: true,
@@ -296,7 +303,10 @@ impl Core {
     /// Whether a request has brought something about that others wait for: see `NodeService::news`.
     #[inline(always)]
     pub fn has_news(&self) -> bool {
-        self.shard.has_touched() || self.shard.has_events() || self.pubsub.has_messages()
+        self.shard.has_touched()
+            || self.shard.has_events()
+            || self.pubsub.has_messages()
+            || !self.invalidations.is_empty()
     }
 
     /// Whether this is the only core.
@@ -535,7 +545,7 @@ impl Core {
                 }
             }
             // Connections are not a core's to know: its service answers.
-            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } => {}
+            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
         }
     }
 }

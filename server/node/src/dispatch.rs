@@ -116,6 +116,10 @@ impl Core {
         }
         conn.last = Some(row);
         let args = args.skip(row.name_words - 1);
+        if conn.tracking.is_some() {
+            self.track(conn, row, &args);
+            end_caching(conn, row);
+        }
         match (row.plan, routed) {
             _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
             (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
@@ -489,6 +493,14 @@ impl Core {
             || crate::multi::writes(conn, row);
         let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
         (self.pause.all && !exempt) || may_write
+    }
+}
+
+/// CLIENT CACHING is about the next command, or the transaction that begins with it.
+fn end_caching(conn: &mut Connection, row: &Row) {
+    let goes_on = conn.in_multi() || matches!(row.spec.name, "multi" | "client|caching");
+    if let Some(tracking) = conn.tracking.as_mut().filter(|_| !goes_on) {
+        tracking.caching = None;
     }
 }
 

@@ -123,8 +123,9 @@ impl NodeService {
                 || self.core.waiting.has_begun()
                 || self.core.has_news()
             {
+                let by = (self.core.id, input.conn);
                 self.put_back(&mut current);
-                self.news();
+                self.news(Some(by));
                 self.settle();
             }
         }

@@ -226,6 +226,7 @@ impl NodeService {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_multi(&mut client);
             self.core.unsubscribe_all(&mut client);
+            self.core.stop_tracking(&mut client);
             if let Some(waiter) = client.blocked.take() {
                 self.core.node.blocked.fetch_sub(1, Relaxed);
                 self.core.forget(&waiter);

@@ -43,4 +43,5 @@ pub mod stats;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tracking;
 pub mod transaction;

@@ -11,6 +11,7 @@ use crate::blocking::{Attempt, Waiter};
 use crate::config::Config;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
+use crate::tracking::{Keys, Tracker};
 
 /// A message from core to core, or from the control plane to a core.
 #[allow(
@@ -52,6 +53,16 @@ pub enum Mail {
     Publish(Arc<Message>),
     /// A message for connections of the receiver.
     Message(Arc<Message>),
+    /// A client is about to read a key of the receiver.
+    Track(u8, Box<[u8]>, Tracker),
+    /// A client follows all keys with a prefix, or no longer.
+    Prefix(Box<[u8]>, Tracker, bool),
+    /// A database has been emptied: clients that track are told.
+    Flushed,
+    /// Keys (None: all) have changed: a connection of the receiver is told.
+    Invalidate(Tracker, Option<Keys>),
+    /// The one that a connection of the receiver redirects to has gone.
+    RedirectBroken(ConnId),
     /// Leave when all replies are out.
     Stop,
 }
@@ -85,6 +96,8 @@ pub enum Ask {
     Pause { until_ms: u64, all: bool },
     /// Ends a pause.
     Unpause,
+    /// Which connection has this client number: eight bytes, or none.
+    FindClient(u64),
     /// Ends the wait of this client number, with an error or as if its time were over; the reply is 1 or 0.
     Unblock { id: u64, error: bool },
     /// A look at single keys or slots: their core answers.

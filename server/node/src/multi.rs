@@ -227,6 +227,9 @@ impl Core {
                 self.refuse(&refusal, conn.resp, out);
                 continue;
             }
+            if conn.tracking.is_some() {
+                self.track(conn, row, &args);
+            }
             let Kind::Node(run) = row.kind else {
                 self.run(row, args, (conn.db, conn.resp, scope), None, out);
                 continue;

@@ -13,6 +13,7 @@ use crate::mail::Mail;
 use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
+use crate::tracking::TrackingCounts;
 
 /// Where a listener's clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Node {
     pub clients: AtomicUsize,
     /// Most connections at once.
     pub clients_peak: AtomicUsize,
+    /// What client-side caching remembers, for INFO.
+    pub tracking: TrackingCounts,
     /// Clients that wait for keys or replicas.
     pub blocked: AtomicUsize,
     /// Most bytes of data seen.
@@ -122,6 +125,7 @@ impl Node {
             rates: Rates::default(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
+            tracking: TrackingCounts::default(),
             blocked: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),

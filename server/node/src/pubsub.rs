@@ -64,6 +64,11 @@ impl Subscriptions {
         self.of[topic as usize].len()
     }
 
+    /// Whether this name is among them.
+    pub fn contains(&self, topic: Topic, name: &[u8]) -> bool {
+        self.of[topic as usize].contains(name)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.of.iter().all(BTreeSet::is_empty)

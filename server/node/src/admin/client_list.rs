@@ -176,7 +176,6 @@ mod tests {
             ),
             ("TRACKING x", "ERR syntax error"),
             ("TRACKING off x", "ERR syntax error"),
-            ("TRACKING on", "ERR tracking of keys is not supported yet"),
             (
                 "MAINT_NOTIFICATIONS on",
                 "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",

@@ -18,6 +18,7 @@ mod pubsub;
 mod replicas;
 mod server;
 mod session;
+pub(crate) mod tracking;
 mod users;
 
 pub(crate) use pubsub::PUBLISH;
