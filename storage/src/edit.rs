@@ -453,6 +453,14 @@ impl<'s> Edit<'s> {
         true
     }
 
+    /// As if a key had been used last so many seconds ago. No change of data: nothing is recorded.
+    pub fn set_idle(&mut self, key: &Key<'_>, idle_s: u64) {
+        let idle_s = u32::try_from(idle_s).unwrap_or(u32::MAX);
+        if let Some(item) = self.shard.find(key) {
+            item.touch(self.shard.now_s().saturating_sub(idle_s));
+        }
+    }
+
     /// Takes a key's deadline away; whether it had one.
     pub fn persist(&mut self, key: &Key<'_>) -> bool {
         let Some(item) = self.live(key) else {

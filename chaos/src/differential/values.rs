@@ -133,6 +133,7 @@ kinds! {
     By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
     AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
     Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes"
+    Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes" Payload "payload"
 }
 
 impl Kind {
@@ -386,6 +387,7 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
             1..4 => name(rng, "e"),
             _ => number(rng.between(0, 100_000)),
         },
+        Kind::Payload => payload(rng),
         Kind::SparseBytes => rng.text(&["3000", "3000", "0", "100", "20", "15000"]),
         Kind::Junk => rng.text(&["junk", "", "-", "*", "xx\0"]),
         time => deadline(time, rng),
@@ -424,6 +426,30 @@ fn float(rng: &mut Rng) -> Vec<u8> {
         8..40 => number(rng.between(-100, 100)),
         _ => decimal(rng, 10_000).into_bytes(),
     }
+}
+
+/// What DUMP of Redis 7.0 gave: an integer, a compressed string, a compressed list, an intset, a hash and a sorted set as
+/// listpacks, a set; and broken ones.
+const PAYLOADS: [&[u8]; 9] = [
+    b"\x00\xc1\x39\x30\x0a\x00\x9d\x94\xea\x27\x93\xfc\x08\xb9",
+    b"\x00\xc3\x0b\x40\x78\x03\x61\x62\x63\x61\xe0\x69\x02\x01\x62\x63\x0a\x00\xc4\x94\xa1\x70\x2a\xe2\x3e\x06",
+    b"\x12\x01\x02\xc3\x15\x40\x55\x0d\x55\x00\x00\x00\x03\x00\x81\x61\x02\x01\x01\xe0\x46\x78\xe0\x3c\x00\x01\x48\xff\x0a\x00\x56\x5f\x7f\x4d\x8e\xb2\x06\x8b",
+    b"\x0b\x10\x04\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x70\x11\x01\x00\x0a\x00\x27\x35\x43\x6e\xfd\x66\x56\xc4",
+    b"\x10\x14\x14\x00\x00\x00\x04\x00\x82\x66\x31\x03\x81\x76\x02\x82\x66\x32\x03\x07\x01\xff\x0a\x00\x24\x83\xaf\x5a\x5c\x93\x40\x4f",
+    b"\x11\x16\x16\x00\x00\x00\x04\x00\x82\x6d\x31\x03\x83\x31\x2e\x35\x04\x82\x6d\x32\x03\x02\x01\xff\x0a\x00\x02\x97\x84\x3f\xbc\xd1\xd5\xde",
+    b"\x02\x02\x02\x6d\x32\x02\x6d\x31\x0a\x00\x07\x4b\xcf\xa3\xee\xd0\x06\xa3",
+    b"\x02\x02\x02\x6d\x32\x02\x6d\x31\x0a\x00\x07\x4b\xcf\xa3\xee\xd0\x06\xa4",
+    b"\x00\x00",
+];
+
+fn payload(rng: &mut Rng) -> Vec<u8> {
+    let good = PAYLOADS.len() - 2;
+    let at = if rng.percent(10) {
+        good + rng.below(2)
+    } else {
+        rng.below(good)
+    };
+    PAYLOADS.get(at).copied().unwrap_or_default().to_vec()
 }
 
 /// A longitude or a latitude, of few places around the world and some near its edges.

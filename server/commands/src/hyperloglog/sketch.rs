@@ -249,10 +249,10 @@ pub(super) fn make_dense(sketch: &mut Vec<u8>) -> Result<(), Corrupt> {
 fn walk_sparse(sketch: &[u8], mut show: impl FnMut(usize, u8)) -> Result<(), Corrupt> {
     let mut index = 0;
     for code in codes(sketch) {
+        if index + code.len > REGISTERS {
+            return Err(Corrupt);
+        }
         if code.value > 0 {
-            if index + code.len > REGISTERS {
-                break;
-            }
             (index..index + code.len).for_each(|index| show(index, code.value));
         }
         index += code.len;
@@ -517,6 +517,7 @@ mod tests {
             &[0x7f],
             &[0x7f, 0xfe],
             &[0x7f, 0xff, 0x80],
+            &[0x7f, 0xff, 0],
             &[0x80, 0x7f, 0xff],
         ] {
             let mut sketch = with(codes);

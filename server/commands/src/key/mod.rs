@@ -2,6 +2,7 @@
 
 mod copy;
 mod database;
+mod dump;
 mod exist;
 mod expire;
 pub mod glob;
@@ -26,6 +27,7 @@ use crate::Command;
 pub const FAMILY: &[&[Command]] = &[
     copy::COMMANDS,
     database::COMMANDS,
+    dump::COMMANDS,
     exist::COMMANDS,
     expire::COMMANDS,
     keys::COMMANDS,
