@@ -10,6 +10,7 @@ use runtime::{ConnId, CoreId, Peer};
 
 use crate::acl::User;
 use crate::table::Row;
+use crate::tls::Session;
 
 /// Output is held back for replies that follow for at most so long...
 const HELD_US_MAX: u32 = 500;
@@ -352,6 +353,8 @@ pub struct Connection {
     pub last: Option<&'static Row>,
     /// Replies under way.
     pub outbound: Outbound,
+    /// TLS, on a connection that speaks it.
+    pub tls: Option<Box<Session>>,
     /// Input under way.
     pub partial: Option<Box<Partial>>,
     /// MULTI and WATCH, once used.
@@ -403,6 +406,7 @@ impl Connection {
             active_ms: now_ms,
             last: None,
             outbound: Outbound::default(),
+            tls: None,
             partial: None,
             multi: None,
             names: None,
@@ -444,6 +448,12 @@ impl Connection {
             self.held_since_us = now_us.max(1);
         }
         now_us.wrapping_sub(self.held_since_us) < HELD_US_MAX
+    }
+
+    /// Whether there is something to be sent.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        self.outbound.bytes() > 0 || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 
     /// Between MULTI and EXEC.
