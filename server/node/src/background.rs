@@ -52,7 +52,10 @@ impl NodeService {
                 client.outbound.pile_up();
                 continue;
             }
-            let out = client.outbound.next_piece();
+            let mut out = client.outbound.next_piece();
+            if client.tls.is_some() {
+                out = seal(&mut self.core, client, out);
+            }
             if !out.is_empty() {
                 client.sending_bytes = Some(out.len());
                 turn.ops.send(conn, out);
@@ -109,6 +112,9 @@ impl NodeService {
         if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
             turn.ops.wake_at(at_ms);
         }
+        if !self.shaking.is_empty() {
+            self.end_handshakes(turn);
+        }
         if self.core.users_changed {
             self.close_deleted_users();
         }
@@ -138,6 +144,29 @@ impl NodeService {
             turn.ops.stop();
         } else {
             turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
+        }
+    }
+
+    /// Closes the connections whose handshakes have taken too long.
+    #[cold]
+    fn end_handshakes(&mut self, turn: &mut Turn<'_, Mail>) {
+        while let Some((conn, until_ms)) = self.shaking.front().copied() {
+            let client = self.clients.get_mut(conn);
+            let shakes = client.filter(|client| {
+                !client.closing && client.tls.as_ref().is_some_and(|tls| !tls.is_ready())
+            });
+            match shakes {
+                Some(_) if until_ms > turn.now.unix_ms => {
+                    turn.ops.wake_at(until_ms);
+                    return;
+                }
+                Some(client) => {
+                    client.closing = true;
+                    self.mark_dirty(conn);
+                }
+                None => {}
+            }
+            self.shaking.pop_front();
         }
     }
 
@@ -180,6 +209,22 @@ impl NodeService {
             node.rates.note(now_ms, || node.sample(now_ms));
         }
     }
+}
+
+/// What is to be sent of TLS for a piece of output; a connection that cannot seal it is closed.
+fn seal(core: &mut Core, client: &mut Connection, plain: Vec<u8>) -> Vec<u8> {
+    let Some(tls) = &mut client.tls else {
+        return plain;
+    };
+    let mut out = core.buffer();
+    if tls.seal(&plain, &mut out).is_err() {
+        client.closing = true;
+    }
+    core.keep_buffer(plain);
+    if client.closing && client.outbound.bytes() == 0 && client.outbound.outstanding() == 0 {
+        tls.say_goodbye(&mut out);
+    }
+    out
 }
 
 /// Whether a client's output is over its limits.

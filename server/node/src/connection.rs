@@ -13,6 +13,7 @@ use crate::blocking::Waiter;
 use crate::pubsub::Subscriptions;
 use crate::table::Row;
 use crate::tracking::Tracking;
+use crate::tls::Session;
 
 /// Output is held back for replies that follow for at most so long...
 const HELD_US_MAX: u32 = 500;
@@ -370,6 +371,8 @@ pub struct Connection {
     pub last: Option<&'static Row>,
     /// Replies under way.
     pub outbound: Outbound,
+    /// TLS, on a connection that speaks it.
+    pub tls: Option<Box<Session>>,
     /// Input under way.
     pub partial: Option<Box<Partial>>,
     /// MULTI and WATCH, once used.
@@ -427,6 +430,7 @@ impl Connection {
             active_ms: now_ms,
             last: None,
             outbound: Outbound::default(),
+            tls: None,
             partial: None,
             multi: None,
             names: None,
@@ -480,6 +484,12 @@ impl Connection {
     /// In version 2 a connection that listens says little else: a reply would look like a message.
     pub fn only_listens(&self) -> bool {
         self.resp == Resp::V2 && self.subscriptions.is_some()
+    }
+
+    /// Whether there is something to be sent.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        self.outbound.bytes() > 0 || self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 
     /// Between MULTI and EXEC.

@@ -9,6 +9,7 @@
 //!                                             │             └── admin/ (commands of the node)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
+//! tls/: TLS between a connection's socket and its parser
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
@@ -43,5 +44,6 @@ pub mod stats;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;
 pub mod tracking;
 pub mod transaction;

@@ -13,6 +13,7 @@ use crate::mail::Mail;
 use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
+use crate::tls;
 use crate::tracking::TrackingCounts;
 
 /// Where a listener's clients come from.
@@ -22,6 +23,8 @@ pub enum Entrance {
     Main,
     /// A core's own port.
     Own,
+    /// The port of clients that speak TLS: any core serves it.
+    Tls,
     /// The unix socket.
     Unix,
 }
@@ -32,6 +35,9 @@ pub struct Node {
     users: Mutex<Arc<Users>>,
     /// What was denied lately.
     pub acl_log: Mutex<acl::Log>,
+    tls: Mutex<Option<Arc<tls::Context>>>,
+    /// Changed files of TLS that could not be taken.
+    pub tls_reload_failures: AtomicU64,
     table: Table,
     cores: usize,
     seed: u64,
@@ -97,10 +103,14 @@ impl Node {
     /// A node of these parts.
     ///
     /// # Errors
-    /// What is wrong with the users that the configuration declares.
+    /// What is wrong with the users that the configuration declares, or with its files of TLS.
     pub fn new(parts: Parts) -> Result<Node, String> {
         let table = Table::build(&parts.config);
         let users = acl::at_start(&parts.config, &table)?;
+        let tls = match parts.config.tls_port {
+            0 => None,
+            _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
+        };
         let published = (0..parts.cores)
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
@@ -114,6 +124,8 @@ impl Node {
             config: Mutex::new(Arc::new(parts.config)),
             users: Mutex::new(Arc::new(users)),
             acl_log: Mutex::default(),
+            tls: Mutex::new(tls),
+            tls_reload_failures: AtomicU64::new(0),
             table,
             cores: parts.cores,
             seed: rng.next_u64(),
@@ -174,6 +186,29 @@ impl Node {
         changed.epoch = changed.epoch.checked_add(1).unwrap_or(1);
         *users = Arc::new(changed);
         Ok(done)
+    }
+
+    /// What new connections of TLS shake hands with; None without TLS.
+    pub fn tls(&self) -> Option<Arc<tls::Context>> {
+        self.tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another in its place, for connections to come.
+    pub fn set_tls(&self, context: Arc<tls::Context>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    }
+
+    /// When the certificate ends, unix seconds; 0 without TLS.
+    pub fn tls_not_after_s(&self) -> u64 {
+        self.tls().map_or(0, |context| context.not_after_s)
+    }
+
+    /// Whole days until the certificate ends; 0 when it has ended, or without TLS.
+    pub fn tls_days_left(&self, now_ms: u64) -> u64 {
+        self.tls_not_after_s().saturating_sub(now_ms / 1000) / 86_400
     }
 
     /// The command table.

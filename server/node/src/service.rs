@@ -7,6 +7,8 @@
 //! All requests that a turn has ready are parsed before the first is run, across connections: so the
 //! buckets and items of the next ones are on their way from memory while one runs.
 
+use std::collections::VecDeque;
+
 use runtime::{ConnId, CoreId, Now, Service, Turn};
 
 use crate::blocking::Timers;
@@ -29,6 +31,8 @@ pub struct NodeService {
     pub(crate) dirty: Vec<ConnId>,
     /// Connections that have sent their last byte and are owed replies.
     pub(crate) lingering: Vec<ConnId>,
+    /// Connections of TLS that shake hands, and until when they may; the oldest first.
+    pub(crate) shaking: VecDeque<(ConnId, u64)>,
     /// Empty between turns; see `flush`.
     pub(crate) held: Vec<ConnId>,
     /// When waits of connections end.
@@ -52,6 +56,7 @@ impl NodeService {
             batches: Vec::new(),
             dirty: Vec::new(),
             lingering: Vec::new(),
+            shaking: VecDeque::new(),
             held: Vec::new(),
             timers: Timers::new(),
             paused: Vec::new(),

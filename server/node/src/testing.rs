@@ -55,7 +55,8 @@ impl Bench {
         Bench::with(cores, |_| {})
     }
 
-    /// A node of so many cores, its configuration changed. Its entrances are the main one (0) and the cores' own (1).
+    /// A node of so many cores, its configuration changed. Its entrances are the main one (0), the cores' own (1)
+    /// and that of TLS (2).
     pub(crate) fn with(cores: usize, change: impl FnOnce(&mut Config)) -> Bench {
         let mut config = Config::default();
         change(&mut config);
@@ -71,7 +72,7 @@ impl Bench {
             started_ms: now.unix_ms,
             config_file: None,
             executable: "/bench".to_owned(),
-            entrances: vec![Entrance::Main, Entrance::Own],
+            entrances: vec![Entrance::Main, Entrance::Own, Entrance::Tls],
         });
         let node: &'static Node = Box::leak(Box::new(node.expect("users are declared well")));
         let seat = |core: usize| Seat {
@@ -97,6 +98,11 @@ impl Bench {
     /// Connects to a core's own port.
     pub(crate) fn connect_own(&mut self, core: usize) -> Client {
         self.connect_by(core, 1)
+    }
+
+    /// Connects to a core by the TLS port.
+    pub(crate) fn connect_tls(&mut self, core: usize) -> Client {
+        self.connect_by(core, 2)
     }
 
     fn connect_by(&mut self, core: usize, listener: usize) -> Client {

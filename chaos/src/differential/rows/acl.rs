@@ -136,7 +136,7 @@ pub(super) const ACL: &[Row] = &[
     own(8, &[("ACL WHOAMI", Exact)]),
     own(4, &[("ACL CAT", Exact)]),
     own(2, &[("ACL CAT <junk>", Exact)]),
-    own(4, &[("ACL GENPASS [ (1 | 256 | 10 | 4096) ]", Length)]),
+    own(4, &[("ACL GENPASS [ (1 | 256 | 10 | 4096) ]", Shape)]),
     own(4, &[("ACL GENPASS (0 | 4097 | -1 | abc | 5 5)", Exact)]),
     own(8, &[("ACL LOG [ (1 | 3 | 0 | -2) ]", Length)]),
     own(2, &[("ACL LOG (RESET | abc | 1 2)", Exact)]),

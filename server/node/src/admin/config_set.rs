@@ -16,6 +16,7 @@ use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::{Caller, Config, Disk, Files, Row, SetError, os_text, rewrite_file};
 use crate::gather::Join;
 use crate::mail::{Ask, Mail};
+use crate::tls;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -106,7 +107,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 /// Options that clients may change in Redis, but that are only looked at when this server starts.
-const AT_START_HERE: [&str; 2] = ["bind", "port"];
+const AT_START_HERE: [&str; 3] = ["bind", "port", "tls-port"];
 
 fn config_get(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let patterns: Vec<&[u8]> = args.rest().collect();
@@ -130,12 +131,20 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         local: cx.conn.peer.is_loopback(),
         loading: false,
     };
-    let mut changed = Vec::new();
-    let config = cx.core.node.change_config(|config| {
-        changed = config.set(&pairs, caller)?;
-        changed.iter().try_for_each(|row| prepare(config, row))
-    });
+    let (mut changed, mut context) = (Vec::new(), None);
+    let config = cx
+        .core
+        .node
+        .change_config(|config| -> Result<(), SetError> {
+            changed = config.set(&pairs, caller)?;
+            changed.iter().try_for_each(|row| prepare(config, row))?;
+            context = prepare_tls(config, &changed)?;
+            Ok(())
+        });
     let config = config.map_err(refusal)?;
+    if let Some(context) = context {
+        cx.core.node.set_tls(Arc::new(context));
+    }
     take_effect(cx, &config, &changed);
     cx.reply.ok();
     Ok(Done::Replied)
@@ -160,6 +169,20 @@ fn prepare(config: &mut Config, row: &Row) -> Result<(), SetError> {
         config.dir = entered.display().to_string();
     }
     Ok(())
+}
+
+/// Options of TLS count together: certificate and key are set at once. Without a port of TLS they are only kept.
+fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>, SetError> {
+    let Some(row) = changed.iter().find(|row| tls::is_option(row.name)) else {
+        return Ok(None);
+    };
+    if config.tls_port == 0 {
+        return Ok(None);
+    }
+    let context = tls::Context::read(config).map_err(|why| {
+        SetError::failed(row, format!("Unable to update TLS configuration. {why}"))
+    })?;
+    Ok(Some(context))
 }
 
 /// Tells everyone. Connections that are there stay authenticated, as in Redis.

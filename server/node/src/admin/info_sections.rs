@@ -103,16 +103,24 @@ pub(super) fn server(out: &mut String, facts: &Facts<'_>) {
         "io_threads_active": 0,
     );
     let mut listeners = 0;
+    let binds: String = config
+        .bind
+        .iter()
+        .map(|bind| format!(",bind={bind}"))
+        .collect();
     if config.port != 0 {
-        let binds: String = config
-            .bind
-            .iter()
-            .map(|bind| format!(",bind={bind}"))
-            .collect();
         let _ = write!(
             out,
             "listener{listeners}:name=tcp{binds},port={}\r\n",
             config.port
+        );
+        listeners += 1;
+    }
+    if config.tls_port != 0 {
+        let _ = write!(
+            out,
+            "listener{listeners}:name=tls{binds},port={}\r\n",
+            config.tls_port
         );
         listeners += 1;
     }
@@ -383,6 +391,12 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
         "elements_freed_in_slices": node.sum(|core| &core.freed_lazily),
         "connected_clients_peak": node.clients_peak.load(Relaxed),
     );
+    if facts.core.config.tls_port != 0 {
+        lines!(out,
+            "tls_certificate_days_left": node.tls_days_left(facts.now_ms),
+            "tls_reload_failures": node.tls_reload_failures.load(Relaxed),
+        );
+    }
     for (number, (core, runtime)) in node.published.iter().zip(&facts.runtime).enumerate() {
         let range = node.range(CoreId(number as u16));
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);

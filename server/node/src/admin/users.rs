@@ -282,7 +282,11 @@ fn acl_log(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 
 fn acl_dryrun(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let name = args.bytes()?;
-    let told = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    // Redis prints them as C strings.
+    let told = |word: &[u8]| {
+        let end = memchr::memchr(0, word).unwrap_or(word.len());
+        String::from_utf8_lossy(&word[..end]).into_owned()
+    };
     let Some(user) = cx.core.users.get(name) else {
         return Err(owned(format!("ERR User '{}' not found", told(name))));
     };
