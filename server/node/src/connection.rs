@@ -334,6 +334,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// MONITOR.
+    pub monitor: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// When it connected, unix ms.
@@ -381,6 +383,7 @@ impl Connection {
             filling: false,
             no_evict: false,
             no_touch: false,
+            monitor: false,
             reply_mode: ReplyMode::On,
             since_ms: now_ms,
             active_ms: now_ms,
@@ -438,7 +441,7 @@ impl Connection {
     /// May run commands, one after the other as they come.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.authenticated && !self.exclusive && self.multi.is_none()
+        self.authenticated && !self.exclusive && !self.no_touch && self.multi.is_none()
     }
 
     /// The address that CLIENT LIST shows.

@@ -30,6 +30,8 @@ pub enum Join {
     KilledOne,
     /// INFO: its sections, once all cores have published.
     Info(Sections),
+    /// LATENCY HISTOGRAM of these commands, once all cores have published.
+    Histograms(Vec<Box<[u8]>>),
     /// WATCH: the versions are the caller's, who takes the parts.
     Watch,
 }
@@ -84,8 +86,8 @@ impl Gather {
                 });
                 reply.simple(&format!("{sum:040x}"));
             }
-            // Of INFO the parts are nothing: its text is the caller's.
-            Join::Ok | Join::Watch | Join::Info(_) => reply.ok(),
+            // Of INFO and LATENCY the parts are nothing: the text is the caller's.
+            Join::Ok | Join::Watch | Join::Info(_) | Join::Histograms(_) => reply.ok(),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {
                     reply.ok();

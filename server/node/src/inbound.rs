@@ -224,6 +224,7 @@ impl NodeService {
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_multi(&mut client);
+            self.core.end_monitor(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }
     }

@@ -5,7 +5,8 @@
 //!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
 //!                                             │             ├── transaction.rs, locks.rs (several cores)
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
-//!                                             │             └── admin/ (commands of the node)
+//!                                             │             ├── admin/ (commands of the node)
+//!                                             │             └── monitor.rs, commandlog.rs, latency.rs (who watches)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
 //! allocator.rs: gives freed memory back, a thread beside the cores
@@ -16,6 +17,7 @@ pub mod allocator;
 mod background;
 mod between;
 pub mod clients;
+pub mod commandlog;
 pub mod commit;
 pub mod config;
 pub mod connection;
@@ -24,15 +26,19 @@ pub mod core;
 pub mod dispatch;
 mod execute;
 pub mod gather;
+pub mod histogram;
 mod inbound;
+pub mod latency;
 pub mod locks;
 pub mod log;
 pub mod mail;
+pub mod monitor;
 pub mod multi;
 pub mod node;
 mod prefetch;
 pub mod process;
 pub mod rates;
+pub mod redact;
 pub mod service;
 pub mod start;
 pub mod stats;

@@ -7,6 +7,7 @@ use runtime::{ConnId, CoreId};
 use storage::{Key, Lent, Slot};
 
 use crate::admin::peek::Peek;
+use crate::commandlog::Unnamed;
 use crate::config::Config;
 use crate::table::Row;
 
@@ -36,6 +37,10 @@ pub enum Mail {
     Ask { from: Ticket, ask: Ask },
     /// The configuration has changed.
     Configured(Arc<Config>),
+    /// A note on a request, for the core of its client to say whose it was.
+    Noted(Box<Unnamed>),
+    /// Lines for the monitors here.
+    Lines(Arc<[u8]>),
     /// Leave when all replies are out.
     Stop,
 }
@@ -73,6 +78,8 @@ pub enum Ask {
     Peek(Peek),
     /// Publishes all counters, for INFO.
     Publish,
+    /// As `Publish`, histograms as well.
+    PublishHistograms,
     /// Forgets statistics.
     ResetStat,
     /// Stops the core for so long, microseconds (DEBUG SLEEP).
@@ -118,6 +125,8 @@ pub struct Head {
     pub resp: Resp,
     /// The connection came by a core's own port.
     pub own_port: bool,
+    /// Its reads leave no trace (CLIENT NO-TOUCH).
+    pub no_touch: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
 }

@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
+use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::latency::Latency;
 use crate::mail::Mail;
+use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
@@ -46,6 +49,12 @@ pub struct Node {
     pub published: Vec<Published>,
     /// What is done per second.
     pub rates: Rates,
+    /// Requests worth a note.
+    pub commandlog: CommandLog,
+    /// Delays worth a note.
+    pub latency: Latency,
+    /// Clients that see all requests.
+    pub monitors: Monitors,
     /// Connections now.
     pub clients: AtomicUsize,
     /// Most connections at once.
@@ -108,6 +117,9 @@ impl Node {
             entrances: parts.entrances,
             published,
             rates: Rates::default(),
+            commandlog: CommandLog::default(),
+            latency: Latency::default(),
+            monitors: Monitors::new(parts.cores),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),

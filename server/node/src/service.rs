@@ -64,6 +64,7 @@ impl Service for NodeService {
 
     fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
         self.core.now = turn.now;
+        self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
         let mut mail = core::mem::take(turn.mail);
         mail.drain(..).for_each(|mail| self.on_mail(mail));
@@ -80,6 +81,7 @@ impl Service for NodeService {
         self.keep_unfinished(inputs, turn);
 
         self.background(turn);
+        self.send_lines();
         self.core.seal_messages();
         for (core, mail) in self.core.posts.drain(..) {
             turn.ops.post(core, mail);

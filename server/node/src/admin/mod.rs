@@ -10,13 +10,16 @@ mod cluster_map;
 mod command_info;
 mod config_set;
 mod debug;
+mod graph;
 pub mod info;
 mod info_sections;
-mod latency;
+pub mod latency;
+mod monitor;
 pub mod peek;
 mod replicas;
 mod server;
 mod session;
+mod slowlog;
 mod users;
 
 use commands::Refused;
@@ -74,7 +77,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 12] = [
+    let families: [&[NodeCommand]; 14] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -85,6 +88,8 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         cluster::COMMANDS,
         debug::COMMANDS,
         latency::COMMANDS,
+        slowlog::COMMANDS,
+        monitor::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
     ];
