@@ -139,6 +139,8 @@ refusals! {
     NoProto = "NOPROTO unsupported protocol version";
     ProtoNotInteger = "ERR Protocol version is not an integer or out of range";
     NoSuchClient = "ERR No such client";
+    /// A monitor asks for data.
+    MonitorKeyspace = "ERR Replica can't interact with the keyspace";
     NoSuchUserToKill = "ERR No such user";
     InvalidClientId = "ERR Invalid client ID";
     ClientUnblockReason = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";

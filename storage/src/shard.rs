@@ -313,6 +313,18 @@ impl Shard {
         }
     }
 
+    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time); not an access.
+    pub fn access_s(&self, key: &Key<'_>) -> Option<u32> {
+        self.live(key).map(Item::access_s)
+    }
+
+    /// Puts back what [`Shard::access_s`] told: for who reads without leaving a trace (CLIENT NO-TOUCH).
+    pub fn set_access_s(&self, key: &Key<'_>, access_s: u32) {
+        if let Some(item) = self.live(key) {
+            item.touch(access_s);
+        }
+    }
+
     /// Whether the key is there; not an access.
     #[inline]
     pub fn contains(&self, key: &Key<'_>) -> bool {

@@ -79,6 +79,7 @@ impl NodeService {
 
     /// Deadlines, garbage, idle clients, the end.
     pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
+        let begin = (self.core.config.latency_monitor_threshold_ms > 0).then(runtime::ticks);
         let shard = &mut self.core.shard;
         if self.core.active_expire {
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
@@ -91,6 +92,11 @@ impl NodeService {
         let shard = &mut self.core.shard;
         if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
             turn.ops.again();
+        }
+        if let Some(begin) = begin {
+            let ticks = runtime::ticks().wrapping_sub(begin) as f64;
+            let us = ticks / self.core.ticks_per_us;
+            self.core.note_delay("expire-cycle", us as u64 / 1000);
         }
         if self.core.pause.until_ms != 0 && !self.paused.is_empty() {
             turn.ops.wake_at(self.core.pause.until_ms);

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use protocol::{Args, Reply};
 use runtime::CoreId;
 
-use crate::admin::info;
+use crate::admin::{info, latency};
+use crate::commandlog::{Client, sign};
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
 use crate::gather::Join;
@@ -61,6 +62,7 @@ impl NodeService {
                 db: client.db,
                 resp: client.resp,
                 own_port: client.own_port,
+                no_touch: client.no_touch,
                 key: None,
             };
             if core == self.core.id {
@@ -93,10 +95,14 @@ impl NodeService {
                 if matches!(gather.join, Join::Watch) {
                     note_versions(client, &gather.parts);
                 }
-                let reply = match gather.join {
+                let reply = match &gather.join {
                     Join::Redirect(redirect) => {
-                        let found =
-                            Self::end_redirect(&mut self.core, client, *redirect, &gather.parts);
+                        let found = Self::end_redirect(
+                            &mut self.core,
+                            client,
+                            *redirect.clone(),
+                            &gather.parts,
+                        );
                         let mut out = Vec::new();
                         let mut reply = Reply::new(&mut out, client.resp);
                         if found {
@@ -106,7 +112,8 @@ impl NodeService {
                         }
                         out
                     }
-                    Join::Info(sections) => info::reply(&self.core, sections, client.resp),
+                    Join::Info(sections) => info::reply(&self.core, *sections, client.resp),
+                    Join::Histograms(names) => latency::histograms(&self.core, names, client.resp),
                     _ => gather.finish(client.resp, &mut self.core.rng),
                 };
                 client.outbound.complete(ticket.seq, &reply);
@@ -191,6 +198,12 @@ impl NodeService {
             Mail::RedirectBroken(conn) => self.redirect_broken(conn),
             Mail::Publish(message) => self.core.pass_on(&message),
             Mail::Message(message) => self.core.receive(message),
+            Mail::Noted(unnamed) => {
+                let mut entry = unnamed.entry;
+                sign(&mut entry, self.clients.get_mut(unnamed.conn).as_deref());
+                self.core.keep_note(unnamed.kind, entry);
+            }
+            Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Stop => self.stopping = true,
         }
         self.news(None);
@@ -243,14 +256,20 @@ impl NodeService {
         let (row, first) = (head.row, batch.first_key(head));
         if head.ticket.core == self.core.id {
             let mut out = self.core.buffer();
+            let to = (head.db, head.resp, scope);
             self.core
-                .run(row, args, (head.db, head.resp, scope), first, &mut out);
+                .run_for(head.no_touch, row, args, to, first, &mut out);
             self.complete(head.ticket, self.core.id, &out);
             self.core.keep_buffer(out);
         } else {
             self.core.reply_to(head.ticket, |core, out| {
-                core.run(row, args, (head.db, head.resp, scope), first, out)
+                let to = (head.db, head.resp, scope);
+                core.run_for(head.no_touch, row, args, to, first, out);
             });
+        }
+        if self.core.noted.is_some() {
+            let client = Client::Of(head.ticket.core, head.ticket.conn);
+            self.core.note(row, &batch.args(head), client);
         }
         self.news(Some((head.ticket.core, head.ticket.conn)));
     }
@@ -322,6 +341,8 @@ impl NodeService {
         };
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
+        let client = Client::Of(tx.ticket.core, tx.ticket.conn);
+        self.core.begin_lap();
         let mut replied = true;
         match tx.job {
             Job::Block(attempt) => {
@@ -332,14 +353,16 @@ impl NodeService {
                 self.run_waiter(&waiter, &request, scope);
                 replied = false;
             }
-            Job::One { request, db, resp } => {
-                self.core.run(
-                    request.row,
-                    request.args(),
-                    (db, resp, scope),
-                    None,
-                    &mut out,
-                );
+            Job::One {
+                request,
+                db,
+                resp,
+                no_touch,
+            } => {
+                let (row, args) = (request.row, request.args());
+                let to = (db, resp, scope);
+                self.core.run_for(no_touch, row, args, to, None, &mut out);
+                self.core.note(request.row, &request.args(), client);
             }
             Job::Wide(batch) => {
                 if let Some(head) = batch.heads.first() {
@@ -355,6 +378,7 @@ impl NodeService {
                         None,
                         &mut out,
                     );
+                    self.core.note(head.row, &batch.args(head), client);
                 }
             }
             Job::Exec => {

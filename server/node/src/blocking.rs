@@ -248,6 +248,7 @@ impl Core {
             return Tried::Refused(Refusal::unknown_subcommand(&args));
         };
         let start = out.len();
+        self.begin_lap();
         let mut cx = Write {
             edit: self.shard.edit(),
             db,
@@ -259,7 +260,8 @@ impl Core {
         };
         let done = (block.run)(&mut cx, args);
         let wait = cx.wait;
-        self.tally.called(row.index);
+        let ticks = self.end_lap(self.lap);
+        self.tally.called(row.index, ticks);
         match (done, wait) {
             (Err(Refused(refusal)), _) => {
                 out.truncate(start);

@@ -155,6 +155,9 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         .filter(|multi| multi.open)
         .map_or(-1, |multi| multi.queued.len() as i64);
     let mut flags = String::new();
+    if client.monitor {
+        flags.push('O');
+    }
     if queued >= 0 {
         flags.push('x');
     }

@@ -12,8 +12,8 @@ use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::pubsub::Subscriptions;
 use crate::table::Row;
-use crate::tracking::Tracking;
 use crate::tls::Session;
+use crate::tracking::Tracking;
 
 /// Output is held back for replies that follow for at most so long...
 const HELD_US_MAX: u32 = 500;
@@ -361,6 +361,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// MONITOR.
+    pub monitor: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// When it connected, unix ms.
@@ -425,6 +427,7 @@ impl Connection {
             filling: false,
             no_evict: false,
             no_touch: false,
+            monitor: false,
             reply_mode: ReplyMode::On,
             since_ms: now_ms,
             active_ms: now_ms,
@@ -503,6 +506,7 @@ impl Connection {
     pub fn is_plain(&self, users_epoch: u32) -> bool {
         self.free_at == users_epoch
             && !self.exclusive
+            && !self.no_touch
             && self.multi.is_none()
             && self.subscriptions.is_none()
             && self.tracking.is_none()

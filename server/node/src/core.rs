@@ -11,11 +11,13 @@ use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::blocking::Waiting;
+use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::monitor::Watchers;
 use crate::node::Node;
 use crate::pubsub::PubSub;
 use crate::stats::Tally;
@@ -105,6 +107,16 @@ pub struct Core {
     pub tally: Tally,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// MONITOR.
+    pub watchers: Watchers,
+    /// The reading of the processor's counter at which the last request ended: the next one begins there.
+    pub lap: u64,
+    /// Readings of that counter in a microsecond.
+    pub ticks_per_us: f64,
+    /// From where on a request is noted.
+    pub bounds: Bounds,
+    /// The request that has just run is over one of them.
+    pub noted: Option<Noted>,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// The time of this turn.
@@ -158,6 +170,11 @@ impl Core {
             invalidations: Vec::new(),
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
+            watchers: Watchers::default(),
+            lap: 0,
+            ticks_per_us: runtime::ticks_per_us(),
+            bounds: Bounds::of(&config, 1.0),
+            noted: None,
             active_expire: true,
             now,
             config: Arc::clone(&config),
@@ -179,6 +196,8 @@ impl Core {
         self.shard.set_limits(limits(&config));
         let events = config.notify_keyspace_events;
         self.shard.set_events(events.classes());
+        self.bounds = Bounds::of(&config, self.ticks_per_us);
+        self.tally.track(config.latency_tracking);
         let range = self.node.range(self.id);
         let last = self.id.index() + 1 == self.node.cores();
         let scan_next = if last {
@@ -309,6 +328,26 @@ impl Core {
             || !self.invalidations.is_empty()
     }
 
+    /// Publishes the histograms as well.
+    pub fn publish_histograms(&mut self) {
+        self.publish();
+        let published = &self.node.published[self.id.index()];
+        published.publish_histograms(&self.tally);
+    }
+
+    /// Begins to time a request, or several one after the other.
+    #[inline(always)]
+    pub fn begin_lap(&mut self) {
+        self.lap = runtime::ticks();
+    }
+
+    /// Ends the time of a request that began at `begin`: so many ticks. The next one begins.
+    #[inline(always)]
+    pub fn end_lap(&mut self, begin: u64) -> u64 {
+        self.lap = runtime::ticks();
+        self.lap.wrapping_sub(begin)
+    }
+
     /// Whether this is the only core.
     #[inline(always)]
     pub fn is_alone(&self) -> bool {
@@ -369,7 +408,8 @@ impl Core {
                 Err(Refused(Refusal::unknown_subcommand(&args)))
             }
         };
-        self.tally.called(row.index);
+        let ticks = self.end_lap(self.lap);
+        self.tally.called(row.index, ticks);
         if self.shard.has_met_expired() {
             self.shard.expire_met();
         }
@@ -377,6 +417,59 @@ impl Core {
             out.truncate(start);
             self.tally.failed(row.index);
             self.refuse(&refusal, resp, out);
+        }
+        let reply_bytes = out.len() - start;
+        if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
+            self.noted = Some(Noted {
+                row,
+                ticks,
+                reply_bytes,
+            });
+        }
+    }
+
+    /// As `run`, for a client who may have said CLIENT NO-TOUCH.
+    #[inline]
+    pub fn run_for(
+        &mut self,
+        no_touch: bool,
+        row: &'static Row,
+        args: Args<'_>,
+        to: (u8, Resp, Scope),
+        first: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        if no_touch {
+            self.run_untouched(row, args, to, first, out);
+        } else {
+            self.run(row, args, to, first, out);
+        }
+    }
+
+    /// As `run`, for a client whose reads leave no trace: keys keep their access times.
+    #[cold]
+    fn run_untouched(
+        &mut self,
+        row: &'static Row,
+        args: Args<'_>,
+        to: (u8, Resp, Scope),
+        first: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut found: Vec<(Key<'_>, u32)> = Vec::new();
+        if !row.writes && row.spec.name != "touch" {
+            let words = args.clone();
+            // A request whose keys cannot be told is refused by its handler.
+            let _ = row.spec.keys_of(&words, |index, _| {
+                if let Some(word) = words.word(index) {
+                    let key = Key::new(to.0, word);
+                    found.extend(self.shard.access_s(&key).map(|access_s| (key, access_s)));
+                }
+            });
+        }
+        self.run(row, args, to, first, out);
+        for (key, access_s) in found {
+            self.shard.set_access_s(&key, access_s);
         }
     }
 
@@ -521,6 +614,7 @@ impl Core {
             Ask::Unpause => self.pause.until_ms = 0,
             Ask::Peek(peek) => peek.answer(self, out),
             Ask::Publish => self.publish(),
+            Ask::PublishHistograms => self.publish_histograms(),
             Ask::ResetStat => {
                 self.tally.reset();
                 self.tally.expired_before = self.shard.expired();

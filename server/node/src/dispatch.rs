@@ -16,6 +16,7 @@ use storage::{Key, Shard, Slot};
 use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
 use crate::blocking::{Attempt, Waiter};
+use crate::commandlog::Noted;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
@@ -52,11 +53,11 @@ impl Core {
             && row.is_plain
             && row.spec.arity.accepts(args.total())
             && conn.is_plain(self.users_epoch)
-            && self.pause.until_ms == 0
+            && self.pause.until_ms | self.watchers.count == 0
         {
             // Nearly all requests: none of the gates below would hold them.
             conn.last = Some(row);
-            return self.single(conn, row, args, word, key);
+            return self.single(conn, row, args, (word, key), false);
         }
         self.gates(conn, row, args, routed)
     }
@@ -114,18 +115,31 @@ impl Core {
         if self.pause.until_ms != 0 && self.is_paused(conn, row) {
             return Flow::Stall;
         }
+        if conn.monitor && (row.writes || row.spec.flags.contains(Flags::READONLY)) {
+            return self.reject(conn, Some(row), &Refusal::MonitorKeyspace);
+        }
         conn.last = Some(row);
+        let shown = (self.watchers.count > 0).then(|| args.clone());
         let args = args.skip(row.name_words - 1);
         if conn.tracking.is_some() {
             self.track(conn, row, &args);
             end_caching(conn, row);
         }
-        match (row.plan, routed) {
+        let flow = match (row.plan, routed) {
             _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
-            (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
+            (Plan::Single(_), Some((word, key))) => {
+                let no_touch = conn.no_touch;
+                self.single(conn, row, args, (word, key), no_touch)
+            }
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
+        };
+        if let Some(args) = shown
+            && !matches!(flow, Flow::Stall)
+        {
+            self.show(conn, row, &args);
         }
+        flow
     }
 
     /// The gate of a user that may not do everything.
@@ -157,8 +171,8 @@ impl Core {
         conn: &mut Connection,
         row: &'static Row,
         args: Args<'_>,
-        word: u16,
-        key: Key<'_>,
+        (word, key): (u16, Key<'_>),
+        no_touch: bool,
     ) -> Flow {
         let owner = self.owner(key.slot);
         if owner == self.id && !self.locks.is_held(key.slot) {
@@ -168,7 +182,9 @@ impl Core {
                 Scope::Core
             };
             let to = (conn.db, conn.resp, scope);
-            self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
+            self.answer(conn, |core, out| {
+                core.run_for(no_touch, row, args, to, Some(key), out);
+            });
             return Flow::Done;
         }
         let head = self.head(conn, row, Some((word, key)));
@@ -209,6 +225,7 @@ impl Core {
             db: conn.db,
             resp: conn.resp,
             own_port: conn.own_port,
+            no_touch: conn.no_touch,
             key: routed.map(|(word, key)| (word, key.hash, key.slot)),
         }
     }
@@ -278,7 +295,10 @@ impl Core {
                         scope
                     };
                     let to = (conn.db, conn.resp, scope);
-                    self.answer(conn, |core, out| core.run(row, args, to, None, out));
+                    let no_touch = conn.no_touch;
+                    self.answer(conn, |core, out| {
+                        core.run_for(no_touch, row, args, to, None, out);
+                    });
                 }
                 Some(slot) => {
                     let head = self.head(conn, row, None);
@@ -300,6 +320,7 @@ impl Core {
             request: Request::new(row, &args),
             db: conn.db,
             resp: conn.resp,
+            no_touch: conn.no_touch,
         };
         let needs = self.needs(&slots, Vec::new());
         self.start_tx(ticket, job, needs);
@@ -371,6 +392,7 @@ impl Core {
         }
         let start = out.len();
         let resp = conn.resp;
+        let begin = self.lap;
         let done = {
             let reply = Reply::new(&mut out, resp);
             run(
@@ -386,7 +408,16 @@ impl Core {
         };
         if !(waits && matches!(done, Ok(Done::Ask(..)))) {
             // One that waits for earlier replies is called again.
-            self.tally.called(row.index);
+            let ticks = self.end_lap(begin);
+            self.tally.called(row.index, ticks);
+            let reply_bytes = out.len().saturating_sub(start);
+            if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
+                self.noted = Some(Noted {
+                    row,
+                    ticks,
+                    reply_bytes,
+                });
+            }
         }
         let mut wait = None;
         let later = match done {

@@ -35,6 +35,8 @@ pub enum Join {
     Info(Sections),
     /// CLIENT TRACKING REDIRECT: the client of this number was looked for, to be told with these options.
     Redirect(Box<(u64, Tracking)>),
+    /// LATENCY HISTOGRAM of these commands, once all cores have published.
+    Histograms(Vec<Box<[u8]>>),
     /// WATCH: the versions are the caller's, who takes the parts.
     Watch,
 }
@@ -89,8 +91,10 @@ impl Gather {
                 });
                 reply.simple(&format!("{sum:040x}"));
             }
-            // Of INFO the parts are nothing: its text is the caller's.
-            Join::Ok | Join::Watch | Join::Redirect(_) | Join::Info(_) => reply.ok(),
+            // Of INFO and LATENCY the parts are nothing: the text is the caller's.
+            Join::Ok | Join::Watch | Join::Redirect(_) | Join::Info(_) | Join::Histograms(_) => {
+                reply.ok()
+            }
             Join::Count(count) => reply.int(count),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {

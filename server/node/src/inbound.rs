@@ -271,6 +271,7 @@ impl NodeService {
                 self.core.node.blocked.fetch_sub(1, Relaxed);
                 self.core.forget(&waiter);
             }
+            self.core.end_monitor(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }
     }

@@ -6,7 +6,8 @@
 //!                                             │             ├── transaction.rs, locks.rs (several cores)
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
 //!                                             │             ├── acl/ (who may do what)
-//!                                             │             └── admin/ (commands of the node)
+//!                                             │             ├── admin/ (commands of the node)
+//!                                             │             └── monitor.rs, commandlog.rs, latency.rs (who watches)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
 //! tls/: TLS between a connection's socket and its parser
@@ -20,6 +21,7 @@ mod background;
 mod between;
 pub mod blocking;
 pub mod clients;
+pub mod commandlog;
 pub mod commit;
 pub mod config;
 pub mod connection;
@@ -28,16 +30,20 @@ pub mod core;
 pub mod dispatch;
 mod execute;
 pub mod gather;
+pub mod histogram;
 mod inbound;
+pub mod latency;
 pub mod locks;
 pub mod log;
 pub mod mail;
+pub mod monitor;
 pub mod multi;
 pub mod node;
 mod prefetch;
 pub mod process;
 pub mod pubsub;
 pub mod rates;
+pub mod redact;
 pub mod service;
 pub mod start;
 pub mod stats;

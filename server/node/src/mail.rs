@@ -8,6 +8,7 @@ use storage::{Key, Lent, Slot};
 
 use crate::admin::peek::Peek;
 use crate::blocking::{Attempt, Waiter};
+use crate::commandlog::Unnamed;
 use crate::config::Config;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
@@ -63,6 +64,10 @@ pub enum Mail {
     Invalidate(Tracker, Option<Keys>),
     /// The one that a connection of the receiver redirects to has gone.
     RedirectBroken(ConnId),
+    /// A note on a request, for the core of its client to say whose it was.
+    Noted(Box<Unnamed>),
+    /// Lines for the monitors here.
+    Lines(Arc<[u8]>),
     /// Leave when all replies are out.
     Stop,
 }
@@ -104,6 +109,8 @@ pub enum Ask {
     Peek(Peek),
     /// Publishes all counters, for INFO.
     Publish,
+    /// As `Publish`, histograms as well.
+    PublishHistograms,
     /// Forgets statistics.
     ResetStat,
     /// Stops the core for so long, microseconds (DEBUG SLEEP).
@@ -151,6 +158,8 @@ pub struct Head {
     pub resp: Resp,
     /// The connection came by a core's own port.
     pub own_port: bool,
+    /// Its reads leave no trace (CLIENT NO-TOUCH).
+    pub no_touch: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
 }

@@ -10,6 +10,7 @@ use storage::{Key, Slot};
 
 use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done, NodeCommand};
+use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
@@ -231,9 +232,13 @@ impl Core {
                 self.track(conn, row, &args);
             }
             let Kind::Node(run) = row.kind else {
-                self.run(row, args, (conn.db, conn.resp, scope), None, out);
+                let to = (conn.db, conn.resp, scope);
+                self.run_for(conn.no_touch, row, args, to, None, out);
+                self.note(row, &request.args(), Client::Here(conn));
+                self.show_queued(conn, request);
                 continue;
             };
+            let begin = self.lap;
             let start = out.len();
             let resp = conn.resp;
             let reply = Reply::new(out, resp);
@@ -247,7 +252,9 @@ impl Core {
                 },
                 args,
             );
-            self.tally.called(row.index);
+            let ticks = self.end_lap(begin);
+            self.tally.called(row.index, ticks);
+            self.show_queued(conn, request);
             let refusal = match done {
                 Ok(Done::Replied | Done::Silent) => continue,
                 Ok(Done::Ask(ask, Join::Ok)) => {
@@ -290,6 +297,13 @@ impl Core {
         self.may_run(conn, row, args, Place::Multi)
             .map_err(|(denied, _)| denied.at_exec())?;
         check_sort(&conn.user, row, args)
+    }
+
+    /// Shows the monitors what EXEC has run.
+    fn show_queued(&mut self, conn: &Connection, request: &Request) {
+        if self.watchers.count > 0 {
+            self.show(conn, request.row, &request.args());
+        }
     }
 
     /// Tells every core something and waits for no answer: inside EXEC there is no waiting.

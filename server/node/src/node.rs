@@ -8,8 +8,11 @@ use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
 use crate::acl::{self, Users};
+use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::latency::Latency;
 use crate::mail::Mail;
+use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
@@ -57,6 +60,12 @@ pub struct Node {
     pub published: Vec<Published>,
     /// What is done per second.
     pub rates: Rates,
+    /// Requests worth a note.
+    pub commandlog: CommandLog,
+    /// Delays worth a note.
+    pub latency: Latency,
+    /// Clients that see all requests.
+    pub monitors: Monitors,
     /// Connections now.
     pub clients: AtomicUsize,
     /// Most connections at once.
@@ -135,6 +144,9 @@ impl Node {
             entrances: parts.entrances,
             published,
             rates: Rates::default(),
+            commandlog: CommandLog::default(),
+            latency: Latency::default(),
+            monitors: Monitors::new(parts.cores),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),

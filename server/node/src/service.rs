@@ -73,6 +73,7 @@ impl Service for NodeService {
 
     fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
         self.core.now = turn.now;
+        self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
         self.serve_again();
         let mut mail = core::mem::take(turn.mail);
@@ -90,6 +91,7 @@ impl Service for NodeService {
         self.keep_unfinished(inputs, turn);
 
         self.background(turn);
+        self.send_lines();
         self.core.seal_messages();
         for (core, mail) in self.core.posts.drain(..) {
             turn.ops.post(core, mail);

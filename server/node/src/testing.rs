@@ -169,6 +169,16 @@ impl Bench {
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 
+    /// Notes a delay, as if it had happened then.
+    pub(crate) fn seed_delay(&self, event: &'static str, unix_s: u64, ms: u64) {
+        self.seats[0]
+            .service
+            .core
+            .node
+            .latency
+            .add(event, unix_s, ms);
+    }
+
     /// Lets time pass.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now.unix_ms += ms;

@@ -37,6 +37,7 @@ pub enum Job {
         request: Request,
         db: u8,
         resp: Resp,
+        no_touch: bool,
     },
     /// The queue of the connection's MULTI.
     Exec,

@@ -219,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn reads_of_a_client_that_does_not_touch_leave_no_trace() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let (me, other) = (clients[0], clients[cores - 1]);
+            for key in ["a", "b", "c"] {
+                bench.call(me, &format!("SET {key} 1"));
+            }
+            bench.advance(5000);
+            assert_eq!(bench.call(me, "CLIENT NO-TOUCH ON"), "+OK\r\n");
+            for request in ["GET a", "GET b", "MGET a b c", "STRLEN c"] {
+                bench.call(me, request);
+            }
+            for key in ["a", "b", "c"] {
+                assert_eq!(
+                    bench.call(other, &format!("OBJECT IDLETIME {key}")),
+                    ":5\r\n"
+                );
+            }
+            assert_eq!(bench.call(me, "TOUCH a"), ":1\r\n");
+            assert_eq!(bench.call(other, "OBJECT IDLETIME a"), ":0\r\n");
+        }
+    }
+
+    #[test]
     fn a_pause_holds_commands_back_until_it_ends() {
         for cores in [1, 2] {
             let (mut bench, clients) = bench(cores);

@@ -454,7 +454,7 @@ mod tests {
             "$9\r\ndoc_flags\r\n~1\r\n+deprecated\r\n$16\r\ndeprecated_since\r\n$5\r\n7.2.0\r\n"
         ));
         assert!(
-            docs.contains("$11\r\nsubcommands\r\n%4\r\n$12\r\nlatency|help\r\n%3\r\n"),
+            docs.contains("$11\r\nsubcommands\r\n%7\r\n$14\r\nlatency|doctor\r\n%3\r\n"),
             "{docs}"
         );
     }

@@ -2,8 +2,7 @@
 //!
 //! The names are those that tools of Redis read. A number is shown only when it is measured: what
 //! Meridian does not have is 0 (no replicas, no scripts), and what it has but does not measure is left
-//! out, with one exception: `usec` and `usec_per_call` of commandstats are always 0, since single
-//! commands are not timed, but tools do not parse the line without them.
+//! out.
 //!
 //! `used_memory` is the exact sum of what the data takes, which is also what `maxmemory` bounds; buffers
 //! of connections and the program itself are in `used_memory_rss` only.
@@ -16,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use runtime::{CoreId, StatsNow};
 
 use crate::acl::Denial;
-use crate::admin::VERSION_REPORTED;
+use crate::admin::{VERSION_REPORTED, latency};
 use crate::config::Choice;
 use crate::core::Core;
 use crate::node::Node;
@@ -333,12 +332,43 @@ pub(super) fn commandstats(out: &mut String, facts: &Facts<'_>) {
         let cores = facts.node.published.iter();
         cores.for_each(|core| core.add_row(row.index, &mut count));
         if count != RowCount::default() {
+            let us = count.ticks as f64 / facts.core.ticks_per_us;
             let _ = write!(
                 out,
-                "cmdstat_{}:calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}\r\n",
-                row.spec.name, count.calls, count.rejections, count.failures
+                "cmdstat_{}:calls={},usec={},usec_per_call={:.2},rejected_calls={},failed_calls={}\r\n",
+                row.spec.name,
+                count.calls,
+                us as u64,
+                us / count.calls.max(1) as f64,
+                count.rejections,
+                count.failures
             );
         }
+    }
+}
+
+pub(super) fn latencystats(out: &mut String, facts: &Facts<'_>) {
+    let core = facts.core;
+    if !core.config.latency_tracking {
+        return;
+    }
+    for row in core.table.rows() {
+        let Some(histogram) = latency::histogram_of(core, row.index) else {
+            continue;
+        };
+        let percentiles = core.config.latency_tracking_info_percentiles.iter();
+        let told: Vec<String> = percentiles
+            .map(|percent| {
+                let us = histogram.percentile(*percent) as f64 / core.ticks_per_us;
+                format!("p{percent}={us:.3}")
+            })
+            .collect();
+        let name = row.spec.name;
+        let _ = write!(
+            out,
+            "latency_percentiles_usec_{name}:{}\r\n",
+            told.join(",")
+        );
     }
 }
 

@@ -10,14 +10,17 @@ mod cluster_map;
 mod command_info;
 mod config_set;
 mod debug;
+mod graph;
 pub mod info;
 mod info_sections;
-mod latency;
+pub mod latency;
+mod monitor;
 pub mod peek;
 mod pubsub;
 mod replicas;
 mod server;
 mod session;
+mod slowlog;
 pub(crate) mod tracking;
 mod users;
 
@@ -77,7 +80,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 13] = [
+    let families: [&[NodeCommand]; 15] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -89,6 +92,8 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         debug::COMMANDS,
         latency::COMMANDS,
         pubsub::COMMANDS,
+        slowlog::COMMANDS,
+        monitor::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
     ];

@@ -189,6 +189,7 @@ fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.core.end_multi(cx.conn);
     cx.core.unsubscribe_all(cx.conn);
     cx.core.stop_tracking(cx.conn);
+    cx.core.end_monitor(cx.conn);
     let conn = &mut *cx.conn;
     conn.db = 0;
     conn.resp = Resp::V2;

@@ -265,6 +265,14 @@ fields! {
         pub slowlog_log_slower_than_us: i64,
         /// `slowlog-max-len`: entries of SLOWLOG.
         pub slowlog_max_len: u64,
+        /// `commandlog-request-larger-than`: bytes; -1 = none.
+        pub commandlog_request_larger_than_bytes: i64,
+        /// `commandlog-large-request-max-len`: notes kept.
+        pub commandlog_large_request_max_len: u64,
+        /// `commandlog-reply-larger-than`: bytes; -1 = none.
+        pub commandlog_reply_larger_than_bytes: i64,
+        /// `commandlog-large-reply-max-len`: notes kept.
+        pub commandlog_large_reply_max_len: u64,
         /// `latency-monitor-threshold`: milliseconds; 0 = off.
         pub latency_monitor_threshold_ms: u64,
         /// `latency-tracking`: keep a histogram for each command.

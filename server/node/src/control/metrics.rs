@@ -513,8 +513,8 @@ mod tests {
         node.published[1].dbs[3].1.store(2, Relaxed);
         let mut tally = crate::stats::Tally::new(node.table().rows().len());
         let get = node.table().find(b"get").unwrap().index;
-        tally.called(get);
-        tally.called(get);
+        tally.called(get, 1);
+        tally.called(get, 1);
         tally.failed(get);
         tally.refused("WRONG\"TYPE");
         let shard = storage::Shard::new(16, [], storage::Limits::default(), 0);
