@@ -120,6 +120,8 @@ impl CommandLog {
 /// From where on a core notes what it has run.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// The lesser of the next two. `ticks | bytes` is no less than each: one comparison finds all that may be over a bound.
+    pub least: u64,
     /// Ticks that a request takes, for the log or for LATENCY.
     pub ticks: u64,
     /// Bytes of a reply.
@@ -141,9 +143,11 @@ impl Bounds {
             0 => u64::MAX,
             ms => ticks(ms.saturating_mul(1000)),
         };
+        let reply_bytes = bytes(Kind::LargeReply);
         Bounds {
+            least: slow.min(late).min(reply_bytes as u64),
             ticks: slow.min(late),
-            reply_bytes: bytes(Kind::LargeReply),
+            reply_bytes,
             request_bytes: bytes(Kind::LargeRequest),
         }
     }

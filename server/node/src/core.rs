@@ -117,6 +117,8 @@ pub struct Core {
     pub bounds: Bounds,
     /// The request that has just run is over one of them.
     pub noted: Option<Noted>,
+    /// There is a note to be made: `noted`, or of the length of what runs.
+    pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// The time of this turn.
@@ -175,6 +177,7 @@ impl Core {
             ticks_per_us: runtime::ticks_per_us(),
             bounds: Bounds::of(&config, 1.0),
             noted: None,
+            is_noted: false,
             active_expire: true,
             now,
             config: Arc::clone(&config),
@@ -419,12 +422,22 @@ impl Core {
             self.refuse(&refusal, resp, out);
         }
         let reply_bytes = out.len() - start;
+        if ticks | reply_bytes as u64 >= self.bounds.least {
+            self.note_later(row, ticks, reply_bytes);
+        }
+    }
+
+    /// A request that has just run may be over a bound: whoever has its words makes a note of it.
+    #[cold]
+    #[inline(never)]
+    pub fn note_later(&mut self, row: &'static Row, ticks: u64, reply_bytes: usize) {
         if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
             self.noted = Some(Noted {
                 row,
                 ticks,
                 reply_bytes,
             });
+            self.is_noted = true;
         }
     }
 
@@ -457,19 +470,23 @@ impl Core {
         out: &mut Vec<u8>,
     ) {
         let mut found: Vec<(Key<'_>, u32)> = Vec::new();
-        if !row.writes && row.spec.name != "touch" {
-            let words = args.clone();
-            // A request whose keys cannot be told is refused by its handler.
-            let _ = row.spec.keys_of(&words, |index, _| {
-                if let Some(word) = words.word(index) {
-                    let key = Key::new(to.0, word);
-                    found.extend(self.shard.access_s(&key).map(|access_s| (key, access_s)));
-                }
-            });
-        }
+        let words = args.clone();
+        // A request whose keys cannot be told is refused by its handler.
+        let _ = row.spec.keys_of(&words, |index, _| {
+            if let Some(word) = words.word(index) {
+                let key = Key::new(to.0, word);
+                found.extend(self.shard.access_s(&key).map(|access_s| (key, access_s)));
+            }
+        });
         self.run(row, args, to, first, out);
-        for (key, access_s) in found {
-            self.shard.set_access_s(&key, access_s);
+        self.restore_access(row, found);
+    }
+
+    /// Puts access times back after a read of a client who leaves no trace.
+    pub fn restore_access<'k>(&self, row: &Row, found: impl IntoIterator<Item = (Key<'k>, u32)>) {
+        if !row.writes && row.spec.name != "touch" {
+            let restore = |(key, access_s)| self.shard.set_access_s(&key, access_s);
+            found.into_iter().for_each(restore);
         }
     }
 

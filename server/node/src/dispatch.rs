@@ -16,7 +16,6 @@ use storage::{Key, Shard, Slot};
 use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
 use crate::blocking::{Attempt, Waiter};
-use crate::commandlog::Noted;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
@@ -57,7 +56,7 @@ impl Core {
         {
             // Nearly all requests: none of the gates below would hold them.
             conn.last = Some(row);
-            return self.single(conn, row, args, (word, key), false);
+            return self.single(conn, row, args, word, key);
         }
         self.gates(conn, row, args, routed)
     }
@@ -127,10 +126,10 @@ impl Core {
         }
         let flow = match (row.plan, routed) {
             _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
-            (Plan::Single(_), Some((word, key))) => {
-                let no_touch = conn.no_touch;
-                self.single(conn, row, args, (word, key), no_touch)
+            (Plan::Single(_), Some((word, key))) if conn.no_touch => {
+                self.single_untouched(conn, row, args, word, key)
             }
+            (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
         };
@@ -171,8 +170,8 @@ impl Core {
         conn: &mut Connection,
         row: &'static Row,
         args: Args<'_>,
-        (word, key): (u16, Key<'_>),
-        no_touch: bool,
+        word: u16,
+        key: Key<'_>,
     ) -> Flow {
         let owner = self.owner(key.slot);
         if owner == self.id && !self.locks.is_held(key.slot) {
@@ -182,9 +181,7 @@ impl Core {
                 Scope::Core
             };
             let to = (conn.db, conn.resp, scope);
-            self.answer(conn, |core, out| {
-                core.run_for(no_touch, row, args, to, Some(key), out);
-            });
+            self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
             return Flow::Done;
         }
         let head = self.head(conn, row, Some((word, key)));
@@ -194,6 +191,25 @@ impl Core {
             self.forward(owner, &args, head);
         }
         Flow::Done
+    }
+
+    /// As `single`, for a client whose reads leave no trace.
+    #[cold]
+    fn single_untouched(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: Args<'_>,
+        word: u16,
+        key: Key<'_>,
+    ) -> Flow {
+        let access_s = self.shard.access_s(&key);
+        let flow = self.single(conn, row, args, word, key);
+        if self.is_here(key.slot) && !self.locks.is_held(key.slot) {
+            // Else it has been sent on, and says so to whoever runs it.
+            self.restore_access(row, access_s.map(|access_s| (key, access_s)));
+        }
+        flow
     }
 
     /// Writes a reply that is there now into its place.
@@ -411,13 +427,7 @@ impl Core {
             let ticks = self.end_lap(begin);
             self.tally.called(row.index, ticks);
             let reply_bytes = out.len().saturating_sub(start);
-            if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
-                self.noted = Some(Noted {
-                    row,
-                    ticks,
-                    reply_bytes,
-                });
-            }
+            self.note_later(row, ticks, reply_bytes);
         }
         let mut wait = None;
         let later = match done {

@@ -31,8 +31,6 @@ impl NodeService {
         self.core.prefetch_first(ahead);
         let mut at = 0;
         self.core.begin_lap();
-        // Whether the current input is so long that a request of it may be noted for its length.
-        let mut is_large = false;
         for batch in batches {
             for head in &batch.heads {
                 if head.key.is_some() {
@@ -60,7 +58,8 @@ impl NodeService {
                 current = self.clients.take(input.conn);
                 if current_input != incoming.input {
                     has_run = false;
-                    is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
+                    // So long that a request of it may be noted for its length.
+                    self.core.is_noted = input.bytes.get().len() >= self.core.bounds.request_bytes;
                 }
                 current_input = incoming.input;
             }
@@ -124,7 +123,9 @@ impl NodeService {
                     }
                 }
             }
-            if self.core.noted.is_some() || is_large {
+            if self.core.is_noted {
+                let is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
+                self.core.is_noted = is_large;
                 self.note(incoming.row, &args, current.as_deref(), is_large);
             }
             if !self.core.ready.is_empty()

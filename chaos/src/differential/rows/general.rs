@@ -287,6 +287,22 @@ pub(super) const SERVER: &[Row] = &[
     row(6, &[("COMMAND GETKEYSANDFLAGS <request>", Exact)]),
     row(8, &[("MEMORY USAGE <any> [ SAMPLES <pcount> ]", Shape)]),
     row(4, &[("MEMORY HELP", Exact)]),
+    row(
+        4,
+        &[(
+            "SLOWLOG (GET abc | GET -2 | GET 0 | GET 1 2 | LEN 1 | RESET)",
+            Exact,
+        )],
+    ),
+    row(2, &[("SLOWLOG <junk>", Exact)]),
+    row(
+        4,
+        &[(
+            "LATENCY (LATEST | HISTORY nosuch | RESET | RESET nosuch | GRAPH nosuch | HISTOGRAM nosuch | GRAPH)",
+            Exact,
+        )],
+    ),
+    row(2, &[("LATENCY <junk>", Exact)]),
     row(8, &[("LOLWUT [ VERSION (5 | 6) ]", Shape)]),
     row(
         26,

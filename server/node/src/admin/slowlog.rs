@@ -22,11 +22,11 @@ const BASE: Spec = Spec {
 };
 
 /// What GET, LEN and RESET ask of a proxy.
-const GET_TIPS: &[&str] = &["nondeterministic_output", "request_policy:all_nodes"];
+const GET_TIPS: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];
 const LEN_TIPS: &[&str] = &[
-    "nondeterministic_output",
     "request_policy:all_nodes",
     "response_policy:agg_sum",
+    "nondeterministic_output",
 ];
 const RESET_TIPS: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
