@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 10] = [
+pub(super) const GROUPS: [&str; 11] = [
     "string",
     "bitmap",
     "generic",
@@ -20,6 +20,7 @@ pub(super) const GROUPS: [&str; 10] = [
     "set",
     "zset",
     "hash",
+    "stream",
     "transactions",
     "connection",
     "server",

@@ -21,6 +21,7 @@ pub mod hash;
 pub mod key;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,7 +31,7 @@ pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Wr
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {
-    let families: [&[&[Command]]; 7] = [
+    let families: [&[&[Command]]; 8] = [
         string::FAMILY,
         bitmap::FAMILY,
         key::FAMILY,
@@ -38,6 +39,7 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
         hash::FAMILY,
         set::FAMILY,
         zset::FAMILY,
+        stream::FAMILY,
     ];
     families.into_iter().flatten().copied().flatten()
 }
