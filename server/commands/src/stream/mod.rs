@@ -6,6 +6,7 @@ mod xack;
 mod xadd;
 mod xclaim;
 mod xdel;
+mod xdelex;
 mod xgroup;
 mod xinfo;
 mod xpending;
@@ -21,6 +22,7 @@ pub const FAMILY: &[&[Command]] = &[
     xadd::COMMANDS,
     xclaim::COMMANDS,
     xdel::COMMANDS,
+    xdelex::COMMANDS,
     xgroup::COMMANDS,
     xinfo::COMMANDS,
     xpending::COMMANDS,
