@@ -243,6 +243,18 @@ impl Refusal {
         )
     }
 
+    /// A connection that listens to channels in version 2 has sent another command.
+    pub fn only_listens(name: &str) -> Self {
+        let name = name.split('|').next().unwrap_or(name);
+        Self::Owned(
+            format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+                 are allowed in this context"
+            )
+            .into(),
+        )
+    }
+
     fn subcommand(args: &Args<'_>, before: &str) -> Self {
         let mut text = Vec::with_capacity(64);
         text.extend_from_slice(before.as_bytes());

@@ -7,6 +7,7 @@
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
+//!   ├── values in Redis's serialisation                                                      rdb/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
 //!
@@ -26,6 +27,7 @@ mod item;
 mod lend;
 mod limits;
 mod packed;
+pub mod rdb;
 mod rng;
 mod session;
 mod shard;

@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 11] = [
+pub(super) const GROUPS: [&str; 14] = [
     "string",
     "bitmap",
     "generic",
@@ -21,9 +21,12 @@ pub(super) const GROUPS: [&str; 11] = [
     "zset",
     "hash",
     "stream",
+    "geo",
+    "hyperloglog",
     "transactions",
     "connection",
     "server",
+    "acl",
 ];
 
 /// Where a row may be played.

@@ -1,4 +1,4 @@
-//! All data of two servers, side by side: keys, types, encodings, deadlines, contents.
+//! All data of two servers, side by side: keys, types, encodings, deadlines, contents, and whether one reads what the other dumps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ const DATABASES: usize = 16;
 const KEYS_PER_BATCH: usize = 64;
 
 /// What Redis 7.2 begins with.
-const THRESHOLDS: [(&str, &str); 10] = [
+const THRESHOLDS: [(&str, &str); 11] = [
     ("hash-max-listpack-entries", "128"),
     ("hash-max-listpack-value", "64"),
     ("zset-max-listpack-entries", "128"),
@@ -27,6 +27,7 @@ const THRESHOLDS: [(&str, &str); 10] = [
     ("set-max-listpack-value", "64"),
     ("stream-node-max-bytes", "4096"),
     ("stream-node-max-entries", "100"),
+    ("hll-sparse-max-bytes", "3000"),
 ];
 
 /// A key in a database.
@@ -53,7 +54,7 @@ pub(super) struct Pair<'p> {
 
 impl Pair<'_> {
     /// Sends the ops to both and compares.
-    fn ask(&mut self, ops: &[Rc<Op>]) -> Result<Asked, ClientError> {
+    pub(super) fn ask(&mut self, ops: &[Rc<Op>]) -> Result<Asked, ClientError> {
         self.subject
             .send(ops.iter().map(|op| op.words.as_slice()))?;
         self.oracle.send(ops.iter().map(|op| op.words.as_slice()))?;
@@ -165,8 +166,17 @@ impl Pair<'_> {
             .filter_map(|(key, answers)| content(key, answers.first()?))
             .collect();
         found.take(db, asked.mismatches);
+        let kinds = asked.oracle;
         let asked = self.ask(&contents)?;
+        let differ = !asked.mismatches.is_empty();
         found.take(db, asked.mismatches);
+        if !differ {
+            for (key, answers) in keys.iter().zip(kinds.chunks(3)) {
+                if let Some(kind) = answers.first() {
+                    self.exchange(db, key, kind, found)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -205,6 +215,12 @@ impl Pair<'_> {
 }
 
 impl DataDifferences {
+    /// Differences after which nothing is to be deleted.
+    pub(super) fn note(&mut self, db: usize, mismatches: Vec<Mismatch>) {
+        let mismatches = mismatches.into_iter().map(|mismatch| (db, mismatch));
+        self.mismatches.extend(mismatches);
+    }
+
     fn take(&mut self, db: usize, mismatches: Vec<Mismatch>) {
         for mismatch in mismatches {
             self.places
@@ -214,13 +230,13 @@ impl DataDifferences {
     }
 }
 
-struct Asked {
+pub(super) struct Asked {
     subject: Vec<Answer>,
     oracle: Vec<Answer>,
-    mismatches: Vec<Mismatch>,
+    pub(super) mismatches: Vec<Mismatch>,
 }
 
-fn bytes(answer: &Answer) -> Option<Vec<u8>> {
+pub(super) fn bytes(answer: &Answer) -> Option<Vec<u8>> {
     match answer {
         Answer::Bulk(bytes) => Some(bytes.clone()),
         _ => None,
@@ -228,7 +244,7 @@ fn bytes(answer: &Answer) -> Option<Vec<u8>> {
 }
 
 /// The request that reads all of a value of this type.
-fn content(key: &[u8], kind: &Answer) -> Option<Rc<Op>> {
+pub(super) fn content(key: &[u8], kind: &Answer) -> Option<Rc<Op>> {
     let Answer::Simple(kind) = kind else {
         return None;
     };
@@ -268,7 +284,7 @@ fn op(words: &[&[u8]], rule: Rule) -> Rc<Op> {
     })
 }
 
-fn named(name: &str, key_at: usize, words: &[&[u8]], rule: Rule) -> Rc<Op> {
+pub(super) fn named(name: &str, key_at: usize, words: &[&[u8]], rule: Rule) -> Rc<Op> {
     Rc::new(Op {
         name: name.to_owned(),
         keys: vec![key_at],

@@ -16,6 +16,7 @@ mod compare;
 mod coverage;
 mod difference;
 mod dump;
+mod exchange;
 mod expiry;
 mod faults;
 mod generate;

@@ -75,6 +75,10 @@ pub(super) enum Pool {
     Nums,
     /// Numbers that SORT BY looks up.
     Weight,
+    /// Sorted sets of positions.
+    Geo,
+    /// HyperLogLogs.
+    Hll,
     /// Sorted sets whose scores are all 0; no other command may write to them.
     Lex,
     /// Streams.
@@ -83,7 +87,7 @@ pub(super) enum Pool {
     Any,
 }
 
-const POOLS: [(Pool, &str, usize); 9] = [
+const POOLS: [(Pool, &str, usize); 11] = [
     (Pool::Str, "s", 30),
     (Pool::Bit, "b", 12),
     (Pool::List, "l", 26),
@@ -92,6 +96,8 @@ const POOLS: [(Pool, &str, usize); 9] = [
     (Pool::Hash, "h", 26),
     (Pool::Nums, "n", 12),
     (Pool::Weight, "w", 30),
+    (Pool::Geo, "g", 20),
+    (Pool::Hll, "y", 20),
     (Pool::Stream, "q", 20),
 ];
 
@@ -115,6 +121,7 @@ macro_rules! kinds {
             ("nums", Kind::Key(Pool::Nums)), ("weightkey", Kind::Key(Pool::Weight)), ("lexkey", Kind::Key(Pool::Lex)), ("stream", Kind::Key(Pool::Stream)), ("any", Kind::Key(Pool::Any)),
             ("set:to", Kind::Target(Pool::Set)), ("zset:to", Kind::Target(Pool::Zset)), ("list:to", Kind::Target(Pool::List)),
             ("bit:to", Kind::Target(Pool::Bit)), ("n:set", Kind::Counted(Pool::Set)), ("n:zset", Kind::Counted(Pool::Zset)), ("n:list", Kind::Counted(Pool::List)),
+            ("geo", Kind::Key(Pool::Geo)), ("geo:to", Kind::Target(Pool::Geo)), ("hll", Kind::Key(Pool::Hll)), ("hll:to", Kind::Target(Pool::Hll)),
             $(($name, Kind::$kind),)+
         ];
     };
@@ -127,6 +134,8 @@ kinds! {
     AtMilliseconds "atms" PastSeconds "past" PastMilliseconds "pastms" Count "count" Positive "pcount"
     ScanCount "scancount" Rank "rank" Glob "glob" Db "db" NoDb "nodb" Weights "weights" Weight "weight"
     By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
+    AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
+    Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes" Payload "payload"
     NewId "newid" EntryId "id" IdBound "idbound" GroupName "group" Consumer "consumer" MinIdle "minidle" NodeEntries "nodeentries" NodeBytes "nodebytes"
 }
 
@@ -373,6 +382,26 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         Kind::Skip => skip(rng),
         Kind::Name => rng.text(&["hello", "", "two words", "x\r\ny", "\u{e9}t\u{e9}", "~!"]),
         Kind::NoCursor => rng.text(&["abc", "1x", " 1", "99999999999999999999", "-"]),
+        Kind::AclUser => rng.text(&["u1", "u2", "u3", "kept1", "kept2"]),
+        // Users whose connections no DELUSER closes.
+        Kind::AclKept => rng.text(&["kept1", "kept2"]),
+        Kind::AclRule => rng.text(super::rows::ACL_RULES),
+        Kind::Longitude => degrees(rng, 180),
+        Kind::Latitude => degrees(rng, 85),
+        Kind::Radius => match rng.below(100) {
+            0..JUNK_PERCENT => rng.text(&["abc", "-1", "nan", "inf", "0"]),
+            2..30 => number(rng.between(0, 20)),
+            30..60 => number(rng.between(0, 3000)),
+            _ => decimal(rng, 9_000_000).trim_start_matches('-').into(),
+        },
+        Kind::Unit => rng.text(&["m", "km", "km", "KM", "ft", "mi", "mi", "yd"]),
+        Kind::Element => match rng.below(10) {
+            0 => value(rng),
+            1..4 => name(rng, "e"),
+            _ => number(rng.between(0, 100_000)),
+        },
+        Kind::Payload => payload(rng),
+        Kind::SparseBytes => rng.text(&["3000", "3000", "0", "100", "20", "15000"]),
         Kind::Junk => rng.text(&["junk", "", "-", "*", "xx\0"]),
         time => deadline(time, rng),
     }
@@ -410,6 +439,45 @@ fn float(rng: &mut Rng) -> Vec<u8> {
         8..40 => number(rng.between(-100, 100)),
         _ => decimal(rng, 10_000).into_bytes(),
     }
+}
+
+/// What DUMP of Redis 7.0 gave: an integer, a compressed string, a compressed list, an intset, a hash and a sorted set as
+/// listpacks, a set; and broken ones.
+const PAYLOADS: [&[u8]; 9] = [
+    b"\x00\xc1\x39\x30\x0a\x00\x9d\x94\xea\x27\x93\xfc\x08\xb9",
+    b"\x00\xc3\x0b\x40\x78\x03\x61\x62\x63\x61\xe0\x69\x02\x01\x62\x63\x0a\x00\xc4\x94\xa1\x70\x2a\xe2\x3e\x06",
+    b"\x12\x01\x02\xc3\x15\x40\x55\x0d\x55\x00\x00\x00\x03\x00\x81\x61\x02\x01\x01\xe0\x46\x78\xe0\x3c\x00\x01\x48\xff\x0a\x00\x56\x5f\x7f\x4d\x8e\xb2\x06\x8b",
+    b"\x0b\x10\x04\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x70\x11\x01\x00\x0a\x00\x27\x35\x43\x6e\xfd\x66\x56\xc4",
+    b"\x10\x14\x14\x00\x00\x00\x04\x00\x82\x66\x31\x03\x81\x76\x02\x82\x66\x32\x03\x07\x01\xff\x0a\x00\x24\x83\xaf\x5a\x5c\x93\x40\x4f",
+    b"\x11\x16\x16\x00\x00\x00\x04\x00\x82\x6d\x31\x03\x83\x31\x2e\x35\x04\x82\x6d\x32\x03\x02\x01\xff\x0a\x00\x02\x97\x84\x3f\xbc\xd1\xd5\xde",
+    b"\x02\x02\x02\x6d\x32\x02\x6d\x31\x0a\x00\x07\x4b\xcf\xa3\xee\xd0\x06\xa3",
+    b"\x02\x02\x02\x6d\x32\x02\x6d\x31\x0a\x00\x07\x4b\xcf\xa3\xee\xd0\x06\xa4",
+    b"\x00\x00",
+];
+
+fn payload(rng: &mut Rng) -> Vec<u8> {
+    let good = PAYLOADS.len() - 2;
+    let at = if rng.percent(10) {
+        good + rng.below(2)
+    } else {
+        rng.below(good)
+    };
+    PAYLOADS.get(at).copied().unwrap_or_default().to_vec()
+}
+
+/// A longitude or a latitude, of few places around the world and some near its edges.
+fn degrees(rng: &mut Rng, max: i64) -> Vec<u8> {
+    let millionths = match rng.below(100) {
+        0..JUNK_PERCENT => return rng.text(&NO_FLOATS),
+        2..4 => return rng.text(&["180", "-180", "85.05112878", "-85.05112878", "181", "-inf"]),
+        4..60 => 10_000_000 + rng.between(-1_000_000, 1_000_000),
+        60..70 => (max - 1) * 1_000_000 + rng.between(0, 999_999),
+        70..76 => rng.between(-1000, 1000),
+        _ => rng.between(-max * 1_000_000, max * 1_000_000),
+    };
+    let sign = if millionths < 0 { "-" } else { "" };
+    let size = millionths.unsigned_abs();
+    format!("{sign}{}.{:06}", size / 1_000_000, size % 1_000_000).into_bytes()
 }
 
 /// A number with up to three digits after the point.

@@ -17,7 +17,11 @@
 
 pub mod bitmap;
 pub mod command;
+#[cfg(test)]
+mod events;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod set;
@@ -25,13 +29,14 @@ pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub(crate) mod testing;
+mod wait;
 pub mod zset;
 
 pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {
-    let families: [&[&[Command]]; 8] = [
+    let families: [&[&[Command]]; 10] = [
         string::FAMILY,
         bitmap::FAMILY,
         key::FAMILY,
@@ -39,6 +44,8 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
         hash::FAMILY,
         set::FAMILY,
         zset::FAMILY,
+        hyperloglog::FAMILY,
+        geo::FAMILY,
         stream::FAMILY,
     ];
     families.into_iter().flatten().copied().flatten()

@@ -1,7 +1,7 @@
 //! Hot path. From a parsed request to where it runs: the gates, then the route.
 //!
 //! ```text
-//! known? arity? authenticated? ── MULTI open? queue ── paused? ──┬─ Node: here and now
+//! known? arity? authenticated? allowed? ── MULTI open? queue ── paused? ──┬─ Node: here and now
 //!                                                              ├─ one key: here | forwarded | parked (slot held)
 //!                                                              └─ several slots: here | forwarded | transaction
 //! ```
@@ -9,10 +9,13 @@
 //! in the order of the requests. All others begin only when the connection has no reply outstanding,
 //! and nothing else of the connection begins before they end (`exclusive`).
 
-use protocol::{Args, Flags, Refusal, Reply};
+use commands::Run;
+use protocol::{Args, Flags, Group, Refusal, Reply};
 use storage::{Key, Shard, Slot};
 
+use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
+use crate::blocking::{Attempt, Waiter};
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
@@ -48,7 +51,7 @@ impl Core {
         if let (Some(row), Some((word, key))) = (row, routed)
             && row.is_plain
             && row.spec.arity.accepts(args.total())
-            && conn.is_plain()
+            && conn.is_plain(self.users_epoch)
             && self.pause.until_ms == 0
         {
             // Nearly all requests: none of the gates below would hold them.
@@ -82,11 +85,28 @@ impl Core {
         if !row.spec.arity.accepts(args.total()) {
             return self.reject(conn, Some(row), &Refusal::arity(row.spec.name));
         }
-        if !conn.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
-            return self.reject(conn, Some(row), &Refusal::NoAuth);
-        }
         if conn.exclusive {
             return Flow::Stall;
+        }
+        if conn.seen_at != self.users_epoch {
+            self.recognize(conn);
+            if conn.closing {
+                return Flow::Done;
+            }
+        }
+        if !self.is_authenticated(conn) && !row.spec.flags.contains(Flags::NO_AUTH) {
+            return self.reject(conn, Some(row), &Refusal::NoAuth);
+        }
+        if conn.in_multi() && row.spec.flags.contains(Flags::NO_MULTI) {
+            return self.reject(conn, Some(row), &Refusal::NotInMulti);
+        }
+        if !conn.user.may_all
+            && let Err(refusal) = self.permit(conn, row, &args)
+        {
+            return self.reject(conn, Some(row), &refusal);
+        }
+        if conn.only_listens() && !runs_while_listening(row) {
+            return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);
@@ -96,11 +116,38 @@ impl Core {
         }
         conn.last = Some(row);
         let args = args.skip(row.name_words - 1);
+        if conn.tracking.is_some() {
+            self.track(conn, row, &args);
+            end_caching(conn, row);
+        }
         match (row.plan, routed) {
+            _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
             (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
         }
+    }
+
+    /// The gate of a user that may not do everything.
+    fn permit(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> Result<(), Refusal> {
+        let place = if conn.in_multi() {
+            Place::Multi
+        } else {
+            Place::Toplevel
+        };
+        conn.last = Some(row);
+        self.may_run(conn, row, args, place)
+            .map_err(|(_, refusal)| refusal)?;
+        if conn.in_multi() {
+            // What SORT may not is told when it runs.
+            return Ok(());
+        }
+        check_sort(&conn.user, row, args)
     }
 
     /// A request with one key.
@@ -315,7 +362,7 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        if waits && crate::multi::is_exec(row) {
+        if waits && (crate::multi::is_exec(row) || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }
         let mut out = core::mem::take(conn.outbound.buffer());
@@ -341,6 +388,7 @@ impl Core {
             // One that waits for earlier replies is called again.
             self.tally.called(row.index);
         }
+        let mut wait = None;
         let later = match done {
             Ok(Done::Replied) => false,
             Ok(Done::Silent) => {
@@ -357,6 +405,10 @@ impl Core {
                 true
             }
             Ok(Done::Later) => true,
+            Ok(Done::Wait(until_ms, timeout_reply)) => {
+                wait = Some((until_ms, timeout_reply));
+                true
+            }
             Err(refused) => {
                 out.truncate(start);
                 self.tally.failed(row.index);
@@ -366,6 +418,9 @@ impl Core {
         };
         if later {
             out.truncate(start);
+            if waits && wait.is_some() {
+                flow = Flow::Stall;
+            }
             if waits {
                 // Nothing has changed: what stands behind outstanding replies goes back there.
                 *conn.outbound.buffer() = out;
@@ -374,6 +429,18 @@ impl Core {
                 conn.outbound.out = out;
             } else {
                 self.keep_buffer(out);
+            }
+            if let Some((until_ms, timeout_reply)) = wait
+                && !waits
+            {
+                let attempt = Attempt {
+                    ticket: self.begin_exclusive(conn),
+                    request: Request::of_words(row, &[]),
+                    db: conn.db,
+                    resp: conn.resp,
+                    own_port: conn.own_port,
+                };
+                self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));
             }
             return flow;
         }
@@ -427,6 +494,30 @@ impl Core {
         let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
         (self.pause.all && !exempt) || may_write
     }
+}
+
+/// CLIENT CACHING is about the next command, or the transaction that begins with it.
+fn end_caching(conn: &mut Connection, row: &Row) {
+    let goes_on = conn.in_multi() || matches!(row.spec.name, "multi" | "client|caching");
+    if let Some(tracking) = conn.tracking.as_mut().filter(|_| !goes_on) {
+        tracking.caching = None;
+    }
+}
+
+/// The commands of a connection that only listens.
+fn runs_while_listening(row: &Row) -> bool {
+    matches!(
+        row.spec.name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    )
 }
 
 fn runs_inside_multi(row: &Row) -> bool {

@@ -118,8 +118,14 @@ impl NodeService {
                     }
                 }
             }
-            if !self.core.ready.is_empty() || !self.core.unparked.is_empty() {
+            if !self.core.ready.is_empty()
+                || !self.core.unparked.is_empty()
+                || self.core.waiting.has_begun()
+                || self.core.has_news()
+            {
+                let by = (self.core.id, input.conn);
                 self.put_back(&mut current);
+                self.news(Some(by));
                 self.settle();
             }
         }

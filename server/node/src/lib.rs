@@ -5,16 +5,20 @@
 //!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
 //!                                             │             ├── transaction.rs, locks.rs (several cores)
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
+//!                                             │             ├── acl/ (who may do what)
 //!                                             │             └── admin/ (commands of the node)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
+//! tls/: TLS between a connection's socket and its parser
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
+pub mod acl;
 pub mod admin;
 pub mod allocator;
 mod background;
 mod between;
+pub mod blocking;
 pub mod clients;
 pub mod commit;
 pub mod config;
@@ -32,6 +36,7 @@ pub mod multi;
 pub mod node;
 mod prefetch;
 pub mod process;
+pub mod pubsub;
 pub mod rates;
 pub mod service;
 pub mod start;
@@ -39,4 +44,6 @@ pub mod stats;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;
+pub mod tracking;
 pub mod transaction;

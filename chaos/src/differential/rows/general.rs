@@ -8,6 +8,28 @@ use super::super::rule::Rule::{
 use super::{newer, placed, row};
 
 pub(super) const GENERIC: &[Row] = &[
+    row(6, &[("DUMP <any>", Shape)]),
+    row(
+        8,
+        &[(
+            "RESTORE <any> (0 | <ms>) <payload> *( REPLACE | IDLETIME <small> )",
+            Exact,
+        )],
+    ),
+    row(
+        4,
+        &[(
+            "RESTORE <any> <atms> <payload> *( REPLACE | ABSTTL | FREQ <small> )",
+            Exact,
+        )],
+    ),
+    row(
+        1,
+        &[(
+            "RESTORE <any> (0 | -1 | abc) <payload> *( IDLETIME <small> | FREQ <small> | <junk> )",
+            Exact,
+        )],
+    ),
     row(14, &[("COPY <any> <any> *( DB <db> | REPLACE )", Exact)]),
     row(1, &[("COPY <any> <any> DB <nodb>", Exact)]),
     row(6, &[("DEL <any>", Exact)]),

@@ -89,8 +89,8 @@ struct Request<'a> {
     /// `xread` or `xreadgroup`.
     name: &'static str,
     count: usize,
-    /// How long to wait: None not at all, 0 for ever.
-    block_ms: Option<u64>,
+    /// How long to wait; None not at all.
+    block: Option<Wait>,
     group: Option<(&'a [u8], &'a [u8])>,
     no_ack: bool,
     /// Word of the first key, and how many there are.
@@ -103,7 +103,7 @@ impl<'a> Request<'a> {
         let mut request = Request {
             name,
             count: usize::MAX,
-            block_ms: None,
+            block: None,
             group: None,
             no_ack: false,
             keys_at: 0,
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
         while args.left() > 0 {
             let more = args.left() > 1;
             if more && args.keyword("BLOCK") {
-                request.block_ms = Some(timeout(args.bytes()?, now_ms)?);
+                request.block = Some(timeout(args.bytes()?, now_ms)?);
             } else if more && args.keyword("COUNT") {
                 let count = usize::try_from(args.int()?).unwrap_or(0);
                 request.count = if count == 0 { usize::MAX } else { count };
@@ -173,18 +173,10 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Milliseconds to wait.
-fn timeout(word: &[u8], now_ms: u64) -> Result<u64, Refusal> {
-    let ms = number::parse_i64(word).ok_or(Refusal::Text(
-        "ERR timeout is not an integer or out of range",
-    ))?;
-    if ms < 0 {
-        return Err(Refusal::Text("ERR timeout is negative"));
-    }
-    if ms.checked_add(now_ms.cast_signed()).is_none() {
-        return Err(Refusal::Text("ERR timeout is out of range"));
-    }
-    Ok(ms.unsigned_abs())
+/// How long BLOCK waits.
+fn timeout(word: &[u8], now_ms: u64) -> Result<Wait, Refusal> {
+    let ms = number::parse_i64(word).ok_or(Refusal::TimeoutNotInteger)?;
+    crate::wait::until(ms, now_ms)
 }
 
 /// Behind which id a stream is read.
@@ -222,7 +214,7 @@ fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     }
     if !replies.end(&mut cx.reply) {
         let words = resolved(&args, &request, &behind);
-        wait(cx, &request, now_ms, words);
+        wait(cx, request, words);
     }
     Ok(())
 }
@@ -244,12 +236,9 @@ fn resolved(args: &Args<'_>, request: &Request<'_>, ids: &[StreamId]) -> Option<
 }
 
 /// Nothing was found: the reply of a timeout, and the wish to wait.
-fn wait(cx: &mut Write<'_>, request: &Request<'_>, now_ms: u64, words: Option<Vec<Vec<u8>>>) {
+fn wait(cx: &mut Write<'_>, request: Request<'_>, words: Option<Vec<Vec<u8>>>) {
     cx.reply.null_array();
-    cx.wait = request.block_ms.map(|ms| Wait {
-        until_ms: (ms > 0).then(|| now_ms + ms),
-        words,
-    });
+    cx.wait = request.block.map(|wait| Wait { words, ..wait });
 }
 
 /// The same request for the key at word `at` alone.
@@ -365,7 +354,7 @@ fn xreadgroup(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
         }
     }
     if !replies.end(&mut cx.reply) {
-        wait(cx, &request, now_ms, None);
+        wait(cx, request, None);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use commands::Refused;
 use protocol::{Args, Refusal, number};
 
-use crate::admin::{Context, DEFAULT_USER, Done};
+use crate::admin::{Context, Done};
 use crate::clients::write_line;
 use crate::gather::Join;
 use crate::mail::{Ask, ClientFilter};
@@ -55,7 +55,7 @@ pub(super) fn client_kill(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Do
             filter.laddr = Some(args.bytes()?.to_vec());
         } else if args.keyword("USER") {
             let user = args.bytes()?;
-            if user != DEFAULT_USER {
+            if cx.core.users.get(user).is_none() {
                 let text = format!("ERR No such user '{}'", String::from_utf8_lossy(user));
                 return Err(Refusal::Owned(text.into()).into());
             }
@@ -176,7 +176,6 @@ mod tests {
             ),
             ("TRACKING x", "ERR syntax error"),
             ("TRACKING off x", "ERR syntax error"),
-            ("TRACKING on", "ERR tracking of keys is not supported yet"),
             (
                 "MAINT_NOTIFICATIONS on",
                 "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",

@@ -10,15 +10,18 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{CoreId, StatsNow};
 
+use crate::acl::Denial;
 use crate::admin::VERSION_REPORTED;
 use crate::config::Choice;
 use crate::core::Core;
 use crate::node::Node;
 use crate::process;
+use crate::pubsub::Topic;
 use crate::rates::PerSecond;
 use crate::stats::RowCount;
 
@@ -100,16 +103,24 @@ pub(super) fn server(out: &mut String, facts: &Facts<'_>) {
         "io_threads_active": 0,
     );
     let mut listeners = 0;
+    let binds: String = config
+        .bind
+        .iter()
+        .map(|bind| format!(",bind={bind}"))
+        .collect();
     if config.port != 0 {
-        let binds: String = config
-            .bind
-            .iter()
-            .map(|bind| format!(",bind={bind}"))
-            .collect();
         let _ = write!(
             out,
             "listener{listeners}:name=tcp{binds},port={}\r\n",
             config.port
+        );
+        listeners += 1;
+    }
+    if config.tls_port != 0 {
+        let _ = write!(
+            out,
+            "listener{listeners}:name=tls{binds},port={}\r\n",
+            config.tls_port
         );
         listeners += 1;
     }
@@ -127,8 +138,8 @@ pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
         "connected_clients": facts.node.clients.load(Relaxed),
         "cluster_connections": 0,
         "maxclients": facts.core.config.maxclients,
-        "blocked_clients": 0,
-        "tracking_clients": 0,
+        "blocked_clients": facts.node.blocked.load(Relaxed),
+        "tracking_clients": facts.node.tracking.clients.load(Relaxed),
         "clients_in_timeout_table": 0,
         "total_blocking_keys": 0,
         "total_blocking_keys_on_nokey": 0,
@@ -263,16 +274,16 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "evicted_clients": 0,
         "keyspace_hits": node.sum(|core| &core.hits),
         "keyspace_misses": node.sum(|core| &core.misses),
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
-        "pubsubshard_channels": 0,
+        "pubsub_channels": facts.core.pubsub.len(Topic::Channel),
+        "pubsub_patterns": facts.core.pubsub.len(Topic::Pattern),
+        "pubsubshard_channels": facts.core.pubsub.len(Topic::Shard),
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": 0,
         "slave_expires_tracked_keys": 0,
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": facts.node.tracking.keys.load(Relaxed),
+        "tracking_total_items": facts.node.tracking.items.load(Relaxed),
+        "tracking_total_prefixes": facts.node.tracking.prefixes.load(Relaxed),
         "unexpected_error_replies": 0,
         "total_error_replies": node.sum(|core| &core.errors_total),
         "dump_payload_sanitizations": 0,
@@ -283,6 +294,11 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "client_query_buffer_limit_disconnections": node.sum(|core| &core.input_limit_closes),
         "client_output_buffer_limit_disconnections": node.sum(|core| &core.output_limit_closes),
     );
+    let log = node.acl_log.lock().unwrap_or_else(PoisonError::into_inner);
+    for denial in Denial::ALL {
+        let (name, count) = (denial.counter(), log.count(denial));
+        let _ = write!(out, "acl_access_denied_{name}:{count}\r\n");
+    }
 }
 
 pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
@@ -375,6 +391,12 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
         "elements_freed_in_slices": node.sum(|core| &core.freed_lazily),
         "connected_clients_peak": node.clients_peak.load(Relaxed),
     );
+    if facts.core.config.tls_port != 0 {
+        lines!(out,
+            "tls_certificate_days_left": node.tls_days_left(facts.now_ms),
+            "tls_reload_failures": node.tls_reload_failures.load(Relaxed),
+        );
+    }
     for (number, (core, runtime)) in node.published.iter().zip(&facts.runtime).enumerate() {
         let range = node.range(CoreId(number as u16));
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);

@@ -48,7 +48,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "notify-keyspace-events",
         kind: Kind::Several(&NOTIFY),
         summary: "Events on keys that are published, by letter: K or E for the channel, then the kinds.",
-        standing: Standing::Later("comes with publish/subscribe"),
         ..Row::LIVE
     },
 ];

@@ -1,0 +1,197 @@
+//! Bytes to values.
+
+use crate::Limits;
+use crate::rdb::listpack::{self, Element};
+use crate::rdb::reader::parse_score;
+use crate::rdb::{Fault, Reader, kind, stream, ziplist};
+use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
+use crate::view::canonical_int;
+
+/// Mark of a list's node that is one plain element.
+const NODE_PLAIN: u64 = 1;
+/// Mark of a list's node that is a listpack.
+const NODE_PACKED: u64 = 2;
+
+/// Reads a value of the type that stood before it. The reader is behind it then.
+///
+/// # Errors
+/// [`Fault::Format`], also for an empty collection.
+pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<OwnedValue, Fault> {
+    let value = match kind {
+        kind::STRING => {
+            let text = reader.string()?.into_owned();
+            canonical_int(&text).map_or(OwnedValue::String(text), OwnedValue::Int)
+        }
+        kind::LIST | kind::LIST_ZIPLIST | kind::LIST_ZIPLISTS | kind::LIST_LISTPACKS => {
+            OwnedValue::List(Box::new(list(kind, reader, limits)?))
+        }
+        kind::SET | kind::SET_INTSET | kind::SET_LISTPACK => {
+            OwnedValue::Set(Box::new(set(kind, reader, limits)?))
+        }
+        kind::HASH | kind::HASH_ZIPMAP | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
+            OwnedValue::Hash(Box::new(hash(kind, reader, limits)?))
+        }
+        kind::ZSET | kind::ZSET_TEXT | kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK => {
+            OwnedValue::Zset(Box::new(zset(kind, reader, limits)?))
+        }
+        kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => {
+            OwnedValue::Stream(Box::new(stream::read(kind, reader, limits)?))
+        }
+        _ => return Err(Fault::Format),
+    };
+    if value.is_empty_collection() {
+        return Err(Fault::Format);
+    }
+    Ok(value)
+}
+
+fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, Fault> {
+    let mut list = List::new();
+    let mut push = |element: Element<'_>| {
+        element.with(|bytes| list.push(Side::Right, bytes, limits));
+        Ok(())
+    };
+    match kind {
+        kind::LIST => {
+            for _ in 0..reader.length()? {
+                push(Element::Bytes(&reader.string()?))?;
+            }
+        }
+        kind::LIST_ZIPLIST => ziplist::walk(&reader.string()?, push)?,
+        kind::LIST_ZIPLISTS => {
+            for _ in 0..reader.length()? {
+                ziplist::walk(&reader.string()?, &mut push)?;
+            }
+        }
+        _ => {
+            for _ in 0..reader.length()? {
+                match (reader.length()?, reader.string()?) {
+                    (NODE_PLAIN, element) => push(Element::Bytes(&element))?,
+                    (NODE_PACKED, block) => listpack::walk(&block, &mut push)?,
+                    _ => return Err(Fault::Format),
+                }
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn set(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Set, Fault> {
+    let mut set = Set::new();
+    let mut add = |member: Element<'_>| {
+        let new = member.with(|member| set.add(member, limits));
+        new.then_some(()).ok_or(Fault::Format)
+    };
+    match kind {
+        kind::SET => {
+            for _ in 0..reader.length()? {
+                add(Element::Bytes(&reader.string()?))?;
+            }
+        }
+        kind::SET_INTSET => ziplist::walk_ints(&reader.string()?, |n| add(Element::Int(n)))?,
+        _ => listpack::walk(&reader.string()?, add)?,
+    }
+    Ok(set)
+}
+
+/// Calls `show` with pairs of elements that come one by one.
+struct Pairs<F> {
+    first: Option<Vec<u8>>,
+    show: F,
+}
+
+impl<F: FnMut(&[u8], Element<'_>) -> Result<(), Fault>> Pairs<F> {
+    fn new(show: F) -> Self {
+        Self { first: None, show }
+    }
+
+    fn take(&mut self, element: Element<'_>) -> Result<(), Fault> {
+        match self.first.take() {
+            Some(first) => (self.show)(&first, element),
+            None => {
+                self.first = Some(element.with(<[u8]>::to_vec));
+                Ok(())
+            }
+        }
+    }
+
+    /// Every element had its other.
+    fn end(self) -> Result<(), Fault> {
+        match self.first {
+            None => Ok(()),
+            Some(_) => Err(Fault::Format),
+        }
+    }
+}
+
+fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, Fault> {
+    let mut hash = Hash::new();
+    let mut set = |field: &[u8], value: &[u8]| {
+        let new = hash.set(field, value, limits);
+        new.then_some(()).ok_or(Fault::Format)
+    };
+    match kind {
+        kind::HASH => {
+            for _ in 0..reader.length()? {
+                let (field, value) = (reader.string()?, reader.string()?);
+                set(&field, &value)?;
+            }
+        }
+        kind::HASH_ZIPMAP => ziplist::walk_map(&reader.string()?, set)?,
+        _ => {
+            let mut pairs = Pairs::new(|field, value| value.with(|value| set(field, value)));
+            walk_packed(kind == kind::HASH_ZIPLIST, &reader.string()?, |element| {
+                pairs.take(element)
+            })?;
+            pairs.end()?;
+        }
+    }
+    Ok(hash)
+}
+
+fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Zset, Fault> {
+    let mut zset = Zset::new();
+    let mut add = |member: &[u8], score: f64| match zset.add(member, score, limits) {
+        Added::New => Ok(()),
+        _ => Err(Fault::Format),
+    };
+    match kind {
+        kind::ZSET | kind::ZSET_TEXT => {
+            for _ in 0..reader.length()? {
+                let member = reader.string()?;
+                let score = if kind == kind::ZSET {
+                    reader.score()?
+                } else {
+                    reader.text_score()?
+                };
+                add(&member, score)?;
+            }
+        }
+        _ => {
+            let mut pairs = Pairs::new(|member, score| {
+                let score = match score {
+                    Element::Int(n) => n as f64,
+                    Element::Bytes(text) => parse_score(text)?,
+                };
+                add(member, score)
+            });
+            walk_packed(kind == kind::ZSET_ZIPLIST, &reader.string()?, |element| {
+                pairs.take(element)
+            })?;
+            pairs.end()?;
+        }
+    }
+    Ok(zset)
+}
+
+fn walk_packed(
+    is_ziplist: bool,
+    block: &[u8],
+    show: impl FnMut(Element<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if is_ziplist {
+        ziplist::walk(block, show)
+    } else {
+        listpack::walk(block, show)
+    }
+}

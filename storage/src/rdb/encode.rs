@@ -1,0 +1,185 @@
+//! Values to bytes.
+
+use crate::rdb::listpack::Builder;
+use crate::rdb::{kind, stream};
+use crate::value::{Hash, List, Member, Set, Zset};
+use crate::view::{Text, Value, canonical_int};
+
+/// A listpack of a list is closed when it is this long, bytes.
+const NODE_BYTES: usize = 8 << 10;
+/// A longer text is never an integer in a string's short form.
+const INT_TEXT_BYTES_MAX: usize = 11;
+/// Mark of a list's node that is a listpack.
+const NODE_PACKED: u64 = 2;
+
+/// The number that says how [`write_body`] writes a value.
+pub fn kind_of(value: Value<'_>) -> u8 {
+    match value {
+        Value::String(_) => kind::STRING,
+        Value::List(_) => kind::LIST_LISTPACKS,
+        Value::Hash(hash) if hash.encoding() == "listpack" => kind::HASH_LISTPACK,
+        Value::Hash(_) => kind::HASH,
+        Value::Set(set) if set.encoding() == "intset" => kind::SET_INTSET,
+        Value::Set(_) => kind::SET,
+        Value::Zset(zset) if zset.encoding() == "listpack" => kind::ZSET_LISTPACK,
+        Value::Zset(_) => kind::ZSET,
+        Value::Stream(_) => kind::STREAM_2,
+    }
+}
+
+/// Appends a value, without its type.
+pub fn write_body(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::String(Text::Int(n)) => write_int(n, out),
+        Value::String(Text::Bytes(bytes)) => write_string(bytes, out),
+        Value::List(list) => write_list(list, out),
+        Value::Hash(hash) => write_hash(hash, out),
+        Value::Set(set) => write_set(set, out),
+        Value::Zset(zset) => write_zset(zset, out),
+        Value::Stream(value) => stream::write(value, out),
+    }
+}
+
+/// Appends a length or a count.
+pub fn write_length(length: u64, out: &mut Vec<u8>) {
+    match length {
+        0..0x40 => out.push(length as u8),
+        0x40..0x4000 => out.extend_from_slice(&[0x40 | (length >> 8) as u8, length as u8]),
+        0x4000..=0xffff_ffff => {
+            out.push(0x80);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(0x81);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+/// Appends a string, in the short form if it spells a small integer.
+pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    let short = bytes.len() <= INT_TEXT_BYTES_MAX;
+    match canonical_int(bytes).filter(|_| short) {
+        Some(n) => write_int(n, out),
+        None => write_bytes(bytes, out),
+    }
+}
+
+pub(super) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    write_length(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn write_int(n: i64, out: &mut Vec<u8>) {
+    if let Ok(n) = i8::try_from(n) {
+        out.push(0xc0);
+        out.extend_from_slice(&n.to_le_bytes());
+    } else if let Ok(n) = i16::try_from(n) {
+        out.push(0xc1);
+        out.extend_from_slice(&n.to_le_bytes());
+    } else if let Ok(n) = i32::try_from(n) {
+        out.push(0xc2);
+        out.extend_from_slice(&n.to_le_bytes());
+    } else {
+        write_bytes(itoa::Buffer::new().format(n).as_bytes(), out);
+    }
+}
+
+fn write_list(list: &List, out: &mut Vec<u8>) {
+    // The number of nodes stands before them.
+    let (mut nodes, mut count) = (Vec::new(), 0);
+    let mut node = Builder::new();
+    let mut close = |node: Builder| {
+        write_length(NODE_PACKED, &mut nodes);
+        write_bytes(&node.finish(), &mut nodes);
+        count += 1;
+    };
+    for element in list.iter() {
+        if !node.is_empty() && node.len() + element.len() > NODE_BYTES {
+            close(core::mem::replace(&mut node, Builder::new()));
+        }
+        node.push(element);
+    }
+    close(node);
+    write_length(count, out);
+    out.extend_from_slice(&nodes);
+}
+
+fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
+    if hash.encoding() == "listpack" {
+        let mut block = Builder::new();
+        for (field, value) in hash.iter() {
+            block.push(field);
+            block.push(value);
+        }
+        return write_bytes(&block.finish(), out);
+    }
+    write_length(hash.len() as u64, out);
+    for (field, value) in hash.iter() {
+        write_string(field, out);
+        write_string(value, out);
+    }
+}
+
+fn write_set(set: &Set, out: &mut Vec<u8>) {
+    if set.encoding() == "intset" {
+        return write_ints(set, out);
+    }
+    write_length(set.len() as u64, out);
+    for member in set.iter() {
+        write_string(&member, out);
+    }
+}
+
+/// An intset: as wide as its widest member.
+fn write_ints(set: &Set, out: &mut Vec<u8>) {
+    let int = |member: Member<'_>| canonical_int(&member).unwrap_or(0);
+    let mut ints: Vec<i64> = set.iter().map(int).collect();
+    ints.sort_unstable();
+    let ends = ints.first().zip(ints.last());
+    let fits =
+        |bits: u32| ends.is_some_and(|(low, high)| *low >= -(1i64 << bits) && *high < 1i64 << bits);
+    let width = if fits(15) {
+        2
+    } else if fits(31) {
+        4
+    } else {
+        8
+    };
+    write_length((8 + ints.len() * width) as u64, out);
+    out.extend_from_slice(&(width as u32).to_le_bytes());
+    out.extend_from_slice(&(ints.len() as u32).to_le_bytes());
+    for n in ints {
+        out.extend_from_slice(&n.to_le_bytes()[..width]);
+    }
+}
+
+fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
+    if zset.encoding() == "listpack" {
+        let mut block = Builder::new();
+        for (member, score) in zset.iter() {
+            block.push(member);
+            push_score(&mut block, score);
+        }
+        return write_bytes(&block.finish(), out);
+    }
+    write_length(zset.len() as u64, out);
+    for (member, score) in zset.iter() {
+        write_string(member, out);
+        out.extend_from_slice(&score.to_le_bytes());
+    }
+}
+
+/// A score as text that reads as the same number.
+fn push_score(block: &mut Builder, score: f64) {
+    /// Integers up to here are exact in a double.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if score.abs() <= EXACT_MAX
+        && score.trunc() == score
+        && !(score == 0.0 && score.is_sign_negative())
+    {
+        block.push_int(score as i64);
+    } else {
+        block.push(format!("{score:e}").as_bytes());
+    }
+}
