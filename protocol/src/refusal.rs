@@ -30,6 +30,8 @@ macro_rules! refusals {
             Text(&'static str),
             /// A text made at run time, whole with its code.
             Owned(Box<str>),
+            /// As `Owned`, with a client's bytes in it.
+            Quoted(Box<[u8]>),
         }
 
         impl Refusal {
@@ -336,7 +338,9 @@ impl Refusal {
                     .iter()
                     .for_each(|part| write_line(part.as_bytes(), out));
             }
-            Self::UnknownCommand(text) | Self::UnknownSubcommand(text) => write_line(text, out),
+            Self::UnknownCommand(text) | Self::UnknownSubcommand(text) | Self::Quoted(text) => {
+                write_line(text, out);
+            }
             Self::Protocol(error) => error.write(out),
             Self::Owned(text) => write_line(text.as_bytes(), out),
             // A fixed text has no line breaks (a test sees to it), but a family's might.
@@ -348,6 +352,10 @@ impl Refusal {
     pub fn code(&self) -> &str {
         let text = match self {
             Self::Owned(text) => text,
+            Self::Quoted(text) => {
+                let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+                return str::from_utf8(code).unwrap_or("ERR");
+            }
             other => other.fixed().unwrap_or("ERR"),
         };
         text.split(' ').next().unwrap_or("ERR")
@@ -443,6 +451,7 @@ mod tests {
             ),
             (Refusal::Text("X a\r\nb"), "X a  b"),
             (Refusal::Owned("ERR a\nb".into()), "ERR a b"),
+            (Refusal::Quoted(b"NOGROUP a\nb"[..].into()), "NOGROUP a b"),
             (
                 Refusal::out_of_range(0, 5),
                 "ERR value is out of range, value must between 0 and 5",

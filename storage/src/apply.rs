@@ -9,7 +9,10 @@ use crate::edit::Edit;
 use crate::effect::{self, Corrupt, Effect};
 use crate::hash::Key;
 use crate::shard::Shard;
+use crate::stream_effect::{StreamChange, words_of};
+use crate::value::stream::STREAM_NODE_BYTES_MAX;
 use crate::view::{Value, WrongType};
+use crate::whole::read_value;
 
 impl From<WrongType> for Corrupt {
     fn from(_: WrongType) -> Self {
@@ -61,7 +64,7 @@ impl Shard {
                     .write_string(&Key::new(db, key), offset, bytes)?;
             }
             Effect::PutValue { key, value, ttl } => {
-                let value = effect::read_value(value, &self.limits)?;
+                let value = read_value(value, &self.limits)?;
                 self.applying().put_value(&Key::new(db, key), value, ttl);
             }
             Effect::Remove { key } | Effect::Expire { key } => {
@@ -126,6 +129,7 @@ impl Shard {
                     .ok_or(Corrupt)?
                     .remove(member);
             }
+            Effect::Stream { key, change } => self.apply_to_stream(&Key::new(db, key), change)?,
             _ => self.apply_to_list(db, effect)?,
         }
         Ok(())
@@ -162,6 +166,68 @@ impl Shard {
         if fits { Ok(()) } else { Err(Corrupt) }
     }
 
+    fn apply_to_stream(&mut self, key: &Key<'_>, change: StreamChange<'_>) -> Result<(), Corrupt> {
+        let mut edit = self.applying();
+        if matches!(change, StreamChange::Make | StreamChange::Add { .. }) {
+            let mut stream = edit.edit_stream_or_new(key)?;
+            let StreamChange::Add { id, words } = change else {
+                stream.make();
+                return Ok(());
+            };
+            let list = words_of(words)?;
+            let fits = words.len() as u64 <= STREAM_NODE_BYTES_MAX + 10 * list.len() as u64;
+            return if fits && stream.add(id, list.into_iter()) {
+                Ok(())
+            } else {
+                Err(Corrupt)
+            };
+        }
+        let mut stream = edit.edit_stream(key)?.ok_or(Corrupt)?;
+        let done = match change {
+            StreamChange::Make | StreamChange::Add { .. } => false,
+            StreamChange::Remove { id } => stream.remove(id),
+            StreamChange::RemoveThrough { id } => stream.remove_through(id) > 0,
+            StreamChange::SetIds {
+                last,
+                added,
+                max_deleted,
+            } => {
+                let fits = stream.last_entry_id().is_none_or(|id| id <= last);
+                if fits {
+                    stream.set_ids(last, added, max_deleted);
+                }
+                fits
+            }
+            StreamChange::PutGroup { group, last, read } => {
+                stream.put_group(group, last, read);
+                true
+            }
+            StreamChange::RemoveGroup { group } => stream.remove_group(group),
+            StreamChange::PutConsumer {
+                group,
+                consumer,
+                seen_ms,
+                active_ms,
+            } => {
+                let known = stream.group(group).is_some();
+                stream.put_consumer(group, consumer, seen_ms, active_ms);
+                known
+            }
+            StreamChange::RemoveConsumer { group, consumer } => {
+                stream.remove_consumer(group, consumer).is_some()
+            }
+            StreamChange::PutPending {
+                group,
+                consumer,
+                id,
+                delivered_ms,
+                count,
+            } => stream.put_pending(group, consumer, id, delivered_ms, count),
+            StreamChange::RemovePending { group, id } => stream.remove_pending(group, id),
+        };
+        if done { Ok(()) } else { Err(Corrupt) }
+    }
+
     /// Whether the key holds what no effect could have left: an empty collection. For tests and scrubbing.
     pub fn is_sound(&self, key: &Key<'_>) -> bool {
         match self.peek(key) {
@@ -169,6 +235,7 @@ impl Shard {
             Some(Value::Hash(hash)) => !hash.is_empty(),
             Some(Value::Set(set)) => !set.is_empty(),
             Some(Value::Zset(zset)) => !zset.is_empty(),
+            Some(Value::Stream(stream)) => !stream.is_vacant(),
             Some(Value::String(_)) | None => true,
         }
     }

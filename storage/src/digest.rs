@@ -8,6 +8,7 @@ use crate::hash::{Key, digest_bytes};
 use crate::item::Item;
 use crate::shard::{Shard, value_of};
 use crate::table::Table;
+use crate::value::stream::{Group, Stream, StreamId};
 use crate::view::Value;
 
 /// A 128-bit digest; sums of item digests.
@@ -95,6 +96,47 @@ fn value_digest(value: Value<'_>) -> Digest {
             // -0 and 0 are one score.
             sum.and(Digest::of(&[m, &(score + 0.0).to_bits().to_le_bytes()]))
         }),
+        Value::Stream(stream) => stream_digest(stream),
     };
     Digest::of(&[kind, &sum.0.to_le_bytes()])
+}
+
+/// Entries, what is remembered beside them, groups; not when a consumer was last seen, which is no effect.
+fn stream_digest(stream: &Stream) -> Digest {
+    let entries = stream.range(StreamId::MIN, StreamId::MAX);
+    let sum = entries.fold(Digest::default(), |sum, entry| {
+        let id = entry.id.to_bytes();
+        let mut parts = vec![&id[..]];
+        parts.extend(entry.pairs().flat_map(|(field, value)| [field, value]));
+        sum.and(Digest::of(&parts))
+    });
+    let own = Digest::of(&[
+        &stream.last_id().to_bytes(),
+        &stream.max_deleted_id().to_bytes(),
+        &stream.entries_added().to_le_bytes(),
+    ]);
+    stream
+        .groups()
+        .fold(sum.and(own), |sum, group| sum.and(group_digest(group)))
+}
+
+fn group_digest(group: &Group) -> Digest {
+    let bytes = |n: Option<u64>| n.map_or([0xff; 8], u64::to_le_bytes);
+    let (name, last) = (group.name(), group.last_id().to_bytes());
+    let own = Digest::of(&[b"group", name, &last, &bytes(group.entries_read())]);
+    let consumers = group.consumers().fold(own, |sum, consumer| {
+        let active = bytes(consumer.active_ms);
+        sum.and(Digest::of(&[b"consumer", name, consumer.name(), &active]))
+    });
+    let pending = group.pending_from(StreamId::MIN);
+    pending.fold(consumers, |sum, (id, pending)| {
+        sum.and(Digest::of(&[
+            b"pending",
+            name,
+            &id.to_bytes(),
+            group.consumer_of(pending),
+            &pending.delivered_ms.to_le_bytes(),
+            &pending.count.to_le_bytes(),
+        ]))
+    })
 }

@@ -6,17 +6,19 @@
 
 use core::ops::Deref;
 
-use crate::effect::{self, Effect};
+use crate::effect::Effect;
 use crate::events::EventClass;
 use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
-use crate::session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
+use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{
-    Shard, boxed_bytes, hash_of, list_of, set_of, text_of, value_of, whole_bytes, zset_of,
+    Shard, boxed_bytes, hash_of, list_of, set_of, stream_of, text_of, value_of, whole_bytes,
+    zset_of,
 };
-use crate::value::{Collection, Hash, List, OwnedValue, Set, Zset};
+use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
+use crate::whole;
 
 /// What a write does to a key's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +149,15 @@ impl<'s> Edit<'s> {
         Zset,
         Zset,
         ZsetEdit
+    );
+    collection_doors!(
+        stream,
+        edit_stream,
+        edit_stream_or_new,
+        stream_of,
+        Stream,
+        Stream,
+        StreamEdit
     );
 
     /// As [`Shard::text`], not counted.
@@ -343,7 +354,7 @@ impl<'s> Edit<'s> {
         self.expire_if_due(key);
         if self.shard.effects.is_recording() {
             let mut bytes = Vec::new();
-            effect::write_value(&value, &mut bytes);
+            whole::write_value(&value, &mut bytes);
             self.shard.effects.push(
                 key.db,
                 &Effect::PutValue {

@@ -14,8 +14,10 @@
 //! beyond the key it names. A decoder meets hostile bytes: it returns [`Corrupt`], never panics and
 //! allocates no more than the bytes it was given call for.
 
-use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
-use crate::{Limits, Ttl};
+use crate::Ttl;
+use crate::stream_effect::StreamChange;
+use crate::value::Side;
+use crate::wire::{Reader, Writer};
 
 /// One change. Borrowed from the record it was decoded from.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +44,7 @@ pub enum Effect<'a> {
         offset: u64,
         bytes: &'a [u8],
     },
-    /// A whole value, encoded as [`write_value`] does.
+    /// A whole value, encoded as [`crate::write_value`] does.
     PutValue {
         key: &'a [u8],
         value: &'a [u8],
@@ -120,6 +122,11 @@ pub enum Effect<'a> {
         key: &'a [u8],
         member: &'a [u8],
     },
+    /// Something of a stream has changed.
+    Stream {
+        key: &'a [u8],
+        change: StreamChange<'a>,
+    },
     /// The database of the record is empty.
     FlushDb,
     /// Every database is empty.
@@ -153,7 +160,8 @@ impl<'a> Effect<'a> {
             | Effect::SetAdd { key, .. }
             | Effect::SetRemove { key, .. }
             | Effect::ZsetAdd { key, .. }
-            | Effect::ZsetRemove { key, .. } => Some(key),
+            | Effect::ZsetRemove { key, .. }
+            | Effect::Stream { key, .. } => Some(key),
             Effect::FlushDb | Effect::FlushAll | Effect::SwapDb { .. } => None,
         }
     }
@@ -235,6 +243,7 @@ mod kind {
     pub(super) const FLUSH_DB: u8 = 21;
     pub(super) const FLUSH_ALL: u8 = 22;
     pub(super) const SWAP_DB: u8 = 23;
+    // 32 to 47 are those of streams: see `stream_effect.rs`.
 }
 
 /// Appends one record.
@@ -321,6 +330,10 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
         Effect::ZsetRemove { key, member } => {
             to.head(kind::ZSET_REMOVE, db, key);
             to.bytes(member);
+        }
+        Effect::Stream { key, change } => {
+            to.head(change.kind(), db, key);
+            change.encode(&mut to);
         }
         Effect::FlushDb => to.head(kind::FLUSH_DB, db, b""),
         Effect::FlushAll => to.head(kind::FLUSH_ALL, db, b""),
@@ -422,7 +435,10 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
         kind::FLUSH_DB => Effect::FlushDb,
         kind::FLUSH_ALL => Effect::FlushAll,
         kind::SWAP_DB => Effect::SwapDb { with: from.byte()? },
-        _ => return Err(Corrupt),
+        _ => Effect::Stream {
+            key,
+            change: StreamChange::decode(kind, &mut from)?,
+        },
     };
     Ok((db, effect, from.input))
 }
@@ -437,221 +453,10 @@ pub(crate) fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
     end.is_some_and(|end| end <= STRING_BYTES_MAX)
 }
 
-/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset, 6 string that reports "raw"), then
-/// its parts.
-pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
-    let mut to = Writer { out };
-    match value {
-        OwnedValue::Int(n) => {
-            to.out.push(0);
-            to.out.extend_from_slice(&n.to_le_bytes());
-        }
-        OwnedValue::String(bytes) => {
-            to.out.push(1);
-            to.bytes(bytes);
-        }
-        OwnedValue::Raw(bytes) => {
-            to.out.push(6);
-            to.bytes(bytes);
-        }
-        OwnedValue::List(list) => {
-            to.out.push(2);
-            to.number(list.len() as u64);
-            list.iter().for_each(|element| to.bytes(element));
-        }
-        OwnedValue::Hash(hash) => {
-            to.out.push(3);
-            to.number(hash.len() as u64);
-            for (field, value) in hash.iter() {
-                to.bytes(field);
-                to.bytes(value);
-            }
-        }
-        OwnedValue::Set(set) => {
-            to.out.push(4);
-            to.number(set.len() as u64);
-            set.iter().for_each(|member| to.bytes(&member));
-        }
-        OwnedValue::Zset(zset) => {
-            to.out.push(5);
-            to.number(zset.len() as u64);
-            for (member, score) in zset.iter_from(0) {
-                to.bytes(member);
-                to.out.extend_from_slice(&score.to_bits().to_le_bytes());
-            }
-        }
-    }
-}
-
-/// Reads a whole value; the inverse of [`write_value`]. Counts are believed only as far as there are
-/// bytes, and an element that comes twice makes the value corrupt.
-///
-/// # Errors
-/// [`Corrupt`] for bytes that `write_value` cannot have written.
-pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> {
-    let mut from = Reader { input };
-    let value = match from.byte()? {
-        0 => OwnedValue::Int(from.word()?.cast_signed()),
-        1 => OwnedValue::String(from.bytes()?.to_vec()),
-        6 => OwnedValue::Raw(from.bytes()?.to_vec()),
-        2 => {
-            let mut list = Box::new(List::new());
-            for _ in 0..from.number()? {
-                list.push(Side::Right, from.bytes()?, limits);
-            }
-            OwnedValue::List(list)
-        }
-        3 => {
-            let mut hash = Box::new(Hash::new());
-            for _ in 0..from.number()? {
-                let (field, value) = (from.bytes()?, from.bytes()?);
-                if !hash.set(field, value, limits) {
-                    return Err(Corrupt);
-                }
-            }
-            OwnedValue::Hash(hash)
-        }
-        4 => {
-            let mut set = Box::new(Set::new());
-            for _ in 0..from.number()? {
-                if !set.add(from.bytes()?, limits) {
-                    return Err(Corrupt);
-                }
-            }
-            OwnedValue::Set(set)
-        }
-        5 => {
-            let mut zset = Box::new(Zset::new());
-            for _ in 0..from.number()? {
-                let (member, score) = (from.bytes()?, from.score()?);
-                if zset.add(member, score, limits) != Added::New {
-                    return Err(Corrupt);
-                }
-            }
-            OwnedValue::Zset(zset)
-        }
-        _ => return Err(Corrupt),
-    };
-    if from.input.is_empty() {
-        Ok(value)
-    } else {
-        Err(Corrupt)
-    }
-}
-
-struct Writer<'o> {
-    out: &'o mut Vec<u8>,
-}
-
-impl Writer<'_> {
-    fn head(&mut self, kind: u8, db: u8, key: &[u8]) {
-        self.out.push(kind);
-        self.out.push(db);
-        self.bytes(key);
-    }
-
-    fn number(&mut self, mut n: u64) {
-        while n >= 0x80 {
-            self.out.push(n as u8 | 0x80);
-            n >>= 7;
-        }
-        self.out.push(n as u8);
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn side(&mut self, side: Side) {
-        self.out.push(match side {
-            Side::Left => 0,
-            Side::Right => 1,
-        });
-    }
-
-    fn ttl(&mut self, ttl: Ttl) {
-        match ttl {
-            Ttl::Clear => self.out.push(0),
-            Ttl::Keep => self.out.push(1),
-            Ttl::At(at_ms) => {
-                self.out.push(2);
-                self.out.extend_from_slice(&at_ms.to_le_bytes());
-            }
-        }
-    }
-}
-
-struct Reader<'a> {
-    input: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8, Corrupt> {
-        let (&first, rest) = self.input.split_first().ok_or(Corrupt)?;
-        self.input = rest;
-        Ok(first)
-    }
-
-    fn word(&mut self) -> Result<u64, Corrupt> {
-        let (word, rest) = self.input.split_first_chunk::<8>().ok_or(Corrupt)?;
-        self.input = rest;
-        Ok(u64::from_le_bytes(*word))
-    }
-
-    fn number(&mut self) -> Result<u64, Corrupt> {
-        let mut n = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return Err(Corrupt);
-            }
-            n |= bits << shift;
-            if byte < 0x80 {
-                return Ok(n);
-            }
-        }
-        Err(Corrupt)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], Corrupt> {
-        let len = usize::try_from(self.number()?).map_err(|_| Corrupt)?;
-        let (bytes, rest) = self.input.split_at_checked(len).ok_or(Corrupt)?;
-        self.input = rest;
-        Ok(bytes)
-    }
-
-    fn side(&mut self) -> Result<Side, Corrupt> {
-        match self.byte()? {
-            0 => Ok(Side::Left),
-            1 => Ok(Side::Right),
-            _ => Err(Corrupt),
-        }
-    }
-
-    fn score(&mut self) -> Result<f64, Corrupt> {
-        let score = f64::from_bits(self.word()?);
-        if score.is_nan() {
-            Err(Corrupt)
-        } else {
-            Ok(score)
-        }
-    }
-
-    fn ttl(&mut self) -> Result<Ttl, Corrupt> {
-        match self.byte()? {
-            0 => Ok(Ttl::Clear),
-            1 => Ok(Ttl::Keep),
-            2 => Ok(Ttl::At(self.word()?)),
-            _ => Err(Corrupt),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Limits, read_value};
     use proptest::prelude::*;
 
     proptest! {

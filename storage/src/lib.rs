@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Shard ── db 0..n ── 16384 slot tables ── Item (key, deadline, small value in one block)   table/, item.rs
-//!   │                                         └── Collection: list, hash, set, sorted set     value/
+//!   │                                         └── Collection: list, hash, set, sorted set, stream     value/
 //!   ├── typed reads by &self                                                                 shard.rs
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
@@ -32,21 +32,30 @@ mod rng;
 mod session;
 mod shard;
 mod slot;
+mod stream_effect;
+mod stream_session;
 mod table;
 mod value;
 mod view;
 mod watch;
+mod whole;
+mod wire;
 
 pub use digest::Digest;
 pub use edit::{Edit, Ttl};
-pub use effect::{Corrupt, Effect, Effects, decode, encode, read_value, write_value};
+pub use effect::{Corrupt, Effect, Effects, decode, encode};
 pub use events::{Event, EventClass};
 pub use hash::{Key, seed_process};
 pub use lend::Lent;
 pub use limits::Limits;
 pub use rng::Rng;
-pub use session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
+pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
+pub use stream_effect::StreamChange;
+pub use value::stream::{
+    Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,
+};
 pub use value::{Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset};
 pub use view::{Text, Value, WrongType};
+pub use whole::{read_value, write_value};

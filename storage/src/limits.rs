@@ -22,6 +22,10 @@ pub struct Limits {
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value`: bytes of a member.
     pub zset_max_listpack_value_bytes: usize,
+    /// `stream-node-max-bytes`: bytes of a node in Redis's encoding; 0 for no limit.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`: entries of a node, removed ones included; 0 for no limit.
+    pub stream_node_max_entries: u64,
 }
 
 impl Default for Limits {
@@ -36,6 +40,8 @@ impl Default for Limits {
             set_max_listpack_value_bytes: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value_bytes: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }

@@ -15,10 +15,10 @@ use crate::events::EventClass;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::shard::{Shard, boxed_bytes};
-use crate::value::{Added, Collection, Hash, List, Set, Side, Zset};
+use crate::value::{Added, Collection, Hash, List, Set, Side, Stream, Zset};
 
 macro_rules! session {
-    ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty) => {
+    ($(#[$doc:meta])* $name:ident, $kind:ident, $type:ty, $gone:ident) => {
         $(#[$doc])*
         pub struct $name<'s> {
             shard: &'s mut Shard,
@@ -50,14 +50,14 @@ macro_rules! session {
 
             /// Something has been taken out.
             #[inline(always)]
-            fn note_removal(&mut self) {
+            pub(crate) fn note_removal(&mut self) {
                 self.changed = true;
-                self.emptied |= self.is_empty();
+                self.emptied |= self.$gone();
             }
 
             /// The value beside the shard's limits and effects.
             #[inline(always)]
-            fn parts(&mut self) -> (&mut $type, &mut Shard, &Key<'s>) {
+            pub(crate) fn parts(&mut self) -> (&mut $type, &mut Shard, &Key<'s>) {
                 // SAFETY: (1) the session borrows the shard mutably, so no reference into the item
                 // exists but this one; the shard's own fields do not overlap the collection's heap.
                 match unsafe { self.item.collection_mut() } {
@@ -84,7 +84,7 @@ macro_rules! session {
         impl Drop for $name<'_> {
             #[inline]
             fn drop(&mut self) {
-                if self.emptied && !self.is_empty() && let Some(at_ms) = self.item.deadline_ms() {
+                if self.emptied && !self.$gone() && let Some(at_ms) = self.item.deadline_ms() {
                     // Whoever applies made the key anew, without its deadline.
                     let effect = Effect::ExpireAt { key: self.key.bytes, at_ms };
                     self.shard.effects.push(self.key.db, &effect);
@@ -97,19 +97,23 @@ macro_rules! session {
 
 session!(
     /// Changes to a list.
-    ListEdit, List, List
+    ListEdit, List, List, is_empty
 );
 session!(
     /// Changes to a hash.
-    HashEdit, Hash, Hash
+    HashEdit, Hash, Hash, is_empty
 );
 session!(
     /// Changes to a set.
-    SetEdit, Set, Set
+    SetEdit, Set, Set, is_empty
 );
 session!(
     /// Changes to a sorted set.
-    ZsetEdit, Zset, Zset
+    ZsetEdit, Zset, Zset, is_empty
+);
+session!(
+    /// Changes to a stream; its methods are in `stream_session.rs`.
+    StreamEdit, Stream, Stream, is_vacant
 );
 
 impl ListEdit<'_> {

@@ -15,7 +15,7 @@ use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::table::{SlotTable, Table, zeroed_tables};
-use crate::value::{Collection, Hash, List, Set, Zset};
+use crate::value::{Collection, Hash, List, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
 use crate::{Limits, Rng, SLOTS, Slot};
@@ -394,6 +394,11 @@ impl Shard {
         zset_of(self.read(key))
     }
 
+    /// The stream at a key; an access.
+    pub fn stream(&self, key: &Key<'_>) -> Result<Option<&Stream>, WrongType> {
+        stream_of(self.read(key))
+    }
+
     /// A key's deadline, unix ms: None without the key, Some(None) without a deadline. Not an access.
     pub fn deadline_ms(&self, key: &Key<'_>) -> Option<Option<u64>> {
         self.live(key).map(Item::deadline_ms)
@@ -764,6 +769,7 @@ pub(crate) fn value_of<'a>(item: Item) -> Value<'a> {
         Content::Collection(Collection::Hash(hash)) => Value::Hash(hash),
         Content::Collection(Collection::Set(set)) => Value::Set(set),
         Content::Collection(Collection::Zset(zset)) => Value::Zset(zset),
+        Content::Collection(Collection::Stream(stream)) => Value::Stream(stream),
     }
 }
 
@@ -794,3 +800,4 @@ typed!(list_of, List, List);
 typed!(hash_of, Hash, Hash);
 typed!(set_of, Set, Set);
 typed!(zset_of, Zset, Zset);
+typed!(stream_of, Stream, Stream);

@@ -1,6 +1,6 @@
 //! What a reader sees of a value.
 
-use crate::value::{Hash, List, Set, Zset};
+use crate::value::{Hash, List, Set, Stream, Zset};
 
 /// A string value; integers are kept as such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Value<'a> {
     Set(&'a Set),
     /// A sorted set.
     Zset(&'a Zset),
+    /// A stream.
+    Stream(&'a Stream),
 }
 
 impl Value<'_> {
@@ -68,6 +70,7 @@ impl Value<'_> {
             Value::Hash(_) => "hash",
             Value::Set(_) => "set",
             Value::Zset(_) => "zset",
+            Value::Stream(_) => "stream",
         }
     }
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use storage::rdb::{self, Reader};
 use storage::{
-    Effect, Limits, Rng, SLOTS, Shard, Side, Slot, Ttl, decode, encode, read_value, write_value,
+    Effect, Limits, Rng, SLOTS, Shard, Side, Slot, StreamChange, StreamId, Ttl, decode, encode,
+    read_value, write_value,
 };
 
 /// Counts what a thread holds, and the most it held, in blocks of up to `COUNTED_BYTES_MAX`.
@@ -103,7 +104,7 @@ fn number(rng: &mut Rng) -> u64 {
 }
 
 fn value(rng: &mut Rng) -> Vec<u8> {
-    let mut out = vec![rng.next_u64() as u8 % 7];
+    let mut out = vec![rng.next_u64() as u8 % 8];
     for _ in 0..rng.index(12) {
         match rng.index(3) {
             0 => out.push(rng.next_u64() as u8),
@@ -125,7 +126,7 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
         Side::Right
     };
     let ttl = [Ttl::Clear, Ttl::Keep, Ttl::At(n), Ttl::At(n & 0xfff)][rng.index(4)];
-    let effect = match rng.index(24) {
+    let effect = match rng.index(36) {
         0 => Effect::PutString {
             key,
             value: &a,
@@ -188,11 +189,58 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
         21 => Effect::ZsetRemove { key, member: &a },
         22 if rng.index(20) == 0 => Effect::FlushAll,
         22 => Effect::FlushDb,
-        _ => Effect::SwapDb { with: n as u8 },
+        23 => Effect::SwapDb { with: n as u8 },
+        _ => Effect::Stream {
+            key,
+            change: stream_change(rng, n, &a, &b),
+        },
     };
     let mut out = Vec::new();
     encode(rng.below(4) as u8, &effect, &mut out);
     (out[0], out)
+}
+
+/// A change of a stream, its words mostly pairs.
+fn stream_change<'a>(rng: &mut Rng, n: u64, a: &'a [u8], b: &'a [u8]) -> StreamChange<'a> {
+    const PAIRS: [&[u8]; 4] = [&[1, b'f', 0], &[0, 0, 0, 1, b'x', 0], &[0], &[9, 9]];
+    let id = StreamId::new(rng.below(4), number(rng));
+    let (group, consumer) = (&a[..a.len().min(1)], &b[..b.len().min(1)]);
+    let optional = [None, Some(n)][rng.index(2)];
+    match rng.index(14) {
+        0 => StreamChange::Make,
+        1..=3 => StreamChange::Add {
+            id,
+            words: PAIRS[rng.index(PAIRS.len())],
+        },
+        4 => StreamChange::Remove { id },
+        5 => StreamChange::RemoveThrough { id },
+        6 => StreamChange::SetIds {
+            last: id,
+            added: n,
+            max_deleted: id,
+        },
+        7 => StreamChange::PutGroup {
+            group,
+            last: id,
+            read: optional,
+        },
+        8 => StreamChange::RemoveGroup { group },
+        9 => StreamChange::PutConsumer {
+            group,
+            consumer,
+            seen_ms: n,
+            active_ms: optional,
+        },
+        10 => StreamChange::RemoveConsumer { group, consumer },
+        11 | 12 => StreamChange::PutPending {
+            group,
+            consumer,
+            id,
+            delivered_ms: n,
+            count: n,
+        },
+        _ => StreamChange::RemovePending { group, id },
+    }
 }
 
 /// A log: records, some with bytes replaced, removed or repeated.

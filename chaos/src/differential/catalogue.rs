@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 13] = [
+pub(super) const GROUPS: [&str; 14] = [
     "string",
     "bitmap",
     "generic",
@@ -20,6 +20,7 @@ pub(super) const GROUPS: [&str; 13] = [
     "set",
     "zset",
     "hash",
+    "stream",
     "geo",
     "hyperloglog",
     "transactions",

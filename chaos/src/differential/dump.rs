@@ -16,7 +16,7 @@ const DATABASES: usize = 16;
 const KEYS_PER_BATCH: usize = 64;
 
 /// What Redis 7.2 begins with.
-const THRESHOLDS: [(&str, &str); 9] = [
+const THRESHOLDS: [(&str, &str); 11] = [
     ("hash-max-listpack-entries", "128"),
     ("hash-max-listpack-value", "64"),
     ("zset-max-listpack-entries", "128"),
@@ -25,6 +25,8 @@ const THRESHOLDS: [(&str, &str); 9] = [
     ("set-max-intset-entries", "512"),
     ("set-max-listpack-entries", "128"),
     ("set-max-listpack-value", "64"),
+    ("stream-node-max-bytes", "4096"),
+    ("stream-node-max-entries", "100"),
     ("hll-sparse-max-bytes", "3000"),
 ];
 
@@ -246,12 +248,17 @@ pub(super) fn content(key: &[u8], kind: &Answer) -> Option<Rc<Op>> {
     let Answer::Simple(kind) = kind else {
         return None;
     };
-    let read = |words: &[&[u8]], rule| Some(named("data: content", 1, words, rule));
+    let at = |words: &[&[u8]]| words.iter().position(|word| *word == key).unwrap_or(1);
+    let read = |words: &[&[u8]], rule| Some(named("data: content", at(words), words, rule));
     match kind.as_slice() {
         b"string" => read(&[b"GET", key], Rule::Exact),
         b"list" => read(&[b"LRANGE", key, b"0", b"-1"], Rule::Exact),
         b"set" => read(&[b"SMEMBERS", key], Rule::Bag),
         b"zset" => read(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"], Rule::Exact),
+        b"stream" => read(
+            &[b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"0"],
+            Rule::Times,
+        ),
         b"hash" => read(&[b"HGETALL", key], Rule::PairBag),
         _ => None,
     }

@@ -17,8 +17,8 @@ use super::values::{self, Draft, Kind};
 use crate::rng::Rng;
 
 /// Commands whose second word is part of the name.
-const CONTAINERS: [&str; 7] = [
-    "OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG", "ACL",
+const CONTAINERS: [&str; 9] = [
+    "OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG", "ACL", "XGROUP", "XINFO",
 ];
 /// In how many of 100 cases `[ ]` is taken.
 const MAYBE_PERCENT: usize = 50;

@@ -22,6 +22,8 @@ pub(super) enum Rule {
     Seconds,
     /// Milliseconds: at most 100 apart, and the clock's slack.
     Milliseconds,
+    /// XPENDING, XINFO: equal, but for times (milliseconds, as above) and the nodes of Redis's tree.
+    Times,
     /// HELLO: version, id and modules differ.
     Hello,
     /// A random choice among what the request before it, in the same batch, replied.

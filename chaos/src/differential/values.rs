@@ -81,11 +81,13 @@ pub(super) enum Pool {
     Hll,
     /// Sorted sets whose scores are all 0; no other command may write to them.
     Lex,
+    /// Streams.
+    Stream,
     /// One of all.
     Any,
 }
 
-const POOLS: [(Pool, &str, usize); 10] = [
+const POOLS: [(Pool, &str, usize); 11] = [
     (Pool::Str, "s", 30),
     (Pool::Bit, "b", 12),
     (Pool::List, "l", 26),
@@ -96,6 +98,7 @@ const POOLS: [(Pool, &str, usize); 10] = [
     (Pool::Weight, "w", 30),
     (Pool::Geo, "g", 20),
     (Pool::Hll, "y", 20),
+    (Pool::Stream, "q", 20),
 ];
 
 macro_rules! kinds {
@@ -115,7 +118,7 @@ macro_rules! kinds {
         const KINDS: &[(&str, Kind)] = &[
             ("str", Kind::Key(Pool::Str)), ("bit", Kind::Key(Pool::Bit)), ("list", Kind::Key(Pool::List)),
             ("set", Kind::Key(Pool::Set)), ("zset", Kind::Key(Pool::Zset)), ("hash", Kind::Key(Pool::Hash)),
-            ("nums", Kind::Key(Pool::Nums)), ("weightkey", Kind::Key(Pool::Weight)), ("lexkey", Kind::Key(Pool::Lex)), ("any", Kind::Key(Pool::Any)),
+            ("nums", Kind::Key(Pool::Nums)), ("weightkey", Kind::Key(Pool::Weight)), ("lexkey", Kind::Key(Pool::Lex)), ("stream", Kind::Key(Pool::Stream)), ("any", Kind::Key(Pool::Any)),
             ("set:to", Kind::Target(Pool::Set)), ("zset:to", Kind::Target(Pool::Zset)), ("list:to", Kind::Target(Pool::List)),
             ("bit:to", Kind::Target(Pool::Bit)), ("n:set", Kind::Counted(Pool::Set)), ("n:zset", Kind::Counted(Pool::Zset)), ("n:list", Kind::Counted(Pool::List)),
             ("geo", Kind::Key(Pool::Geo)), ("geo:to", Kind::Target(Pool::Geo)), ("hll", Kind::Key(Pool::Hll)), ("hll:to", Kind::Target(Pool::Hll)),
@@ -133,6 +136,7 @@ kinds! {
     By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
     AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
     Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes" Payload "payload"
+    NewId "newid" EntryId "id" IdBound "idbound" GroupName "group" Consumer "consumer" MinIdle "minidle" NodeEntries "nodeentries" NodeBytes "nodebytes"
 }
 
 impl Kind {
@@ -357,6 +361,16 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         Kind::ListpackEntries => rng.text(&["128", "128", "64", "16", "4", "0"]),
         Kind::Bytes => rng.text(&["64", "64", "8", "0", "256"]),
         Kind::ListSize => rng.text(&["-2", "-2", "-1", "-5", "4", "128", "1"]),
+        Kind::NewId => new_id(rng),
+        Kind::EntryId => entry_id(rng),
+        Kind::IdBound => id_bound(rng),
+        Kind::GroupName => rng.text(&["g", "g", "g", "h", "a\0b", ""]),
+        Kind::Consumer => rng.text(&["alice", "alice", "bob", "carol", "", "x\r\ny"]),
+        // Pending entries are idle for less than a run, or (by XCLAIM's IDLE) for a day.
+        Kind::MinIdle if rng.percent(3) => rng.text(&["-1", "abc", "9223372036854775808"]),
+        Kind::MinIdle => rng.text(&["0", "0", "0", "80000000"]),
+        Kind::NodeEntries => rng.text(&["100", "100", "10", "3", "0"]),
+        Kind::NodeBytes => rng.text(&["4096", "4096", "0", "100", "1000"]),
         Kind::Word => rng.text(&["hello", "", "a\0b", "two words", "x\r\ny", "\u{e9}t\u{e9}"]),
         // Few, so that lists hold several of one and LREM has a choice.
         Kind::Repeated => rng.text(&["m0", "m1", "m2"]),
@@ -504,6 +518,55 @@ fn index(rng: &mut Rng) -> Vec<u8> {
         15..25 => number(0),
         25..40 => number(-1),
         _ => number(rng.between(-9, 12)),
+    }
+}
+
+/// Mostly the next one of a millisecond that few ids are above, so that streams grow.
+fn new_id(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(100) {
+        0..2 => rng.text(&["abc", "", "-", "+", "0-0", "1-2-3", "-1", "9-**", "(5", "$"]),
+        2..4 => rng.text(&[
+            "10-*",
+            "9-18446744073709551615",
+            "10-5",
+            "18446744073709551615-1",
+        ]),
+        4..10 => entry_id(rng),
+        10..16 => format!("{}-*", rng.below(9)).into_bytes(),
+        _ => b"9-*".to_vec(),
+    }
+}
+
+/// An id that an entry may have.
+fn entry_id(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(100) {
+        0..2 => rng.text(&["abc", "", "-", "+", "1-2-3", "9-*", "1- 5", "+9-3", "007-1"]),
+        2..4 => rng.text(&[
+            "0",
+            "0-0",
+            "18446744073709551615",
+            "18446744073709551615-18446744073709551615",
+        ]),
+        4..12 => number(rng.between(0, 11)),
+        12..22 => format!("{}-{}", rng.below(11), rng.below(4)).into_bytes(),
+        22..60 => format!("9-{}", rng.below(12)).into_bytes(),
+        _ => format!("9-{}", rng.below(250)).into_bytes(),
+    }
+}
+
+/// An end of a range of ids.
+fn id_bound(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(100) {
+        0..30 => rng.text(&["-", "+"]),
+        30..32 => rng.text(&[
+            "(",
+            "(-",
+            "(+",
+            "(18446744073709551615-18446744073709551615",
+            "(0",
+        ]),
+        32..50 => [b"(".as_slice(), &entry_id(rng)].concat(),
+        _ => entry_id(rng),
     }
 }
 

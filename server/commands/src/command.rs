@@ -42,11 +42,14 @@ pub struct Block {
     pub narrow: fn(&Args<'_>, usize) -> Vec<Vec<u8>>,
 }
 
-/// How long a request waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How long a request waits, and for what.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wait {
     /// Until then, unix ms; None for ever.
     pub until_ms: Option<u64>,
+    /// The words (name included) that take the place of the request's own from now on, also for [`Block::narrow`]: XREAD's `$`
+    /// is the id that was the last one at the first try. As many words as before, keys at the same places. None: as they are.
+    pub words: Option<Vec<Vec<u8>>>,
 }
 
 /// What of the keyspace a command needs when the slots live on several cores.

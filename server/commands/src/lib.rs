@@ -25,6 +25,7 @@ pub mod hyperloglog;
 pub mod key;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,7 +36,7 @@ pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Wr
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {
-    let families: [&[&[Command]]; 9] = [
+    let families: [&[&[Command]]; 10] = [
         string::FAMILY,
         bitmap::FAMILY,
         key::FAMILY,
@@ -45,6 +46,7 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
         zset::FAMILY,
         hyperloglog::FAMILY,
         geo::FAMILY,
+        stream::FAMILY,
     ];
     families.into_iter().flatten().copied().flatten()
 }

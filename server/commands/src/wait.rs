@@ -57,6 +57,7 @@ pub(crate) fn until(timeout_ms: i64, now_ms: u64) -> Result<Wait, Refusal> {
         .ok_or(Refusal::TimeoutOutOfRange)?;
     Ok(Wait {
         until_ms: (timeout_ms > 0).then_some(until_ms),
+        words: None,
     })
 }
 
@@ -96,9 +97,26 @@ mod tests {
     #[test]
     fn timeouts() {
         let of = |word: &str| seconds(word.as_bytes(), 1000);
-        let until = |ms| Ok(Wait { until_ms: Some(ms) });
-        assert_eq!(of("0"), Ok(Wait { until_ms: None }));
-        assert_eq!(of("-0.0"), Ok(Wait { until_ms: None }));
+        let until = |ms| {
+            Ok(Wait {
+                until_ms: Some(ms),
+                words: None,
+            })
+        };
+        assert_eq!(
+            of("0"),
+            Ok(Wait {
+                until_ms: None,
+                words: None
+            })
+        );
+        assert_eq!(
+            of("-0.0"),
+            Ok(Wait {
+                until_ms: None,
+                words: None
+            })
+        );
         assert_eq!(of("0.0001"), until(1001));
         assert_eq!(of("2.5"), until(3500));
         assert_eq!(of("-1"), Err(Refusal::TimeoutNegative));

@@ -276,7 +276,10 @@ impl Core {
     }
 
     /// A first try has found nothing. All slots are here: nothing can happen to its keys before their queues know of it.
-    fn begin_wait(&mut self, attempt: Attempt, wait: Wait) {
+    fn begin_wait(&mut self, mut attempt: Attempt, wait: Wait) {
+        if let Some(words) = &wait.words {
+            attempt.request = Request::of_words(attempt.request.row, words);
+        }
         let mut keys = Vec::new();
         let row = attempt.request.row;
         let args = attempt.request.args();
@@ -653,6 +656,30 @@ mod tests {
             assert_eq!(text(bench, waiters[1]), "$1 x ");
             assert_eq!(text(bench, waiters[2]), "*2 $1 c $1 x ");
             assert_eq!(bench.call(actor, "EXISTS a b c"), ":0\r\n");
+        });
+    }
+
+    #[test]
+    fn new_entries_of_streams_are_waited_for() {
+        everywhere(|bench, waiters, actor| {
+            let read = "XREADGROUP GROUP g c BLOCK 0 STREAMS s >";
+            bench.call(actor, "XADD s 1 f v");
+            bench.call(actor, "XGROUP CREATE s g $");
+            assert_eq!(bench.call(waiters[0], "XREAD BLOCK 0 STREAMS t s $ $"), "");
+            assert_eq!(bench.call(waiters[1], read), "");
+            assert_eq!(bench.call(waiters[2], read), "");
+            assert_eq!(bench.call(actor, "XADD s 2 f w"), "$3\r\n2-0\r\n");
+            let entry = "*1 *2 $1 s *1 *2 $3 2-0 *2 $1 f $1 w ";
+            assert_eq!(text(bench, waiters[0]), entry);
+            assert_eq!(text(bench, waiters[1]), entry);
+            assert_eq!(text(bench, waiters[2]), "");
+            assert_eq!(bench.call(actor, "DEL s"), ":1\r\n");
+            let no_group =
+                "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option ";
+            assert_eq!(text(bench, waiters[2]), no_group);
+            assert_eq!(bench.call(waiters[3], "XREAD BLOCK 20 STREAMS s $"), "");
+            bench.advance(20);
+            assert_eq!(text(bench, waiters[3]), "*-1 ");
         });
     }
 

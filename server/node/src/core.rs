@@ -673,5 +673,7 @@ fn limits(config: &Config) -> Limits {
         set_max_listpack_value_bytes: config.set_max_listpack_value_bytes,
         zset_max_listpack_entries: config.zset_max_listpack_entries,
         zset_max_listpack_value_bytes: config.zset_max_listpack_value_bytes,
+        stream_node_max_bytes: config.stream_node_max_bytes,
+        stream_node_max_entries: config.stream_node_max_entries,
     }
 }

@@ -3,7 +3,7 @@
 use crate::Limits;
 use crate::rdb::listpack::{self, Element};
 use crate::rdb::reader::parse_score;
-use crate::rdb::{Fault, Reader, kind, ziplist};
+use crate::rdb::{Fault, Reader, kind, stream, ziplist};
 use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
 use crate::view::canonical_int;
 
@@ -15,7 +15,7 @@ const NODE_PACKED: u64 = 2;
 /// Reads a value of the type that stood before it. The reader is behind it then.
 ///
 /// # Errors
-/// [`Fault::Format`], also for an empty collection; [`Fault::Stream`].
+/// [`Fault::Format`], also for an empty collection.
 pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<OwnedValue, Fault> {
     let value = match kind {
         kind::STRING => {
@@ -34,7 +34,9 @@ pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<O
         kind::ZSET | kind::ZSET_TEXT | kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK => {
             OwnedValue::Zset(Box::new(zset(kind, reader, limits)?))
         }
-        kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => return Err(Fault::Stream),
+        kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => {
+            OwnedValue::Stream(Box::new(stream::read(kind, reader, limits)?))
+        }
         _ => return Err(Fault::Format),
     };
     if value.is_empty_collection() {

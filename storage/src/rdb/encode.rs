@@ -1,7 +1,7 @@
 //! Values to bytes.
 
-use crate::rdb::kind;
 use crate::rdb::listpack::Builder;
+use crate::rdb::{kind, stream};
 use crate::value::{Hash, List, Member, Set, Zset};
 use crate::view::{Text, Value, canonical_int};
 
@@ -23,6 +23,7 @@ pub fn kind_of(value: Value<'_>) -> u8 {
         Value::Set(_) => kind::SET,
         Value::Zset(zset) if zset.encoding() == "listpack" => kind::ZSET_LISTPACK,
         Value::Zset(_) => kind::ZSET,
+        Value::Stream(_) => kind::STREAM_2,
     }
 }
 
@@ -35,6 +36,7 @@ pub fn write_body(value: Value<'_>, out: &mut Vec<u8>) {
         Value::Hash(hash) => write_hash(hash, out),
         Value::Set(set) => write_set(set, out),
         Value::Zset(zset) => write_zset(zset, out),
+        Value::Stream(value) => stream::write(value, out),
     }
 }
 
@@ -63,7 +65,7 @@ pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     write_length(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }

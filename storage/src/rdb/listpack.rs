@@ -35,9 +35,9 @@ impl Element<'_> {
 }
 
 /// Shows the elements in order; all of the block is checked.
-pub(super) fn walk(
-    block: &[u8],
-    mut show: impl FnMut(Element<'_>) -> Result<(), Fault>,
+pub(super) fn walk<'b>(
+    block: &'b [u8],
+    mut show: impl FnMut(Element<'b>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut reader = Reader::new(block);
     let total = u32::from_le_bytes(reader.array()?);

@@ -10,6 +10,7 @@
 //! 4  hash, 16 hash as listpack                       20 set as listpack
 //! 5  sorted set, 17 as listpack                      strings as LZF
 //! 18 list of listpacks
+//! 19 stream                                          15, 21 stream
 //! ```
 //! A reader meets hostile bytes: it returns a [`Fault`], never panics, and allocates no more than the bytes it was given call
 //! for. What the bytes mean is checked in full: lengths of packed blocks, elements that come twice, NaN.
@@ -22,6 +23,7 @@ mod encode;
 mod listpack;
 mod lzf;
 mod reader;
+mod stream;
 mod ziplist;
 
 pub use crc64::crc64;
@@ -45,8 +47,6 @@ pub enum Fault {
     Footer,
     /// The bytes are not what their type says.
     Format,
-    /// A type that is not kept here yet.
-    Stream,
 }
 
 /// Numbers of the types of values.

@@ -304,6 +304,19 @@ pub(super) fn listpack_bytes(item: &[u8]) -> usize {
     }
 }
 
+/// As [`listpack_bytes`], of an integer.
+#[inline]
+pub(super) fn int_bytes(n: i64) -> u64 {
+    match n {
+        0..=127 => 2,
+        -4096..=4095 => 3,
+        _ if i16::try_from(n).is_ok() => 4,
+        -0x80_0000..=0x7F_FFFF => 5,
+        _ if i32::try_from(n).is_ok() => 6,
+        _ => 10,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +341,9 @@ mod tests {
         ];
         for (item, size) in sizes {
             assert_eq!(listpack_bytes(item.as_bytes()), size, "{item}");
+            if let Some(n) = canonical_int(item.as_bytes()) {
+                assert_eq!(int_bytes(n), size as u64, "{item}");
+            }
         }
         assert_eq!(listpack_bytes(&[b'x'; 63]), 65);
         assert_eq!(listpack_bytes(&[b'x'; 64]), 67);

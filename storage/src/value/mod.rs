@@ -1,4 +1,4 @@
-//! The values that hold many elements: lists, hashes, sets, sorted sets.
+//! The values that hold many elements: lists, hashes, sets, sorted sets, streams.
 //!
 //! Each is one packed block while small and a structure with bounded steps when large; the thresholds and
 //! the encoding names are those of Redis 7.2. Nothing here knows keys, expiry, effects or clocks.
@@ -8,6 +8,7 @@
 //! Hash  Packed            | Blobs: table of one block per pair                hash.rs
 //! Set   Ints | Packed     | Blobs: table of one block per member              set.rs, ints.rs
 //! Zset  Packed            | Blobs + counted B+ tree over the same blocks      zset.rs, tree.rs, node.rs
+//! Stream                  | B+ tree of packed nodes, consumer groups          stream/
 //! ```
 
 mod blob;
@@ -18,12 +19,14 @@ mod ints;
 mod list;
 mod node;
 mod set;
+pub(crate) mod stream;
 mod tree;
 mod zset;
 
 pub use hash::Hash;
 pub use list::List;
 pub use set::{Member, Set};
+pub(crate) use stream::Stream;
 pub use zset::Zset;
 
 use crate::account::class_size;
@@ -59,6 +62,8 @@ pub enum Collection {
     Set(Set),
     /// A sorted set.
     Zset(Zset),
+    /// A stream.
+    Stream(Stream),
 }
 
 // What every small collection pays beside its block: the next class is 48.
@@ -78,6 +83,7 @@ impl Collection {
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
             Self::Zset(_) => "zset",
+            Self::Stream(_) => "stream",
         }
     }
 
@@ -88,22 +94,27 @@ impl Collection {
             Self::Hash(hash) => hash.encoding(),
             Self::Set(set) => set.encoding(),
             Self::Zset(zset) => zset.encoding(),
+            Self::Stream(stream) => stream.encoding(),
         }
     }
 
-    /// Number of elements (of a hash: fields).
+    /// Number of elements (of a hash: fields; of a stream: all its parts).
     pub fn len(&self) -> usize {
         match self {
             Self::List(list) => list.len(),
             Self::Hash(hash) => hash.len(),
             Self::Set(set) => set.len(),
             Self::Zset(zset) => zset.len(),
+            Self::Stream(stream) => stream.parts(),
         }
     }
 
-    /// Whether there is no element.
+    /// Whether there is nothing that a key could hold: no element; a stream only if it is vacant.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self {
+            Self::Stream(stream) => stream.is_vacant(),
+            other => other.len() == 0,
+        }
     }
 
     /// Bytes of heap behind this value (not the value itself), as the allocator rounds them.
@@ -113,6 +124,7 @@ impl Collection {
             Self::Hash(hash) => hash.heap_bytes(),
             Self::Set(set) => set.heap_bytes(),
             Self::Zset(zset) => zset.heap_bytes(),
+            Self::Stream(stream) => stream.heap_bytes(),
         }
     }
 
@@ -124,6 +136,7 @@ impl Collection {
             Self::Hash(hash) => hash.free_step(budget_items),
             Self::Set(set) => set.free_step(budget_items),
             Self::Zset(zset) => zset.free_step(budget_items),
+            Self::Stream(stream) => stream.free_step(budget_items),
         }
     }
 
@@ -135,6 +148,7 @@ impl Collection {
             Self::Hash(hash) => hash.check(),
             Self::Set(set) => set.check(),
             Self::Zset(zset) => zset.check(),
+            Self::Stream(stream) => stream.check(),
         }
     }
 }
@@ -156,6 +170,8 @@ pub enum OwnedValue {
     Set(Box<Set>),
     /// A sorted set.
     Zset(Box<Zset>),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 impl OwnedValue {
@@ -167,10 +183,11 @@ impl OwnedValue {
             Self::Hash(_) => "hash",
             Self::Set(_) => "set",
             Self::Zset(_) => "zset",
+            Self::Stream(_) => "stream",
         }
     }
 
-    /// Whether this is a collection without elements (which no key may hold).
+    /// Whether this is a collection without elements, or a vacant stream (which no key may hold).
     pub fn is_empty_collection(&self) -> bool {
         match self {
             Self::Int(_) | Self::String(_) | Self::Raw(_) => false,
@@ -178,6 +195,7 @@ impl OwnedValue {
             Self::Hash(hash) => hash.is_empty(),
             Self::Set(set) => set.is_empty(),
             Self::Zset(zset) => zset.is_empty(),
+            Self::Stream(stream) => stream.is_vacant(),
         }
     }
 
@@ -190,6 +208,7 @@ impl OwnedValue {
             Self::Hash(hash) => class_size(size_of::<Hash>()) + hash.heap_bytes(),
             Self::Set(set) => class_size(size_of::<Set>()) + set.heap_bytes(),
             Self::Zset(zset) => class_size(size_of::<Zset>()) + zset.heap_bytes(),
+            Self::Stream(stream) => class_size(size_of::<Stream>()) + stream.heap_bytes(),
         }
     }
 
@@ -205,6 +224,7 @@ impl OwnedValue {
             Self::Hash(hash) => hash.free_step(budget_items),
             Self::Set(set) => set.free_step(budget_items),
             Self::Zset(zset) => zset.free_step(budget_items),
+            Self::Stream(stream) => stream.free_step(budget_items),
         }
     }
 
@@ -215,6 +235,7 @@ impl OwnedValue {
             Self::Hash(hash) => Ok(Collection::Hash(*hash)),
             Self::Set(set) => Ok(Collection::Set(*set)),
             Self::Zset(zset) => Ok(Collection::Zset(*zset)),
+            Self::Stream(stream) => Ok(Collection::Stream(*stream)),
             string => Err(string),
         }
     }
@@ -227,6 +248,7 @@ impl From<Collection> for OwnedValue {
             Collection::Hash(hash) => Self::Hash(Box::new(hash)),
             Collection::Set(set) => Self::Set(Box::new(set)),
             Collection::Zset(zset) => Self::Zset(Box::new(zset)),
+            Collection::Stream(stream) => Self::Stream(Box::new(stream)),
         }
     }
 }

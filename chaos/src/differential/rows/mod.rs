@@ -5,6 +5,7 @@ mod collections;
 mod general;
 mod geo;
 mod hyperloglog;
+mod streams;
 mod strings;
 mod zsets;
 
@@ -54,6 +55,7 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "acl" => acl::ACL,
         "geo" => geo::GEO,
         "hyperloglog" => hyperloglog::HYPERLOGLOG,
+        "stream" => streams::STREAM,
         _ => &[],
     }
 }

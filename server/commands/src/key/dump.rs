@@ -120,7 +120,6 @@ fn restore(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let value = rdb::restore(payload, cx.edit.limits()).map_err(|fault| match fault {
         Fault::Footer => Refusal::BadPayload,
         Fault::Format => Refusal::BadDataFormat,
-        Fault::Stream => Refusal::Text("ERR streams are not supported yet"),
     })?;
     let deadline_ms = match ttl {
         0 => None,

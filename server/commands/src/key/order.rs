@@ -80,7 +80,9 @@ impl Order<'_> {
             Value::List(list) => list.len(),
             Value::Set(set) => set.len(),
             Value::Zset(zset) => zset.len(),
-            Value::String(_) | Value::Hash(_) => return Err(Refusal::WrongType.into()),
+            Value::String(_) | Value::Hash(_) | Value::Stream(_) => {
+                return Err(Refusal::WrongType.into());
+            }
         };
         let (skip, take) = self.range(len);
         if matches!(self.by, By::Nothing)
@@ -208,7 +210,7 @@ fn all(value: Value<'_>) -> Vec<Element<'_>> {
         Value::List(list) => collect(list.iter()),
         Value::Set(set) => set.iter().map(Element::OfSet).collect(),
         Value::Zset(zset) => collect(zset.iter().map(|(member, _)| member)),
-        Value::String(_) | Value::Hash(_) => Vec::new(),
+        Value::String(_) | Value::Hash(_) | Value::Stream(_) => Vec::new(),
     }
 }
 

@@ -251,7 +251,14 @@ mod tests {
             ("BRPOPLPUSH a b 1.5", "$-1", Some(START_MS + 1500)),
         ] {
             assert_eq!(bench.run(request), reply, "{request}");
-            assert_eq!(bench.wait, Some(crate::Wait { until_ms }), "{request}");
+            assert_eq!(
+                bench.wait,
+                Some(crate::Wait {
+                    until_ms,
+                    words: None
+                }),
+                "{request}"
+            );
         }
     }
 

@@ -145,7 +145,14 @@ mod tests {
         let until_ms = Some(START_MS + 1000);
         for request in ["BZPOPMIN y z 1", "BZPOPMAX z 1", "BZMPOP 1 2 y z MAX"] {
             assert_eq!(bench.run(request), "*-1");
-            assert_eq!(bench.wait, Some(crate::Wait { until_ms }), "{request}");
+            assert_eq!(
+                bench.wait,
+                Some(crate::Wait {
+                    until_ms,
+                    words: None
+                }),
+                "{request}"
+            );
         }
         bench.table(
             "
