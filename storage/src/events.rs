@@ -80,6 +80,16 @@ impl Events {
         self.list.is_empty()
     }
 
+    /// Events so far, to come back to by `rewind`.
+    pub(crate) fn mark(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Forgets the events since a mark.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.list.truncate(mark);
+    }
+
     pub(crate) fn take(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.list)
     }

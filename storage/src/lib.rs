@@ -31,6 +31,7 @@ mod session;
 mod shard;
 mod slot;
 mod table;
+mod undo;
 mod value;
 mod view;
 mod watch;

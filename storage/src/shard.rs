@@ -15,6 +15,7 @@ use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::table::{SlotTable, Table, zeroed_tables};
+use crate::undo::Undo;
 use crate::value::{Collection, Hash, List, Set, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
@@ -117,6 +118,8 @@ pub struct Shard {
     pub(crate) garbage: Garbage,
     pub(crate) effects: Effects,
     pub(crate) events: Events,
+    /// What a script has changed so far.
+    pub(crate) undo: Undo,
     /// Keys that reads have missed while somebody listens for that.
     pub(crate) missed: Cell<Vec<(u8, Box<[u8]>)>>,
     /// The slots that live here.
@@ -161,6 +164,7 @@ impl Shard {
             garbage: Garbage::default(),
             effects: Effects::default(),
             events: Events::default(),
+            undo: Undo::default(),
             missed: Cell::default(),
             owned,
             away: SlotSet::default(),

@@ -2,14 +2,16 @@
 
 use protocol::{Args, Reply};
 use runtime::CoreId;
+use storage::Slot;
 
 use crate::admin::info;
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
 use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::scripts::{Caller, Ended};
 use crate::service::NodeService;
-use crate::table::{Plan, Row};
+use crate::table::{Kind, Plan, Row};
 use crate::transaction::Job;
 
 impl NodeService {
@@ -251,6 +253,24 @@ impl NodeService {
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
         match tx.job {
+            Job::One { request, db, resp } if matches!(request.row.kind, Kind::Script(_)) => {
+                let caller = Caller {
+                    db,
+                    resp,
+                    scope,
+                    own_port: false,
+                };
+                let (row, args) = (request.row, request.args());
+                if self.core.run_script(row, args, caller, &mut out) == Ended::NeedsAll {
+                    self.core.finish_tx(number, guests);
+                    self.core.keep_buffer(out);
+                    let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
+                    let needs = self.core.needs(&slots, Vec::new());
+                    let job = Job::One { request, db, resp };
+                    self.core.start_tx(tx.ticket, job, needs);
+                    return;
+                }
+            }
             Job::One { request, db, resp } => {
                 self.core.run(
                     request.row,

@@ -15,6 +15,7 @@ use crate::connection::Queues;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::node::Node;
+use crate::scripts::CoreScripts;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
 use crate::transaction::Tx;
@@ -69,6 +70,10 @@ pub struct Core {
     pub commit: Commit,
     /// Promised slots.
     pub locks: Locks,
+    /// The slots of the transaction that runs at this moment, sorted; empty without one.
+    pub tx_slots: Vec<Slot>,
+    /// Scripts and functions.
+    pub scripts: CoreScripts,
     /// Transactions that run here.
     pub txs: HashMap<u64, Tx>,
     /// Transactions that head their queues here and have not been told.
@@ -127,6 +132,8 @@ impl Core {
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             commit: Commit::Local,
             locks: Locks::default(),
+            tx_slots: Vec::new(),
+            scripts: CoreScripts::new(),
             txs: HashMap::new(),
             ready: VecDeque::new(),
             unparked: VecDeque::new(),
@@ -250,7 +257,7 @@ impl Core {
                 },
                 args,
             ),
-            Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) => {
+            Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) | Kind::Script(_) => {
                 Err(Refused(Refusal::unknown_subcommand(&args)))
             }
         };

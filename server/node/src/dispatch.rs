@@ -96,6 +96,9 @@ impl Core {
         }
         conn.last = Some(row);
         let args = args.skip(row.name_words - 1);
+        if let Kind::Script(kind) = row.kind {
+            return self.script(conn, row, kind, args);
+        }
         match (row.plan, routed) {
             (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
             (Plan::Node, _) => self.node_command(conn, row, args),

@@ -33,6 +33,7 @@ pub mod node;
 mod prefetch;
 pub mod process;
 pub mod rates;
+pub mod scripts;
 pub mod service;
 pub mod start;
 pub mod stats;

@@ -8,12 +8,13 @@ use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
 use runtime::CoreId;
 use storage::{Key, Slot};
 
-use crate::admin::{Context, Done, NodeCommand};
+use crate::admin::{Context, Done, NodeCommand, NodeRun};
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::gather::Join;
 use crate::mail::{Ask, Mail, Ticket, WatchedKeys};
+use crate::scripts::{Caller, Ended};
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::{Job, watched_unchanged};
 
@@ -203,6 +204,8 @@ impl Core {
                 Plan::Single(_) | Plan::Multi => {
                     Core::slots_of(request.row, &args, &mut slots);
                     whole |= Core::needs_whole(request.row, &args);
+                    // It may use other keys than it was given; in a queue it cannot begin anew.
+                    whole |= matches!(request.row.kind, Kind::Script(_)) && !conn.own_port;
                 }
                 Plan::Sum | Plan::Concat | Plan::Scan | Plan::AnyShard | Plan::Whole => {
                     whole |= !conn.own_port
@@ -225,41 +228,64 @@ impl Core {
         Reply::new(out, conn.resp).array(multi.queued.len());
         for request in &multi.queued {
             let (row, args) = (request.row, request.args());
-            let Kind::Node(run) = row.kind else {
-                self.run(row, args, (conn.db, conn.resp, scope), None, out);
-                continue;
-            };
-            let start = out.len();
-            let resp = conn.resp;
-            let reply = Reply::new(out, resp);
-            let done = run(
-                &mut Context {
-                    core: self,
-                    conn,
-                    reply,
-                    row,
-                    inside_exec: true,
-                },
-                args,
-            );
-            self.tally.called(row.index);
-            let refusal = match done {
-                Ok(Done::Replied | Done::Silent) => continue,
-                Ok(Done::Ask(ask, Join::Ok)) => {
-                    self.tell_all(conn, &ask);
-                    Reply::new(out, conn.resp).ok();
-                    continue;
+            match row.kind {
+                Kind::Node(run) => self.run_inside(conn, row, run, args, out),
+                Kind::Script(_) => {
+                    let caller = Caller {
+                        db: conn.db,
+                        resp: conn.resp,
+                        scope,
+                        own_port: conn.own_port,
+                    };
+                    if self.run_script(row, args, caller, out) == Ended::NeedsAll {
+                        // Every slot was asked for: see `exec_slots`.
+                        self.refuse(&Refusal::CrossSlot, conn.resp, out);
+                    }
                 }
-                Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
-                    format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
-                ),
-                Err(refused) => refused.0,
-            };
-            out.truncate(start);
-            self.tally.failed(row.index);
-            self.refuse(&refusal, conn.resp, out);
+                _ => self.run(row, args, (conn.db, conn.resp, scope), None, out),
+            }
         }
         self.unwatch(multi.watched);
+    }
+
+    /// Runs a command of the node where nothing can be waited for: in EXEC, in a script.
+    pub(crate) fn run_inside(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        run: NodeRun,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        let resp = conn.resp;
+        let reply = Reply::new(out, resp);
+        let done = run(
+            &mut Context {
+                core: self,
+                conn,
+                reply,
+                row,
+                inside_exec: true,
+            },
+            args,
+        );
+        self.tally.called(row.index);
+        let refusal = match done {
+            Ok(Done::Replied | Done::Silent) => return,
+            Ok(Done::Ask(ask, Join::Ok)) => {
+                self.tell_all(conn, &ask);
+                Reply::new(out, conn.resp).ok();
+                return;
+            }
+            Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
+                format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
+            ),
+            Err(refused) => refused.0,
+        };
+        out.truncate(start);
+        self.tally.failed(row.index);
+        self.refuse(&refusal, conn.resp, out);
     }
 
     /// Tells every core something and waits for no answer: inside EXEC there is no waiting.

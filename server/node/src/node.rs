@@ -8,8 +8,10 @@ use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
 use crate::config::Config;
+use crate::log::Log;
 use crate::mail::Mail;
 use crate::rates::{Rates, Sample};
+use crate::scripts::Scripting;
 use crate::stats::Published;
 use crate::table::Table;
 
@@ -58,6 +60,9 @@ pub struct Node {
     pub drained: AtomicUsize,
     /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
     pub last_save_s: AtomicU64,
+    /// Scripts and libraries.
+    pub scripting: Scripting,
+    log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
     next_client: AtomicU64,
@@ -108,6 +113,8 @@ impl Node {
             entrances: parts.entrances,
             published,
             rates: Rates::default(),
+            scripting: Scripting::new(parts.cores),
+            log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
@@ -119,6 +126,19 @@ impl Node {
             next_tx: AtomicU64::new(1),
             keepalive_s,
             handle: OnceLock::new(),
+        }
+    }
+
+    /// Gives scripts their way to the log.
+    pub fn set_log(&self, log: Arc<Log>) {
+        // Set once, at start.
+        let _ = self.log.set(log);
+    }
+
+    /// Writes to the log, if there is one (in tests there is none).
+    pub fn log(&self, write: impl FnOnce(&Log)) {
+        if let Some(log) = self.log.get() {
+            write(log);
         }
     }
 

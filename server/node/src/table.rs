@@ -18,6 +18,8 @@ pub enum Kind {
     Data(Run),
     /// By the node.
     Node(NodeRun),
+    /// A script or function of Lua.
+    Script(crate::scripts::Kind),
     /// Only its subcommands run.
     Container,
 }
@@ -103,6 +105,9 @@ impl Table {
         for NodeCommand { spec, run } in crate::admin::all() {
             let kind = run.map_or(Kind::Container, Kind::Node);
             rows.push(row(spec, kind, Spread::Keys, rows.len()));
+        }
+        for (spec, kind) in crate::scripts::ROWS {
+            rows.push(row(spec, Kind::Script(*kind), Spread::Keys, rows.len()));
         }
         let names: HashMap<&str, usize> =
             rows.iter().map(|row| (row.spec.name, row.index)).collect();

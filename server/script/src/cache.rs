@@ -35,8 +35,8 @@ pub struct Script {
     gone: AtomicBool,
     /// It has used keys beside those that it was given: it starts with all slots in place.
     wide: AtomicBool,
-    /// When it was used last, by the cache's count.
-    used: AtomicU64,
+    /// When it was used last, ms.
+    used_ms: AtomicU64,
 }
 
 impl Script {
@@ -54,7 +54,7 @@ impl Script {
             loaded: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             wide: AtomicBool::new(false),
-            used: AtomicU64::new(0),
+            used_ms: AtomicU64::new(0),
         })
     }
 
@@ -66,6 +66,13 @@ impl Script {
     /// Whether it is no longer in the cache.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
+    }
+
+    /// Notes a use. (Written when it changes only: all cores share it.)
+    pub fn touch(&self, now_ms: u64) {
+        if self.used_ms.load(Relaxed) != now_ms {
+            self.used_ms.store(now_ms, Relaxed);
+        }
     }
 
     /// Whether it needs every slot from the start.
@@ -85,17 +92,13 @@ pub struct Cache {
     scripts: HashMap<Sha, Arc<Script>>,
     evaled: usize,
     bytes: usize,
-    clock: u64,
     evicted: u64,
 }
 
 impl Cache {
-    /// The script of a digest (in lower case), used now.
-    pub fn find(&mut self, sha: &Sha) -> Option<Arc<Script>> {
-        let script = self.scripts.get(sha)?;
-        self.clock += 1;
-        script.used.store(self.clock, Relaxed);
-        Some(Arc::clone(script))
+    /// The script of a digest (in lower case).
+    pub fn find(&self, sha: &Sha) -> Option<Arc<Script>> {
+        self.scripts.get(sha).map(Arc::clone)
     }
 
     /// Whether there is a script of this digest, in any case.
@@ -105,8 +108,7 @@ impl Cache {
     }
 
     /// Adds a script that has been compiled; `loaded`: by SCRIPT LOAD. Returns the one that is kept.
-    pub fn add(&mut self, script: Arc<Script>, loaded: bool) -> Arc<Script> {
-        self.clock += 1;
+    pub fn add(&mut self, script: Arc<Script>, loaded: bool, now_ms: u64) -> Arc<Script> {
         let kept = match self.scripts.get(&script.sha) {
             Some(known) => Arc::clone(known),
             None => {
@@ -117,7 +119,7 @@ impl Cache {
                 script
             }
         };
-        kept.used.store(self.clock, Relaxed);
+        kept.touch(now_ms);
         if loaded && !kept.loaded.swap(true, Relaxed) {
             self.evaled -= 1;
         }
@@ -132,7 +134,7 @@ impl Cache {
             .scripts
             .values()
             .filter(|script| !script.loaded.load(Relaxed));
-        let oldest = evaled.min_by_key(|script| script.used.load(Relaxed));
+        let oldest = evaled.min_by_key(|script| script.used_ms.load(Relaxed));
         if let Some(sha) = oldest.map(|script| script.sha)
             && let Some(script) = self.scripts.remove(&sha)
         {
@@ -180,9 +182,11 @@ mod tests {
     #[test]
     fn evaled_scripts_go_when_they_are_many_and_loaded_ones_stay() {
         let mut cache = Cache::default();
+        let mut now_ms = 0;
         let mut add = |n: usize, loaded| {
+            now_ms += 1;
             let script = Script::new(format!("return {n}").as_bytes()).unwrap();
-            cache.add(Arc::new(script), loaded)
+            cache.add(Arc::new(script), loaded, now_ms)
         };
         let loaded = add(0, true);
         let first = add(1, false);

@@ -121,9 +121,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets all compiled scripts.
-    pub fn forget_scripts(&mut self) {
-        self.scripts.clear();
+    /// A script that is compiled here.
+    pub fn compiled(&self, sha: &Sha) -> Option<&Arc<Script>> {
+        self.scripts.get(sha).map(|(script, _)| script)
+    }
+
+    /// Forgets the compiled scripts that are no longer in the cache.
+    pub fn forget_gone(&mut self) {
+        self.scripts.retain(|_, (script, _)| !script.is_gone());
     }
 
     /// Runs code with these keys and arguments; its reply or error is appended to `out`.
@@ -262,6 +267,7 @@ impl Engine {
             name: name.clone(),
             code: code.to_vec(),
             functions: functions.iter().map(|(f, _)| f.clone()).collect(),
+            wide: core::sync::atomic::AtomicBool::new(false),
         });
         let functions = functions.into_iter();
         let loaded = Loaded {

@@ -30,7 +30,7 @@ pub use engine::{Engine, Outcome, Run};
 pub use library::{Function, Libraries, Library};
 pub use payload::{dump, restore};
 pub use sha1::sha1_hex;
-pub use source::{Flags, FlagsOf, library_name};
+pub use source::{Flags, FlagsOf, named};
 
 use protocol::{Args, Resp};
 

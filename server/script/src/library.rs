@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use mlua::Value;
 
@@ -21,7 +22,7 @@ pub struct Function {
 }
 
 /// A library: its code and what that registers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Library {
     /// Its name.
     pub name: String,
@@ -29,6 +30,19 @@ pub struct Library {
     pub code: Vec<u8>,
     /// Its functions.
     pub functions: Vec<Function>,
+    pub(crate) wide: AtomicBool,
+}
+
+impl Library {
+    /// Whether one of its functions has used keys beside those that it was given: they start with all slots in place.
+    pub fn is_wide(&self) -> bool {
+        self.wide.load(Relaxed)
+    }
+
+    /// Notes that one has.
+    pub fn set_wide(&self) {
+        self.wide.store(true, Relaxed);
+    }
 }
 
 /// All libraries of a server.

@@ -102,7 +102,7 @@ pub(crate) fn script(body: &[u8]) -> Result<(FlagsOf, usize), String> {
 ///
 /// # Errors
 /// The text of the refusal, without its code.
-pub fn library_name(code: &[u8]) -> Result<(String, usize), String> {
+pub(crate) fn library_name(code: &[u8]) -> Result<(String, usize), String> {
     if !code.starts_with(b"#!") {
         return Err("Missing library metadata".to_owned());
     }
@@ -132,6 +132,11 @@ pub fn library_name(code: &[u8]) -> Result<(String, usize), String> {
         return Err(format!("Engine '{}' not found", text(engine)));
     }
     Ok((text(name), end))
+}
+
+/// The name of a library, if its first line is right.
+pub fn named(code: &[u8]) -> Option<String> {
+    library_name(code).ok().map(|(name, _)| name)
 }
 
 /// What is said of names of libraries and functions that are none.

@@ -2,7 +2,6 @@
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
 
-use crate::key::ttl_of;
 use crate::{Command, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -69,9 +68,7 @@ fn give_name(cx: &mut Write<'_>, mut args: Args<'_>, replace: bool) -> Result<bo
     if from.bytes == to.bytes || (!replace && cx.edit.exists(&to)) {
         return Ok(false);
     }
-    if let Some((value, deadline)) = cx.edit.take(&from) {
-        cx.edit.put_value(&to, value, ttl_of(deadline));
-    }
+    cx.edit.relocate(&from, &to);
     Ok(true)
 }
 

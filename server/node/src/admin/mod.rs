@@ -74,7 +74,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 12] = [
+    let families: [&[NodeCommand]; 14] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -87,12 +87,14 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         latency::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
+        crate::scripts::COMMANDS,
+        crate::scripts::FUNCTION_COMMANDS,
     ];
     families.into_iter().flatten()
 }
 
 /// HELP of a container: its subcommands and what they do.
-fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+pub(crate) fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let (container, _) = cx.row.spec.name.split_once('|').unwrap_or_default();
     let rows = cx.core.table.rows();
     let subcommands = rows.iter().filter(|row| {
