@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 10] = [
+pub(super) const GROUPS: [&str; 11] = [
     "string",
     "bitmap",
     "generic",
@@ -23,6 +23,7 @@ pub(super) const GROUPS: [&str; 10] = [
     "transactions",
     "connection",
     "server",
+    "scripting",
 ];
 
 /// Where a row may be played.

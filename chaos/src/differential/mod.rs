@@ -25,6 +25,7 @@ mod proxy;
 mod rows;
 mod rule;
 mod scenarios;
+mod scripts;
 mod self_test;
 mod values;
 

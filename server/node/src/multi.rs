@@ -205,7 +205,8 @@ impl Core {
                     Core::slots_of(request.row, &args, &mut slots);
                     whole |= Core::needs_whole(request.row, &args);
                     // It may use other keys than it was given; in a queue it cannot begin anew.
-                    whole |= matches!(request.row.kind, Kind::Script(_)) && !conn.own_port;
+                    whole |=
+                        matches!(request.row.kind, Kind::Script(_)) && !self.keeps_to_core(conn);
                 }
                 Plan::Sum | Plan::Concat | Plan::Scan | Plan::AnyShard | Plan::Whole => {
                     whole |= !conn.own_port

@@ -140,11 +140,43 @@ unsafe fn raise(state: *mut ffi::lua_State, index: c_int) -> c_int {
     unsafe {
         ffi::lua_settop(state, index);
         if ffi::lua_type(state, index) == STRING {
+            name_callee(state, index);
             ffi::luaL_where(state, 1);
             ffi::lua_insert(state, index);
             ffi::lua_concat(state, 2);
         }
         ffi::lua_error(state)
+    }
+}
+
+/// Puts the name that the script has for the running function into the text about an argument at `index`: `?` without one.
+unsafe fn name_callee(state: *mut ffi::lua_State, index: c_int) {
+    // SAFETY: see above. The text stays where it is while it is on the stack; all strings end at a zero byte.
+    unsafe {
+        let (mut len, mut frame) = (0, core::mem::zeroed::<ffi::lua_Debug>());
+        let bytes = ffi::lua_tolstring(state, index, &raw mut len);
+        let text = core::slice::from_raw_parts(bytes.cast::<u8>(), len);
+        let parts = || {
+            let start = text.windows(4).position(|four| four == b"to '")? + 4;
+            let end = start
+                + text
+                    .get(start..)?
+                    .windows(3)
+                    .position(|three| three == b"' (")?;
+            Some((start, end))
+        };
+        let Some((start, end)) = parts().filter(|_| text.starts_with(b"bad argument #")) else {
+            return;
+        };
+        let found = ffi::lua_getstack(state, 0, &raw mut frame) != 0
+            && ffi::lua_getinfo(state, c"n".as_ptr(), &raw mut frame) != 0
+            && !frame.name.is_null();
+        let name = if found { frame.name } else { c"?".as_ptr() };
+        ffi::lua_pushlstring(state, bytes, start);
+        ffi::lua_pushstring(state, name);
+        ffi::lua_pushlstring(state, bytes.add(end), len - end);
+        ffi::lua_concat(state, 3);
+        ffi::lua_replace(state, index);
     }
 }
 
@@ -291,9 +323,10 @@ unsafe extern "C-unwind" fn pcall_text(state: *mut ffi::lua_State) -> c_int {
         if args == 0 {
             return raise_text(state, b"bad argument #1 to 'pcall' (value expected)");
         }
+        // The answer's place is taken first: the results may leave no room for it.
+        ffi::lua_pushboolean(state, 1);
+        ffi::lua_insert(state, 1);
         if ffi::lua_pcall(state, args - 1, ffi::LUA_MULTRET, 0) == 0 {
-            ffi::lua_pushboolean(state, 1);
-            ffi::lua_insert(state, 1);
             return ffi::lua_gettop(state);
         }
         if ffi::lua_type(state, -1) == TABLE {
@@ -306,7 +339,7 @@ unsafe extern "C-unwind" fn pcall_text(state: *mut ffi::lua_State) -> c_int {
             }
         }
         ffi::lua_pushboolean(state, 0);
-        ffi::lua_insert(state, 1);
+        ffi::lua_replace(state, 1);
         2
     }
 }

@@ -2,6 +2,7 @@
 
 mod collections;
 mod general;
+mod scripting;
 mod strings;
 mod zsets;
 
@@ -46,6 +47,7 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "set" => collections::SET,
         "hash" => collections::HASH,
         "zset" => zsets::ZSET,
+        "scripting" => scripting::SCRIPTING,
         _ => &[],
     }
 }

@@ -1,7 +1,7 @@
 //! What each section of INFO says.
 //!
 //! The names are those that tools of Redis read. A number is shown only when it is measured: what
-//! Meridian does not have is 0 (no replicas, no scripts), and what it has but does not measure is left
+//! Meridian does not have is 0 (no replicas), and what it has but does not measure is left
 //! out, with one exception: `usec` and `usec_per_call` of commandstats are always 0, since single
 //! commands are not timed, but tools do not parse the line without them.
 //!

@@ -96,7 +96,7 @@ impl Core {
         }
         let code = self.code(kind, &args);
         let is_wide = matches!(&code, Ok(code) if code.is_wide());
-        if is_wide && !self.is_alone() && !conn.own_port {
+        if is_wide && !self.is_alone() && !self.keeps_to_core(conn) {
             slots = (0..storage::SLOTS as u16).map(Slot).collect();
         }
         let here = slots.iter().all(|slot| self.owner(*slot) == self.id);
@@ -131,6 +131,11 @@ impl Core {
             // From now on it is known to need every slot.
             Ended::NeedsAll => self.script(conn, row, kind, args),
         }
+    }
+
+    /// Whether a client's scripts keep to the slots of its core: as a shard of a cluster.
+    pub(crate) fn keeps_to_core(&self, conn: &Connection) -> bool {
+        conn.own_port && self.config.cluster_enabled
     }
 
     fn scope_of(&self, own_port: bool) -> Scope {
@@ -177,10 +182,10 @@ impl Core {
             let keys = self.check(row, &code, &args)?;
             Ok((code, keys))
         });
-        self.tally.called(row.index);
         let (code, keys) = match ready {
             Ok(ready) => ready,
             Err(Refused(refusal)) => {
+                self.tally.called(row.index);
                 self.tally.failed(row.index);
                 self.refuse(&refusal, caller.resp, out);
                 return Ended::Replied;
@@ -228,6 +233,7 @@ impl Core {
                 return Ended::NeedsAll;
             }
         }
+        self.tally.called(row.index);
         Ended::Replied
     }
 
@@ -446,8 +452,10 @@ const LOAD_US_MAX: u64 = 500_000;
 
 /// A text of the script crate as a refusal.
 pub(super) fn refusal(text: String) -> Refused {
+    // As in Redis a text ends at its first zero byte.
     let line: String = text
         .chars()
+        .take_while(|c| *c != '\0')
         .map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c })
         .collect();
     Refused(Refusal::Owned(format!("ERR {line}").into()))

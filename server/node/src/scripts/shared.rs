@@ -173,3 +173,36 @@ impl Scripting {
         bytes.map(|core| core.lua_bytes.load(Relaxed)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_busy_and_of_the_kind_is_stopped() {
+        let scripting = Scripting::new(2);
+        let shown = Shown {
+            name: "f".to_owned(),
+            words: vec![b"FCALL".to_vec()],
+        };
+        assert_eq!(scripting.kill(false, 9000, 100), Stopped::None);
+        let script = scripting.begin(0, 1000, None);
+        assert_eq!(scripting.kill(false, 1050, 100), Stopped::None);
+        assert_eq!(scripting.kill(true, 1100, 100), Stopped::OtherKind);
+        assert_eq!(scripting.shown(1100, 100).unwrap_err(), ());
+        let function = scripting.begin(1, 2000, Some(shown));
+        assert!(!scripting.is_killed(0, script) && !scripting.is_killed(1, function));
+        assert_eq!(scripting.kill(false, 5000, 100), Stopped::Some);
+        assert!(scripting.is_killed(0, script) && !scripting.is_killed(1, function));
+        let (shown, ms) = scripting.shown(5000, 100).unwrap().unwrap();
+        assert_eq!((shown.name.as_str(), ms), ("f", 3));
+        // The next run on the core is another one.
+        scripting.end(0, 7);
+        let next = scripting.begin(0, 6000, None);
+        assert!(!scripting.is_killed(0, next));
+        scripting.end(0, 7);
+        scripting.end(1, 8);
+        assert_eq!(scripting.kill(true, 9000, 100), Stopped::None);
+        assert_eq!(scripting.lua_bytes(), 15);
+    }
+}

@@ -190,7 +190,6 @@ fn what_scripts_may_call_and_what_they_are_told() {
             "redis.setresp(3) return redis.call('hgetall', 'none').map and 'map'",
             "$3~map~",
         ),
-        ("return redis.call('blpop', 'none', 0)", "$-1~"),
         ("return redis.call('object', 'encoding', 'l')", "$6~embstr~"),
         (
             "return {redis.call('time')[1] + 0 > 1600000000, type(redis.call('info'))}",
