@@ -21,7 +21,7 @@ const LIBRARY: &[&str] = &[
     "return {pcall(error, ARGV[1])}",
     "local ok, e = pcall(function() error({err = 'MY ' .. ARGV[2]}) end) return e",
     "local ok, e = pcall(function() local t = nil return t.x end) return e",
-    "error(ARGV[1])",
+    "error((ARGV[1]:gsub('[\r\n]', ' ')))",
     "error({err = 'CODE told'})",
     "\n\n  return nosuch",
     "x = 1",
@@ -108,7 +108,7 @@ const KEY: &[&str] = &[
     "for n = 1, 50 do redis.pcall('rpush', KEYS[1], n) end return redis.pcall('llen', KEYS[1])",
     "return redis.call('exists', KEYS[1], KEYS[1])",
     "return redis.pcall('setrange', KEYS[1], 3, ARGV[1])",
-    "return redis.pcall('hgetall', KEYS[1])[1]",
+    "return type(redis.pcall('hgetall', KEYS[1])[1])",
     "redis.setresp(3) return type(redis.pcall('hgetall', KEYS[1]).map)",
     "return redis.pcall('expire', KEYS[1], 100000)",
 ];

@@ -105,7 +105,9 @@ impl Engine {
     /// # Errors
     /// The text of the refusal, without its code.
     pub fn compile(&mut self, script: &Arc<Script>) -> Result<(), String> {
-        if self.scripts.contains_key(&script.sha) {
+        if let Some((known, _)) = self.scripts.get_mut(&script.sha) {
+            // The same text; that it is no longer in the cache is told by the one that was in it.
+            *known = Arc::clone(script);
             return Ok(());
         }
         if self.scripts.len() >= COMPILED_MAX {

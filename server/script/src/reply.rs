@@ -15,7 +15,7 @@
 use mlua::{Lua, Table, Value};
 use protocol::{Refusal, Reply, Resp, number};
 
-use crate::bundled::{DEPTH_MAX, MADE_BYTES_MAX, number_of};
+use crate::bundled::{DEPTH_MAX, MADE_BYTES_MAX, TWO_TO_63, number_of};
 
 /// Reads one reply at the front of `bytes`, which the server has written itself.
 pub(crate) fn read(lua: &Lua, bytes: &[u8]) -> mlua::Result<Value> {
@@ -179,7 +179,7 @@ pub(crate) fn write(
 
 /// The integer of a number, as the hardware converts it.
 fn integer(n: f64) -> i64 {
-    if (-9.223372036854775808e18..9.223372036854775808e18).contains(&n) {
+    if (-TWO_TO_63..TWO_TO_63).contains(&n) {
         n as i64
     } else {
         i64::MIN

@@ -515,7 +515,10 @@ fn libraries_do_as_redis_has_them() {
             "local b = bit.band return {pcall(b, 'x')}",
             "*2~$-1~$52~bad argument #1 to '?' (number expected, got string)~",
         ),
-        ("local t = {} for n = 1, 300 do t[n] = n end return #{pcall(unpack, t)}", ":1~"),
+        (
+            "local t = {} for n = 1, 300 do t[n] = n end return #{pcall(unpack, t)}",
+            ":301~",
+        ),
         (
             "return bit.band('x')",
             "-ERR user_script:1: bad argument #1 to 'band' (number expected, got string) script: SHA, on @user_script:1.~",

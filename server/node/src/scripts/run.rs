@@ -363,6 +363,8 @@ impl Core {
         self.compile(&script)?;
         let now_ms = self.now.unix_ms;
         let kept = self.node.scripting.cache().add(script, loaded, now_ms);
+        // Another core may have brought it first.
+        self.compile(&kept)?;
         Ok(kept)
     }
 

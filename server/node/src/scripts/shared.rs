@@ -151,7 +151,7 @@ impl Scripting {
     }
 
     /// A function that has run for `busy_us` at least, with the ms it has run for; `Err` when only a script has.
-    pub fn shown(&self, now_us: u64, busy_us: u64) -> Result<Option<(Shown, u64)>, ()> {
+    pub(crate) fn shown(&self, now_us: u64, busy_us: u64) -> Result<Option<(Shown, u64)>, ()> {
         let mut script = false;
         for (running, _) in self.busy(now_us, busy_us) {
             if running.is_function.load(Relaxed) == 0 {

@@ -46,6 +46,14 @@ fn scripts_run_by_text_and_by_digest_from_every_core() {
             "*2~:1~:0~"
         );
         assert_eq!(call(&mut bench, first, &["SCRIPT", "FLUSH"]), "+OK~");
+        // Whatever each core has compiled, and whoever brought it: a flush is a flush.
+        for client in &clients {
+            call(&mut bench, *client, &["SCRIPT", "LOAD", body]);
+        }
+        assert_eq!(
+            call(&mut bench, first, &["SCRIPT", "FLUSH", "SYNC"]),
+            "+OK~"
+        );
         for client in &clients {
             let reply = call(&mut bench, *client, &["EVALSHA", &sha, "1", "k", "v"]);
             assert_eq!(reply, "-NOSCRIPT No matching script. Please use EVAL.~");

@@ -14,6 +14,8 @@ pub(crate) use number::write_general;
 
 /// Bytes of a string that a library makes, or a script returns, at most: a small table can name a large string many times.
 pub(crate) const MADE_BYTES_MAX: usize = 512 << 20;
+/// The first number above those of 64 bits.
+pub(crate) const TWO_TO_63: f64 = (1u64 << 63) as f64;
 /// Tables inside of tables that are followed in replies and by libraries that have no limit of their own.
 pub(crate) const DEPTH_MAX: usize = 1000;
 

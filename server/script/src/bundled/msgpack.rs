@@ -2,7 +2,7 @@
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use super::{DEPTH_MAX, Fault, MADE_BYTES_MAX, Words, fault, function, number_of};
+use super::{DEPTH_MAX, Fault, MADE_BYTES_MAX, TWO_TO_63, Words, fault, function, number_of};
 
 /// Tables inside of tables that are packed; what is deeper becomes nil.
 const NESTING_MAX: usize = 16;
@@ -93,8 +93,7 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
 }
 
 fn write_number(n: f64, out: &mut Vec<u8>) {
-    let is_integer =
-        n.trunc() == n && (-9.223372036854775808e18..9.223372036854775808e18).contains(&n);
+    let is_integer = n.trunc() == n && (-TWO_TO_63..TWO_TO_63).contains(&n);
     if is_integer {
         return write_integer(n as i64, out);
     }
@@ -111,25 +110,25 @@ fn write_number(n: f64, out: &mut Vec<u8>) {
 fn write_integer(n: i64, out: &mut Vec<u8>) {
     match n {
         -32..=127 => out.push(n as u8),
-        0..=0xff => out.extend([0xcc, n as u8]),
-        0..=0xffff => {
+        128..=0xff => out.extend([0xcc, n as u8]),
+        0x100..=0xffff => {
             out.push(0xcd);
             out.extend((n as u16).to_be_bytes());
         }
-        0..=0xffff_ffff => {
+        0x1_0000..=0xffff_ffff => {
             out.push(0xce);
             out.extend((n as u32).to_be_bytes());
         }
-        0.. => {
+        0x1_0000_0000.. => {
             out.push(0xcf);
             out.extend(n.to_be_bytes());
         }
-        -128.. => out.extend([0xd0, n as u8]),
-        -32768.. => {
+        -128..-32 => out.extend([0xd0, n as u8]),
+        -32768..-128 => {
             out.push(0xd1);
             out.extend((n as i16).to_be_bytes());
         }
-        -2_147_483_648.. => {
+        -2_147_483_648..-32768 => {
             out.push(0xd2);
             out.extend((n as i32).to_be_bytes());
         }
