@@ -36,7 +36,7 @@ pub(super) struct Running {
 
 /// What FUNCTION STATS tells of a function that runs.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// Its name.
     pub name: String,
     /// The words of its request.
