@@ -127,8 +127,10 @@ fn memchr_zero(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == 0)
 }
 
-fn pack(lua: &Lua, args: Words) -> Result<MultiValue, Fault> {
+fn pack(lua: &Lua, mut args: Words) -> Result<MultiValue, Fault> {
     const NAME: &str = "pack";
+    // What is missing first is nil here.
+    args.args.push_back(Value::Nil);
     let mut format = Format::new(&args, NAME)?;
     let mut out = Vec::new();
     let mut arg = 1;
