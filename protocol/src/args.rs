@@ -172,6 +172,17 @@ impl Args<'_> {
     }
 }
 
+/// Appends one word's bytes to `buf` and where they are to `words`, unless `buf` is as long as offsets reach.
+pub fn push_word(bytes: &[u8], buf: &mut Vec<u8>, words: &mut Vec<Word>) -> bool {
+    let start = buf.len();
+    if u32::try_from(start.saturating_add(bytes.len())).is_err() {
+        return false;
+    }
+    buf.extend_from_slice(bytes);
+    words.push(Word::new(start, bytes.len()));
+    true
+}
+
 /// Puts owned words (of an inline request with quotes) into one buffer, so that they can be read by
 /// `Args` like any others.
 pub fn flatten(owned: &[Vec<u8>], buf: &mut Vec<u8>, words: &mut Vec<Word>) {

@@ -26,7 +26,7 @@ pub(crate) fn split(line: &[u8], words: &mut Vec<Word>) {
 
 /// Splits a line into words as a shell would: `"..."` with escapes, `'...'` with `\'` only; quotes
 /// may begin inside of a word but must end it. `None` if they do not.
-pub(crate) fn unquote(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub fn unquote(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut owned = Vec::new();
     let mut rest = trim_start(line);
     while !rest.is_empty() {

@@ -42,6 +42,7 @@ pub mod request;
 pub mod spec;
 
 pub use args::Args;
+pub use inline::unquote;
 pub use parse::{Limits, Parsed, Parser, ProtocolError, Word};
 pub use refusal::Refusal;
 pub use reply::{Later, Reply, Resp};

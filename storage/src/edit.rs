@@ -8,7 +8,6 @@ use core::ops::Deref;
 
 use crate::effect::Effect;
 use crate::events::EventClass;
-use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
@@ -16,6 +15,7 @@ use crate::shard::{
     Shard, boxed_bytes, hash_of, list_of, set_of, stream_of, text_of, value_of, whole_bytes,
     zset_of,
 };
+use crate::slot::Slot;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
 use crate::whole;
@@ -61,7 +61,7 @@ impl Deref for Edit<'_> {
 }
 
 macro_rules! collection_doors {
-    ($read:ident, $edit:ident, $edit_or_new:ident, $of:ident, $kind:ident, $type:ty, $session:ident) => {
+    ($read:ident, $edit:ident, $edit_or_new:ident, $of:ident, $kind:ident, $type:ty, $session:ident, $whole:expr) => {
         /// As [`Shard`]'s read of that name, not counted.
         #[inline]
         pub fn $read(&self, key: &Key<'_>) -> Result<Option<&$type>, WrongType> {
@@ -78,6 +78,9 @@ macro_rules! collection_doors {
                 return Ok(None);
             };
             $of(Some(item))?;
+            if $whole && self.shard.undo.is_on() {
+                self.shard.save_whole(key, item);
+            }
             Ok(Some($session::new(self.shard, *key, item)))
         }
 
@@ -90,6 +93,9 @@ macro_rules! collection_doors {
             let item = match self.live(key) {
                 Some(item) => {
                     $of(Some(item))?;
+                    if $whole && self.shard.undo.is_on() {
+                        self.shard.save_whole(key, item);
+                    }
                     item
                 }
                 None => {
@@ -129,7 +135,7 @@ impl<'s> Edit<'s> {
         list_of,
         List,
         List,
-        ListEdit
+        ListEdit, false
     );
     collection_doors!(
         hash,
@@ -138,9 +144,9 @@ impl<'s> Edit<'s> {
         hash_of,
         Hash,
         Hash,
-        HashEdit
+        HashEdit, false
     );
-    collection_doors!(set, edit_set, edit_set_or_new, set_of, Set, Set, SetEdit);
+    collection_doors!(set, edit_set, edit_set_or_new, set_of, Set, Set, SetEdit, false);
     collection_doors!(
         zset,
         edit_zset,
@@ -148,7 +154,7 @@ impl<'s> Edit<'s> {
         zset_of,
         Zset,
         Zset,
-        ZsetEdit
+        ZsetEdit, false
     );
     collection_doors!(
         stream,
@@ -157,7 +163,7 @@ impl<'s> Edit<'s> {
         stream_of,
         Stream,
         Stream,
-        StreamEdit
+        StreamEdit, true
     );
 
     /// As [`Shard::text`], not counted.
@@ -276,7 +282,12 @@ impl<'s> Edit<'s> {
                 let text = Text::Int(n).with(<[u8]>::to_vec);
                 self.replace(key, item, Payload::Embedded(&text), true, Ttl::Keep);
             }
-            Content::Bytes(_) => item.set_raw(),
+            Content::Bytes(_) => {
+                if self.shard.undo.is_on() {
+                    self.shard.save(key, item);
+                }
+                item.set_raw();
+            }
             Content::Collection(_) => {}
         }
     }
@@ -298,6 +309,11 @@ impl<'s> Edit<'s> {
             Some(text) => (text.len(), Ttl::Keep),
         };
         let len = old_len.max(offset + bytes.len());
+        if self.shard.undo.is_on()
+            && let Some(item) = item
+        {
+            self.shard.save_text(key, item, offset, bytes.len());
+        }
         let written = item.and_then(|item| {
             if item.write_embedded(offset, bytes) {
                 return Some(0);
@@ -382,6 +398,9 @@ impl<'s> Edit<'s> {
     /// Takes a value out with its deadline: the key is removed.
     pub fn take(&mut self, key: &Key<'_>) -> Option<(OwnedValue, Option<u64>)> {
         let item = self.live(key)?;
+        if self.shard.undo.is_on() {
+            self.shard.save_whole(key, item);
+        }
         let deadline = item.deadline_ms();
         let string = if item.is_raw() {
             OwnedValue::Raw
@@ -404,6 +423,27 @@ impl<'s> Edit<'s> {
             .push(key.db, &Effect::Remove { key: key.bytes });
         self.note(key);
         Some((value, deadline))
+    }
+
+    /// Moves a value with its deadline to another key, whatever that held; whether there was one.
+    pub fn relocate(&mut self, from: &Key<'_>, to: &Key<'_>) -> bool {
+        let Some(item) = self.live(from) else {
+            return false;
+        };
+        if from.db == to.db && from.bytes == to.bytes {
+            return true;
+        }
+        let is_noted = self.shard.undo.is_on() && self.shard.save(from, item);
+        let undo = self.shard.undo.pause(is_noted);
+        let taken = self.take(from);
+        self.shard.undo.resume(undo);
+        if let Some((value, deadline)) = taken {
+            self.put_value(to, value, deadline.map_or(Ttl::Clear, Ttl::At));
+        }
+        if is_noted {
+            self.shard.undo.note_move(from, to);
+        }
+        true
     }
 
     /// A copy of a value with its deadline.
@@ -514,6 +554,8 @@ impl<'s> Edit<'s> {
             return;
         }
         let watched = [(a, b), (b, a)].map(|(db, other)| self.watched_in(db, other));
+        // (What has expired until here has done so before the swap.)
+        self.shard.undo.note_swap(a, b);
         let (left, right) = self.shard.dbs.split_at_mut(high);
         core::mem::swap(&mut left[low], &mut right[0]);
         for (db, keys) in [a, b].into_iter().zip(watched) {
@@ -525,6 +567,7 @@ impl<'s> Edit<'s> {
     }
 
     fn empty(&mut self, db: u8) {
+        let number = db;
         for key in self.watched_in(db, db) {
             self.shard.watched.touch(db, &key);
         }
@@ -538,8 +581,16 @@ impl<'s> Edit<'s> {
         }
         // What visitors held is freed here too: their owners count it no more.
         let tables = db.tables.iter_mut().flat_map(|tables| tables.iter_mut());
-        let full = tables.filter(|slot| !slot.table.is_empty());
-        let full = full.map(core::mem::take).collect();
+        let full = tables
+            .enumerate()
+            .filter(|(_, slot)| !slot.table.is_empty());
+        let full = full.map(|(number, slot)| (Slot(number as u16), core::mem::take(slot)));
+        let full: Vec<_> = full.collect();
+        if self.shard.undo.is_on() {
+            self.shard.undo.note_flush(number, full);
+            return;
+        }
+        let full = full.into_iter().map(|(_, table)| table).collect();
         self.shard.garbage.add_tables(full);
     }
 
@@ -560,7 +611,7 @@ impl<'s> Edit<'s> {
 
     /// The live item of a key; an expired one is expired first.
     #[inline(always)]
-    fn live(&mut self, key: &Key<'_>) -> Option<Item> {
+    pub(crate) fn live(&mut self, key: &Key<'_>) -> Option<Item> {
         let item = self.shard.find(key)?;
         if item.is_expired(self.shard.now_ms) && !self.applying {
             self.expire_item(key, item);
@@ -611,6 +662,9 @@ impl<'s> Edit<'s> {
         let Some(old) = self.live(key) else {
             return self.put_new(key, value.into(), false, ttl);
         };
+        if self.shard.undo.is_on() {
+            self.shard.save(key, old);
+        }
         let old_deadline = old.deadline_ms();
         let deadline = ttl.after(old_deadline);
         if !old.overwrite(deadline, value) {
@@ -666,13 +720,16 @@ impl<'s> Edit<'s> {
                 self.hint(key, new, at_ms);
             }
         }
-        self.throw_away(old);
+        self.throw_away(key, old);
     }
 
     /// Adds an item for a key that is not there. `extra` are the bytes of a collection in it.
     #[inline]
     fn insert(&mut self, key: &Key<'_>, item: Item, extra: usize) -> Item {
         item.touch(self.shard.now_s());
+        if self.shard.undo.is_on() {
+            self.shard.undo.note_absent(key);
+        }
         let deadline = item.deadline_ms();
         let db = &mut self.shard.dbs[key.db as usize];
         let table = &mut db.slot_mut(key.slot).table;
@@ -688,7 +745,7 @@ impl<'s> Edit<'s> {
     }
 
     /// Takes an item out of its table; its block is the caller's then.
-    fn detach(&mut self, key: &Key<'_>, item: Item) {
+    pub(crate) fn detach(&mut self, key: &Key<'_>, item: Item) {
         let db = &mut self.shard.dbs[key.db as usize];
         let table = &mut db.slot_mut(key.slot).table;
         if let Some((_, grown)) = table.remove_counted(key.hash, |other| other == item) {
@@ -699,21 +756,23 @@ impl<'s> Edit<'s> {
     }
 
     /// Takes an item out of its table and throws it away.
-    fn discard(&mut self, key: &Key<'_>, item: Item) {
+    pub(crate) fn discard(&mut self, key: &Key<'_>, item: Item) {
         self.detach(key, item);
-        self.throw_away(item);
+        self.throw_away(key, item);
     }
 
-    fn throw_away(&mut self, item: Item) {
-        if let Payload::Collection(collection) = item.free()
-            && collection.len() > FREED_AT_ONCE_MAX
-        {
-            self.shard.garbage.add_collection(collection);
+    fn throw_away(&mut self, key: &Key<'_>, item: Item) {
+        if self.shard.undo.is_on() && self.shard.undo.keep(key, item) {
+            return;
         }
+        self.shard.free_item(item);
     }
 
-    fn set_deadline(&mut self, key: &Key<'_>, item: Item, deadline: Option<u64>) {
+    pub(crate) fn set_deadline(&mut self, key: &Key<'_>, item: Item, deadline: Option<u64>) {
         let old = item.deadline_ms();
+        if self.shard.undo.is_on() {
+            self.shard.save_deadline(key, item);
+        }
         let hinted = hint_will_do(item, old, deadline);
         let item = match (old, deadline) {
             (Some(_), Some(at_ms)) => {
@@ -755,7 +814,7 @@ impl<'s> Edit<'s> {
     }
 
     #[inline]
-    fn hint(&mut self, key: &Key<'_>, item: Item, at_ms: u64) {
+    pub(crate) fn hint(&mut self, key: &Key<'_>, item: Item, at_ms: u64) {
         item.set_in_wheel();
         self.shard.push_hint(at_ms, key);
     }
@@ -803,7 +862,7 @@ fn payload_bytes(payload: &Payload<'_>) -> usize {
 /// A string longer than this grows by a quarter when it is full, not by its length.
 const DOUBLED_BYTES_MAX: usize = 1 << 20;
 
-fn write_into(value: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+pub(crate) fn write_into(value: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let (len, end) = (value.len(), offset + bytes.len());
     if end > value.capacity() {
         if offset > len {

@@ -213,6 +213,17 @@ impl Effects {
         core::mem::take(&mut self.bytes)
     }
 
+    /// Where the record ends now, to come back to by `rewind`.
+    pub(crate) fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.count)
+    }
+
+    /// Forgets what was recorded since a mark.
+    pub(crate) fn rewind(&mut self, (bytes, count): (usize, usize)) {
+        self.bytes.truncate(bytes);
+        self.count = self.count.min(count);
+    }
+
     pub(crate) fn is_recording(&self) -> bool {
         self.recording
     }

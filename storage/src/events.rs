@@ -87,6 +87,16 @@ impl Events {
             list[place..].rotate_right(1);
         }
     }
+
+    /// Events so far, to come back to by `rewind`.
+    pub(crate) fn mark(&mut self) -> usize {
+        self.list.get_mut().len()
+    }
+
+    /// Forgets the events since a mark.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.list.get_mut().truncate(mark);
+    }
 }
 
 impl Shard {

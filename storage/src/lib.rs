@@ -35,6 +35,7 @@ mod slot;
 mod stream_effect;
 mod stream_session;
 mod table;
+mod undo;
 mod value;
 mod view;
 mod watch;

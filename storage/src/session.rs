@@ -15,6 +15,7 @@ use crate::events::EventClass;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::shard::{Shard, boxed_bytes};
+use crate::undo::Op;
 use crate::value::{Added, Collection, Hash, List, Set, Side, Stream, Zset};
 
 macro_rules! session {
@@ -46,6 +47,18 @@ macro_rules! session {
             #[inline(always)]
             pub fn event(&mut self, class: EventClass, name: &'static str) {
                 self.shard.events.push(class, name, self.key.db, self.key.bytes);
+            }
+
+            /// Whether what is about to change must be noted change by change, to be undone.
+            #[inline(always)]
+            fn is_noted(&mut self) -> bool {
+                self.shard.undo.is_on() && self.shard.save(&self.key, self.item)
+            }
+
+            /// Notes how to undo a change.
+            #[cold]
+            fn note_undo(&mut self, op: Op) {
+                self.shard.undo.note(&self.key, op);
             }
 
             /// Something has been taken out.
@@ -120,6 +133,9 @@ impl ListEdit<'_> {
     /// Adds an element at an end.
     #[inline]
     pub fn push(&mut self, side: Side, value: &[u8]) {
+        if self.is_noted() {
+            self.note_undo(Op::Pop(side));
+        }
         self.changed = true;
         let (list, shard, key) = self.parts();
         list.push(side, value, &shard.limits);
@@ -135,6 +151,7 @@ impl ListEdit<'_> {
 
     /// Takes the element at an end.
     pub fn pop(&mut self, side: Side) -> Option<Vec<u8>> {
+        let noted = self.is_noted();
         let (list, shard, key) = self.parts();
         let value = list.pop(side)?;
         shard.effects.push(
@@ -144,12 +161,20 @@ impl ListEdit<'_> {
                 side,
             },
         );
+        if noted {
+            self.note_undo(Op::Push(side, value.clone()));
+        }
         self.note_removal();
         Some(value)
     }
 
     /// Drops the element at an end (read it by `peek` before); whether there was one.
     pub fn drop_end(&mut self, side: Side) -> bool {
+        if self.is_noted()
+            && let Some(value) = self.peek(side).map(<[u8]>::to_vec)
+        {
+            self.note_undo(Op::Push(side, value));
+        }
         let (list, shard, key) = self.parts();
         let done = list.drop_end(side);
         if done {
@@ -167,6 +192,11 @@ impl ListEdit<'_> {
 
     /// Replaces an element; whether the index is in the list.
     pub fn set(&mut self, index: usize, value: &[u8]) -> bool {
+        if self.is_noted()
+            && let Some(old) = self.get(index).map(<[u8]>::to_vec)
+        {
+            self.note_undo(Op::SetAt(index, old));
+        }
         let (list, shard, key) = self.parts();
         let done = list.set(index, value, &shard.limits);
         if done {
@@ -187,6 +217,10 @@ impl ListEdit<'_> {
             // Whoever applies may have no list to insert into.
             return self.push(Side::Left, value);
         }
+        if self.is_noted() {
+            let index = index.min(self.len());
+            self.note_undo(Op::RemoveAt(index));
+        }
         self.changed = true;
         let (list, shard, key) = self.parts();
         let index = index.min(list.len());
@@ -203,6 +237,11 @@ impl ListEdit<'_> {
 
     /// Removes an element; whether the index is in the list.
     pub fn remove(&mut self, index: usize) -> bool {
+        if self.is_noted()
+            && let Some(old) = self.get(index).map(<[u8]>::to_vec)
+        {
+            self.note_undo(Op::InsertAt(index, old));
+        }
         let (list, shard, key) = self.parts();
         let done = list.remove(index);
         if done {
@@ -223,6 +262,15 @@ impl ListEdit<'_> {
         if self.is_empty() {
             return;
         }
+        if self.is_noted() {
+            let end = end.min(self.len());
+            let cut = |list: &List, from, to: usize| {
+                let elements = list.iter_from(from).take(to.saturating_sub(from));
+                elements.map(|element| element.to_vec()).collect()
+            };
+            let (front, back) = (cut(self, 0, start.min(end)), cut(self, end, self.len()));
+            self.note_undo(Op::Untrim(front, back));
+        }
         let (list, shard, key) = self.parts();
         let end = end.min(list.len());
         let start = start.min(end);
@@ -241,6 +289,10 @@ impl HashEdit<'_> {
     /// Sets a field; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        if self.is_noted() {
+            let old = self.get(field).map(<[u8]>::to_vec);
+            self.note_undo(Op::Field(field.to_vec(), old));
+        }
         self.changed = true;
         let (hash, shard, key) = self.parts();
         let new = hash.set(field, value, &shard.limits);
@@ -257,6 +309,11 @@ impl HashEdit<'_> {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
+        if self.is_noted()
+            && let Some(old) = self.get(field).map(<[u8]>::to_vec)
+        {
+            self.note_undo(Op::Field(field.to_vec(), Some(old)));
+        }
         let (hash, shard, key) = self.parts();
         let done = hash.remove(field);
         if done {
@@ -284,6 +341,9 @@ impl SetEdit<'_> {
     /// Adds a member; whether it is new.
     #[inline]
     pub fn add(&mut self, member: &[u8]) -> bool {
+        if self.is_noted() && !self.contains(member) {
+            self.note_undo(Op::Member(member.to_vec(), false));
+        }
         let (set, shard, key) = self.parts();
         let new = set.add(member, &shard.limits);
         if new {
@@ -301,6 +361,9 @@ impl SetEdit<'_> {
 
     /// Removes a member; whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
+        if self.is_noted() && self.contains(member) {
+            self.note_undo(Op::Member(member.to_vec(), true));
+        }
         let (set, shard, key) = self.parts();
         let done = set.remove(member);
         if done {
@@ -328,6 +391,10 @@ impl ZsetEdit<'_> {
     /// Adds a member or changes its score (not NaN).
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64) -> Added {
+        if self.is_noted() {
+            let old = self.score(member);
+            self.note_undo(Op::Score(member.to_vec(), old));
+        }
         let (zset, shard, key) = self.parts();
         let added = zset.add(member, score, &shard.limits);
         if added != Added::Same {
@@ -346,6 +413,11 @@ impl ZsetEdit<'_> {
 
     /// Removes a member; its score, if it was there.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        if self.is_noted()
+            && let Some(old) = self.score(member)
+        {
+            self.note_undo(Op::Score(member.to_vec(), Some(old)));
+        }
         let (zset, shard, key) = self.parts();
         let score = zset.remove(member)?;
         shard.effects.push(

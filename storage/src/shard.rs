@@ -15,6 +15,7 @@ use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::table::{SlotTable, Table, zeroed_tables};
+use crate::undo::Undo;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
@@ -117,6 +118,8 @@ pub struct Shard {
     pub(crate) garbage: Garbage,
     pub(crate) effects: Effects,
     pub(crate) events: Events,
+    /// What a script has changed so far.
+    pub(crate) undo: Undo,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -159,6 +162,7 @@ impl Shard {
             garbage: Garbage::default(),
             effects: Effects::default(),
             events: Events::default(),
+            undo: Undo::default(),
             owned,
             away: SlotSet::default(),
             foreign_hints: Vec::new(),

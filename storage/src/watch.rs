@@ -25,6 +25,8 @@ pub(crate) struct Watched {
     flushed: bool,
     /// Every key is followed.
     all: bool,
+    /// Changes of watched keys while a script may still be undone.
+    journal: Option<WatchedKeys>,
 }
 
 struct Version {
@@ -102,13 +104,39 @@ impl Watched {
     #[cold]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
         let mut tell = self.all;
+        let mut journal = self.journal.take();
         if let Some(version) = self.version_mut(db, key) {
             version.changes += 1;
             tell |= version.followers > 0;
+            if let Some(journal) = &mut journal {
+                journal.push((db, key.into()));
+            }
         }
+        self.journal = journal;
         if tell {
             self.touched.push((db, key.into()));
         }
+    }
+
+    /// From here on changes can be taken back by `rewind`. Returns how many are to be told.
+    pub(crate) fn begin_journal(&mut self) -> usize {
+        self.journal = Some(WatchedKeys::new());
+        self.touched.len()
+    }
+
+    /// Changes stay as they are.
+    pub(crate) fn end_journal(&mut self) {
+        self.journal = None;
+    }
+
+    /// Takes all changes back since `begin_journal`, which returned `told`.
+    pub(crate) fn rewind(&mut self, told: usize) {
+        for (db, key) in self.journal.take().unwrap_or_default() {
+            if let Some(version) = self.version_mut(db, &key) {
+                version.changes -= 1;
+            }
+        }
+        self.touched.truncate(told);
     }
 
     /// A watcher more that is told of each change, in `touched`.

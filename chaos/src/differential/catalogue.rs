@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 14] = [
+pub(super) const GROUPS: [&str; 15] = [
     "string",
     "bitmap",
     "generic",
@@ -27,6 +27,7 @@ pub(super) const GROUPS: [&str; 14] = [
     "connection",
     "server",
     "acl",
+    "scripting",
 ];
 
 /// Where a row may be played.

@@ -17,8 +17,9 @@ use super::values::{self, Draft, Kind};
 use crate::rng::Rng;
 
 /// Commands whose second word is part of the name.
-const CONTAINERS: [&str; 9] = [
-    "OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG", "ACL", "XGROUP", "XINFO",
+const CONTAINERS: [&str; 11] = [
+    "OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG", "ACL", "XGROUP", "XINFO", "SCRIPT",
+    "FUNCTION",
 ];
 /// In how many of 100 cases `[ ]` is taken.
 const MAYBE_PERCENT: usize = 50;

@@ -26,6 +26,7 @@ mod proxy;
 mod rows;
 mod rule;
 mod scenarios;
+mod scripts;
 mod self_test;
 mod values;
 

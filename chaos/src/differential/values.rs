@@ -5,6 +5,7 @@
 //! ones have a phase of their own (expiry.rs).
 
 use super::coverage::Mark;
+use super::scripts;
 use crate::rng::Rng;
 
 /// In how many of 100 cases a number is none.
@@ -137,6 +138,7 @@ kinds! {
     AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
     Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes" Payload "payload"
     NewId "newid" EntryId "id" IdBound "idbound" GroupName "group" Consumer "consumer" MinIdle "minidle" NodeEntries "nodeentries" NodeBytes "nodebytes"
+    LibScript "libscript" KeyScript "keyscript" BadScript "badscript" ShaScript "shascript" Library "library" Function "function"
 }
 
 impl Kind {
@@ -175,6 +177,12 @@ pub(super) fn write(kind: Kind, rng: &mut Rng, draft: &mut Draft) {
         Kind::Key(pool) => push_key(pool, rng, draft),
         Kind::Target(pool) => push_target(pool, rng, draft),
         Kind::Counted(pool) => push_counted(pool, rng, draft),
+        Kind::LibScript => draft.words.push(scripts::library_script(rng)),
+        Kind::KeyScript => draft.words.push(scripts::key_script(rng)),
+        Kind::BadScript => draft.words.push(scripts::bad_script(rng)),
+        Kind::ShaScript => draft.words.push(scripts::digest(rng)),
+        Kind::Library => draft.words.push(scripts::library(rng)),
+        Kind::Function => draft.words.push(scripts::function(rng)),
         // generate.rs appends a request of the catalogue.
         Kind::Request => {}
         Kind::Same => {

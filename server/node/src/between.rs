@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Reply};
 use runtime::CoreId;
+use storage::Slot;
 
 use crate::admin::{info, latency};
 use crate::commandlog::{Client, sign};
@@ -11,8 +12,9 @@ use crate::connection::Connection;
 use crate::core::{Core, Scope};
 use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::scripts::{Caller, Ended};
 use crate::service::NodeService;
-use crate::table::{Plan, Row};
+use crate::table::{Kind, Plan, Row};
 use crate::tracking::Place;
 use crate::transaction::Job;
 
@@ -352,6 +354,43 @@ impl NodeService {
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
                 replied = false;
+            }
+            Job::One {
+                request,
+                db,
+                resp,
+                no_touch,
+            } if matches!(request.row.kind, Kind::Script(_)) => {
+                let (user, tracker) = match self.clients.get_mut(tx.ticket.conn) {
+                    Some(conn) => {
+                        let caller = Caller::of(conn, self.core.id, scope);
+                        (caller.user, caller.tracker)
+                    }
+                    None => (None, None),
+                };
+                let caller = Caller {
+                    db,
+                    resp,
+                    scope,
+                    own_port: false,
+                    user,
+                    tracker,
+                };
+                let (row, args) = (request.row, request.args());
+                if self.core.run_script(row, args, caller, &mut out) == Ended::NeedsAll {
+                    self.core.finish_tx(number, guests);
+                    self.core.keep_buffer(out);
+                    let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
+                    let needs = self.core.needs(&slots, Vec::new());
+                    let job = Job::One {
+                        request,
+                        db,
+                        resp,
+                        no_touch,
+                    };
+                    self.core.start_tx(tx.ticket, job, needs);
+                    return;
+                }
             }
             Job::One {
                 request,

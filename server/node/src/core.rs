@@ -20,6 +20,7 @@ use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::monitor::Watchers;
 use crate::node::Node;
 use crate::pubsub::PubSub;
+use crate::scripts::CoreScripts;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
 use crate::tracking::{Keys, Tracker, Trackings};
@@ -81,6 +82,10 @@ pub struct Core {
     pub commit: Commit,
     /// Promised slots.
     pub locks: Locks,
+    /// The slots of the transaction that runs at this moment, sorted; empty without one.
+    pub tx_slots: Vec<Slot>,
+    /// Scripts and functions.
+    pub scripts: CoreScripts,
     /// Transactions that run here.
     pub txs: HashMap<u64, Tx>,
     /// Transactions that head their queues here and have not been told.
@@ -159,6 +164,8 @@ impl Core {
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             commit: Commit::Local,
             locks: Locks::default(),
+            tx_slots: Vec::new(),
+            scripts: CoreScripts::new(),
             txs: HashMap::new(),
             ready: VecDeque::new(),
             unparked: VecDeque::new(),
@@ -407,7 +414,7 @@ impl Core {
                 args,
             ),
             Kind::Publish(topic) => self.run_publish(args, topic, resp, out),
-            Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) => {
+            Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) | Kind::Script(_) => {
                 Err(Refused(Refusal::unknown_subcommand(&args)))
             }
         };

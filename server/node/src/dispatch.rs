@@ -125,6 +125,7 @@ impl Core {
             end_caching(conn, row);
         }
         let flow = match (row.plan, routed) {
+            _ if let Kind::Script(kind) = row.kind => self.script(conn, row, kind, args),
             _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
             (Plan::Single(_), Some((word, key))) if conn.no_touch => {
                 self.single_untouched(conn, row, args, word, key)

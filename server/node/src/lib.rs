@@ -44,6 +44,7 @@ pub mod process;
 pub mod pubsub;
 pub mod rates;
 pub mod redact;
+pub mod scripts;
 pub mod service;
 pub mod start;
 pub mod stats;

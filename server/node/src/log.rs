@@ -59,6 +59,21 @@ impl Log {
         }
     }
 
+    /// A line of a script, of a level from 0 (debug) to 3 (warning).
+    pub fn script(&self, level: u8, text: &str) {
+        let least = match self.level() {
+            LogLevel::Debug => 0,
+            LogLevel::Verbose => 1,
+            LogLevel::Notice => 2,
+            LogLevel::Warning => 3,
+            LogLevel::Nothing => return,
+        };
+        if level >= least {
+            let mark = ['.', '-', '*', '#'][usize::from(level.min(3))];
+            self.line(mark, &text.replace(['\r', '\n'], " "));
+        }
+    }
+
     /// The server takes connections.
     pub fn ready(&self, node: &Node) {
         let config = node.config();

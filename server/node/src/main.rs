@@ -37,7 +37,7 @@ fn say(text: &str) -> ExitCode {
 fn run(loaded: config::Loaded) -> ExitCode {
     let notices = loaded.notices.clone();
     let log = match log::Log::open(&loaded.config) {
-        Ok(log) => log,
+        Ok(log) => std::sync::Arc::new(log),
         Err(error) => {
             eprintln!("cannot open the log file: {error}");
             return ExitCode::FAILURE;
@@ -72,6 +72,7 @@ fn run(loaded: config::Loaded) -> ExitCode {
         }
     };
     let node = server.node;
+    node.set_log(std::sync::Arc::clone(&log));
     log.ready(node);
     std::thread::spawn(move || {
         for signal in &mut signals {

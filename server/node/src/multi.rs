@@ -9,13 +9,14 @@ use runtime::CoreId;
 use storage::{Key, Slot};
 
 use crate::acl::{Place, check_sort};
-use crate::admin::{Context, Done, NodeCommand};
+use crate::admin::{Context, Done, NodeCommand, NodeRun};
 use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::gather::Join;
 use crate::mail::{Ask, Mail, Ticket, WatchedKeys};
+use crate::scripts::{Caller, Ended};
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::{Job, watched_unchanged};
 
@@ -202,6 +203,9 @@ impl Core {
                 Plan::Single(_) | Plan::Multi => {
                     Core::slots_of(request.row, &args, &mut slots);
                     whole |= Core::needs_whole(request.row, &args);
+                    // It may use other keys than it was given; in a queue it cannot begin anew.
+                    whole |=
+                        matches!(request.row.kind, Kind::Script(_)) && !self.keeps_to_core(conn);
                 }
                 Plan::Sum | Plan::Concat | Plan::Scan | Plan::AnyShard | Plan::Whole => {
                     whole |= !conn.own_port
@@ -231,55 +235,22 @@ impl Core {
             if conn.tracking.is_some() {
                 self.track(conn, row, &args);
             }
-            let Kind::Node(run) = row.kind else {
-                let to = (conn.db, conn.resp, scope);
-                self.run_for(conn.no_touch, row, args, to, None, out);
-                self.note(row, &request.args(), Client::Here(conn));
-                self.show_queued(conn, request);
-                continue;
-            };
-            let begin = self.lap;
-            let start = out.len();
-            let resp = conn.resp;
-            let reply = Reply::new(out, resp);
-            let done = run(
-                &mut Context {
-                    core: self,
-                    conn,
-                    reply,
-                    row,
-                    inside_exec: true,
-                },
-                args,
-            );
-            let ticks = self.end_lap(begin);
-            self.tally.called(row.index, ticks);
+            match row.kind {
+                Kind::Node(run) => self.run_inside(conn, row, run, args, out),
+                Kind::Script(_) => {
+                    let caller = Caller::of(conn, self.id, scope);
+                    if self.run_script(row, args, caller, out) == Ended::NeedsAll {
+                        // Every slot was asked for: see `exec_slots`.
+                        self.refuse(&Refusal::CrossSlot, conn.resp, out);
+                    }
+                }
+                _ => {
+                    let to = (conn.db, conn.resp, scope);
+                    self.run_for(conn.no_touch, row, args, to, None, out);
+                    self.note(row, &request.args(), Client::Here(conn));
+                }
+            }
             self.show_queued(conn, request);
-            let refusal = match done {
-                Ok(Done::Replied | Done::Silent) => continue,
-                Ok(Done::Ask(ask, Join::Ok)) => {
-                    self.tell_all(conn, &ask);
-                    Reply::new(out, conn.resp).ok();
-                    continue;
-                }
-                Ok(Done::Wait(_, reply)) => {
-                    out.truncate(start);
-                    out.extend_from_slice(&reply);
-                    continue;
-                }
-                Ok(Done::Ask(ask, Join::Count(count))) => {
-                    self.tell_all(conn, &ask);
-                    Reply::new(out, conn.resp).int(count);
-                    continue;
-                }
-                Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
-                    format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
-                ),
-                Err(refused) => refused.0,
-            };
-            out.truncate(start);
-            self.tally.failed(row.index);
-            self.refuse(&refusal, conn.resp, out);
         }
         self.unwatch(multi.watched);
     }
@@ -304,6 +275,58 @@ impl Core {
         if self.watchers.count > 0 {
             self.show(conn, request.row, &request.args());
         }
+    }
+
+    /// Runs a command of the node where nothing can be waited for: in EXEC, in a script.
+    pub(crate) fn run_inside(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        run: NodeRun,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let begin = self.lap;
+        let start = out.len();
+        let resp = conn.resp;
+        let reply = Reply::new(out, resp);
+        let done = run(
+            &mut Context {
+                core: self,
+                conn,
+                reply,
+                row,
+                inside_exec: true,
+            },
+            args,
+        );
+        let ticks = self.end_lap(begin);
+        self.tally.called(row.index, ticks);
+        let refusal = match done {
+            Ok(Done::Replied | Done::Silent) => return,
+            Ok(Done::Ask(ask, Join::Ok)) => {
+                self.tell_all(conn, &ask);
+                Reply::new(out, conn.resp).ok();
+                return;
+            }
+            Ok(Done::Wait(_, reply)) => {
+                out.truncate(start);
+                out.extend_from_slice(&reply);
+                return;
+            }
+            Ok(Done::Ask(ask, Join::Count(count))) => {
+                self.tell_all(conn, &ask);
+                Reply::new(out, conn.resp).int(count);
+                return;
+            }
+            Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
+                format!("ERR {} is not supported inside MULTI", row.spec.name).into(),
+            ),
+            Err(refused) => refused.0,
+        };
+        out.truncate(start);
+        self.tally.failed(row.index);
+        self.refuse(&refusal, conn.resp, out);
     }
 
     /// Tells every core something and waits for no answer: inside EXEC there is no waiting.

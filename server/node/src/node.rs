@@ -11,9 +11,11 @@ use crate::acl::{self, Users};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::latency::Latency;
+use crate::log::Log;
 use crate::mail::Mail;
 use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
+use crate::scripts::Scripting;
 use crate::stats::Published;
 use crate::table::Table;
 use crate::tls;
@@ -82,6 +84,9 @@ pub struct Node {
     pub drained: AtomicUsize,
     /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
     pub last_save_s: AtomicU64,
+    /// Scripts and libraries.
+    pub scripting: Scripting,
+    log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
     next_client: AtomicU64,
@@ -147,6 +152,8 @@ impl Node {
             commandlog: CommandLog::default(),
             latency: Latency::default(),
             monitors: Monitors::new(parts.cores),
+            scripting: Scripting::new(parts.cores),
+            log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),
@@ -161,6 +168,19 @@ impl Node {
             keepalive_s,
             handle: OnceLock::new(),
         })
+    }
+
+    /// Gives scripts their way to the log.
+    pub fn set_log(&self, log: Arc<Log>) {
+        // Set once, at start.
+        let _ = self.log.set(log);
+    }
+
+    /// Writes to the log, if there is one (in tests there is none).
+    pub fn log(&self, write: impl FnOnce(&Log)) {
+        if let Some(log) = self.log.get() {
+            write(log);
+        }
     }
 
     /// The configuration in force.

@@ -21,6 +21,8 @@ pub enum Kind {
     Node(NodeRun),
     /// Sends a message, on the core of the channel's slot.
     Publish(Topic),
+    /// A script or function of Lua.
+    Script(crate::scripts::Kind),
     /// Only its subcommands run.
     Container,
 }
@@ -109,6 +111,9 @@ impl Table {
         }
         for (spec, topic) in crate::admin::PUBLISH {
             rows.push(row(spec, Kind::Publish(*topic), Spread::Keys, rows.len()));
+        }
+        for (spec, kind) in crate::scripts::ROWS {
+            rows.push(row(spec, Kind::Script(*kind), Spread::Keys, rows.len()));
         }
         let names: HashMap<&str, usize> =
             rows.iter().map(|row| (row.spec.name, row.index)).collect();

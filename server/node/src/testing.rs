@@ -179,6 +179,15 @@ impl Bench {
             .add(event, unix_s, ms);
     }
 
+    /// The core of a key's slot.
+    pub(crate) fn owner_of(&self, key: &[u8]) -> usize {
+        self.seats[0]
+            .service
+            .core
+            .owner(storage::Slot::of(key))
+            .index()
+    }
+
     /// Lets time pass.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now.unix_ms += ms;

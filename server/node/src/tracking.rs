@@ -114,6 +114,11 @@ impl Tracking {
         }
     }
 
+    /// Who reads, if reads of this moment are remembered.
+    pub fn reader(&self, home: Place) -> Option<Tracker> {
+        self.remembers().then(|| self.tracker(home))
+    }
+
     /// Whether reads of this moment are remembered.
     fn remembers(&self) -> bool {
         match self.mode {
@@ -184,23 +189,28 @@ impl Core {
 
     /// A request of a tracking client is about to run: the keys that it reads are remembered where they live.
     pub fn track(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) {
-        let Some(tracking) = &conn.tracking else {
-            return;
-        };
-        if row.writes || !matches!(row.kind, crate::table::Kind::Data(_)) || !tracking.remembers() {
+        let tracking = conn.tracking.as_deref();
+        let place = (self.id, conn.conn);
+        if let Some(tracker) = tracking.and_then(|tracking| tracking.reader(place)) {
+            self.track_for(tracker, conn.db, row, args);
+        }
+    }
+
+    /// As [`Core::track`], for a request of a script.
+    pub fn track_for(&mut self, tracker: Tracker, db: u8, row: &'static Row, args: &Args<'_>) {
+        if row.writes || !matches!(row.kind, crate::table::Kind::Data(_)) {
             return;
         }
-        let tracker = tracking.tracker((self.id, conn.conn));
         let mut words = Vec::new();
         // A request whose keys cannot be told is refused by its handler.
         let _ = row.spec.keys_of(args, |word, _| words.push(word));
         for name in words.into_iter().filter_map(|word| args.word(word)) {
-            let key = Key::new(conn.db, name);
+            let key = Key::new(db, name);
             let owner = self.owner(key.slot);
             if owner == self.id {
-                self.remember(conn.db, name.into(), tracker);
+                self.remember(db, name.into(), tracker);
             } else {
-                let mail = Mail::Track(conn.db, name.into(), tracker);
+                let mail = Mail::Track(db, name.into(), tracker);
                 self.posts.push((owner, mail));
             }
         }

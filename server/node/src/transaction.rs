@@ -269,11 +269,16 @@ impl Core {
             self.shard.borrow(lent);
         }
         self.tally.transactions += 1;
+        self.tx_slots.clear();
+        for need in &tx.needs {
+            self.tx_slots.extend_from_slice(&need.slots);
+        }
         Some((tx, guests))
     }
 
     /// Sends all slots home.
     pub fn finish_tx(&mut self, number: u64, guests: Guests) {
+        self.tx_slots.clear();
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);
             self.posts.push((

@@ -15,7 +15,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("runtime", &[]),
     ("commands", &["protocol", "storage"]),
-    ("node", &["protocol", "storage", "runtime", "commands"]),
+    ("script", &["protocol"]),
+    (
+        "node",
+        &["protocol", "storage", "runtime", "commands", "script"],
+    ),
     ("bench", &["protocol", "runtime", "storage"]),
     (
         "chaos",
@@ -33,6 +37,7 @@ const UNSAFE: &[&str] = &[
     "server/runtime/src/ring.rs",
     "server/runtime/src/uring.rs",
     "server/runtime/src/uring/completion.rs",
+    "server/script/src/guard.rs",
     "storage/src/item.rs",
     "storage/src/session.rs",
     "storage/src/table/mod.rs",

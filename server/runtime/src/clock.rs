@@ -21,8 +21,8 @@ pub(crate) fn read() -> Now {
     }
 }
 
-/// The monotonic clock alone.
-pub(crate) fn mono_us() -> u64 {
+/// The monotonic clock alone, for what must know its own time within a turn (a script, which may run for long).
+pub fn mono_us() -> u64 {
     micros(clock_gettime(ClockId::Monotonic))
 }
 

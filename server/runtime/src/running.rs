@@ -135,6 +135,9 @@ fn entrance(listener: &Listener) -> Entrance {
     }
 }
 
+/// Stack of a core's thread: scripts may nest calls and values deeply. Only what is touched takes memory.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Listeners of one core with their numbers.
 type Doors = Vec<(usize, Listener)>;
 
@@ -199,6 +202,7 @@ impl Launch {
             threads.push(
                 std::thread::Builder::new()
                     .name(format!("core-{i}"))
+                    .stack_size(STACK_BYTES)
                     .spawn(body)?,
             );
         }

@@ -11,6 +11,7 @@ mod effects;
 mod expiry;
 mod model;
 mod scan;
+mod undo;
 mod visits;
 mod watches;
 

@@ -5,6 +5,7 @@ mod collections;
 mod general;
 mod geo;
 mod hyperloglog;
+mod scripting;
 mod streams;
 mod strings;
 mod zsets;
@@ -56,6 +57,7 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "geo" => geo::GEO,
         "hyperloglog" => hyperloglog::HYPERLOGLOG,
         "stream" => streams::STREAM,
+        "scripting" => scripting::SCRIPTING,
         _ => &[],
     }
 }

@@ -95,8 +95,8 @@ fn move_key(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     }
     let to = from.in_db(db);
     let moved = cx.edit.exists(&from) && !cx.edit.exists(&to);
-    if moved && let Some((value, deadline)) = cx.edit.take(&from) {
-        cx.edit.put_value(&to, value, ttl_of(deadline));
+    if moved {
+        cx.edit.relocate(&from, &to);
         cx.edit.event(EventClass::Generic, "move_from", &from);
         cx.edit.event(EventClass::Generic, "move_to", &to);
     }

@@ -3,7 +3,6 @@
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
 use storage::EventClass;
 
-use crate::key::ttl_of;
 use crate::{Command, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -70,12 +69,12 @@ fn give_name(cx: &mut Write<'_>, mut args: Args<'_>, replace: bool) -> Result<bo
     if from.bytes == to.bytes || (!replace && cx.edit.exists(&to)) {
         return Ok(false);
     }
-    if let Some((value, deadline)) = cx.edit.take(&from) {
+    if cx.edit.exists(&from) {
         if cx.edit.exists(&to) {
             // To who listens what was there is gone first.
             cx.edit.event(EventClass::New, "new", &to);
         }
-        cx.edit.put_value(&to, value, ttl_of(deadline));
+        cx.edit.relocate(&from, &to);
         cx.edit.event(EventClass::Generic, "rename_from", &from);
         cx.edit.event(EventClass::Generic, "rename_to", &to);
     }

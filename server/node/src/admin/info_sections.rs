@@ -1,7 +1,7 @@
 //! What each section of INFO says.
 //!
 //! The names are those that tools of Redis read. A number is shown only when it is measured: what
-//! Meridian does not have is 0 (no replicas, no scripts), and what it has but does not measure is left
+//! Meridian does not have is 0 (no replicas), and what it has but does not measure is left
 //! out.
 //!
 //! `used_memory` is the exact sum of what the data takes, which is also what `maxmemory` bounds; buffers
@@ -181,6 +181,13 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
     let used = facts.used_bytes;
     let peak = facts.node.used_bytes_peak.load(Relaxed);
     let process::Memory { resident, machine } = process::memory();
+    let scripting = &facts.node.scripting;
+    // One state of Lua runs the scripts and the functions of a core: it is told as that of the scripts.
+    let (lua, libraries) = (scripting.lua_bytes(), scripting.libraries());
+    let (texts, cached) = {
+        let cache = scripting.cache();
+        (cache.bytes() as u64, cache.len())
+    };
     lines!(out,
         "used_memory": used,
         "used_memory_human": human(used),
@@ -195,19 +202,19 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "used_memory_dataset_perc": format_args!("{:.2}%", percent(used, used)),
         "total_system_memory": machine,
         "total_system_memory_human": human(machine),
-        "used_memory_lua": 0,
-        "used_memory_vm_eval": 0,
-        "used_memory_lua_human": human(0),
-        "used_memory_scripts_eval": 0,
-        "number_of_cached_scripts": 0,
-        "number_of_functions": 0,
-        "number_of_libraries": 0,
+        "used_memory_lua": lua,
+        "used_memory_vm_eval": lua,
+        "used_memory_lua_human": human(lua),
+        "used_memory_scripts_eval": texts,
+        "number_of_cached_scripts": cached,
+        "number_of_functions": libraries.functions(),
+        "number_of_libraries": libraries.iter().len(),
         "used_memory_vm_functions": 0,
-        "used_memory_vm_total": 0,
-        "used_memory_vm_total_human": human(0),
-        "used_memory_functions": 0,
-        "used_memory_scripts": 0,
-        "used_memory_scripts_human": human(0),
+        "used_memory_vm_total": lua,
+        "used_memory_vm_total_human": human(lua),
+        "used_memory_functions": libraries.bytes(),
+        "used_memory_scripts": texts + libraries.bytes() as u64,
+        "used_memory_scripts_human": human(texts + libraries.bytes() as u64),
         "maxmemory": config.maxmemory,
         "maxmemory_human": human(config.maxmemory),
         "maxmemory_policy": config.maxmemory_policy.word(),

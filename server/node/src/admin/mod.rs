@@ -80,7 +80,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 15] = [
+    let families: [&[NodeCommand]; 17] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -96,12 +96,14 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         monitor::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
+        crate::scripts::COMMANDS,
+        crate::scripts::FUNCTION_COMMANDS,
     ];
     families.into_iter().flatten()
 }
 
 /// HELP of a container: its subcommands and what they do.
-fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+pub(crate) fn help(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let (container, _) = cx.row.spec.name.split_once('|').unwrap_or_default();
     let rows = cx.core.table.rows();
     let subcommands = rows.iter().filter(|row| {

@@ -249,6 +249,10 @@ fields! {
         pub hz: u32,
         /// `busy-reply-threshold` (`lua-time-limit`): milliseconds a script runs before others hear BUSY.
         pub busy_reply_threshold_ms: u64,
+        /// `script-kill-after-ms`: milliseconds after which a script is stopped and undone; 0 = never.
+        pub script_kill_after_ms: u64,
+        /// `script-memory-max`: bytes that scripts may use on each core.
+        pub script_memory_max: u64,
         /// `shutdown-timeout`: seconds a shutdown waits for replicas.
         pub shutdown_timeout_s: u32,
         /// `shutdown-on-sigint`: how SIGINT shuts down.

@@ -1,7 +1,9 @@
 //! Options of the process: how it starts, logs, is scheduled and stops.
 
 use crate::config::choices::{Choice, LogLevel, OomScoreAdj, Supervised};
-use crate::config::row::{INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, Row, Standing, TEXT, at, int};
+use crate::config::row::{
+    INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, Row, Standing, TEXT, at, int, memory,
+};
 use crate::config::several::{OOM_VALUES, SHUTDOWN_ON_SIGINT, SHUTDOWN_ON_SIGTERM};
 use crate::config::value::Reject;
 
@@ -189,6 +191,22 @@ pub(super) const ROWS: &[Row] = &[
         default: "5000",
         place: at!(busy_reply_threshold_ms),
         summary: "Milliseconds that a script runs before other clients are told BUSY; 0 for never.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "script-kill-after-ms",
+        kind: int(0, LONG_MAX),
+        default: "15000",
+        place: at!(script_kill_after_ms),
+        summary: "Milliseconds after which a script is stopped, and what it has written undone; 0 for never.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "script-memory-max",
+        kind: memory(4 << 20, LONG_MAX),
+        default: "268435456",
+        place: at!(script_memory_max),
+        summary: "Bytes of memory that scripts may use on each core; one that needs more fails.",
         ..Row::LIVE
     },
     Row {
