@@ -362,7 +362,11 @@ impl<'s> Edit<'s> {
             OwnedValue::Raw(bytes) => self.put_as_raw(key, bytes, ttl),
             collection => {
                 if let Ok(collection) = collection.into_collection() {
+                    let first_ms = collection.first_deadline_ms();
                     self.put(key, Payload::Collection(Box::new(collection)), false, ttl);
+                    if let Some(at_ms) = first_ms {
+                        self.shard.push_hint(at_ms, key);
+                    }
                 }
             }
         }
@@ -432,6 +436,13 @@ impl<'s> Edit<'s> {
     }
 
     // ---- deadlines --------------------------------------------------------------------------
+
+    /// Removes those fields of a hash whose deadline has passed, at most `budget`.
+    pub(crate) fn expire_fields(&mut self, key: &Key<'_>, budget: usize) {
+        if let Ok(Some(mut hash)) = self.edit_hash(key) {
+            hash.expire_fields(budget);
+        }
+    }
 
     /// Sets a key's deadline, unix ms; whether the key is there. One that has passed removes the key.
     pub fn expire_at(&mut self, key: &Key<'_>, at_ms: u64) -> bool {

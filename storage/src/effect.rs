@@ -103,6 +103,17 @@ pub enum Effect<'a> {
         key: &'a [u8],
         field: &'a [u8],
     },
+    /// The field has this deadline, unix ms.
+    HashExpireAt {
+        key: &'a [u8],
+        field: &'a [u8],
+        at_ms: u64,
+    },
+    /// The field has no deadline any more.
+    HashPersist {
+        key: &'a [u8],
+        field: &'a [u8],
+    },
     SetAdd {
         key: &'a [u8],
         member: &'a [u8],
@@ -150,6 +161,8 @@ impl<'a> Effect<'a> {
             | Effect::ListTrim { key, .. }
             | Effect::HashSet { key, .. }
             | Effect::HashRemove { key, .. }
+            | Effect::HashExpireAt { key, .. }
+            | Effect::HashPersist { key, .. }
             | Effect::SetAdd { key, .. }
             | Effect::SetRemove { key, .. }
             | Effect::ZsetAdd { key, .. }
@@ -235,6 +248,8 @@ mod kind {
     pub(super) const FLUSH_DB: u8 = 21;
     pub(super) const FLUSH_ALL: u8 = 22;
     pub(super) const SWAP_DB: u8 = 23;
+    pub(super) const HASH_EXPIRE_AT: u8 = 60;
+    pub(super) const HASH_PERSIST: u8 = 61;
 }
 
 /// Appends one record.
@@ -303,6 +318,15 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
         }
         Effect::HashRemove { key, field } => {
             to.head(kind::HASH_REMOVE, db, key);
+            to.bytes(field);
+        }
+        Effect::HashExpireAt { key, field, at_ms } => {
+            to.head(kind::HASH_EXPIRE_AT, db, key);
+            to.bytes(field);
+            to.out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        Effect::HashPersist { key, field } => {
+            to.head(kind::HASH_PERSIST, db, key);
             to.bytes(field);
         }
         Effect::SetAdd { key, member } => {
@@ -402,6 +426,15 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
             key,
             field: from.bytes()?,
         },
+        kind::HASH_EXPIRE_AT => Effect::HashExpireAt {
+            key,
+            field: from.bytes()?,
+            at_ms: from.word()?,
+        },
+        kind::HASH_PERSIST => Effect::HashPersist {
+            key,
+            field: from.bytes()?,
+        },
         kind::SET_ADD => Effect::SetAdd {
             key,
             member: from.bytes()?,
@@ -437,8 +470,8 @@ pub(crate) fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
     end.is_some_and(|end| end <= STRING_BYTES_MAX)
 }
 
-/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset, 6 string that reports "raw"), then
-/// its parts.
+/// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset, 6 string that reports "raw", 60 hash
+/// with deadlines of fields behind it), then its parts.
 pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
     let mut to = Writer { out };
     match value {
@@ -460,11 +493,19 @@ pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
             list.iter().for_each(|element| to.bytes(element));
         }
         OwnedValue::Hash(hash) => {
-            to.out.push(3);
+            let expires = hash.first_deadline_ms().is_some();
+            to.out.push(if expires { 60 } else { 3 });
             to.number(hash.len() as u64);
             for (field, value) in hash.iter() {
                 to.bytes(field);
                 to.bytes(value);
+            }
+            if expires {
+                to.number(hash.deadlines().count() as u64);
+                for (field, at_ms) in hash.deadlines() {
+                    to.bytes(field);
+                    to.out.extend_from_slice(&at_ms.to_le_bytes());
+                }
             }
         }
         OwnedValue::Set(set) => {
@@ -501,12 +542,20 @@ pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> 
             }
             OwnedValue::List(list)
         }
-        3 => {
+        kind @ (3 | 60) => {
             let mut hash = Box::new(Hash::new());
             for _ in 0..from.number()? {
                 let (field, value) = (from.bytes()?, from.bytes()?);
                 if !hash.set(field, value, limits) {
                     return Err(Corrupt);
+                }
+            }
+            if kind == 60 {
+                for _ in 0..from.number()? {
+                    let (field, at_ms) = (from.bytes()?, from.word()?);
+                    if at_ms > Hash::DEADLINE_MS_MAX || !hash.set_deadline(field, Some(at_ms)) {
+                        return Err(Corrupt);
+                    }
                 }
             }
             OwnedValue::Hash(hash)

@@ -17,6 +17,7 @@
 pub mod account;
 mod apply;
 mod digest;
+mod due;
 mod edit;
 mod effect;
 mod events;
@@ -48,5 +49,7 @@ pub use rng::Rng;
 pub use session::{HashEdit, ListEdit, SetEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
-pub use value::{Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset};
+pub use value::{
+    Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset, some_field_expires,
+};
 pub use view::{Text, Value, WrongType};

@@ -234,7 +234,66 @@ impl ListEdit<'_> {
 }
 
 impl HashEdit<'_> {
-    /// Sets a field; whether it is new.
+    /// As [`HashEdit::set`], and the field keeps its deadline.
+    pub fn set_keeping(&mut self, field: &[u8], value: &[u8]) -> bool {
+        let deadline = self.deadline_ms(field);
+        let new = self.set(field, value);
+        if let Some(at_ms) = deadline {
+            self.expire_at(field, at_ms);
+        }
+        new
+    }
+
+    /// Gives a field a deadline, unix ms; whether the field is there.
+    pub fn expire_at(&mut self, field: &[u8], at_ms: u64) -> bool {
+        let first = self.first_deadline_ms();
+        let (hash, shard, key) = self.parts();
+        if !hash.set_deadline(field, Some(at_ms)) {
+            return hash.contains(field);
+        }
+        let effect = Effect::HashExpireAt {
+            key: key.bytes,
+            field,
+            at_ms,
+        };
+        shard.effects.push(key.db, &effect);
+        if first.is_none_or(|first| at_ms < first) {
+            shard.push_hint(at_ms, key);
+        }
+        self.changed = true;
+        true
+    }
+
+    /// Takes the deadline of a field away; whether it had one.
+    pub fn persist(&mut self, field: &[u8]) -> bool {
+        let (hash, shard, key) = self.parts();
+        let had_one = hash.set_deadline(field, None);
+        if had_one {
+            let effect = Effect::HashPersist {
+                key: key.bytes,
+                field,
+            };
+            shard.effects.push(key.db, &effect);
+            self.changed = true;
+        }
+        had_one
+    }
+
+    /// Removes fields whose deadline has passed, at most so many.
+    pub(crate) fn expire_fields(&mut self, budget: usize) {
+        let now_ms = self.shard.now_ms;
+        let due = self.deadlines().take(budget);
+        let due = due.take_while(|(_, at_ms)| *at_ms <= now_ms);
+        let fields: Vec<Vec<u8>> = due.map(|(field, _)| field.to_vec()).collect();
+        for field in &fields {
+            self.remove(field);
+        }
+        if !fields.is_empty() {
+            self.event(EventClass::Hash, "hexpired");
+        }
+    }
+
+    /// Sets a field, which has no deadline then; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         self.changed = true;

@@ -30,6 +30,9 @@ const COLUMNS: [&str; 14] = [
     "source",
 ];
 
+/// Versions of Redis after the file's whose commands we have some of.
+const NEWER: [&str; 2] = ["7.4.0", "8.0.0"];
+
 type Fact = BTreeMap<&'static str, &'static str>;
 
 /// All facts by full name.
@@ -117,6 +120,9 @@ fn every_row_is_as_in_redis() {
     for row in table.rows() {
         let spec = row.spec;
         let Some(fact) = facts.get(spec.name) else {
+            if NEWER.contains(&spec.since) {
+                continue;
+            }
             wrong.push(format!("{}: Redis 7.2 has no such command", spec.name));
             continue;
         };

@@ -21,7 +21,7 @@ mod set;
 mod tree;
 mod zset;
 
-pub use hash::Hash;
+pub use hash::{Hash, some_field_expires};
 pub use list::List;
 pub use set::{Member, Set};
 pub use zset::Zset;
@@ -104,6 +104,14 @@ impl Collection {
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The earliest deadline of one of its elements (fields of a hash have some), unix ms.
+    pub fn first_deadline_ms(&self) -> Option<u64> {
+        match self {
+            Self::Hash(hash) => hash.first_deadline_ms(),
+            _ => None,
+        }
     }
 
     /// Bytes of heap behind this value (not the value itself), as the allocator rounds them.
