@@ -248,6 +248,27 @@ impl Spec {
         Ok(())
     }
 
+    /// What a request does with a key, where that depends on more than the command: `flags` are those of the key's spec.
+    pub fn flags_of_key(&self, args: &Args<'_>, flags: KeyFlags) -> KeyFlags {
+        if !flags.contains(KeyFlags::VARIABLE_FLAGS) {
+            return flags;
+        }
+        let reads_and_writes = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
+        match self.name {
+            "set" => {
+                let mut options = (3..args.total()).filter_map(|index| args.word(index));
+                if options.any(|word| word.eq_ignore_ascii_case(b"get")) {
+                    reads_and_writes
+                } else {
+                    KeyFlags::OW.and(KeyFlags::UPDATE)
+                }
+            }
+            "bitfield" if only_reads_bits(args) => KeyFlags::RO.and(KeyFlags::ACCESS),
+            "bitfield" => reads_and_writes,
+            _ => flags.without(KeyFlags::VARIABLE_FLAGS),
+        }
+    }
+
     /// SORT: its STORE cannot be told from a pattern or a LIMIT by position; the last one counts.
     fn keys_of_sort(
         &self,
@@ -309,6 +330,20 @@ impl Spec {
         found(3, one);
         Ok(())
     }
+}
+
+/// Whether a BITFIELD has nothing but GET and OVERFLOW. One with a mistake in it counts as one that writes.
+fn only_reads_bits(args: &Args<'_>) -> bool {
+    let mut index = 2;
+    while let Some(word) = args.word(index) {
+        let left = args.total() - index - 1;
+        index += match word {
+            w if w.eq_ignore_ascii_case(b"get") && left >= 2 => 3,
+            w if w.eq_ignore_ascii_case(b"overflow") && left >= 1 => 2,
+            _ => return false,
+        };
+    }
+    true
 }
 
 /// The last key's index of a range; `None` if it would lie before the first word.

@@ -139,6 +139,8 @@ refusals! {
     NoProto = "NOPROTO unsupported protocol version";
     ProtoNotInteger = "ERR Protocol version is not an integer or out of range";
     NoSuchClient = "ERR No such client";
+    /// A monitor asks for data.
+    MonitorKeyspace = "ERR Replica can't interact with the keyspace";
     NoSuchUserToKill = "ERR No such user";
     InvalidClientId = "ERR Invalid client ID";
     ClientUnblockReason = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
@@ -238,6 +240,18 @@ impl Refusal {
         Self::subcommand(
             args,
             "ERR unknown subcommand or wrong number of arguments for '",
+        )
+    }
+
+    /// A connection that listens to channels in version 2 has sent another command.
+    pub fn only_listens(name: &str) -> Self {
+        let name = name.split('|').next().unwrap_or(name);
+        Self::Owned(
+            format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+                 are allowed in this context"
+            )
+            .into(),
         )
     }
 

@@ -493,6 +493,7 @@ impl<'s> Edit<'s> {
     /// Empties a database. The memory is freed in slices.
     pub fn flush_db(&mut self, db: u8) {
         self.empty(db);
+        self.shard.watched.note_flush();
         // Also an empty one has been changed: it is recorded, for others may hold keys.
         self.shard.changes += 1;
         self.shard.effects.push(db, &Effect::FlushDb);
@@ -501,6 +502,7 @@ impl<'s> Edit<'s> {
     /// Empties all databases. The memory is freed in slices.
     pub fn flush_all(&mut self) {
         (0..self.shard.dbs.len()).for_each(|db| self.empty(db as u8));
+        self.shard.watched.note_flush();
         self.shard.changes += 1;
         self.shard.effects.push(0, &Effect::FlushAll);
     }
@@ -578,6 +580,11 @@ impl<'s> Edit<'s> {
         self.discard(key, item);
         self.shard.expired += 1;
         self.event(EventClass::Expired, "expired", key);
+        if self.shard.has_met_expired() && self.shard.events.wants(EventClass::Expired) {
+            // A read has met it: to who listens it was gone before that read missed it.
+            let events = &mut self.shard.events;
+            events.move_last_before("keymiss", key.db, key.bytes);
+        }
         self.shard
             .effects
             .push(key.db, &Effect::Expire { key: key.bytes });

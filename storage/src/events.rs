@@ -1,8 +1,10 @@
 //! Keyspace events: what happened to which key, for those who listen (`notify-keyspace-events`).
 //!
 //! A handler names its event beside the change that it makes ([`crate::Edit::event`], or the session's own); storage itself names
-//! those that follow from the data: `del` when a collection is emptied, `expired`, `new`. While nobody listens an event costs one
-//! load and a branch.
+//! those that follow from the data: `del` when a collection is emptied, `expired`, `new`, `keymiss`. While nobody listens an event
+//! costs one load and a branch.
+
+use core::cell::Cell;
 
 use crate::shard::Shard;
 
@@ -47,62 +49,61 @@ pub struct Event {
     pub key: Box<[u8]>,
 }
 
-/// Events since they were taken last.
+/// Events since they were taken last, in cells: also a read, which borrows the shard only, can miss a key.
 #[derive(Default)]
 pub(crate) struct Events {
     wanted: u16,
-    list: Vec<Event>,
+    list: Cell<Vec<Event>>,
+    any: Cell<bool>,
 }
 
 impl Events {
     #[inline(always)]
-    pub(crate) fn push(&mut self, class: EventClass, name: &'static str, db: u8, key: &[u8]) {
-        if self.wanted & class as u16 != 0 {
+    pub(crate) fn push(&self, class: EventClass, name: &'static str, db: u8, key: &[u8]) {
+        if self.wants(class) {
             self.keep(name, db, key);
         }
     }
 
     #[cold]
-    fn keep(&mut self, name: &'static str, db: u8, key: &[u8]) {
+    fn keep(&self, name: &'static str, db: u8, key: &[u8]) {
         let key = key.into();
-        self.list.push(Event { db, name, key });
+        let mut list = self.list.take();
+        list.push(Event { db, name, key });
+        self.list.set(list);
+        self.any.set(true);
     }
 
+    #[inline(always)]
     pub(crate) fn wants(&self, class: EventClass) -> bool {
         self.wanted & class as u16 != 0
     }
 
-    pub(crate) fn set_wanted(&mut self, wanted: u16) {
-        self.wanted = wanted;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    pub(crate) fn take(&mut self) -> Vec<Event> {
-        core::mem::take(&mut self.list)
+    /// The last event goes before the first one of that name and key, if there is such a one.
+    pub(crate) fn move_last_before(&mut self, name: &'static str, db: u8, key: &[u8]) {
+        let list = self.list.get_mut();
+        let is = |event: &Event| event.name == name && event.db == db && *event.key == *key;
+        if let Some(place) = list.iter().position(is) {
+            list[place..].rotate_right(1);
+        }
     }
 }
 
 impl Shard {
     /// Which classes of events are kept: a set of [`EventClass`] bits.
     pub fn set_events(&mut self, wanted: u16) {
-        self.events.set_wanted(wanted);
+        self.events.wanted = wanted;
     }
 
     /// Whether there are events to take.
     #[inline(always)]
     pub fn has_events(&self) -> bool {
-        !self.events.is_empty() || self.events.wants(EventClass::KeyMiss)
+        self.events.any.get()
     }
 
-    /// Events since the last call, in order; the misses of reads before them.
+    /// Events since the last call, in order. To be asked for after [`Shard::expire_met`].
     pub fn take_events(&mut self) -> Vec<Event> {
-        let missed = self.missed.take().into_iter();
-        let name = "keymiss";
-        let mut events: Vec<Event> = missed.map(|(db, key)| Event { db, name, key }).collect();
-        events.append(&mut self.events.take());
-        events
+        self.events.any.set(false);
+        self.events.list.take()
     }
 }

@@ -117,8 +117,6 @@ pub struct Shard {
     pub(crate) garbage: Garbage,
     pub(crate) effects: Effects,
     pub(crate) events: Events,
-    /// Keys that reads have missed while somebody listens for that.
-    pub(crate) missed: Cell<Vec<(u8, Box<[u8]>)>>,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -161,7 +159,6 @@ impl Shard {
             garbage: Garbage::default(),
             effects: Effects::default(),
             events: Events::default(),
-            missed: Cell::default(),
             owned,
             away: SlotSet::default(),
             foreign_hints: Vec::new(),
@@ -252,7 +249,6 @@ impl Shard {
     /// Removes the keys that reads have met after their deadline.
     #[cold]
     pub fn expire_met(&mut self) {
-        self.has_met_expired.set(false);
         for (db, key) in self.met_expired.take() {
             let key = Key::new(db, &key);
             if self
@@ -262,13 +258,7 @@ impl Shard {
                 self.edit().expire(&key);
             }
         }
-    }
-
-    #[cold]
-    fn note_miss(&self, key: &Key<'_>) {
-        let mut missed = self.missed.take();
-        missed.push((key.db, key.bytes.into()));
-        self.missed.set(missed);
+        self.has_met_expired.set(false);
     }
 
     /// As `live`, for a command that reads the value: counts hit or miss and notes the access.
@@ -282,12 +272,16 @@ impl Shard {
             }
             None => {
                 self.misses.set(self.misses.get().wrapping_add(1));
-                if self.events.wants(EventClass::KeyMiss) {
-                    self.note_miss(key);
-                }
+                self.note_miss(key);
                 None
             }
         }
+    }
+
+    #[inline(always)]
+    fn note_miss(&self, key: &Key<'_>) {
+        let class = EventClass::KeyMiss;
+        self.events.push(class, "keymiss", key.db, key.bytes);
     }
 
     #[inline(always)]
@@ -319,6 +313,18 @@ impl Shard {
         }
     }
 
+    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time); not an access.
+    pub fn access_s(&self, key: &Key<'_>) -> Option<u32> {
+        self.live(key).map(Item::access_s)
+    }
+
+    /// Puts back what [`Shard::access_s`] told: for who reads without leaving a trace (CLIENT NO-TOUCH).
+    pub fn set_access_s(&self, key: &Key<'_>, access_s: u32) {
+        if let Some(item) = self.live(key) {
+            item.touch(access_s);
+        }
+    }
+
     /// Whether the key is there; not an access.
     #[inline]
     pub fn contains(&self, key: &Key<'_>) -> bool {
@@ -328,9 +334,17 @@ impl Shard {
     /// Whether the key is there, counted as a hit or a miss but not as an access (EXISTS).
     pub fn exists(&self, key: &Key<'_>) -> bool {
         let found = self.contains(key);
-        let counter = if found { &self.hits } else { &self.misses };
-        counter.set(counter.get() + 1);
+        self.count_read(key, found);
         found
+    }
+
+    /// Counts a hit or a miss, for a command that tells something of a key without an access (TTL, TYPE).
+    pub fn count_read(&self, key: &Key<'_>, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.set(counter.get().wrapping_add(1));
+        if !found {
+            self.note_miss(key);
+        }
     }
 
     /// Notes an access; whether the key is there (TOUCH).

@@ -21,6 +21,8 @@ pub(crate) struct Watched {
     len: usize,
     /// Followed keys that have changed since they were taken last.
     touched: WatchedKeys,
+    /// A database has been emptied.
+    flushed: bool,
     /// Every key is followed.
     all: bool,
 }
@@ -129,7 +131,11 @@ impl Watched {
     }
 
     pub(crate) fn has_touched(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || self.flushed
+    }
+
+    pub(crate) fn note_flush(&mut self) {
+        self.flushed = true;
     }
 
     pub(crate) fn take_touched(&mut self) -> WatchedKeys {
@@ -224,6 +230,11 @@ impl Shard {
     /// Every change of any key is told, or no longer.
     pub fn set_follow_all(&mut self, all: bool) {
         self.watched.set_follow_all(all);
+    }
+
+    /// Whether a database has been emptied since the last call.
+    pub fn take_flushed(&mut self) -> bool {
+        core::mem::take(&mut self.watched.flushed)
     }
 
     /// Whether there are changes to take.

@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 12] = [
+pub(super) const GROUPS: [&str; 13] = [
     "string",
     "bitmap",
     "generic",
@@ -25,6 +25,7 @@ pub(super) const GROUPS: [&str; 12] = [
     "transactions",
     "connection",
     "server",
+    "acl",
 ];
 
 /// Where a row may be played.

@@ -17,7 +17,9 @@ use super::values::{self, Draft, Kind};
 use crate::rng::Rng;
 
 /// Commands whose second word is part of the name.
-const CONTAINERS: [&str; 6] = ["OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG"];
+const CONTAINERS: [&str; 7] = [
+    "OBJECT", "CONFIG", "CLIENT", "COMMAND", "MEMORY", "DEBUG", "ACL",
+];
 /// In how many of 100 cases `[ ]` is taken.
 const MAYBE_PERCENT: usize = 50;
 /// In how many of 100 cases an alternative of `*( )` is taken.

@@ -131,6 +131,7 @@ kinds! {
     AtMilliseconds "atms" PastSeconds "past" PastMilliseconds "pastms" Count "count" Positive "pcount"
     ScanCount "scancount" Rank "rank" Glob "glob" Db "db" NoDb "nodb" Weights "weights" Weight "weight"
     By "by" Get "get" Entries "entries" Bytes "bytes" ListSize "listsize" Word "word" Junk "junk" NoCursor "nocursor" Name "name" Skip "skip" Index32 "idx32" Repeated "repeated" IntsetEntries "intsetentries" ListpackEntries "listpackentries" Request "request"
+    AclUser "acluser" AclKept "aclkept" AclRule "aclrule"
     Longitude "lon" Latitude "lat" Radius "radius" Unit "unit" Element "element" SparseBytes "sparsebytes" Payload "payload"
 }
 
@@ -367,6 +368,10 @@ fn word(kind: Kind, rng: &mut Rng) -> Vec<u8> {
         Kind::Skip => skip(rng),
         Kind::Name => rng.text(&["hello", "", "two words", "x\r\ny", "\u{e9}t\u{e9}", "~!"]),
         Kind::NoCursor => rng.text(&["abc", "1x", " 1", "99999999999999999999", "-"]),
+        Kind::AclUser => rng.text(&["u1", "u2", "u3", "kept1", "kept2"]),
+        // Users whose connections no DELUSER closes.
+        Kind::AclKept => rng.text(&["kept1", "kept2"]),
+        Kind::AclRule => rng.text(super::rows::ACL_RULES),
         Kind::Longitude => degrees(rng, 180),
         Kind::Latitude => degrees(rng, 85),
         Kind::Radius => match rng.below(100) {

@@ -27,9 +27,9 @@ pub enum Run {
     Container,
 }
 
-/// A command that can wait (BLPOP, XREAD). When it finds nothing, its handler writes the reply that it would give after its
-/// timeout and sets [`Write::wait`]; the node then keeps that reply back, and runs the command again, for one key, whenever that
-/// key has changed. Where nobody may wait (in MULTI, in a script) the reply goes out at once.
+/// A command that can wait (BLPOP, XREAD). When it finds nothing, its handler writes the reply for where nobody may wait (in MULTI,
+/// in a script) and sets [`Write::wait`]. Elsewhere the node drops that reply and runs the command again, for one key, whenever
+/// that key has changed; after the timeout the reply is a null array, whatever the command.
 #[derive(Clone, Copy)]
 pub struct Block {
     /// The handler.
@@ -38,7 +38,7 @@ pub struct Block {
     pub writes: bool,
     /// It is run again also when the key is gone (XREADGROUP answers with an error then).
     pub on_removal: bool,
-    /// The words of the same request (its name included) for the key at this word alone.
+    /// The words of the same request (its name included) for the key at this word alone; none when it does not wait for that key.
     pub narrow: fn(&Args<'_>, usize) -> Vec<Vec<u8>>,
 }
 

@@ -17,6 +17,8 @@
 
 pub mod bitmap;
 pub mod command;
+#[cfg(test)]
+mod events;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
@@ -26,6 +28,7 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub(crate) mod testing;
+mod wait;
 pub mod zset;
 
 pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};

@@ -2,7 +2,7 @@
 
 use protocol::args::flatten;
 use protocol::{Args, Group, Reply, Resp};
-use storage::{Key, Limits, Rng, Shard, Side, Slot, decode};
+use storage::{Event, Key, Limits, Rng, Shard, Side, Slot, decode};
 
 use crate::{Block, Read, Refused, Run, Settings, Wait, Write};
 
@@ -21,6 +21,8 @@ pub(crate) struct Bench {
     changes: u64,
     /// What the last request would wait for.
     pub(crate) wait: Option<Wait>,
+    /// The keyspace events of the last request, all classes.
+    events: Vec<Event>,
 }
 
 impl Bench {
@@ -35,8 +37,10 @@ impl Bench {
             rng: Rng::new(1),
             changes: 0,
             wait: None,
+            events: Vec::new(),
         };
         bench.shard.effects().set_recording(true);
+        bench.shard.set_events(u16::MAX);
         bench
     }
 
@@ -55,6 +59,7 @@ impl Bench {
                 list.push(Side::Right, b"x");
             }
             shard.effects().take();
+            shard.take_events();
         }
     }
 
@@ -124,6 +129,10 @@ impl Bench {
             }
             Run::Container => unreachable!(),
         };
+        if self.shard.has_met_expired() {
+            self.shard.expire_met();
+        }
+        self.events = self.shard.take_events();
         let effects = self.shard.effects().take();
         if let Err(Refused(refusal)) = done {
             // Only a passed deadline may be noted by a handler that refuses.
@@ -160,6 +169,34 @@ impl Bench {
         String::from_utf8_lossy(&reply)
             .trim_end()
             .replace("\r\n", " ")
+    }
+
+    /// The events of the last request: `lpush key`, with `@1` behind one of database 1.
+    pub(crate) fn events(&self) -> String {
+        let tell = |event: &Event| {
+            let key = String::from_utf8_lossy(&event.key);
+            let db = match event.db {
+                0 => String::new(),
+                db => format!("@{db}"),
+            };
+            format!("{} {key}{db}", event.name)
+        };
+        let events: Vec<String> = self.events.iter().map(tell).collect();
+        events.join(", ")
+    }
+
+    /// Runs lines of the form `REQUEST -> EVENTS`, as [`Bench::events`] tells them; what leads up to a request stands before it,
+    /// behind `;`.
+    #[track_caller]
+    pub(crate) fn event_table(&mut self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (requests, events) = line.split_once(" ->").unwrap_or((line, ""));
+            requests.split("; ").for_each(|request| {
+                self.run(request);
+            });
+            assert_eq!(self.events(), events.trim(), "{requests}");
+        }
+        self.shard.check();
     }
 
     /// Runs lines of the form `REQUEST -> REPLY`, as [`Bench::run`] prints it; walks the shard at the end.

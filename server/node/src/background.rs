@@ -52,7 +52,10 @@ impl NodeService {
                 client.outbound.pile_up();
                 continue;
             }
-            let out = client.outbound.next_piece();
+            let mut out = client.outbound.next_piece();
+            if client.tls.is_some() {
+                out = seal(&mut self.core, client, out);
+            }
             if !out.is_empty() {
                 client.sending_bytes = Some(out.len());
                 turn.ops.send(conn, out);
@@ -60,7 +63,9 @@ impl NodeService {
                     // The end of the send is waited for: to be told at once, not when something else happens.
                     turn.ops.again();
                 }
-            } else if client.closing && client.outbound.outstanding() == 0 {
+            } else if client.closing
+                && (client.outbound.outstanding() == 0 || client.blocked.is_some())
+            {
                 client.closed = true;
                 turn.ops.close(conn);
             }
@@ -74,6 +79,7 @@ impl NodeService {
 
     /// Deadlines, garbage, idle clients, the end.
     pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
+        let begin = (self.core.config.latency_monitor_threshold_ms > 0).then(runtime::ticks);
         let shard = &mut self.core.shard;
         if self.core.active_expire {
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
@@ -82,8 +88,15 @@ impl NodeService {
                 turn.ops.wake_at(at_ms);
             }
         }
+        self.news(None);
+        let shard = &mut self.core.shard;
         if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
             turn.ops.again();
+        }
+        if let Some(begin) = begin {
+            let ticks = runtime::ticks().wrapping_sub(begin) as f64;
+            let us = ticks / self.core.ticks_per_us;
+            self.core.note_delay("expire-cycle", us as u64 / 1000);
         }
         if self.core.pause.until_ms != 0 && !self.paused.is_empty() {
             turn.ops.wake_at(self.core.pause.until_ms);
@@ -102,6 +115,15 @@ impl NodeService {
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
             turn.ops.again();
         }
+        if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
+            turn.ops.wake_at(at_ms);
+        }
+        if !self.shaking.is_empty() {
+            self.end_handshakes(turn);
+        }
+        if self.core.users_changed {
+            self.close_deleted_users();
+        }
         if !self.lingering.is_empty() {
             self.end_lingering();
             turn.ops.wake_at(turn.now.unix_ms + LINGER_LOOK_MS);
@@ -117,7 +139,8 @@ impl NodeService {
         let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
-            client.sending_bytes.is_some() || outbound.bytes() + outbound.outstanding() > 0
+            let replies = outbound.bytes() + outbound.outstanding();
+            client.sending_bytes.is_some() || (client.blocked.is_none() && replies > 0)
         });
         if !under_way && !self.drained {
             self.drained = true;
@@ -127,6 +150,41 @@ impl NodeService {
             turn.ops.stop();
         } else {
             turn.ops.wake_at(now_ms + DRAIN_LOOK_MS);
+        }
+    }
+
+    /// Closes the connections whose handshakes have taken too long.
+    #[cold]
+    fn end_handshakes(&mut self, turn: &mut Turn<'_, Mail>) {
+        while let Some((conn, until_ms)) = self.shaking.front().copied() {
+            let client = self.clients.get_mut(conn);
+            let shakes = client.filter(|client| {
+                !client.closing && client.tls.as_ref().is_some_and(|tls| !tls.is_ready())
+            });
+            match shakes {
+                Some(_) if until_ms > turn.now.unix_ms => {
+                    turn.ops.wake_at(until_ms);
+                    return;
+                }
+                Some(client) => {
+                    client.closing = true;
+                    self.mark_dirty(conn);
+                }
+                None => {}
+            }
+            self.shaking.pop_front();
+        }
+    }
+
+    /// Closes the connections whose users are gone.
+    #[cold]
+    fn close_deleted_users(&mut self) {
+        self.core.users_changed = false;
+        for conn in self.clients.of_deleted_users(&self.core.users) {
+            if let Some(client) = self.clients.get_mut(conn) {
+                self.core.recognize(client);
+            }
+            self.mark_dirty(conn);
         }
     }
 
@@ -159,9 +217,30 @@ impl NodeService {
     }
 }
 
+/// What is to be sent of TLS for a piece of output; a connection that cannot seal it is closed.
+fn seal(core: &mut Core, client: &mut Connection, plain: Vec<u8>) -> Vec<u8> {
+    let Some(tls) = &mut client.tls else {
+        return plain;
+    };
+    let mut out = core.buffer();
+    if tls.seal(&plain, &mut out).is_err() {
+        client.closing = true;
+    }
+    core.keep_buffer(plain);
+    if client.closing && client.outbound.bytes() == 0 && client.outbound.outstanding() == 0 {
+        tls.say_goodbye(&mut out);
+    }
+    out
+}
+
 /// Whether a client's output is over its limits.
 fn over_limit(core: &Core, client: &mut Connection) -> bool {
-    let limit = core.config.client_output_buffer_limit.normal;
+    let limits = core.config.client_output_buffer_limit;
+    let limit = if client.subscriptions.is_some() {
+        limits.pubsub
+    } else {
+        limits.normal
+    };
     let bytes = (client.outbound.bytes() + client.sending_bytes.unwrap_or(0)) as u64;
     if limit.hard_bytes != 0 && bytes > limit.hard_bytes {
         return true;

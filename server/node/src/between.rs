@@ -1,15 +1,19 @@
 //! Hot path. What goes between cores: requests and replies, transactions, questions to all.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use protocol::{Args, Reply};
 use runtime::CoreId;
 
-use crate::admin::info;
+use crate::admin::{info, latency};
+use crate::commandlog::{Client, sign};
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
 use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::service::NodeService;
 use crate::table::{Plan, Row};
+use crate::tracking::Place;
 use crate::transaction::Job;
 
 impl NodeService {
@@ -58,6 +62,7 @@ impl NodeService {
                 db: client.db,
                 resp: client.resp,
                 own_port: client.own_port,
+                no_touch: client.no_touch,
                 key: None,
             };
             if core == self.core.id {
@@ -90,8 +95,25 @@ impl NodeService {
                 if matches!(gather.join, Join::Watch) {
                     note_versions(client, &gather.parts);
                 }
-                let reply = match gather.join {
-                    Join::Info(sections) => info::reply(&self.core, sections, client.resp),
+                let reply = match &gather.join {
+                    Join::Redirect(redirect) => {
+                        let found = Self::end_redirect(
+                            &mut self.core,
+                            client,
+                            *redirect.clone(),
+                            &gather.parts,
+                        );
+                        let mut out = Vec::new();
+                        let mut reply = Reply::new(&mut out, client.resp);
+                        if found {
+                            reply.ok();
+                        } else {
+                            reply.error(&crate::admin::tracking::NO_SUCH_CLIENT);
+                        }
+                        out
+                    }
+                    Join::Info(sections) => info::reply(&self.core, *sections, client.resp),
+                    Join::Histograms(names) => latency::histograms(&self.core, names, client.resp),
                     _ => gather.finish(client.resp, &mut self.core.rng),
                 };
                 client.outbound.complete(ticket.seq, &reply);
@@ -104,6 +126,10 @@ impl NodeService {
         }
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;
+            if let Some(waiter) = client.blocked.take() {
+                self.core.node.blocked.fetch_sub(1, Relaxed);
+                self.core.forget(&waiter);
+            }
             client.outbound.relax(&mut self.core.queues);
             if client.stalled {
                 self.core.resume.push(ticket.conn);
@@ -138,7 +164,13 @@ impl NodeService {
             }
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
-            Mail::Return { tx, lent } => self.core.on_return(tx, lent),
+            Mail::Return { tx, lent } => {
+                if let Some(lent) = lent {
+                    self.core.shard.take_back(lent);
+                }
+                self.core.release(tx);
+                self.news(None);
+            }
             Mail::Unwatch(keys) => {
                 keys.iter()
                     .for_each(|(db, key)| self.core.shard.unwatch(*db, key));
@@ -148,9 +180,33 @@ impl NodeService {
                 // Changes of two cores may arrive in any order: the node's own is the last one.
                 let config = self.core.node.config();
                 self.core.configure(config);
+                self.core.take_users();
             }
+            Mail::Attempt(attempt) => self.on_attempt(*attempt),
+            Mail::Enlist(waiter, word) => self.core.enlist(waiter, word),
+            Mail::Delist(waiter) => self.core.delist(&waiter),
+            Mail::Waits(waiter) => self.on_waits(waiter),
+            Mail::Subscribed(core, topic, name, joins) => {
+                self.core.pubsub.change(core, topic, &name, joins);
+            }
+            Mail::Track(db, name, tracker) => self.core.remember(db, name, tracker),
+            Mail::Prefix(prefix, tracker, joins) => {
+                self.core.change_prefix(prefix, tracker, joins);
+            }
+            Mail::Invalidate(tracker, keys) => self.core.invalidations.push((tracker, keys)),
+            Mail::Flushed => self.tell_flush(),
+            Mail::RedirectBroken(conn) => self.redirect_broken(conn),
+            Mail::Publish(message) => self.core.pass_on(&message),
+            Mail::Message(message) => self.core.receive(message),
+            Mail::Noted(unnamed) => {
+                let mut entry = unnamed.entry;
+                sign(&mut entry, self.clients.get_mut(unnamed.conn).as_deref());
+                self.core.keep_note(unnamed.kind, entry);
+            }
+            Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Stop => self.stopping = true,
         }
+        self.news(None);
         self.settle();
     }
 
@@ -200,15 +256,22 @@ impl NodeService {
         let (row, first) = (head.row, batch.first_key(head));
         if head.ticket.core == self.core.id {
             let mut out = self.core.buffer();
+            let to = (head.db, head.resp, scope);
             self.core
-                .run(row, args, (head.db, head.resp, scope), first, &mut out);
+                .run_for(head.no_touch, row, args, to, first, &mut out);
             self.complete(head.ticket, self.core.id, &out);
             self.core.keep_buffer(out);
         } else {
             self.core.reply_to(head.ticket, |core, out| {
-                core.run(row, args, (head.db, head.resp, scope), first, out)
+                let to = (head.db, head.resp, scope);
+                core.run_for(head.no_touch, row, args, to, first, out);
             });
         }
+        if self.core.noted.is_some() {
+            let client = Client::Of(head.ticket.core, head.ticket.conn);
+            self.core.note(row, &batch.args(head), client);
+        }
+        self.news(Some((head.ticket.core, head.ticket.conn)));
     }
 
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
@@ -237,10 +300,38 @@ impl NodeService {
                 if let Some(number) = self.core.grant(number) {
                     self.run_tx(number);
                 }
+            } else if self.core.waiting.has_begun() {
+                self.note_waits();
             } else {
                 return;
             }
         }
+    }
+
+    /// What the request before has brought about is acted upon before the next one: those who wait for its keys are served.
+    #[inline(always)]
+    pub(crate) fn news(&mut self, by: Option<Place>) {
+        if self.core.has_news() {
+            self.tell_news(by);
+        }
+    }
+
+    #[cold]
+    fn tell_news(&mut self, by: Option<Place>) {
+        let flushed = self.core.shard.take_flushed();
+        if flushed {
+            // One word for all keys.
+            self.tell_flush();
+            self.core.post_flush();
+        }
+        // Serving changes keys, too.
+        self.serve_touched(by, !flushed);
+        self.deliver_invalidations();
+        if self.core.shard.has_events() {
+            let events = self.core.shard.take_events();
+            self.core.publish_events(events);
+        }
+        self.deliver_messages();
     }
 
     /// Runs a transaction that has all its slots.
@@ -250,15 +341,28 @@ impl NodeService {
         };
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
+        let client = Client::Of(tx.ticket.core, tx.ticket.conn);
+        self.core.begin_lap();
+        let mut replied = true;
         match tx.job {
-            Job::One { request, db, resp } => {
-                self.core.run(
-                    request.row,
-                    request.args(),
-                    (db, resp, scope),
-                    None,
-                    &mut out,
-                );
+            Job::Block(attempt) => {
+                self.run_attempt(*attempt, scope);
+                replied = false;
+            }
+            Job::Again(waiter, request) => {
+                self.run_waiter(&waiter, &request, scope);
+                replied = false;
+            }
+            Job::One {
+                request,
+                db,
+                resp,
+                no_touch,
+            } => {
+                let (row, args) = (request.row, request.args());
+                let to = (db, resp, scope);
+                self.core.run_for(no_touch, row, args, to, None, &mut out);
+                self.core.note(request.row, &request.args(), client);
             }
             Job::Wide(batch) => {
                 if let Some(head) = batch.heads.first() {
@@ -274,6 +378,7 @@ impl NodeService {
                         None,
                         &mut out,
                     );
+                    self.core.note(head.row, &batch.args(head), client);
                 }
             }
             Job::Exec => {
@@ -291,8 +396,11 @@ impl NodeService {
             }
         }
         self.core.finish_tx(number, guests);
-        self.reply(tx.ticket, &out);
+        if replied {
+            self.reply(tx.ticket, &out);
+        }
         self.core.keep_buffer(out);
+        self.news(Some((tx.ticket.core, tx.ticket.conn)));
     }
 
     /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
@@ -321,6 +429,16 @@ impl NodeService {
                     self.mark_dirty(*conn);
                 }
                 Reply::new(&mut out, protocol::Resp::V2).int(killed.len() as i64);
+            }
+            Ask::FindClient(id) => {
+                let client = self.clients.iter().find(|client| client.id == *id);
+                if let Some(client) = client {
+                    out.extend_from_slice(&client.conn.to_u64().to_le_bytes());
+                }
+            }
+            Ask::Unblock { id, error } => {
+                let ended = self.unblock(*id, *error);
+                Reply::new(&mut out, protocol::Resp::V2).int(i64::from(ended));
             }
             other => core.answer_ask(other, &mut out),
         }

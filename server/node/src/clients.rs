@@ -2,8 +2,10 @@
 
 use runtime::ConnId;
 
+use crate::acl::Users;
 use crate::connection::Connection;
 use crate::mail::ClientFilter;
+use crate::pubsub::Topic;
 
 /// How often idle clients are looked for, ms.
 const IDLE_LOOK_MS: u64 = 1000;
@@ -79,7 +81,9 @@ impl Clients {
             return Vec::new();
         }
         self.idle_looked_ms = now_ms;
-        let idle = |client: &&Connection| now_ms.saturating_sub(client.active_ms) > timeout_ms;
+        let idle = |client: &&Connection| {
+            client.blocked.is_none() && now_ms.saturating_sub(client.active_ms) > timeout_ms
+        };
         self.iter().filter(idle).map(|client| client.conn).collect()
     }
 
@@ -93,6 +97,15 @@ impl Clients {
     pub fn matching(&self, filter: &ClientFilter, now_ms: u64) -> Vec<ConnId> {
         self.iter()
             .filter(|client| matches(filter, client, now_ms))
+            .map(|client| client.conn)
+            .collect()
+    }
+
+    /// The connections whose users are not there any more.
+    pub fn of_deleted_users(&self, users: &Users) -> Vec<ConnId> {
+        let is_gone = |client: &&Connection| users.again(&client.user).is_none();
+        self.iter()
+            .filter(is_gone)
             .map(|client| client.conn)
             .collect()
     }
@@ -119,8 +132,13 @@ fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
             .laddr
             .as_ref()
             .is_none_or(|laddr| laddr == client.laddr().as_bytes())
-        && filter.user.as_ref().is_none_or(|user| user == b"default")
-        && filter.type_normal != Some(false)
+        && filter
+            .user
+            .as_ref()
+            .is_none_or(|user| *user == client.user.name)
+        && filter
+            .type_normal
+            .is_none_or(|normal| normal == client.subscriptions.is_none())
         && filter.not.is_none_or(|not| not != client.id)
         && filter.age_min_s.is_none_or(|min| age_s >= min)
         && !client.closing
@@ -137,8 +155,17 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         .filter(|multi| multi.open)
         .map_or(-1, |multi| multi.queued.len() as i64);
     let mut flags = String::new();
+    if client.monitor {
+        flags.push('O');
+    }
     if queued >= 0 {
         flags.push('x');
+    }
+    if client.subscriptions.is_some() {
+        flags.push('P');
+    }
+    if client.blocked.is_some() {
+        flags.push('b');
     }
     if client.closing {
         flags.push('c');
@@ -162,10 +189,14 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let output = client.outbound.bytes() + client.sending_bytes.unwrap_or(0);
     let memory =
         size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
+    let listens = |topic| {
+        let subscriptions = client.subscriptions.as_ref();
+        subscriptions.map_or(0, |subscriptions| subscriptions.len(topic))
+    };
     let line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+         user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.addr(),
         client.laddr(),
@@ -175,6 +206,9 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         now_ms.saturating_sub(client.active_ms) / 1000,
         flags,
         client.db,
+        listens(Topic::Channel),
+        listens(Topic::Pattern),
+        listens(Topic::Shard),
         queued,
         input,
         multi.map_or(0, |multi| multi.queued_bytes),
@@ -187,6 +221,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
             "r"
         },
         client.last.map_or("NULL", |row| row.spec.name),
+        String::from_utf8_lossy(&client.user.name),
         if client.resp == protocol::Resp::V3 {
             3
         } else {

@@ -3,11 +3,17 @@
 //! An idle connection owns no buffer: partial input and output exist only while bytes are under way.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use protocol::{Args, Parser, Resp, Word};
 use runtime::{ConnId, CoreId, Peer};
 
+use crate::acl::User;
+use crate::blocking::Waiter;
+use crate::pubsub::Subscriptions;
 use crate::table::Row;
+use crate::tls::Session;
+use crate::tracking::Tracking;
 
 /// Output is held back for replies that follow for at most so long...
 const HELD_US_MAX: u32 = 500;
@@ -128,6 +134,14 @@ impl Outbound {
         queue.stage.clear();
     }
 
+    /// Whether the reply of a slot has yet to come.
+    pub fn awaits(&self, seq: u64) -> bool {
+        let index = seq.checked_sub(self.first_seq);
+        let slots = self.queue.as_ref().map(|queue| &queue.slots);
+        let slot = slots.and_then(|slots| slots.get(index? as usize));
+        slot.is_some_and(|slot| slot.0 == WAITING)
+    }
+
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
         self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
@@ -211,6 +225,13 @@ impl Request {
     /// Its words, the cursor behind its name.
     pub fn args(&self) -> Args<'_> {
         Args::new(&self.buf, &self.words).skip(self.row.name_words - 1)
+    }
+
+    /// A request of these words.
+    pub fn of_words(row: &'static Row, owned: &[Vec<u8>]) -> Request {
+        let (mut buf, mut words) = (Vec::new(), Vec::new());
+        protocol::args::flatten(owned, &mut buf, &mut words);
+        Request { row, buf, words }
     }
 
     /// Bytes it takes.
@@ -308,8 +329,14 @@ pub struct Connection {
     pub db: u8,
     /// The protocol that HELLO chose.
     pub resp: Resp,
-    /// May run commands.
+    /// Has logged in, or was let in without.
     pub authenticated: bool,
+    /// Whose rights it has, as they were in the snapshot `seen_at`.
+    pub user: Arc<User>,
+    /// The number of that snapshot; see [`crate::acl`].
+    pub seen_at: u32,
+    /// The number of the snapshot for which it was found that it may do everything; 0 for none.
+    pub free_at: u32,
     /// Came by this core's own port.
     pub own_port: bool,
     /// Nothing more of its input is looked at; closed when its output has gone out.
@@ -334,6 +361,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// MONITOR.
+    pub monitor: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// When it connected, unix ms.
@@ -344,6 +373,8 @@ pub struct Connection {
     pub last: Option<&'static Row>,
     /// Replies under way.
     pub outbound: Outbound,
+    /// TLS, on a connection that speaks it.
+    pub tls: Option<Box<Session>>,
     /// Input under way.
     pub partial: Option<Box<Partial>>,
     /// MULTI and WATCH, once used.
@@ -352,6 +383,12 @@ pub struct Connection {
     pub names: Option<Box<Names>>,
     /// When output began to be held back for the replies that follow it (low bits of monotonic us); 0 for not.
     pub held_since_us: u32,
+    /// What it listens to.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracking>>,
+    /// The request that it waits in.
+    pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
     pub gather: Option<Box<Gather>>,
     /// When the output began to be above the soft limit, unix ms.
@@ -360,7 +397,13 @@ pub struct Connection {
 
 impl Connection {
     /// A client that has just connected.
-    pub fn new(conn: ConnId, id: u64, peer: Peer, fd: i32, now_ms: u64) -> Connection {
+    pub fn new(
+        conn: ConnId,
+        id: u64,
+        (peer, fd): (Peer, i32),
+        user: Arc<User>,
+        now_ms: u64,
+    ) -> Connection {
         Connection {
             conn,
             id,
@@ -369,6 +412,9 @@ impl Connection {
             db: 0,
             resp: Resp::V2,
             authenticated: false,
+            user,
+            seen_at: 0,
+            free_at: 0,
             own_port: false,
             closing: false,
             closed: false,
@@ -381,15 +427,20 @@ impl Connection {
             filling: false,
             no_evict: false,
             no_touch: false,
+            monitor: false,
             reply_mode: ReplyMode::On,
             since_ms: now_ms,
             active_ms: now_ms,
             last: None,
             outbound: Outbound::default(),
+            tls: None,
             partial: None,
             multi: None,
             names: None,
             held_since_us: 0,
+            subscriptions: None,
+            tracking: None,
+            blocked: None,
             gather: None,
             soft_since_ms: 0,
         }
@@ -405,8 +456,12 @@ impl Connection {
         self.outbound.later(muted, queues)
     }
 
-    /// Whether requests of it are still to be run or answered, or replies to be sent.
+    /// Whether requests of it are still to be run or answered, or replies to be sent. One that waits for a key is owed nothing.
     pub fn is_owed(&self) -> bool {
+        self.blocked.is_none() && self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
         self.stalled
             || self.outbound.outstanding() > 0
             || self.outbound.bytes() > 0
@@ -429,16 +484,32 @@ impl Connection {
         now_us.wrapping_sub(self.held_since_us) < HELD_US_MAX
     }
 
+    /// In version 2 a connection that listens says little else: a reply would look like a message.
+    pub fn only_listens(&self) -> bool {
+        self.resp == Resp::V2 && self.subscriptions.is_some()
+    }
+
+    /// Whether there is something to be sent.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        self.outbound.bytes() > 0 || self.tls.as_ref().is_some_and(|tls| tls.has_output())
+    }
+
     /// Between MULTI and EXEC.
     #[inline]
     pub fn in_multi(&self) -> bool {
         self.multi.as_ref().is_some_and(|multi| multi.open)
     }
 
-    /// May run commands, one after the other as they come.
+    /// May run every command, one after the other as they come, under the users of this number.
     #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.authenticated && !self.exclusive && self.multi.is_none()
+    pub fn is_plain(&self, users_epoch: u32) -> bool {
+        self.free_at == users_epoch
+            && !self.exclusive
+            && !self.no_touch
+            && self.multi.is_none()
+            && self.subscriptions.is_none()
+            && self.tracking.is_none()
     }
 
     /// The address that CLIENT LIST shows.

@@ -1,22 +1,28 @@
 //! Hot path. `Core`: what one core holds beside its connections, and the running of commands on its shard.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
 use protocol::{Args, Group, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
+use crate::acl::{self, Denied, Place, Users};
+use crate::blocking::Waiting;
+use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::connection::Queues;
+use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::monitor::Watchers;
 use crate::node::Node;
+use crate::pubsub::PubSub;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
+use crate::tracking::{Keys, Tracker, Trackings};
 use crate::transaction::Tx;
 
 /// Buffers kept for the next sends, and the largest that is kept, bytes.
@@ -59,6 +65,12 @@ pub struct Core {
     pub table: &'static Table,
     /// The configuration that is in force here.
     pub config: Arc<Config>,
+    /// The users that are in force here.
+    pub users: Arc<Users>,
+    /// Their number, where dispatch looks at it.
+    pub users_epoch: u32,
+    /// They have changed: connections of users that are gone are to be closed.
+    pub users_changed: bool,
     /// What handlers know of it, by [`Scope`].
     pub settings: [Settings; 3],
     /// The slots that live here.
@@ -83,10 +95,28 @@ pub struct Core {
     pub posts: Vec<(CoreId, Mail)>,
     /// Connections that may go on with their input.
     pub resume: Vec<ConnId>,
+    /// Those who wait for keys of this core.
+    pub waiting: Waiting,
+    /// Who is told of changes of which keys.
+    pub trackings: Trackings,
+    /// What is to be told to connections of this core.
+    pub invalidations: Vec<(Tracker, Option<Keys>)>,
+    /// Who listens to which channel.
+    pub pubsub: PubSub,
     /// Statistics.
     pub tally: Tally,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// MONITOR.
+    pub watchers: Watchers,
+    /// The reading of the processor's counter at which the last request ended: the next one begins there.
+    pub lap: u64,
+    /// Readings of that counter in a microsecond.
+    pub ticks_per_us: f64,
+    /// From where on a request is noted.
+    pub bounds: Bounds,
+    /// The request that has just run is over one of them.
+    pub noted: Option<Noted>,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
     /// The time of this turn.
@@ -134,23 +164,40 @@ impl Core {
             replies: (0..cores).map(|_| Box::default()).collect(),
             posts: Vec::new(),
             resume: Vec::new(),
+            waiting: Waiting::default(),
+            pubsub: PubSub::default(),
+            trackings: Trackings::default(),
+            invalidations: Vec::new(),
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
+            watchers: Watchers::default(),
+            lap: 0,
+            ticks_per_us: runtime::ticks_per_us(),
+            bounds: Bounds::of(&config, 1.0),
+            noted: None,
             active_expire: true,
             now,
             config: Arc::clone(&config),
+            users: node.users(),
+            users_epoch: 0,
+            users_changed: false,
             spare_batches: Vec::new(),
             spare_replies: Vec::new(),
             pool: Vec::new(),
             queues: Queues::default(),
         };
         core.configure(config);
+        core.take_users();
         core
     }
 
     /// Takes a new configuration over.
     pub fn configure(&mut self, config: Arc<Config>) {
         self.shard.set_limits(limits(&config));
+        let events = config.notify_keyspace_events;
+        self.shard.set_events(events.classes());
+        self.bounds = Bounds::of(&config, self.ticks_per_us);
+        self.tally.track(config.latency_tracking);
         let range = self.node.range(self.id);
         let last = self.id.index() + 1 == self.node.cores();
         let scan_next = if last {
@@ -188,12 +235,117 @@ impl Core {
         self.config = config;
     }
 
+    /// Takes the users over that are in force in the node.
+    pub fn take_users(&mut self) {
+        self.users = self.node.users();
+        self.users_changed |= self.users_epoch != self.users.epoch;
+        self.users_epoch = self.users.epoch;
+    }
+
+    /// Looks a connection's user up in the users of today. One that is gone takes its connection with it.
+    #[cold]
+    pub fn recognize(&self, conn: &mut Connection) {
+        match self.users.again(&conn.user) {
+            Some(user) => conn.user = Arc::clone(user),
+            None => {
+                conn.user = Arc::clone(self.users.default_user());
+                conn.authenticated = false;
+                conn.closing = true;
+            }
+        }
+        conn.seen_at = self.users_epoch;
+        let may_all = self.is_authenticated(conn) && conn.user.may_all;
+        conn.free_at = if may_all { self.users_epoch } else { 0 };
+    }
+
+    /// Whether a connection need not log in (any more).
+    #[inline]
+    pub fn is_authenticated(&self, conn: &Connection) -> bool {
+        conn.authenticated || self.users.open
+    }
+
+    /// Whether a connection's user may run a command with these words; a denial goes to ACL LOG.
+    ///
+    /// # Errors
+    /// What it may not, and what to tell it (for a script: behind "ACL failure in script: ").
+    pub fn may_run(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        place: Place,
+    ) -> Result<(), (Denied, Refusal)> {
+        if conn.seen_at != self.users_epoch {
+            self.recognize(conn);
+        }
+        let Err(denied) = conn.user.check(row, args) else {
+            return Ok(());
+        };
+        self.note_denied(conn, denied.into(), place, denied.object(row, args), None);
+        Err((denied, denied.refusal(&conn.user, row)))
+    }
+
+    /// Puts a denial into ACL LOG; `user` is the name that was tried, if it is not the connection's.
+    #[cold]
+    pub fn note_denied(
+        &self,
+        conn: &Connection,
+        denial: acl::Denial,
+        place: Place,
+        object: &[u8],
+        user: Option<&[u8]>,
+    ) {
+        let mut client = Vec::new();
+        crate::clients::write_line(conn, self.now.unix_ms, &mut client);
+        client.pop();
+        let entry = acl::log::Entry {
+            denial,
+            place,
+            object: object.to_vec(),
+            user: user.unwrap_or(&conn.user.name).to_vec(),
+            client,
+            last_ms: self.now.unix_ms,
+        };
+        let log = self.node.acl_log.lock();
+        log.unwrap_or_else(PoisonError::into_inner)
+            .note(entry, self.config.acllog_max_len);
+    }
+
     /// Publishes all counters now, for a command that shows them.
     pub fn publish(&mut self) {
         let published = &self.node.published[self.id.index()];
         let clients = published.clients.load(Relaxed) as usize;
         published.publish(&mut self.tally, &self.shard, clients);
         published.publish_calls(&self.tally);
+    }
+
+    /// Whether a request has brought something about that others wait for: see `NodeService::news`.
+    #[inline(always)]
+    pub fn has_news(&self) -> bool {
+        self.shard.has_touched()
+            || self.shard.has_events()
+            || self.pubsub.has_messages()
+            || !self.invalidations.is_empty()
+    }
+
+    /// Publishes the histograms as well.
+    pub fn publish_histograms(&mut self) {
+        self.publish();
+        let published = &self.node.published[self.id.index()];
+        published.publish_histograms(&self.tally);
+    }
+
+    /// Begins to time a request, or several one after the other.
+    #[inline(always)]
+    pub fn begin_lap(&mut self) {
+        self.lap = runtime::ticks();
+    }
+
+    /// Ends the time of a request that began at `begin`: so many ticks. The next one begins.
+    #[inline(always)]
+    pub fn end_lap(&mut self, begin: u64) -> u64 {
+        self.lap = runtime::ticks();
+        self.lap.wrapping_sub(begin)
     }
 
     /// Whether this is the only core.
@@ -262,11 +414,13 @@ impl Core {
                 },
                 args,
             ),
+            Kind::Publish(topic) => self.run_publish(args, topic, resp, out),
             Kind::Data(Run::Container) | Kind::Container | Kind::Node(_) => {
                 Err(Refused(Refusal::unknown_subcommand(&args)))
             }
         };
-        self.tally.called(row.index);
+        let ticks = self.end_lap(self.lap);
+        self.tally.called(row.index, ticks);
         if self.shard.has_met_expired() {
             self.shard.expire_met();
         }
@@ -274,6 +428,59 @@ impl Core {
             out.truncate(start);
             self.tally.failed(row.index);
             self.refuse(&refusal, resp, out);
+        }
+        let reply_bytes = out.len() - start;
+        if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
+            self.noted = Some(Noted {
+                row,
+                ticks,
+                reply_bytes,
+            });
+        }
+    }
+
+    /// As `run`, for a client who may have said CLIENT NO-TOUCH.
+    #[inline]
+    pub fn run_for(
+        &mut self,
+        no_touch: bool,
+        row: &'static Row,
+        args: Args<'_>,
+        to: (u8, Resp, Scope),
+        first: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        if no_touch {
+            self.run_untouched(row, args, to, first, out);
+        } else {
+            self.run(row, args, to, first, out);
+        }
+    }
+
+    /// As `run`, for a client whose reads leave no trace: keys keep their access times.
+    #[cold]
+    fn run_untouched(
+        &mut self,
+        row: &'static Row,
+        args: Args<'_>,
+        to: (u8, Resp, Scope),
+        first: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut found: Vec<(Key<'_>, u32)> = Vec::new();
+        if !row.writes && row.spec.name != "touch" {
+            let words = args.clone();
+            // A request whose keys cannot be told is refused by its handler.
+            let _ = row.spec.keys_of(&words, |index, _| {
+                if let Some(word) = words.word(index) {
+                    let key = Key::new(to.0, word);
+                    found.extend(self.shard.access_s(&key).map(|access_s| (key, access_s)));
+                }
+            });
+        }
+        self.run(row, args, to, first, out);
+        for (key, access_s) in found {
+            self.shard.set_access_s(&key, access_s);
         }
     }
 
@@ -339,10 +546,14 @@ impl Core {
     /// Puts this turn's messages into `posts`.
     pub fn seal_messages(&mut self) {
         for core in 0..self.requests.len() {
-            let target = CoreId(core as u16);
             if !self.requests[core].heads.is_empty() {
-                self.seal_requests(target);
+                self.seal_requests(CoreId(core as u16));
             }
+        }
+        // Replies come first: one who publishes has his reply before his own message.
+        let others = self.posts.len();
+        for core in 0..self.replies.len() {
+            let target = CoreId(core as u16);
             let replies = &self.replies[core];
             if !replies.parts.is_empty() || !replies.spent.is_empty() {
                 let fresh = self.spare_replies.pop().unwrap_or_default();
@@ -351,6 +562,7 @@ impl Core {
                 self.posts.push((target, Mail::Replies(replies)));
             }
         }
+        self.posts.rotate_left(others);
     }
 
     fn seal_requests(&mut self, target: CoreId) {
@@ -413,6 +625,7 @@ impl Core {
             Ask::Unpause => self.pause.until_ms = 0,
             Ask::Peek(peek) => peek.answer(self, out),
             Ask::Publish => self.publish(),
+            Ask::PublishHistograms => self.publish_histograms(),
             Ask::ResetStat => {
                 self.tally.reset();
                 self.tally.expired_before = self.shard.expired();
@@ -425,6 +638,7 @@ impl Core {
             }
             Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
             Ask::ActiveExpire(on) => self.active_expire = *on,
+            Ask::Users => self.take_users(),
             Ask::Digest => out.extend_from_slice(&self.shard.digest_all().0.to_le_bytes()),
             Ask::Watch(keys) => {
                 for (db, key) in keys {
@@ -436,7 +650,7 @@ impl Core {
                 }
             }
             // Connections are not a core's to know: its service answers.
-            Ask::ClientList(_) | Ask::ClientKill(_) => {}
+            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
         }
     }
 }

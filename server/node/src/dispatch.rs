@@ -1,7 +1,7 @@
 //! Hot path. From a parsed request to where it runs: the gates, then the route.
 //!
 //! ```text
-//! known? arity? authenticated? ── MULTI open? queue ── paused? ──┬─ Node: here and now
+//! known? arity? authenticated? allowed? ── MULTI open? queue ── paused? ──┬─ Node: here and now
 //!                                                              ├─ one key: here | forwarded | parked (slot held)
 //!                                                              └─ several slots: here | forwarded | transaction
 //! ```
@@ -9,10 +9,14 @@
 //! in the order of the requests. All others begin only when the connection has no reply outstanding,
 //! and nothing else of the connection begins before they end (`exclusive`).
 
-use protocol::{Args, Flags, Refusal, Reply};
+use commands::Run;
+use protocol::{Args, Flags, Group, Refusal, Reply};
 use storage::{Key, Shard, Slot};
 
+use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
+use crate::blocking::{Attempt, Waiter};
+use crate::commandlog::Noted;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
@@ -48,12 +52,12 @@ impl Core {
         if let (Some(row), Some((word, key))) = (row, routed)
             && row.is_plain
             && row.spec.arity.accepts(args.total())
-            && conn.is_plain()
-            && self.pause.until_ms == 0
+            && conn.is_plain(self.users_epoch)
+            && self.pause.until_ms | self.watchers.count == 0
         {
             // Nearly all requests: none of the gates below would hold them.
             conn.last = Some(row);
-            return self.single(conn, row, args, word, key);
+            return self.single(conn, row, args, (word, key), false);
         }
         self.gates(conn, row, args, routed)
     }
@@ -82,11 +86,28 @@ impl Core {
         if !row.spec.arity.accepts(args.total()) {
             return self.reject(conn, Some(row), &Refusal::arity(row.spec.name));
         }
-        if !conn.authenticated && !row.spec.flags.contains(Flags::NO_AUTH) {
-            return self.reject(conn, Some(row), &Refusal::NoAuth);
-        }
         if conn.exclusive {
             return Flow::Stall;
+        }
+        if conn.seen_at != self.users_epoch {
+            self.recognize(conn);
+            if conn.closing {
+                return Flow::Done;
+            }
+        }
+        if !self.is_authenticated(conn) && !row.spec.flags.contains(Flags::NO_AUTH) {
+            return self.reject(conn, Some(row), &Refusal::NoAuth);
+        }
+        if conn.in_multi() && row.spec.flags.contains(Flags::NO_MULTI) {
+            return self.reject(conn, Some(row), &Refusal::NotInMulti);
+        }
+        if !conn.user.may_all
+            && let Err(refusal) = self.permit(conn, row, &args)
+        {
+            return self.reject(conn, Some(row), &refusal);
+        }
+        if conn.only_listens() && !runs_while_listening(row) {
+            return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);
@@ -94,13 +115,53 @@ impl Core {
         if self.pause.until_ms != 0 && self.is_paused(conn, row) {
             return Flow::Stall;
         }
+        if conn.monitor && (row.writes || row.spec.flags.contains(Flags::READONLY)) {
+            return self.reject(conn, Some(row), &Refusal::MonitorKeyspace);
+        }
         conn.last = Some(row);
+        let shown = (self.watchers.count > 0).then(|| args.clone());
         let args = args.skip(row.name_words - 1);
-        match (row.plan, routed) {
-            (Plan::Single(_), Some((word, key))) => self.single(conn, row, args, word, key),
+        if conn.tracking.is_some() {
+            self.track(conn, row, &args);
+            end_caching(conn, row);
+        }
+        let flow = match (row.plan, routed) {
+            _ if matches!(row.kind, Kind::Data(Run::Block(_))) => self.block(conn, row, args),
+            (Plan::Single(_), Some((word, key))) => {
+                let no_touch = conn.no_touch;
+                self.single(conn, row, args, (word, key), no_touch)
+            }
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
+        };
+        if let Some(args) = shown
+            && !matches!(flow, Flow::Stall)
+        {
+            self.show(conn, row, &args);
         }
+        flow
+    }
+
+    /// The gate of a user that may not do everything.
+    fn permit(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> Result<(), Refusal> {
+        let place = if conn.in_multi() {
+            Place::Multi
+        } else {
+            Place::Toplevel
+        };
+        conn.last = Some(row);
+        self.may_run(conn, row, args, place)
+            .map_err(|(_, refusal)| refusal)?;
+        if conn.in_multi() {
+            // What SORT may not is told when it runs.
+            return Ok(());
+        }
+        check_sort(&conn.user, row, args)
     }
 
     /// A request with one key.
@@ -110,8 +171,8 @@ impl Core {
         conn: &mut Connection,
         row: &'static Row,
         args: Args<'_>,
-        word: u16,
-        key: Key<'_>,
+        (word, key): (u16, Key<'_>),
+        no_touch: bool,
     ) -> Flow {
         let owner = self.owner(key.slot);
         if owner == self.id && !self.locks.is_held(key.slot) {
@@ -121,7 +182,9 @@ impl Core {
                 Scope::Core
             };
             let to = (conn.db, conn.resp, scope);
-            self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
+            self.answer(conn, |core, out| {
+                core.run_for(no_touch, row, args, to, Some(key), out);
+            });
             return Flow::Done;
         }
         let head = self.head(conn, row, Some((word, key)));
@@ -162,6 +225,7 @@ impl Core {
             db: conn.db,
             resp: conn.resp,
             own_port: conn.own_port,
+            no_touch: conn.no_touch,
             key: routed.map(|(word, key)| (word, key.hash, key.slot)),
         }
     }
@@ -231,7 +295,10 @@ impl Core {
                         scope
                     };
                     let to = (conn.db, conn.resp, scope);
-                    self.answer(conn, |core, out| core.run(row, args, to, None, out));
+                    let no_touch = conn.no_touch;
+                    self.answer(conn, |core, out| {
+                        core.run_for(no_touch, row, args, to, None, out);
+                    });
                 }
                 Some(slot) => {
                     let head = self.head(conn, row, None);
@@ -253,6 +320,7 @@ impl Core {
             request: Request::new(row, &args),
             db: conn.db,
             resp: conn.resp,
+            no_touch: conn.no_touch,
         };
         let needs = self.needs(&slots, Vec::new());
         self.start_tx(ticket, job, needs);
@@ -315,7 +383,7 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        if waits && crate::multi::is_exec(row) {
+        if waits && (crate::multi::is_exec(row) || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }
         let mut out = core::mem::take(conn.outbound.buffer());
@@ -324,6 +392,7 @@ impl Core {
         }
         let start = out.len();
         let resp = conn.resp;
+        let begin = self.lap;
         let done = {
             let reply = Reply::new(&mut out, resp);
             run(
@@ -339,8 +408,18 @@ impl Core {
         };
         if !(waits && matches!(done, Ok(Done::Ask(..)))) {
             // One that waits for earlier replies is called again.
-            self.tally.called(row.index);
+            let ticks = self.end_lap(begin);
+            self.tally.called(row.index, ticks);
+            let reply_bytes = out.len().saturating_sub(start);
+            if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
+                self.noted = Some(Noted {
+                    row,
+                    ticks,
+                    reply_bytes,
+                });
+            }
         }
+        let mut wait = None;
         let later = match done {
             Ok(Done::Replied) => false,
             Ok(Done::Silent) => {
@@ -357,6 +436,10 @@ impl Core {
                 true
             }
             Ok(Done::Later) => true,
+            Ok(Done::Wait(until_ms, timeout_reply)) => {
+                wait = Some((until_ms, timeout_reply));
+                true
+            }
             Err(refused) => {
                 out.truncate(start);
                 self.tally.failed(row.index);
@@ -366,6 +449,9 @@ impl Core {
         };
         if later {
             out.truncate(start);
+            if waits && wait.is_some() {
+                flow = Flow::Stall;
+            }
             if waits {
                 // Nothing has changed: what stands behind outstanding replies goes back there.
                 *conn.outbound.buffer() = out;
@@ -374,6 +460,18 @@ impl Core {
                 conn.outbound.out = out;
             } else {
                 self.keep_buffer(out);
+            }
+            if let Some((until_ms, timeout_reply)) = wait
+                && !waits
+            {
+                let attempt = Attempt {
+                    ticket: self.begin_exclusive(conn),
+                    request: Request::of_words(row, &[]),
+                    db: conn.db,
+                    resp: conn.resp,
+                    own_port: conn.own_port,
+                };
+                self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));
             }
             return flow;
         }
@@ -427,6 +525,30 @@ impl Core {
         let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
         (self.pause.all && !exempt) || may_write
     }
+}
+
+/// CLIENT CACHING is about the next command, or the transaction that begins with it.
+fn end_caching(conn: &mut Connection, row: &Row) {
+    let goes_on = conn.in_multi() || matches!(row.spec.name, "multi" | "client|caching");
+    if let Some(tracking) = conn.tracking.as_mut().filter(|_| !goes_on) {
+        tracking.caching = None;
+    }
+}
+
+/// The commands of a connection that only listens.
+fn runs_while_listening(row: &Row) -> bool {
+    matches!(
+        row.spec.name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    )
 }
 
 fn runs_inside_multi(row: &Row) -> bool {

@@ -4,12 +4,14 @@ use protocol::{Args, Refusal};
 use runtime::ConnId;
 use storage::Key;
 
+use crate::commandlog::Client;
 use crate::connection::Connection;
 use crate::dispatch::Flow;
 use crate::inbound::Input;
 use crate::mail::Batch;
 use crate::prefetch::Ahead;
 use crate::service::NodeService;
+use crate::table::Row;
 
 /// A client with more output than this runs one request more in a turn, bytes: a pipeline of large replies would keep its
 /// core from all others.
@@ -28,6 +30,9 @@ impl NodeService {
         let ahead = self.ahead(&batches, &mut arena.ahead, &arena.keys);
         self.core.prefetch_first(ahead);
         let mut at = 0;
+        self.core.begin_lap();
+        // Whether the current input is so long that a request of it may be noted for its length.
+        let mut is_large = false;
         for batch in batches {
             for head in &batch.heads {
                 if head.key.is_some() {
@@ -55,6 +60,7 @@ impl NodeService {
                 current = self.clients.take(input.conn);
                 if current_input != incoming.input {
                     has_run = false;
+                    is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
                 }
                 current_input = incoming.input;
             }
@@ -114,13 +120,23 @@ impl NodeService {
                 Flow::Ask(ask, join) => self.ask(&mut current, ask, join),
                 Flow::Spread(join) => {
                     if let Some(row) = incoming.row {
-                        self.spread(client, row, &args.skip(row.name_words - 1), join);
+                        self.spread(client, row, &args.clone().skip(row.name_words - 1), join);
                     }
                 }
             }
-            if !self.core.ready.is_empty() || !self.core.unparked.is_empty() {
+            if self.core.noted.is_some() || is_large {
+                self.note(incoming.row, &args, current.as_deref(), is_large);
+            }
+            if !self.core.ready.is_empty()
+                || !self.core.unparked.is_empty()
+                || self.core.waiting.has_begun()
+                || self.core.has_news()
+            {
+                let by = (self.core.id, input.conn);
                 self.put_back(&mut current);
+                self.news(Some(by));
                 self.settle();
+                self.core.begin_lap();
             }
         }
         self.put_back(&mut current);
@@ -130,6 +146,25 @@ impl NodeService {
         arena.keys.clear();
         self.arena = arena;
         self.keep_stalled(inputs, &stalls);
+    }
+
+    /// Makes notes of a request that has just been dispatched.
+    #[cold]
+    fn note(
+        &mut self,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        client: Option<&Connection>,
+        is_large: bool,
+    ) {
+        let (Some(row), Some(client)) = (row, client) else {
+            return;
+        };
+        let client = Client::Here(client);
+        if is_large {
+            self.core.note_request(row, args, client);
+        }
+        self.core.note(row, args, client);
     }
 
     /// Hash, slot and database of the keys that this turn finds here, in the order of their use.

@@ -6,6 +6,7 @@ use storage::Rng;
 
 use crate::admin::info::Sections;
 use crate::admin::peek::join_numbered;
+use crate::tracking::Tracking;
 
 /// How the parts become one reply.
 #[derive(Clone, Debug)]
@@ -26,10 +27,16 @@ pub enum Join {
     Numbered,
     /// `+OK` when all have answered.
     Ok,
+    /// A number, when all have answered.
+    Count(i64),
     /// CLIENT KILL ADDR: `+OK` if any was closed, else the refusal that there is no such client.
     KilledOne,
     /// INFO: its sections, once all cores have published.
     Info(Sections),
+    /// CLIENT TRACKING REDIRECT: the client of this number was looked for, to be told with these options.
+    Redirect(Box<(u64, Tracking)>),
+    /// LATENCY HISTOGRAM of these commands, once all cores have published.
+    Histograms(Vec<Box<[u8]>>),
     /// WATCH: the versions are the caller's, who takes the parts.
     Watch,
 }
@@ -53,7 +60,7 @@ impl Gather {
         let parts = || self.parts.iter().map(|(_, part)| part.as_slice());
         let mut out = Vec::new();
         // Versions and digests are plain bytes, of which the first may happen to be that of an error.
-        let is_resp = !matches!(self.join, Join::Watch | Join::Digest);
+        let is_resp = !matches!(self.join, Join::Watch | Join::Digest | Join::Redirect(_));
         if let Some(error) = parts().find(|part| is_resp && part.first() == Some(&b'-')) {
             return error.to_vec();
         }
@@ -84,8 +91,11 @@ impl Gather {
                 });
                 reply.simple(&format!("{sum:040x}"));
             }
-            // Of INFO the parts are nothing: its text is the caller's.
-            Join::Ok | Join::Watch | Join::Info(_) => reply.ok(),
+            // Of INFO and LATENCY the parts are nothing: the text is the caller's.
+            Join::Ok | Join::Watch | Join::Redirect(_) | Join::Info(_) | Join::Histograms(_) => {
+                reply.ok()
+            }
+            Join::Count(count) => reply.int(count),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {
                     reply.ok();

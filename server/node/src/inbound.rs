@@ -1,5 +1,6 @@
 //! Hot path. What comes in: events of the runtime, and the parsing of all that a turn has ready.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::args::flatten;
@@ -13,6 +14,7 @@ use crate::node::Entrance;
 use crate::prefetch::Ahead;
 use crate::service::NodeService;
 use crate::table::{Plan, Recent, Row, Table};
+use crate::tls::{HANDSHAKE_MS_MAX, Session};
 
 /// Requests of one connection that are parsed in one turn: its fair share.
 const REQUESTS_PER_TURN_MAX: usize = 1024;
@@ -85,7 +87,7 @@ impl NodeService {
                     self.core.keep_buffer(buffer);
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
-                        if !client.dirty && (client.outbound.bytes() > 0 || client.closing) {
+                        if !client.dirty && (client.has_output() || client.closing) {
                             client.dirty = true;
                             self.dirty.push(conn);
                         }
@@ -128,6 +130,27 @@ impl NodeService {
             return;
         }
         client.active_ms = self.core.now.unix_ms;
+        let bytes = match bytes {
+            Bytes::Received(received) if client.tls.is_some() && !received.is_empty() => {
+                let plain = open(client, received);
+                let has_output = client.has_output() || client.closing;
+                let is_ended = client.tls.as_ref().is_some_and(|tls| tls.is_ended());
+                if has_output {
+                    self.mark_dirty(conn);
+                }
+                if is_ended && !self.lingering.contains(&conn) {
+                    self.lingering.push(conn);
+                }
+                if plain.is_empty() {
+                    return;
+                }
+                Bytes::Kept(plain)
+            }
+            bytes => bytes,
+        };
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
         let bytes = match &mut client.partial {
             None => bytes,
             Some(partial) => {
@@ -149,6 +172,19 @@ impl NodeService {
             bytes,
             parsed_end: 0,
         });
+    }
+
+    /// Gives a connection to the TLS port its session.
+    fn begin_tls(&mut self, client: &mut Connection) -> bool {
+        let session = self
+            .core
+            .node
+            .tls()
+            .and_then(|context| Session::new(Arc::clone(&context.config)).ok());
+        client.tls = session.map(Box::new);
+        let until_ms = self.core.now.unix_ms + HANDSHAKE_MS_MAX;
+        self.shaking.push_back((client.conn, until_ms));
+        client.tls.is_some()
     }
 
     /// Connections whose outstanding replies are there go on with what they had kept.
@@ -183,17 +219,17 @@ impl NodeService {
         let mut client = Box::new(Connection::new(
             conn,
             node.client_id(),
-            peer,
-            fd,
+            (peer, fd),
+            Arc::clone(self.core.users.default_user()),
             turn.now.unix_ms,
         ));
         client.own_port = node.entrances.get(listener) == Some(&Entrance::Own);
-        client.authenticated = self.core.config.requirepass.is_empty();
+        client.authenticated = self.core.users.open;
         let count = node.clients.fetch_add(1, Relaxed) + 1;
         node.clients_peak.fetch_max(count, Relaxed);
         self.core.tally.accepted += 1;
         let config = &self.core.config;
-        let open = config.protected_mode && config.requirepass.is_empty();
+        let open = config.protected_mode && self.core.users.default_user().nopass;
         let refusal = if count > config.maxclients as usize {
             Some(Refusal::MaxClients)
         } else if open && !peer.is_loopback() {
@@ -201,9 +237,14 @@ impl NodeService {
         } else {
             None
         };
-        if let Some(refusal) = refusal {
+        let by_tls = node.entrances.get(listener) == Some(&Entrance::Tls);
+        let fails = by_tls && refusal.is_none() && !self.begin_tls(&mut client);
+        if refusal.is_some() || fails {
             self.core.tally.turned_away += 1;
-            Reply::new(&mut client.outbound.out, client.resp).error(&refusal);
+            // Before the handshake nothing can be told that a client of TLS would understand.
+            if let Some(refusal) = refusal.filter(|_| !by_tls) {
+                Reply::new(&mut client.outbound.out, client.resp).error(&refusal);
+            }
             client.closing = true;
             client.dirty = true;
             self.dirty.push(conn);
@@ -224,6 +265,13 @@ impl NodeService {
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_multi(&mut client);
+            self.core.unsubscribe_all(&mut client);
+            self.core.stop_tracking(&mut client);
+            if let Some(waiter) = client.blocked.take() {
+                self.core.node.blocked.fetch_sub(1, Relaxed);
+                self.core.forget(&waiter);
+            }
+            self.core.end_monitor(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }
     }
@@ -245,7 +293,7 @@ impl NodeService {
             input.bytes = Bytes::Kept(core::mem::take(&mut partial.input));
         }
         let bytes = input.bytes.get();
-        let authenticated = client.authenticated;
+        let authenticated = client.authenticated || self.core.users.open;
         let limits = if authenticated {
             Limits {
                 bulk_bytes_max: self.core.config.proto_max_bulk_len,
@@ -360,7 +408,9 @@ impl NodeService {
                 }
                 continue;
             }
-            if let Some((start, len)) = partial.parser.pending_bulk()
+            // (What TLS receives is not yet the client's bytes.)
+            if client.tls.is_none()
+                && let Some((start, len)) = partial.parser.pending_bulk()
                 && len >= FILLED_BYTES_MIN
             {
                 client.filling = true;
@@ -369,6 +419,18 @@ impl NodeService {
             }
         }
     }
+}
+
+/// The client's bytes in what its connection of TLS has received.
+fn open(client: &mut Connection, received: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(received.len());
+    if let Some(tls) = &mut client.tls
+        && tls.open(received, &mut plain).is_err()
+    {
+        client.closing = true;
+        plain.clear();
+    }
+    plain
 }
 
 /// Finds a request's row and hashes its keys.

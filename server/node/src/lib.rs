@@ -5,17 +5,23 @@
 //!                                             │ parse ──> dispatch.rs ──> core.rs (runs a command on the shard)
 //!                                             │             ├── transaction.rs, locks.rs (several cores)
 //!                                             │             ├── multi.rs (MULTI, EXEC, WATCH)
-//!                                             │             └── admin/ (commands of the node)
+//!                                             │             ├── acl/ (who may do what)
+//!                                             │             ├── admin/ (commands of the node)
+//!                                             │             └── monitor.rs, commandlog.rs, latency.rs (who watches)
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
+//! tls/: TLS between a connection's socket and its parser
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
+pub mod acl;
 pub mod admin;
 pub mod allocator;
 mod background;
 mod between;
+pub mod blocking;
 pub mod clients;
+pub mod commandlog;
 pub mod commit;
 pub mod config;
 pub mod connection;
@@ -24,19 +30,26 @@ pub mod core;
 pub mod dispatch;
 mod execute;
 pub mod gather;
+pub mod histogram;
 mod inbound;
+pub mod latency;
 pub mod locks;
 pub mod log;
 pub mod mail;
+pub mod monitor;
 pub mod multi;
 pub mod node;
 mod prefetch;
 pub mod process;
+pub mod pubsub;
 pub mod rates;
+pub mod redact;
 pub mod service;
 pub mod start;
 pub mod stats;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;
+pub mod tracking;
 pub mod transaction;

@@ -75,6 +75,12 @@ impl Log {
                 config.port
             ));
         }
+        if config.tls_port != 0 {
+            self.notice(&format!(
+                "Ready to accept connections tls on port {}",
+                config.tls_port
+            ));
+        }
         if !config.unixsocket.is_empty() {
             self.notice(&format!(
                 "Ready to accept connections unix at {}",

@@ -7,8 +7,12 @@ use runtime::{ConnId, CoreId};
 use storage::{Key, Lent, Slot};
 
 use crate::admin::peek::Peek;
+use crate::blocking::{Attempt, Waiter};
+use crate::commandlog::Unnamed;
 use crate::config::Config;
+use crate::pubsub::{Message, Topic};
 use crate::table::Row;
+use crate::tracking::{Keys, Tracker};
 
 /// A message from core to core, or from the control plane to a core.
 #[allow(
@@ -36,6 +40,34 @@ pub enum Mail {
     Ask { from: Ticket, ask: Ask },
     /// The configuration has changed.
     Configured(Arc<Config>),
+    /// The first try of a request that may wait.
+    Attempt(Box<Attempt>),
+    /// A waiter joins the queue of the key at this word.
+    Enlist(Arc<Waiter>, usize),
+    /// A waiter leaves all queues.
+    Delist(Arc<Waiter>),
+    /// A connection of the receiver waits.
+    Waits(Arc<Waiter>),
+    /// A core has one subscriber more (or fewer) of this name.
+    Subscribed(CoreId, Topic, Box<[u8]>, bool),
+    /// A message whose channel's slot is the receiver's: it puts it in order.
+    Publish(Arc<Message>),
+    /// A message for connections of the receiver.
+    Message(Arc<Message>),
+    /// A client is about to read a key of the receiver.
+    Track(u8, Box<[u8]>, Tracker),
+    /// A client follows all keys with a prefix, or no longer.
+    Prefix(Box<[u8]>, Tracker, bool),
+    /// A database has been emptied: clients that track are told.
+    Flushed,
+    /// Keys (None: all) have changed: a connection of the receiver is told.
+    Invalidate(Tracker, Option<Keys>),
+    /// The one that a connection of the receiver redirects to has gone.
+    RedirectBroken(ConnId),
+    /// A note on a request, for the core of its client to say whose it was.
+    Noted(Box<Unnamed>),
+    /// Lines for the monitors here.
+    Lines(Arc<[u8]>),
     /// Leave when all replies are out.
     Stop,
 }
@@ -69,16 +101,24 @@ pub enum Ask {
     Pause { until_ms: u64, all: bool },
     /// Ends a pause.
     Unpause,
+    /// Which connection has this client number: eight bytes, or none.
+    FindClient(u64),
+    /// Ends the wait of this client number, with an error or as if its time were over; the reply is 1 or 0.
+    Unblock { id: u64, error: bool },
     /// A look at single keys or slots: their core answers.
     Peek(Peek),
     /// Publishes all counters, for INFO.
     Publish,
+    /// As `Publish`, histograms as well.
+    PublishHistograms,
     /// Forgets statistics.
     ResetStat,
     /// Stops the core for so long, microseconds (DEBUG SLEEP).
     Sleep(u64),
     /// Turns removal of expired keys on or off (DEBUG SET-ACTIVE-EXPIRE).
     ActiveExpire(bool),
+    /// Takes the users over that are in force in the node.
+    Users,
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.
@@ -118,6 +158,8 @@ pub struct Head {
     pub resp: Resp,
     /// The connection came by a core's own port.
     pub own_port: bool,
+    /// Its reads leave no trace (CLIENT NO-TOUCH).
+    pub no_touch: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
 }

@@ -8,7 +8,9 @@ use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
 use runtime::CoreId;
 use storage::{Key, Slot};
 
+use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done, NodeCommand};
+use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
@@ -141,9 +143,6 @@ pub fn writes(conn: &Connection, row: &Row) -> bool {
 impl Core {
     /// Queues a request of an open MULTI.
     pub fn queue(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Flow {
-        if row.spec.flags.contains(Flags::NO_MULTI) {
-            return self.reject(conn, Some(row), &Refusal::NotInMulti);
-        }
         let Some(multi) = &mut conn.multi else {
             return Flow::Done;
         };
@@ -225,10 +224,21 @@ impl Core {
         Reply::new(out, conn.resp).array(multi.queued.len());
         for request in &multi.queued {
             let (row, args) = (request.row, request.args());
+            if let Err(refusal) = self.permit_queued(conn, row, &args) {
+                self.refuse(&refusal, conn.resp, out);
+                continue;
+            }
+            if conn.tracking.is_some() {
+                self.track(conn, row, &args);
+            }
             let Kind::Node(run) = row.kind else {
-                self.run(row, args, (conn.db, conn.resp, scope), None, out);
+                let to = (conn.db, conn.resp, scope);
+                self.run_for(conn.no_touch, row, args, to, None, out);
+                self.note(row, &request.args(), Client::Here(conn));
+                self.show_queued(conn, request);
                 continue;
             };
+            let begin = self.lap;
             let start = out.len();
             let resp = conn.resp;
             let reply = Reply::new(out, resp);
@@ -242,12 +252,24 @@ impl Core {
                 },
                 args,
             );
-            self.tally.called(row.index);
+            let ticks = self.end_lap(begin);
+            self.tally.called(row.index, ticks);
+            self.show_queued(conn, request);
             let refusal = match done {
                 Ok(Done::Replied | Done::Silent) => continue,
                 Ok(Done::Ask(ask, Join::Ok)) => {
                     self.tell_all(conn, &ask);
                     Reply::new(out, conn.resp).ok();
+                    continue;
+                }
+                Ok(Done::Wait(_, reply)) => {
+                    out.truncate(start);
+                    out.extend_from_slice(&reply);
+                    continue;
+                }
+                Ok(Done::Ask(ask, Join::Count(count))) => {
+                    self.tell_all(conn, &ask);
+                    Reply::new(out, conn.resp).int(count);
                     continue;
                 }
                 Ok(Done::Ask(..) | Done::Later) => Refusal::Owned(
@@ -260,6 +282,28 @@ impl Core {
             self.refuse(&refusal, conn.resp, out);
         }
         self.unwatch(multi.watched);
+    }
+
+    /// What was allowed when it was queued may be forbidden now, or the connection may have logged in as another user.
+    fn permit_queued(
+        &self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> Result<(), Refusal> {
+        if conn.free_at == self.users_epoch {
+            return Ok(());
+        }
+        self.may_run(conn, row, args, Place::Multi)
+            .map_err(|(denied, _)| denied.at_exec())?;
+        check_sort(&conn.user, row, args)
+    }
+
+    /// Shows the monitors what EXEC has run.
+    fn show_queued(&mut self, conn: &Connection, request: &Request) {
+        if self.watchers.count > 0 {
+            self.show(conn, request.row, &request.args());
+        }
     }
 
     /// Tells every core something and waits for no answer: inside EXEC there is no waiting.

@@ -7,11 +7,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
+use crate::acl::{self, Users};
+use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::latency::Latency;
 use crate::mail::Mail;
+use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
 use crate::stats::Published;
 use crate::table::Table;
+use crate::tls;
+use crate::tracking::TrackingCounts;
 
 /// Where a listener's clients come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub enum Entrance {
     Main,
     /// A core's own port.
     Own,
+    /// The port of clients that speak TLS: any core serves it.
+    Tls,
     /// The unix socket.
     Unix,
 }
@@ -27,6 +35,12 @@ pub enum Entrance {
 /// See the module's head.
 pub struct Node {
     config: Mutex<Arc<Config>>,
+    users: Mutex<Arc<Users>>,
+    /// What was denied lately.
+    pub acl_log: Mutex<acl::Log>,
+    tls: Mutex<Option<Arc<tls::Context>>>,
+    /// Changed files of TLS that could not be taken.
+    pub tls_reload_failures: AtomicU64,
     table: Table,
     cores: usize,
     seed: u64,
@@ -46,10 +60,20 @@ pub struct Node {
     pub published: Vec<Published>,
     /// What is done per second.
     pub rates: Rates,
+    /// Requests worth a note.
+    pub commandlog: CommandLog,
+    /// Delays worth a note.
+    pub latency: Latency,
+    /// Clients that see all requests.
+    pub monitors: Monitors,
     /// Connections now.
     pub clients: AtomicUsize,
     /// Most connections at once.
     pub clients_peak: AtomicUsize,
+    /// What client-side caching remembers, for INFO.
+    pub tracking: TrackingCounts,
+    /// Clients that wait for keys or replicas.
+    pub blocked: AtomicUsize,
     /// Most bytes of data seen.
     pub used_bytes_peak: AtomicU64,
     /// The process is about to stop.
@@ -86,8 +110,16 @@ pub struct Parts {
 
 impl Node {
     /// A node of these parts.
-    pub fn new(parts: Parts) -> Node {
+    ///
+    /// # Errors
+    /// What is wrong with the users that the configuration declares, or with its files of TLS.
+    pub fn new(parts: Parts) -> Result<Node, String> {
         let table = Table::build(&parts.config);
+        let users = acl::at_start(&parts.config, &table)?;
+        let tls = match parts.config.tls_port {
+            0 => None,
+            _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
+        };
         let published = (0..parts.cores)
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
@@ -95,10 +127,14 @@ impl Node {
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
-        Node {
+        Ok(Node {
             run_id,
             node_id,
             config: Mutex::new(Arc::new(parts.config)),
+            users: Mutex::new(Arc::new(users)),
+            acl_log: Mutex::default(),
+            tls: Mutex::new(tls),
+            tls_reload_failures: AtomicU64::new(0),
             table,
             cores: parts.cores,
             seed: rng.next_u64(),
@@ -108,8 +144,13 @@ impl Node {
             entrances: parts.entrances,
             published,
             rates: Rates::default(),
+            commandlog: CommandLog::default(),
+            latency: Latency::default(),
+            monitors: Monitors::new(parts.cores),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
+            tracking: TrackingCounts::default(),
+            blocked: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -119,7 +160,7 @@ impl Node {
             next_tx: AtomicU64::new(1),
             keepalive_s,
             handle: OnceLock::new(),
-        }
+        })
     }
 
     /// The configuration in force.
@@ -137,6 +178,49 @@ impl Node {
         change(&mut changed)?;
         *config = Arc::new(changed);
         Ok(Arc::clone(&config))
+    }
+
+    /// The users in force.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the users, one change at a time; `change` says whether it succeeded. The cores take them over when
+    /// they are told.
+    pub fn change_users<T, E>(
+        &self,
+        change: impl FnOnce(&mut Users) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Users::clone(&users);
+        let done = change(&mut changed)?;
+        // (0 is the number that no snapshot has.)
+        changed.epoch = changed.epoch.checked_add(1).unwrap_or(1);
+        *users = Arc::new(changed);
+        Ok(done)
+    }
+
+    /// What new connections of TLS shake hands with; None without TLS.
+    pub fn tls(&self) -> Option<Arc<tls::Context>> {
+        self.tls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another in its place, for connections to come.
+    pub fn set_tls(&self, context: Arc<tls::Context>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(context);
+    }
+
+    /// When the certificate ends, unix seconds; 0 without TLS.
+    pub fn tls_not_after_s(&self) -> u64 {
+        self.tls().map_or(0, |context| context.not_after_s)
+    }
+
+    /// Whole days until the certificate ends; 0 when it has ended, or without TLS.
+    pub fn tls_days_left(&self, now_ms: u64) -> u64 {
+        self.tls_not_after_s().saturating_sub(now_ms / 1000) / 86_400
     }
 
     /// The command table.
@@ -283,7 +367,7 @@ mod tests {
                 executable: String::new(),
                 entrances: vec![],
             };
-            let node = Node::new(parts);
+            let node = Node::new(parts).unwrap();
             let mut next = 0;
             for core in 0..cores {
                 let range = node.range(CoreId(core as u16));

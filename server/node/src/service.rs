@@ -7,8 +7,11 @@
 //! All requests that a turn has ready are parsed before the first is run, across connections: so the
 //! buckets and items of the next ones are on their way from memory while one runs.
 
+use std::collections::VecDeque;
+
 use runtime::{ConnId, CoreId, Now, Service, Turn};
 
+use crate::blocking::Timers;
 use crate::clients::Clients;
 use crate::commit::Gate;
 use crate::core::Core;
@@ -28,8 +31,12 @@ pub struct NodeService {
     pub(crate) dirty: Vec<ConnId>,
     /// Connections that have sent their last byte and are owed replies.
     pub(crate) lingering: Vec<ConnId>,
+    /// Connections of TLS that shake hands, and until when they may; the oldest first.
+    pub(crate) shaking: VecDeque<(ConnId, u64)>,
     /// Empty between turns; see `flush`.
     pub(crate) held: Vec<ConnId>,
+    /// When waits of connections end.
+    pub(crate) timers: Timers,
     /// Connections that wait for the end of a pause.
     pub(crate) paused: Vec<ConnId>,
     pub(crate) calls_published_ms: u64,
@@ -49,7 +56,9 @@ impl NodeService {
             batches: Vec::new(),
             dirty: Vec::new(),
             lingering: Vec::new(),
+            shaking: VecDeque::new(),
             held: Vec::new(),
+            timers: Timers::new(),
             paused: Vec::new(),
             calls_published_ms: 0,
             stopping: false,
@@ -64,7 +73,9 @@ impl Service for NodeService {
 
     fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
         self.core.now = turn.now;
+        self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
+        self.serve_again();
         let mut mail = core::mem::take(turn.mail);
         mail.drain(..).for_each(|mail| self.on_mail(mail));
         *turn.mail = mail;
@@ -80,6 +91,7 @@ impl Service for NodeService {
         self.keep_unfinished(inputs, turn);
 
         self.background(turn);
+        self.send_lines();
         self.core.seal_messages();
         for (core, mail) in self.core.posts.drain(..) {
             turn.ops.post(core, mail);
@@ -87,7 +99,7 @@ impl Service for NodeService {
         match self.core.commit.end_of_turn(&mut self.core.shard) {
             Gate::Open => self.flush(turn),
         }
-        if !self.core.resume.is_empty() {
+        if !self.core.resume.is_empty() || self.core.waiting.is_again() {
             turn.ops.again();
         }
         self.publish();

@@ -16,6 +16,7 @@ use crate::control;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
+use crate::tls;
 
 /// Why the server does not start.
 #[derive(Debug)]
@@ -77,7 +78,8 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         entrances,
         config,
     };
-    let node: &'static Node = Box::leak(Box::new(Node::new(parts)));
+    let node = Node::new(parts).map_err(Fault::Config)?;
+    let node: &'static Node = Box::leak(Box::new(node));
     let config = node.config();
     let choice = match config.io {
         Io::Auto => Choice::Auto,
@@ -112,7 +114,10 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);
     }
-    if let Err(error) = control::start(node, admin).and_then(|()| allocator::start(node)) {
+    if let Err(error) = control::start(node, admin)
+        .and_then(|()| allocator::start(node))
+        .and_then(|()| tls::start(node))
+    {
         stop(node);
         return Err(Fault::Control(error));
     }
@@ -211,6 +216,14 @@ fn open_listeners(
             }
         }
     }
+    if config.tls_port != 0 {
+        for addr in addresses(&config.bind, config.tls_port)? {
+            if let Some(listener) = listen(addr, backlog)? {
+                let listener = listener.spread(Spread::RoundRobin);
+                listeners.push((CoreId(0), listener, Entrance::Tls));
+            }
+        }
+    }
     if !config.unixsocket.is_empty() {
         let path = Path::new(&config.unixsocket);
         let listener = Listener::unix(path, config.unixsocketperm, backlog).map_err(|error| {
@@ -225,7 +238,7 @@ fn open_listeners(
             Entrance::Unix,
         ));
     }
-    if listeners.is_empty() && config.port != 0 {
+    if listeners.is_empty() && (config.port != 0 || config.tls_port != 0) {
         return Err(Fault::Config(
             "none of the addresses of `bind` could be listened on".to_owned(),
         ));

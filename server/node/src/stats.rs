@@ -7,13 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use storage::Shard;
 
+use crate::histogram::Histogram;
+
 /// Error codes that errorstats keeps apart, as Redis.
 const ERROR_CODES_MAX: usize = 128;
 
+/// What a core counts of one row while it runs.
+#[derive(Clone, Default)]
+struct Timed {
+    calls: u64,
+    /// Ticks of the processor's counter that they took.
+    ticks: u64,
+    histogram: Histogram,
+}
+
 /// What a core counts while it runs.
 pub struct Tally {
-    /// Calls of each row, and of those the refused ones.
-    calls: Vec<u64>,
+    rows: Vec<Timed>,
+    /// Whether histograms are kept (`latency-tracking`).
+    pub tracking: bool,
+    /// Calls that were refused by the handler, and before.
     failures: Vec<u64>,
     rejections: Vec<u64>,
     errors: HashMap<String, u64>,
@@ -47,7 +60,8 @@ impl Tally {
     /// All zero, for so many rows.
     pub fn new(rows: usize) -> Tally {
         Tally {
-            calls: vec![0; rows],
+            rows: vec![Timed::default(); rows],
+            tracking: true,
             failures: vec![0; rows],
             rejections: vec![0; rows],
             errors: HashMap::new(),
@@ -66,13 +80,25 @@ impl Tally {
         }
     }
 
-    /// A command has been run.
+    /// A command has been run, in so many ticks.
     #[inline(always)]
-    pub fn called(&mut self, row: usize) {
+    pub fn called(&mut self, row: usize, ticks: u64) {
         self.commands += 1;
-        if let Some(calls) = self.calls.get_mut(row) {
-            *calls += 1;
+        if let Some(timed) = self.rows.get_mut(row) {
+            timed.calls += 1;
+            timed.ticks += ticks;
+            if !timed.histogram.count(ticks) && self.tracking {
+                timed.histogram.count_rarely(ticks);
+            }
         }
+    }
+
+    /// Keeps histograms, or no more.
+    pub fn track(&mut self, tracking: bool) {
+        if !tracking && self.tracking {
+            self.rows.iter_mut().for_each(|row| row.histogram.clear());
+        }
+        self.tracking = tracking;
     }
 
     /// It was refused by its handler.
@@ -105,7 +131,8 @@ impl Tally {
     pub fn reset(&mut self) {
         *self = Tally {
             changed: true,
-            ..Tally::new(self.calls.len())
+            tracking: self.tracking,
+            ..Tally::new(self.rows.len())
         };
     }
 }
@@ -119,6 +146,8 @@ pub struct RowCount {
     pub failures: u64,
     /// Refused before.
     pub rejections: u64,
+    /// Ticks of the processor's counter that the calls took.
+    pub ticks: u64,
 }
 
 macro_rules! published {
@@ -129,9 +158,12 @@ macro_rules! published {
             $($(#[$doc])* pub $name: AtomicU64,)+
             /// Keys and keys with a deadline, by database.
             pub dbs: Vec<(AtomicU64, AtomicU64)>,
-            calls: Vec<AtomicU64>,
+            /// Calls of each row, and the ticks that they took.
+            calls: Vec<(AtomicU64, AtomicU64)>,
             /// What changes rarely: refusals.
             rare: Mutex<Rare>,
+            /// The histograms of the rows that were called, as of the last time somebody asked.
+            histograms: Mutex<Vec<Histogram>>,
         }
     };
 }
@@ -183,7 +215,7 @@ impl Published {
     pub fn new(dbs: usize, rows: usize) -> Published {
         Published {
             dbs: (0..dbs).map(|_| Default::default()).collect(),
-            calls: (0..rows).map(|_| AtomicU64::new(0)).collect(),
+            calls: (0..rows).map(|_| Default::default()).collect(),
             ..Published::default()
         }
     }
@@ -236,14 +268,35 @@ impl Published {
 
     /// Takes over the calls of each row; called less often, since there are hundreds of rows.
     pub fn publish_calls(&self, tally: &Tally) {
-        for (to, calls) in self.calls.iter().zip(&tally.calls) {
-            to.store(*calls, Relaxed);
+        for ((calls, ticks), row) in self.calls.iter().zip(&tally.rows) {
+            calls.store(row.calls, Relaxed);
+            ticks.store(row.ticks, Relaxed);
+        }
+    }
+
+    /// Takes over the histograms of each row, for somebody who has asked.
+    pub fn publish_histograms(&self, tally: &Tally) {
+        if let Ok(mut histograms) = self.histograms.lock() {
+            histograms.clear();
+            histograms.extend(tally.rows.iter().map(|row| row.histogram.clone()));
+        }
+    }
+
+    /// Adds this core's histogram of a row to `sum`.
+    pub fn add_histogram(&self, row: usize, sum: &mut Histogram) {
+        if let Ok(histograms) = self.histograms.lock()
+            && let Some(histogram) = histograms.get(row)
+        {
+            sum.add(histogram);
         }
     }
 
     /// Adds this core's calls of a row to `count`.
     pub fn add_row(&self, row: usize, count: &mut RowCount) {
-        count.calls += self.calls.get(row).map_or(0, |calls| calls.load(Relaxed));
+        if let Some((calls, ticks)) = self.calls.get(row) {
+            count.calls += calls.load(Relaxed);
+            count.ticks += ticks.load(Relaxed);
+        }
         if let Ok(rare) = self.rare.lock() {
             count.failures += rare.failures.get(row).copied().unwrap_or(0);
             count.rejections += rare.rejections.get(row).copied().unwrap_or(0);

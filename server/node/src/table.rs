@@ -10,6 +10,7 @@ use protocol::{Begin, Find, Flags, Spec};
 
 use crate::admin::{NodeCommand, NodeRun};
 use crate::config::Config;
+use crate::pubsub::Topic;
 
 /// How a row is run.
 #[derive(Clone, Copy)]
@@ -18,6 +19,8 @@ pub enum Kind {
     Data(Run),
     /// By the node.
     Node(NodeRun),
+    /// Sends a message, on the core of the channel's slot.
+    Publish(Topic),
     /// Only its subcommands run.
     Container,
 }
@@ -103,6 +106,9 @@ impl Table {
         for NodeCommand { spec, run } in crate::admin::all() {
             let kind = run.map_or(Kind::Container, Kind::Node);
             rows.push(row(spec, kind, Spread::Keys, rows.len()));
+        }
+        for (spec, topic) in crate::admin::PUBLISH {
+            rows.push(row(spec, Kind::Publish(*topic), Spread::Keys, rows.len()));
         }
         let names: HashMap<&str, usize> =
             rows.iter().map(|row| (row.spec.name, row.index)).collect();
@@ -223,6 +229,8 @@ impl Table {
 fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
     let plan = match (kind, spread) {
         (Kind::Node(_) | Kind::Container, _) => Plan::Node,
+        // Routed as if the channel were a key.
+        (Kind::Publish(_), _) => Plan::Single(1),
         (_, Spread::Sum) => Plan::Sum,
         (_, Spread::Concat) => Plan::Concat,
         (_, Spread::Scan) => Plan::Scan,

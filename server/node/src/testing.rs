@@ -55,7 +55,8 @@ impl Bench {
         Bench::with(cores, |_| {})
     }
 
-    /// A node of so many cores, its configuration changed. Its entrances are the main one (0) and the cores' own (1).
+    /// A node of so many cores, its configuration changed. Its entrances are the main one (0), the cores' own (1)
+    /// and that of TLS (2).
     pub(crate) fn with(cores: usize, change: impl FnOnce(&mut Config)) -> Bench {
         let mut config = Config::default();
         change(&mut config);
@@ -64,15 +65,16 @@ impl Bench {
             unix_us: START_MS * 1000,
             mono_us: 0,
         };
-        let node: &'static Node = Box::leak(Box::new(Node::new(Parts {
+        let node = Node::new(Parts {
             config,
             cores,
             seed: 7,
             started_ms: now.unix_ms,
             config_file: None,
             executable: "/bench".to_owned(),
-            entrances: vec![Entrance::Main, Entrance::Own],
-        })));
+            entrances: vec![Entrance::Main, Entrance::Own, Entrance::Tls],
+        });
+        let node: &'static Node = Box::leak(Box::new(node.expect("users are declared well")));
         let seat = |core: usize| Seat {
             service: NodeService::new(CoreId(core as u16), node, now),
             arena: Arena::new(ARENA_BYTES),
@@ -96,6 +98,11 @@ impl Bench {
     /// Connects to a core's own port.
     pub(crate) fn connect_own(&mut self, core: usize) -> Client {
         self.connect_by(core, 1)
+    }
+
+    /// Connects to a core by the TLS port.
+    pub(crate) fn connect_tls(&mut self, core: usize) -> Client {
+        self.connect_by(core, 2)
     }
 
     fn connect_by(&mut self, core: usize, listener: usize) -> Client {
@@ -135,6 +142,14 @@ impl Bench {
         core::mem::take(&mut self.clients[client.0].received)
     }
 
+    /// The client goes away.
+    pub(crate) fn close(&mut self, client: Client) {
+        let Connected { core, conn, .. } = self.clients[client.0];
+        let cause = Cause::Asked;
+        self.seats[core].events.push(Event::Closed { conn, cause });
+        self.rest();
+    }
+
     /// Whether the server has closed the connection.
     pub(crate) fn is_closed(&self, client: Client) -> bool {
         self.clients[client.0].closed
@@ -152,6 +167,16 @@ impl Bench {
         protocol::request::encode(&words, &mut request);
         self.send(client, &request);
         String::from_utf8_lossy(&self.received(client)).into_owned()
+    }
+
+    /// Notes a delay, as if it had happened then.
+    pub(crate) fn seed_delay(&self, event: &'static str, unix_s: u64, ms: u64) {
+        self.seats[0]
+            .service
+            .core
+            .node
+            .latency
+            .add(event, unix_s, ms);
     }
 
     /// Lets time pass.

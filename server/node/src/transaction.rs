@@ -14,10 +14,13 @@
 //! A request that needs all of one core's slots at once (SCAN, KEYS) while some are away takes a
 //! number and a claim like any other.
 
+use std::sync::Arc;
+
 use protocol::Resp;
 use runtime::CoreId;
 use storage::{Key, Lent, Shard, Slot};
 
+use crate::blocking::{Attempt, Waiter};
 use crate::connection::Request;
 use crate::core::{Core, Scope};
 use crate::locks::Verdict;
@@ -34,9 +37,14 @@ pub enum Job {
         request: Request,
         db: u8,
         resp: Resp,
+        no_touch: bool,
     },
     /// The queue of the connection's MULTI.
     Exec,
+    /// The first try of a request that may wait.
+    Block(Box<Attempt>),
+    /// A request that waits is tried for one of its keys.
+    Again(Arc<Waiter>, Request),
     /// A parked request of one core that needs all of its slots.
     Wide(Box<Batch>),
 }
@@ -216,14 +224,6 @@ impl Core {
         if self.locks.get(number).is_some_and(|claim| !claim.is_held()) {
             self.release(number);
         }
-    }
-
-    /// Slots have come home.
-    pub fn on_return(&mut self, number: u64, lent: Option<Lent>) {
-        if let Some(lent) = lent {
-            self.shard.take_back(lent);
-        }
-        self.release(number);
     }
 
     /// Takes a claim away and notes who may go on.

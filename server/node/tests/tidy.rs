@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "server/node/src/allocator.rs",
     "server/runtime/src/buffer.rs",
+    "server/runtime/src/clock.rs",
     "server/runtime/src/epoll.rs",
     "server/runtime/src/probe.rs",
     "server/runtime/src/ring.rs",

@@ -234,15 +234,16 @@ impl<S: Service, D: Driver> Core<S, D> {
     }
 
     fn perform(&mut self) {
-        for op in self.ops.list.drain(..) {
-            self.driver.perform(op);
-        }
-        self.driver.recycle();
+        // Mail first: what a client has been told may be relied upon at the other cores.
         self.post.flush(&self.shared.boxes);
         for (target, mail) in self.ops.posts.drain(..) {
             self.post
                 .send(&self.shared.boxes, target, Parcel::Mail(mail));
         }
+        for op in self.ops.list.drain(..) {
+            self.driver.perform(op);
+        }
+        self.driver.recycle();
         self.wake_touched();
     }
 

@@ -1,6 +1,7 @@
 //! Hot path. GETBIT and SETBIT: one bit of a string. Bit 0 is the highest of the first byte.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number, spec};
+use storage::EventClass;
 
 use crate::{Command, Read, Refused, Run, Settings, Spread, Write};
 
@@ -73,6 +74,7 @@ fn setbit(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     // A bit behind the end makes the string longer even when it is 0.
     if old != Some(new) {
         cx.edit.write_string(&key, at, &[new])?;
+        cx.edit.event(EventClass::String, "setbit", &key);
     } else {
         cx.edit.write_nothing(&key);
     }

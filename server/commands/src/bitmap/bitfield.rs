@@ -6,7 +6,7 @@
 use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec, spec,
 };
-use storage::{Key, Text};
+use storage::{EventClass, Key, Shard, Text};
 
 use crate::bitmap::bit::bit_offset;
 use crate::bitmap::integer::{Overflow, Type, Window};
@@ -164,10 +164,20 @@ fn bitfield(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             bytes_min = bytes_min.max(operation.bytes_min());
         }
     }
-    cx.edit.text(&key)?;
+    let len = match bytes_min {
+        // Nothing but GET, which is a read like others.
+        0 => {
+            let shard: &Shard = &cx.edit;
+            shard.text(&key)?.map_or(0, |text| text.len())
+        }
+        _ => cx.edit.text(&key)?.map_or(0, |text| text.len()),
+    };
+    let grows = len < bytes_min;
     cx.reply.array(count);
+    let mut done = false;
     for operation in operations {
-        perform(cx, &key, &operation?)?;
+        let (written, changed) = perform(cx, &key, &operation?)?;
+        done |= changed || (written && grows);
     }
     // The string reaches to the last field even when nothing was written there.
     let len = cx.edit.text(&key)?.map_or(0, |text| text.len());
@@ -176,10 +186,18 @@ fn bitfield(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     } else if bytes_min > 0 {
         cx.edit.write_nothing(&key);
     }
+    if done {
+        cx.edit.event(EventClass::String, "setbit", &key);
+    }
     Ok(())
 }
 
-fn perform(cx: &mut Write<'_>, key: &Key<'_>, operation: &Operation) -> Result<(), Refused> {
+/// Whether the operation put an integer, and whether that changed the string.
+fn perform(
+    cx: &mut Write<'_>,
+    key: &Key<'_>,
+    operation: &Operation,
+) -> Result<(bool, bool), Refused> {
     let field = operation.field;
     let mut window = operation.window(cx.edit.text(key)?);
     let old = window.get();
@@ -189,7 +207,10 @@ fn perform(cx: &mut Write<'_>, key: &Key<'_>, operation: &Operation) -> Result<(
         Action::Set(value) => field.meant_by(value, operation.overflow),
     };
     match field.fit(wanted, operation.overflow) {
-        None => cx.reply.null(),
+        None => {
+            cx.reply.null();
+            Ok((false, false))
+        }
         Some(new) => {
             if new != old {
                 let (at, bytes) = window.set(new);
@@ -197,9 +218,9 @@ fn perform(cx: &mut Write<'_>, key: &Key<'_>, operation: &Operation) -> Result<(
             }
             let is_add = matches!(operation.action, Action::Add(_));
             cx.reply.int(if is_add { new } else { old });
+            Ok((!matches!(operation.action, Action::Get), new != old))
         }
     }
-    Ok(())
 }
 
 fn bitfield_ro(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {

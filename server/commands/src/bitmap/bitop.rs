@@ -5,7 +5,7 @@
 //! words by hand). Shorter sources count as followed by zeros.
 
 use protocol::{Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
-use storage::{Text, Ttl};
+use storage::{EventClass, Shard, Text, Ttl};
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -73,13 +73,15 @@ fn bitop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if operation == Operation::Not && args.left() != 1 {
         return Err(Refusal::BitopNotOne.into());
     }
-    let mut len = 0;
+    let (mut len, shard): (_, &Shard) = (0, &cx.edit);
     for word in args.rest() {
-        let text = cx.edit.text(&cx.key(word))?;
+        let text = shard.text(&cx.key(word))?;
         len = len.max(text.map_or(0, |text| text.len()));
     }
     if len == 0 {
-        cx.edit.remove(&dest);
+        if cx.edit.remove(&dest) {
+            cx.edit.event(EventClass::Generic, "del", &dest);
+        }
     } else {
         let mut result = Vec::with_capacity(len);
         for (index, word) in args.rest().enumerate() {
@@ -90,6 +92,7 @@ fn bitop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             });
         }
         cx.edit.put_raw(&dest, result, Ttl::Clear);
+        cx.edit.event(EventClass::String, "set", &dest);
     }
     cx.reply.int(len as i64);
     Ok(())

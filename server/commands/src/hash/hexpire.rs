@@ -7,7 +7,6 @@ use crate::hash::fields::{self, NOT_POSITIVE, row};
 use crate::string::expiry::Unit;
 use crate::{Command, Read, Refused, Run, Write};
 
-const SETS: Flags = Flags::DENYOOM.and(Flags::WRITE);
 const VARIES: &[&str] = &["nondeterministic_output"];
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -18,7 +17,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "7.4.0",
         ),
         6,
-        SETS,
+        Flags::WRITE,
         spec::ONE_RW_UPDATE,
         &[],
         Run::Write(hexpire),
@@ -30,7 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "7.4.0",
         ),
         6,
-        SETS,
+        Flags::WRITE,
         spec::ONE_RW_UPDATE,
         &[],
         Run::Write(hexpireat),
@@ -62,7 +61,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "7.4.0",
         ),
         6,
-        SETS,
+        Flags::WRITE,
         spec::ONE_RW_UPDATE,
         &[],
         Run::Write(hpexpire),
@@ -74,7 +73,7 @@ pub(super) const COMMANDS: &[Command] = &[
             "7.4.0",
         ),
         6,
-        SETS,
+        Flags::WRITE,
         spec::ONE_RW_UPDATE,
         &[],
         Run::Write(hpexpireat),

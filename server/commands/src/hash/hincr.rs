@@ -2,6 +2,7 @@
 
 use protocol::number::{self, LongDouble};
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
+use storage::EventClass;
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -53,6 +54,7 @@ fn hincrby(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let mut text = Vec::with_capacity(I64_TEXT_BYTES_MAX);
     number::write_i64(sum, &mut text);
     hash.set_keeping(field, &text);
+    hash.event(EventClass::Hash, "hincrby");
     cx.reply.int(sum);
     Ok(())
 }
@@ -78,6 +80,7 @@ fn hincrbyfloat(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let mut text = Vec::new();
     sum.write_human(&mut text);
     hash.set_keeping(field, &text);
+    hash.event(EventClass::Hash, "hincrbyfloat");
     cx.reply.bulk(&text);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Hot path. HSET, HMSET, HSETNX and HDEL: setting and removing fields.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
+use storage::EventClass;
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -100,6 +101,7 @@ fn set_all(cx: &mut Write<'_>, mut args: Args<'_>, name: &'static str) -> Result
     while let (Some(field), Some(value)) = (words.next(), words.next()) {
         new += i64::from(hash.set(field, value));
     }
+    hash.event(EventClass::Hash, "hset");
     Ok(new)
 }
 
@@ -109,6 +111,7 @@ fn hsetnx(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let absent = !hash.contains(field);
     if absent {
         hash.set(field, value);
+        hash.event(EventClass::Hash, "hset");
     }
     cx.reply.int(i64::from(absent));
     Ok(())
@@ -120,6 +123,9 @@ fn hdel(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if let Some(mut hash) = cx.edit.edit_hash(&key)? {
         for field in args.rest() {
             removed += i64::from(hash.remove(field));
+        }
+        if removed > 0 {
+            hash.event(EventClass::Hash, "hdel");
         }
     }
     cx.reply.int(removed);

@@ -1,6 +1,7 @@
 //! COPY and MOVE: a value at another key, or in another database; its deadline goes along.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec, spec};
+use storage::EventClass;
 
 use crate::key::{db_index, narrow_int, ttl_of};
 use crate::{Command, Refused, Run, Spread, Write};
@@ -72,7 +73,12 @@ fn copy(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     }
     let copied = cx.edit.touch(&from) && (replace || !cx.edit.exists(&to));
     if copied && let Some((value, deadline)) = cx.edit.clone_value(&from) {
+        if replace && cx.edit.exists(&to) {
+            // To who listens what was there is gone first.
+            cx.edit.event(EventClass::New, "new", &to);
+        }
         cx.edit.put_value(&to, value, ttl_of(deadline));
+        cx.edit.event(EventClass::Generic, "copy_to", &to);
     }
     cx.reply.int(i64::from(copied));
     Ok(())
@@ -91,6 +97,8 @@ fn move_key(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let moved = cx.edit.exists(&from) && !cx.edit.exists(&to);
     if moved && let Some((value, deadline)) = cx.edit.take(&from) {
         cx.edit.put_value(&to, value, ttl_of(deadline));
+        cx.edit.event(EventClass::Generic, "move_from", &from);
+        cx.edit.event(EventClass::Generic, "move_to", &to);
     }
     cx.reply.int(i64::from(moved));
     Ok(())

@@ -74,7 +74,9 @@ fn touch(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 
 fn type_of(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let name = cx.shard.info(&key).map_or("none", |info| info.type_name);
+    let info = cx.shard.info(&key);
+    cx.shard.count_read(&key, info.is_some());
+    let name = info.map_or("none", |info| info.type_name);
     cx.reply.simple(name);
     Ok(())
 }

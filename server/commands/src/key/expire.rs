@@ -1,6 +1,7 @@
 //! EXPIRE and its kin: setting deadlines; PERSIST: taking them away.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
+use storage::EventClass;
 
 use crate::key::until_nul;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -180,7 +181,11 @@ fn set(
     };
     if allowed {
         // A time before 1970 has passed like any other.
-        cx.edit.expire_at(&key, at_ms.max(0).cast_unsigned());
+        let at_ms = at_ms.max(0).cast_unsigned();
+        let passed = at_ms <= cx.edit.now_ms();
+        cx.edit.expire_at(&key, at_ms);
+        let event = if passed { "del" } else { "expire" };
+        cx.edit.event(EventClass::Generic, event, &key);
     }
     cx.reply.int(i64::from(allowed));
     Ok(())
@@ -189,6 +194,9 @@ fn set(
 fn persist(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
     let had_one = cx.edit.persist(&key);
+    if had_one {
+        cx.edit.event(EventClass::Generic, "persist", &key);
+    }
     cx.reply.int(i64::from(had_one));
     Ok(())
 }

@@ -19,7 +19,7 @@ mod sort;
 mod ttl;
 
 use protocol::{Refusal, number};
-use storage::Ttl;
+use storage::{Edit, EventClass, Key, OwnedValue, Ttl};
 
 use crate::Command;
 
@@ -63,6 +63,21 @@ fn db_index(index: i32, count: usize) -> Result<u8, Refusal> {
     index
         .filter(|index| usize::from(*index) < count)
         .ok_or(Refusal::DbOutOfRange)
+}
+
+/// Stores what a command made of other values; nothing leaves no key.
+pub(crate) fn store(
+    edit: &mut Edit<'_>,
+    key: &Key<'_>,
+    value: OwnedValue,
+    (class, event): (EventClass, &'static str),
+) {
+    if !value.is_empty_collection() {
+        edit.put_value(key, value, Ttl::Clear);
+        edit.event(class, event, key);
+    } else if edit.remove(key) {
+        edit.event(EventClass::Generic, "del", key);
+    }
 }
 
 /// Puts a value with the deadline that it had elsewhere.

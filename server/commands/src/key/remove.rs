@@ -1,6 +1,7 @@
 //! DEL and UNLINK: removing keys. Both unlink; large values are freed in slices either way.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Spec, spec};
+use storage::EventClass;
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -45,7 +46,10 @@ fn del(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     let mut removed = 0;
     for word in args.rest() {
         let key = cx.key(word);
-        removed += i64::from(cx.edit.remove(&key));
+        if cx.edit.remove(&key) {
+            cx.edit.event(EventClass::Generic, "del", &key);
+            removed += 1;
+        }
     }
     cx.reply.int(removed);
     Ok(())

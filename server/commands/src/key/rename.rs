@@ -1,6 +1,7 @@
 //! RENAME and RENAMENX: another name for a value; its deadline goes along.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
+use storage::EventClass;
 
 use crate::key::ttl_of;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -70,7 +71,13 @@ fn give_name(cx: &mut Write<'_>, mut args: Args<'_>, replace: bool) -> Result<bo
         return Ok(false);
     }
     if let Some((value, deadline)) = cx.edit.take(&from) {
+        if cx.edit.exists(&to) {
+            // To who listens what was there is gone first.
+            cx.edit.event(EventClass::New, "new", &to);
+        }
         cx.edit.put_value(&to, value, ttl_of(deadline));
+        cx.edit.event(EventClass::Generic, "rename_from", &from);
+        cx.edit.event(EventClass::Generic, "rename_to", &to);
     }
     Ok(true)
 }

@@ -2,8 +2,9 @@
 //! tell of them. The order itself is in `order.rs`, keys made of patterns in `pattern.rs`.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Spec};
-use storage::{List, OwnedValue, Shard, Side, Text, Ttl};
+use storage::{EventClass, List, OwnedValue, Shard, Side, Text};
 
+use crate::key;
 use crate::key::order::{By, Element, Order};
 use crate::key::pattern::{Pattern, reads_elsewhere, star};
 use crate::{Command, Read, Refused, Run, Spread, Write};
@@ -126,12 +127,9 @@ fn sort(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         list.push(Side::Right, &bytes, shard.limits());
     });
     let (store, len) = (cx.key(store), list.len());
-    if len > 0 {
-        cx.edit
-            .put_value(&store, OwnedValue::List(Box::new(list)), Ttl::Clear);
-    } else {
-        cx.edit.remove(&store);
-    }
+    let list = OwnedValue::List(Box::new(list));
+    let event = (EventClass::List, "sortstore");
+    key::store(&mut cx.edit, &store, list, event);
     cx.reply.int(len as i64);
     Ok(())
 }

@@ -105,7 +105,9 @@ fn tell(
     of: impl FnOnce(u64, u64) -> u64,
 ) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let told = match cx.shard.deadline_ms(&key) {
+    let deadline = cx.shard.deadline_ms(&key);
+    cx.shard.count_read(&key, deadline.is_some());
+    let told = match deadline {
         None => NO_KEY,
         Some(None) => NO_DEADLINE,
         Some(Some(at_ms)) => of(at_ms, cx.shard.now_ms()).cast_signed(),

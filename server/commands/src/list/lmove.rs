@@ -1,8 +1,9 @@
 //! LMOVE and RPOPLPUSH: an element leaves one list and joins another, or the other end of its own.
 
 use protocol::{Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
-use storage::{Key, Side};
+use storage::{EventClass, Key, Side};
 
+use crate::list::{lpop, lpush};
 use crate::{Command, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -83,12 +84,18 @@ pub(super) const COMMANDS: &[Command] = &[
 fn lmove(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (source, target) = (cx.key(args.bytes()?), cx.key(args.bytes()?));
     let (from, to) = (side(&mut args)?, side(&mut args)?);
-    transfer(cx, &source, &target, from, to)
+    if !transfer(cx, &source, &target, from, to)? {
+        cx.reply.null();
+    }
+    Ok(())
 }
 
 fn rpoplpush(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (source, target) = (cx.key(args.bytes()?), cx.key(args.bytes()?));
-    transfer(cx, &source, &target, Side::Right, Side::Left)
+    if !transfer(cx, &source, &target, Side::Right, Side::Left)? {
+        cx.reply.null();
+    }
+    Ok(())
 }
 
 /// Takes the name of a list's end.
@@ -105,26 +112,30 @@ pub(super) fn side(args: &mut Args<'_>) -> Result<Side, Refusal> {
     }
 }
 
-fn transfer(
+/// Moves one element and replies with it; whether there was one.
+pub(super) fn transfer(
     cx: &mut Write<'_>,
     source: &Key<'_>,
     target: &Key<'_>,
     from: Side,
     to: Side,
-) -> Result<(), Refused> {
+) -> Result<bool, Refused> {
     let Some(value) = cx.edit.list(source)?.and_then(|list| list.peek(from)) else {
-        cx.reply.null();
-        return Ok(());
+        return Ok(false);
     };
     let value = value.to_vec();
     // Pushed before it is dropped: a list of one that is rotated is never empty, so it keeps its key
     // and deadline. With equal ends the drop takes what was pushed.
-    cx.edit.edit_list_or_new(target)?.push(to, &value);
+    let mut list = cx.edit.edit_list_or_new(target)?;
+    list.push(to, &value);
+    list.event(EventClass::List, lpush::event(to));
+    drop(list);
     if let Some(mut list) = cx.edit.edit_list(source)? {
         list.drop_end(from);
+        list.event(EventClass::List, lpop::event(from));
     }
     cx.reply.bulk(&value);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

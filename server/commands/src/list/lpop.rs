@@ -3,7 +3,7 @@
 use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Spec, spec,
 };
-use storage::{ListEdit, Side};
+use storage::{EventClass, ListEdit, Side};
 
 use crate::list::lmove;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -99,6 +99,7 @@ fn pop(
                 cx.reply.bulk(value);
             }
             list.drop_end(side);
+            list.event(EventClass::List, event(side));
         }
         (None, Some(_)) => cx.reply.null_array(),
         (None, None) => cx.reply.null(),
@@ -106,7 +107,15 @@ fn pop(
     Ok(())
 }
 
-fn lmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+fn lmpop(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    if !take_first(cx, args)? {
+        cx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// `numkeys key.. LEFT|RIGHT [COUNT n]`: takes from the first list that is there; whether there is one.
+pub(super) fn take_first(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<bool, Refused> {
     let numkeys = count_from(args.bytes()?, 1, Refusal::NumkeysNotPositive)?;
     let keys = args.rest().take(numkeys);
     let mut args = args.skip(numkeys);
@@ -122,11 +131,10 @@ fn lmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             cx.reply.array(2);
             cx.reply.bulk(word);
             take(&mut cx.reply, &mut list, side, count);
-            return Ok(());
+            return Ok(true);
         }
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 /// A count of at least `min`; anything else, a text as well, is answered by `refusal`.
@@ -154,6 +162,17 @@ fn take(reply: &mut Reply<'_>, list: &mut ListEdit<'_>, side: Side, count: usize
         (1, _) => drop(list.drop_end(side)),
         (_, Side::Left) => list.trim(count, len),
         (_, Side::Right) => list.trim(0, len - count),
+    }
+    if count > 0 {
+        list.event(EventClass::List, event(side));
+    }
+}
+
+/// What a pop on this side is called.
+pub(super) fn event(side: Side) -> &'static str {
+    match side {
+        Side::Left => "lpop",
+        Side::Right => "rpop",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hot path. LPUSH, RPUSH and their forms for lists that are there already.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Spec, spec};
-use storage::{ListEdit, Side};
+use storage::{EventClass, ListEdit, Side};
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -109,10 +109,20 @@ fn push_if_there(cx: &mut Write<'_>, mut args: Args<'_>, side: Side) -> Result<(
     Ok(())
 }
 
+/// What a push on this side is called.
+#[inline]
+pub(super) fn event(side: Side) -> &'static str {
+    match side {
+        Side::Left => "lpush",
+        Side::Right => "rpush",
+    }
+}
+
 /// Adds the rest of the words one after the other; the length then.
 #[inline]
 fn push_all(mut list: ListEdit<'_>, args: &Args<'_>, side: Side) -> i64 {
     args.rest().for_each(|value| list.push(side, value));
+    list.event(EventClass::List, event(side));
     list.len() as i64
 }
 

@@ -1,7 +1,7 @@
 //! LSET, LINSERT, LREM and LTRIM: changes inside of a list.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::List;
+use storage::{EventClass, List};
 
 use crate::list::index;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -82,6 +82,7 @@ fn lset(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let mut list = cx.edit.edit_list(&key)?.ok_or(Refusal::NoSuchKey)?;
     let place = index::place(index::parse(index)?, list.len());
     if place.is_some_and(|place| list.set(place, value)) {
+        list.event(EventClass::List, "lset");
         cx.reply.ok();
         Ok(())
     } else {
@@ -105,6 +106,7 @@ fn linsert(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         return Ok(());
     };
     list.insert(place + usize::from(behind), value);
+    list.event(EventClass::List, "linsert");
     cx.reply.int(list.len() as i64);
     Ok(())
 }
@@ -118,6 +120,9 @@ fn lrem(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let places = places_to_remove(&list, count, element);
     for place in &places {
         list.remove(*place);
+    }
+    if !places.is_empty() {
+        list.event(EventClass::List, "lrem");
     }
     cx.reply.int(places.len() as i64);
     Ok(())
@@ -148,6 +153,7 @@ fn ltrim(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if let Some(mut list) = cx.edit.edit_list(&key)? {
         let range = index::range(start, stop, list.len());
         list.trim(range.start, range.end);
+        list.event(EventClass::List, "ltrim");
     }
     cx.reply.ok();
     Ok(())

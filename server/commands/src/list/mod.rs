@@ -1,5 +1,6 @@
 //! Commands on lists.
 
+mod blocking;
 mod index;
 mod lmove;
 mod lpop;
@@ -12,6 +13,7 @@ use crate::Command;
 
 /// All of them.
 pub const FAMILY: &[&[Command]] = &[
+    blocking::COMMANDS,
     lmove::COMMANDS,
     lpop::COMMANDS,
     lpos::COMMANDS,

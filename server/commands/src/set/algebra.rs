@@ -3,8 +3,9 @@
 use core::ops::ControlFlow;
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Spec, spec};
-use storage::{Limits, OwnedValue, Set, Ttl};
+use storage::{EventClass, Limits, OwnedValue, Set, Shard};
 
+use crate::key;
 use crate::set::combine::{inputs, intersect, subtract, unite};
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
@@ -129,7 +130,7 @@ fn sinter(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 }
 
 fn sinterstore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    store(cx, args, |sets, limits| {
+    store(cx, args, "sinterstore", |sets, limits| {
         let mut result = Set::new();
         intersect(sets, |member| {
             result.add(member, limits);
@@ -146,7 +147,7 @@ fn sunion(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 }
 
 fn sunionstore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    store(cx, args, unite)
+    store(cx, args, "sunionstore", unite)
 }
 
 fn sdiff(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
@@ -156,7 +157,7 @@ fn sdiff(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 }
 
 fn sdiffstore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    store(cx, args, subtract)
+    store(cx, args, "sdiffstore", subtract)
 }
 
 fn tell(cx: &mut Read<'_>, result: &Set) {
@@ -168,14 +169,16 @@ fn tell(cx: &mut Read<'_>, result: &Set) {
 fn store(
     cx: &mut Write<'_>,
     mut args: Args<'_>,
+    name: &'static str,
     combine: impl FnOnce(Vec<Option<&Set>>, &Limits) -> Set,
 ) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let sets = inputs(args.rest(), |word| cx.edit.set(&cx.key(word)))?;
-    let result = combine(sets, cx.edit.limits());
+    let shard: &Shard = &cx.edit;
+    let sets = inputs(args.rest(), |word| shard.set(&cx.key(word)))?;
+    let result = combine(sets, shard.limits());
     let len = result.len();
-    cx.edit
-        .put_value(&key, OwnedValue::Set(Box::new(result)), Ttl::Clear);
+    let result = OwnedValue::Set(Box::new(result));
+    key::store(&mut cx.edit, &key, result, (EventClass::Set, name));
     cx.reply.int(len as i64);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Hot path. SADD, SREM, SMOVE, and who is in a set: one lookup of the key, one of each member.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Spec, spec};
+use storage::EventClass;
 
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
@@ -137,6 +138,9 @@ fn sadd(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     for member in args.rest() {
         added += i64::from(set.add(member));
     }
+    if added > 0 {
+        set.event(EventClass::Set, "sadd");
+    }
     cx.reply.int(added);
     Ok(())
 }
@@ -147,6 +151,9 @@ fn srem(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if let Some(mut set) = cx.edit.edit_set(&key)? {
         for member in args.rest() {
             removed += i64::from(set.remove(member));
+        }
+        if removed > 0 {
+            set.event(EventClass::Set, "srem");
         }
     }
     cx.reply.int(removed);
@@ -166,8 +173,12 @@ fn smove(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if found && from.bytes != to.bytes {
         if let Some(mut set) = cx.edit.edit_set(&from)? {
             set.remove(member);
+            set.event(EventClass::Set, "srem");
         }
-        cx.edit.edit_set_or_new(&to)?.add(member);
+        let mut set = cx.edit.edit_set_or_new(&to)?;
+        if set.add(member) {
+            set.event(EventClass::Set, "sadd");
+        }
     }
     cx.reply.int(i64::from(found));
     Ok(())

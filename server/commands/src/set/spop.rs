@@ -2,7 +2,7 @@
 
 use protocol::number::parse_i64;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::{Member, Rng, Set, SetEdit};
+use storage::{EventClass, Member, Rng, Set, SetEdit};
 
 use crate::set::pick::{self, Sample};
 use crate::{Command, Read, Refused, Run, Spread, Write};
@@ -54,6 +54,7 @@ fn spop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         pop_one(&mut set, cx.rng, &mut Vec::new(), |member| {
             cx.reply.bulk(member);
         });
+        set.event(EventClass::Set, "spop");
         return Ok(());
     }
     let count = args.bytes()?;
@@ -67,10 +68,14 @@ fn spop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     };
     let len = set.len();
     cx.reply.set(count.min(len));
+    if count > 0 {
+        set.event(EventClass::Set, "spop");
+    }
     if count >= len {
         set.iter().for_each(|member| cx.reply.bulk(&member));
         drop(set);
         cx.edit.remove(&key);
+        cx.edit.event(EventClass::Generic, "del", &key);
     } else if pick::walk_is_better(len, count) {
         let mut sample = Sample::new(len, count);
         let picked: Vec<Vec<u8>> = set

@@ -1,7 +1,7 @@
 //! Hot path. APPEND and SETRANGE: writing into a string that may be there already.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::Ttl;
+use storage::{EventClass, Ttl};
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -54,6 +54,7 @@ fn append(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             cx.edit.write_string(&key, len, bytes)?
         }
     };
+    cx.edit.event(EventClass::String, "append", &key);
     cx.reply.int(len as i64);
     Ok(())
 }
@@ -65,6 +66,7 @@ fn setrange(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if !bytes.is_empty() {
         check_len(cx, offset, bytes)?;
         len = cx.edit.write_string(&key, offset as usize, bytes)?;
+        cx.edit.event(EventClass::String, "setrange", &key);
     }
     cx.reply.int(len as i64);
     Ok(())

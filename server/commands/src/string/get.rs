@@ -1,7 +1,7 @@
 //! Hot path. GET and its kin: reading strings.
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::Text;
+use storage::{EventClass, Shard, Text};
 
 use crate::string::expiry::Time;
 use crate::{Command, Read, Refused, Run, Spread, Write};
@@ -112,8 +112,11 @@ fn mget(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
 
 fn getdel(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    write(&mut cx.reply, cx.edit.text(&key)?);
-    cx.edit.remove(&key);
+    let shard: &Shard = &cx.edit;
+    write(&mut cx.reply, shard.text(&key)?);
+    if cx.edit.remove(&key) {
+        cx.edit.event(EventClass::Generic, "del", &key);
+    }
     Ok(())
 }
 
@@ -129,25 +132,27 @@ fn getex(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             expire = Some(Time::take(&mut args, expire)?);
         }
     }
-    let Some(text) = cx.edit.text(&key)? else {
+    let shard: &Shard = &cx.edit;
+    let Some(text) = shard.text(&key)? else {
         cx.reply.null();
         return Ok(());
     };
     // A time that makes no sense is refused only where there is something to expire.
     let deadline = match expire {
-        Some(time) => Some(time.deadline(cx.edit.now_ms(), "getex")?),
+        Some(time) => Some(time.deadline(shard.now_ms(), "getex")?),
         None => None,
     };
     write(&mut cx.reply, Some(text));
-    match deadline {
+    let event = match deadline {
         Some(at_ms) => {
+            let passed = at_ms <= cx.edit.now_ms();
             cx.edit.expire_at(&key, at_ms);
+            if passed { "del" } else { "expire" }
         }
-        None if persist => {
-            cx.edit.persist(&key);
-        }
-        None => {}
-    }
+        None if persist && cx.edit.persist(&key) => "persist",
+        None => return Ok(()),
+    };
+    cx.edit.event(EventClass::Generic, event, &key);
     Ok(())
 }
 

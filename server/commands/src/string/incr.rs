@@ -2,7 +2,7 @@
 
 use protocol::number::{LongDouble, parse_i64};
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::{Text, Ttl};
+use storage::{EventClass, Text, Ttl};
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -123,6 +123,7 @@ fn add(cx: &mut Write<'_>, mut args: Args<'_>, by: i64) -> Result<(), Refused> {
     };
     let new = old.checked_add(by).ok_or(Refusal::IncrOverflow)?;
     cx.edit.put_int(&key, new, Ttl::Keep);
+    cx.edit.event(EventClass::String, "incrby", &key);
     cx.reply.int(new);
     Ok(())
 }
@@ -141,6 +142,7 @@ fn incrbyfloat(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let mut text = Vec::new();
     new.write_human(&mut text);
     cx.edit.put_bytes(&key, &text, Ttl::Keep);
+    cx.edit.event(EventClass::String, "incrbyfloat", &key);
     cx.reply.bulk(&text);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec, spec,
 };
-use storage::{Key, Ttl};
+use storage::{EventClass, Key, Shard, Ttl};
 
 use crate::string::expiry::{Time, Unit};
 use crate::string::get;
@@ -217,7 +217,7 @@ impl<'a> Options<'a> {
 fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
     if args.left() == 0 {
-        cx.edit.put_string(&key, value, Ttl::Clear);
+        put(cx, &key, value, Ttl::Clear);
         cx.reply.ok();
         return Ok(());
     }
@@ -228,7 +228,8 @@ fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         None => Ttl::Clear,
     };
     if options.get {
-        get::write(&mut cx.reply, cx.edit.text(&key)?);
+        let shard: &Shard = &cx.edit;
+        get::write(&mut cx.reply, shard.text(&key)?);
     }
     let holds = match options.condition {
         Condition::Always => true,
@@ -246,13 +247,16 @@ fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Puts a string; a deadline that has passed already leaves no key.
+/// Puts a string; one whose deadline has passed already expires at once.
+#[inline]
 fn put(cx: &mut Write<'_>, key: &Key<'_>, value: &[u8], ttl: Ttl) {
-    match ttl {
-        Ttl::At(at_ms) if at_ms <= cx.edit.now_ms() => {
-            cx.edit.remove(key);
+    cx.edit.put_string(key, value, ttl);
+    cx.edit.event(EventClass::String, "set", key);
+    if let Ttl::At(at_ms) = ttl {
+        cx.edit.event(EventClass::Generic, "expire", key);
+        if at_ms <= cx.edit.now_ms() {
+            cx.edit.expire(key);
         }
-        _ => cx.edit.put_string(key, value, ttl),
     }
 }
 
@@ -260,7 +264,7 @@ fn setnx(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
     let absent = !cx.edit.exists(&key);
     if absent {
-        cx.edit.put_string(&key, value, Ttl::Clear);
+        put(cx, &key, value, Ttl::Clear);
     }
     cx.reply.int(i64::from(absent));
     Ok(())
@@ -282,15 +286,16 @@ fn set_for(
 ) -> Result<(), Refused> {
     let (key, time, value) = (cx.key(args.bytes()?), args.bytes()?, args.bytes()?);
     let at_ms = unit.deadline(time, cx.edit.now_ms(), name)?;
-    cx.edit.put_string(&key, value, Ttl::At(at_ms));
+    put(cx, &key, value, Ttl::At(at_ms));
     cx.reply.ok();
     Ok(())
 }
 
 fn getset(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, value) = (cx.key(args.bytes()?), args.bytes()?);
-    get::write(&mut cx.reply, cx.edit.text(&key)?);
-    cx.edit.put_string(&key, value, Ttl::Clear);
+    let shard: &Shard = &cx.edit;
+    get::write(&mut cx.reply, shard.text(&key)?);
+    put(cx, &key, value, Ttl::Clear);
     Ok(())
 }
 
@@ -309,7 +314,7 @@ fn pairs<'a>(
 fn mset(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     for (key, value) in pairs(&args, "mset")? {
         let key = cx.key(key);
-        cx.edit.put_string(&key, value, Ttl::Clear);
+        put(cx, &key, value, Ttl::Clear);
     }
     cx.reply.ok();
     Ok(())
@@ -321,7 +326,7 @@ fn msetnx(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     if absent {
         for (key, value) in pairs {
             let key = cx.key(key);
-            cx.edit.put_string(&key, value, Ttl::Clear);
+            put(cx, &key, value, Ttl::Clear);
         }
     }
     cx.reply.int(i64::from(absent));

@@ -1,5 +1,6 @@
 //! Commands on sorted sets.
 
+mod blocking;
 mod bounds;
 mod entries;
 mod scores;
@@ -18,6 +19,7 @@ use crate::Command;
 
 /// All of them.
 pub const FAMILY: &[&[Command]] = &[
+    blocking::COMMANDS,
     scores::COMMANDS,
     zadd::COMMANDS,
     zalgebra::COMMANDS,

@@ -2,7 +2,7 @@
 
 use protocol::number::parse_f64;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::{Added, ZsetEdit};
+use storage::{Added, EventClass, ZsetEdit};
 
 use crate::{Command, Refused, Run, Spread, Write};
 
@@ -161,6 +161,10 @@ fn add(cx: &mut Write<'_>, mut args: Args<'_>, preset: Options) -> Result<(), Re
             Some((Added::Same, _)) | None => {}
         }
         last = done;
+    }
+    if added + changed > 0 {
+        let event = if options.increment { "zincr" } else { "zadd" };
+        zset.event(EventClass::Zset, event);
     }
     drop(zset);
     match last {

@@ -3,8 +3,9 @@
 use core::ops::ControlFlow;
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Spec};
-use storage::{OwnedValue, Ttl};
+use storage::{EventClass, OwnedValue, Shard};
 
+use crate::key;
 use crate::zset::entries;
 use crate::zset::zcombine::{compact, intersect};
 use crate::zset::zrequest::{Operation, Purpose, Request};
@@ -185,15 +186,16 @@ fn store(
     cx: &mut Write<'_>,
     mut args: Args<'_>,
     operation: Operation,
-    name: &str,
+    name: &'static str,
 ) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let find = |word: &[u8]| cx.edit.value(&cx.key(word));
+    let shard: &Shard = &cx.edit;
+    let find = |word: &[u8]| shard.value(&cx.key(word));
     let request = Request::parse(args, operation, Purpose::Store, name, find)?;
-    let result = compact(request.result(operation), cx.edit.limits());
+    let result = compact(request.result(operation), shard.limits());
     let len = result.len();
     let result = OwnedValue::Zset(Box::new(result));
-    cx.edit.put_value(&key, result, Ttl::Clear);
+    key::store(&mut cx.edit, &key, result, (EventClass::Zset, name));
     cx.reply.int(len as i64);
     Ok(())
 }

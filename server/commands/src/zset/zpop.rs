@@ -4,7 +4,7 @@ use protocol::number::parse_i64;
 use protocol::{
     Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Resp, Spec, spec,
 };
-use storage::Key;
+use storage::{EventClass, Key};
 
 use crate::zset::zrem::remove_ranks;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -68,7 +68,7 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// An end of a sorted set.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Min,
     Max,
 }
@@ -100,7 +100,15 @@ fn pop(cx: &mut Write<'_>, mut args: Args<'_>, end: End) -> Result<(), Refused> 
     Ok(())
 }
 
-fn zmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
+fn zmpop(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
+    if !take_first(cx, args)? {
+        cx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// `numkeys key.. MIN|MAX [COUNT n]`: takes from the first sorted set that is there; whether there is one.
+pub(super) fn take_first(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<bool, Refused> {
     let keys = positive(args.bytes()?)
         .filter(|keys| *keys > 0)
         .ok_or(Refusal::NumkeysNotPositive)?;
@@ -128,11 +136,10 @@ fn zmpop(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             reply.array(len);
         })?;
         if popped {
-            return Ok(());
+            return Ok(true);
         }
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 /// A number that is not negative.
@@ -142,7 +149,7 @@ fn positive(word: &[u8]) -> Option<usize> {
 
 /// Takes up to `count` members; whether the key was there. Each is written as a pair if `nested`, what
 /// comes before them by `header`.
-fn take(
+pub(super) fn take(
     cx: &mut Write<'_>,
     key: &Key<'_>,
     end: End,
@@ -174,9 +181,17 @@ fn take(
             len - taken..len
         }
     };
+    if taken > 0 {
+        let event = match end {
+            End::Min => "zpopmin",
+            End::Max => "zpopmax",
+        };
+        zset.event(EventClass::Zset, event);
+    }
     if taken == len {
         drop(zset);
         cx.edit.remove(key);
+        cx.edit.event(EventClass::Generic, "del", key);
     } else {
         remove_ranks(&mut zset, ranks);
     }

@@ -1,8 +1,9 @@
 //! Hot path. ZRANGE and its older spellings, and ZRANGESTORE: members in order, by rank, score or name.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Spec, spec};
-use storage::{OwnedValue, Ttl, Zset};
+use storage::{EventClass, OwnedValue, Shard, Zset};
 
+use crate::key;
 use crate::zset::entries;
 use crate::zset::zquery::{Kind, Query, Spelling};
 use crate::{Command, Read, Refused, Run, Spread, Write};
@@ -184,17 +185,18 @@ fn zrangestore(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         scores: false,
     };
     let query = Query::parse(&mut args, spelling)?;
-    let mut result = Zset::new();
-    if let Some(zset) = cx.edit.zset(&source)? {
+    let (mut result, shard): (_, &Shard) = (Zset::new(), &cx.edit);
+    if let Some(zset) = shard.zset(&source)? {
         let ranks = query.ranks(zset);
-        result.expect(ranks.len(), cx.edit.limits());
+        result.expect(ranks.len(), shard.limits());
         query.walk(zset, ranks, |(member, score)| {
-            result.add(member, score, cx.edit.limits());
+            result.add(member, score, shard.limits());
         });
     }
     let len = result.len();
     let result = OwnedValue::Zset(Box::new(result));
-    cx.edit.put_value(&key, result, Ttl::Clear);
+    let event = (EventClass::Zset, "zrangestore");
+    key::store(&mut cx.edit, &key, result, event);
     cx.reply.int(len as i64);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
-use storage::{Zset, ZsetEdit};
+use storage::{EventClass, Zset, ZsetEdit};
 
 use crate::zset::bounds::{self, Lex, Scores};
 use crate::{Command, Refused, Run, Spread, Write};
@@ -86,13 +86,16 @@ fn zrem(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         for member in args.rest() {
             removed += i64::from(zset.remove(member).is_some());
         }
+        if removed > 0 {
+            zset.event(EventClass::Zset, "zrem");
+        }
     }
     cx.reply.int(removed);
     Ok(())
 }
 
 fn zremrangebyrank(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    remove_range(cx, args, |start, stop| {
+    remove_range(cx, args, "zremrangebyrank", |start, stop| {
         let number = |word| protocol::number::parse_i64(word).ok_or(Refusal::NotInteger);
         let (start, stop) = (number(start)?, number(stop)?);
         Ok(move |zset: &Zset| bounds::ranks(start, stop, zset.len()))
@@ -100,14 +103,14 @@ fn zremrangebyrank(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
 }
 
 fn zremrangebyscore(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    remove_range(cx, args, |min, max| {
+    remove_range(cx, args, "zremrangebyscore", |min, max| {
         let range = Scores::parse(min, max)?;
         Ok(move |zset: &Zset| range.ranks(zset))
     })
 }
 
 fn zremrangebylex(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    remove_range(cx, args, |min, max| {
+    remove_range(cx, args, "zremrangebylex", |min, max| {
         let range = Lex::parse(min, max)?;
         Ok(move |zset: &Zset| range.ranks(zset))
     })
@@ -117,6 +120,7 @@ fn zremrangebylex(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
 fn remove_range<'a, R: Fn(&Zset) -> Range<usize>>(
     cx: &mut Write<'_>,
     mut args: Args<'a>,
+    event: &'static str,
     parse: impl Fn(&'a [u8], &'a [u8]) -> Result<R, Refusal>,
 ) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
@@ -127,9 +131,13 @@ fn remove_range<'a, R: Fn(&Zset) -> Range<usize>>(
     };
     let ranks = range(&zset);
     cx.reply.int(ranks.len() as i64);
+    if !ranks.is_empty() {
+        zset.event(EventClass::Zset, event);
+    }
     if ranks.len() == zset.len() {
         drop(zset);
         cx.edit.remove(&key);
+        cx.edit.event(EventClass::Generic, "del", &key);
     } else {
         remove_ranks(&mut zset, ranks);
     }

@@ -3,6 +3,7 @@
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
 
+use super::tracking::{client_caching, client_getredir, client_tracking, client_trackinginfo};
 use crate::admin::{Context, Done, NodeCommand, client_list, help};
 use crate::connection::{Connection, ReplyMode};
 use crate::gather::Join;
@@ -281,11 +282,6 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
     },
 ];
 
-const NO_TRACKING: Refusal = Refusal::Text("ERR tracking of keys is not supported yet");
-const NOT_TRACKING: Refusal = Refusal::Text(
-    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-);
-
 fn client_id(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.reply.int(cx.conn.id.cast_signed());
     Ok(Done::Replied)
@@ -425,62 +421,16 @@ fn client_unpause(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Ask(Ask::Unpause, Join::Ok))
 }
 
-fn client_unblock(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+fn client_unblock(_: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if args.left() > 2 {
         return Err(Refusal::subcommand_syntax(&args).into());
     }
     let id = args.bytes()?;
-    let reason = args.keyword("TIMEOUT") || args.keyword("ERROR");
-    if !reason && args.left() > 0 {
+    let error = !args.keyword("TIMEOUT") && args.keyword("ERROR");
+    if args.left() > 0 {
         return Err(Refusal::ClientUnblockReason.into());
     }
-    number::parse_i64(id).ok_or(Refusal::NotInteger)?;
-    // No command waits yet.
-    cx.reply.int(0);
-    Ok(Done::Replied)
-}
-
-fn client_getredir(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.reply.int(-1);
-    Ok(Done::Replied)
-}
-
-fn client_tracking(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
-    let mut words = args.clone();
-    words.bytes()?;
-    while words.left() > 0 {
-        let plain = ["BCAST", "OPTIN", "OPTOUT", "NOLOOP"];
-        let known = plain.into_iter().any(|word| words.keyword(word));
-        if !known && (words.keyword("REDIRECT") || words.keyword("PREFIX")) {
-            words.bytes()?;
-        } else if !known {
-            return Err(Refusal::Syntax.into());
-        }
-    }
-    let mut args = args;
-    if args.keyword("ON") {
-        return Err(NO_TRACKING.into());
-    }
-    if !args.keyword("OFF") {
-        return Err(Refusal::Syntax.into());
-    }
-    cx.reply.ok();
-    Ok(Done::Replied)
-}
-
-fn client_caching(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    Err(NOT_TRACKING.into())
-}
-
-fn client_trackinginfo(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    let reply = &mut cx.reply;
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(Done::Replied)
+    let id = number::parse_i64(id).ok_or(Refusal::NotInteger)?;
+    let id = u64::try_from(id).unwrap_or(0);
+    Ok(Done::Ask(Ask::Unblock { id, error }, Join::Sum))
 }

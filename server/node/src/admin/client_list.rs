@@ -3,7 +3,7 @@
 use commands::Refused;
 use protocol::{Args, Refusal, number};
 
-use crate::admin::{Context, DEFAULT_USER, Done};
+use crate::admin::{Context, Done};
 use crate::clients::write_line;
 use crate::gather::Join;
 use crate::mail::{Ask, ClientFilter};
@@ -55,7 +55,7 @@ pub(super) fn client_kill(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Do
             filter.laddr = Some(args.bytes()?.to_vec());
         } else if args.keyword("USER") {
             let user = args.bytes()?;
-            if user != DEFAULT_USER {
+            if cx.core.users.get(user).is_none() {
                 let text = format!("ERR No such user '{}'", String::from_utf8_lossy(user));
                 return Err(Refusal::Owned(text.into()).into());
             }
@@ -176,7 +176,6 @@ mod tests {
             ),
             ("TRACKING x", "ERR syntax error"),
             ("TRACKING off x", "ERR syntax error"),
-            ("TRACKING on", "ERR tracking of keys is not supported yet"),
             (
                 "MAINT_NOTIFICATIONS on",
                 "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",
@@ -216,6 +215,30 @@ mod tests {
             bench.send(me, pipeline.as_bytes());
             let got = bench.received(me);
             assert_eq!(got, b"$1\r\n1\r\n+OK\r\n$1\r\n2\r\n");
+        }
+    }
+
+    #[test]
+    fn reads_of_a_client_that_does_not_touch_leave_no_trace() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let (me, other) = (clients[0], clients[cores - 1]);
+            for key in ["a", "b", "c"] {
+                bench.call(me, &format!("SET {key} 1"));
+            }
+            bench.advance(5000);
+            assert_eq!(bench.call(me, "CLIENT NO-TOUCH ON"), "+OK\r\n");
+            for request in ["GET a", "GET b", "MGET a b c", "STRLEN c"] {
+                bench.call(me, request);
+            }
+            for key in ["a", "b", "c"] {
+                assert_eq!(
+                    bench.call(other, &format!("OBJECT IDLETIME {key}")),
+                    ":5\r\n"
+                );
+            }
+            assert_eq!(bench.call(me, "TOUCH a"), ":1\r\n");
+            assert_eq!(bench.call(other, "OBJECT IDLETIME a"), ":0\r\n");
         }
     }
 

@@ -247,29 +247,10 @@ fn keys_asked<'a>(cx: &Context<'_>, args: &Args<'a>) -> Result<Vec<(&'a [u8], Ke
         if let Some(key) = args.word(ASKED_AT + index)
             && !spec.flags.contains(KeyFlags::NOT_KEY)
         {
-            keys.push((key, flags_of(row.spec, &asked, spec.flags)));
+            keys.push((key, row.spec.flags_of_key(&asked, spec.flags)));
         }
     })?;
     Ok(keys)
-}
-
-/// What a request does with a key where that depends on more than the command.
-fn flags_of(spec: &Spec, asked: &Args<'_>, flags: KeyFlags) -> KeyFlags {
-    if !flags.contains(KeyFlags::VARIABLE_FLAGS) {
-        return flags;
-    }
-    let reads_and_writes = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
-    let has = |from: usize, names: &[&[u8]]| {
-        let mut options = (from..asked.total()).filter_map(|index| asked.word(index));
-        options.any(|word| names.iter().any(|name| word.eq_ignore_ascii_case(name)))
-    };
-    match spec.name {
-        "set" if has(3, &[b"get"]) => reads_and_writes,
-        "set" => KeyFlags::OW.and(KeyFlags::UPDATE),
-        "bitfield" if has(2, &[b"set", b"incrby"]) => reads_and_writes,
-        "bitfield" => KeyFlags::RO.and(KeyFlags::ACCESS),
-        _ => flags.without(KeyFlags::VARIABLE_FLAGS),
-    }
 }
 
 fn write_info(reply: &mut Reply<'_>, table: &Table, row: &Row) {
@@ -473,7 +454,7 @@ mod tests {
             "$9\r\ndoc_flags\r\n~1\r\n+deprecated\r\n$16\r\ndeprecated_since\r\n$5\r\n7.2.0\r\n"
         ));
         assert!(
-            docs.contains("$11\r\nsubcommands\r\n%4\r\n$12\r\nlatency|help\r\n%3\r\n"),
+            docs.contains("$11\r\nsubcommands\r\n%7\r\n$14\r\nlatency|doctor\r\n%3\r\n"),
             "{docs}"
         );
     }

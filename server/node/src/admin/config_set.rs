@@ -3,6 +3,7 @@
 //! A change is made once, in `Node`, and then travels: this core takes it over at once, the others with
 //! their next mail. An option that this version could not act on while running is refused, not kept.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +16,7 @@ use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::{Caller, Config, Disk, Files, Row, SetError, os_text, rewrite_file};
 use crate::gather::Join;
 use crate::mail::{Ask, Mail};
+use crate::tls;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -105,7 +107,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 /// Options that clients may change in Redis, but that are only looked at when this server starts.
-const AT_START_HERE: [&str; 2] = ["bind", "port"];
+const AT_START_HERE: [&str; 3] = ["bind", "port", "tls-port"];
 
 fn config_get(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let patterns: Vec<&[u8]> = args.rest().collect();
@@ -129,12 +131,20 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         local: cx.conn.peer.is_loopback(),
         loading: false,
     };
-    let mut changed = Vec::new();
-    let config = cx.core.node.change_config(|config| {
-        changed = config.set(&pairs, caller)?;
-        changed.iter().try_for_each(|row| prepare(config, row))
-    });
+    let (mut changed, mut context) = (Vec::new(), None);
+    let config = cx
+        .core
+        .node
+        .change_config(|config| -> Result<(), SetError> {
+            changed = config.set(&pairs, caller)?;
+            changed.iter().try_for_each(|row| prepare(config, row))?;
+            context = prepare_tls(config, &changed)?;
+            Ok(())
+        });
     let config = config.map_err(refusal)?;
+    if let Some(context) = context {
+        cx.core.node.set_tls(Arc::new(context));
+    }
     take_effect(cx, &config, &changed);
     cx.reply.ok();
     Ok(Done::Replied)
@@ -161,6 +171,20 @@ fn prepare(config: &mut Config, row: &Row) -> Result<(), SetError> {
     Ok(())
 }
 
+/// Options of TLS count together: certificate and key are set at once. Without a port of TLS they are only kept.
+fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>, SetError> {
+    let Some(row) = changed.iter().find(|row| tls::is_option(row.name)) else {
+        return Ok(None);
+    };
+    if config.tls_port == 0 {
+        return Ok(None);
+    }
+    let context = tls::Context::read(config).map_err(|why| {
+        SetError::failed(row, format!("Unable to update TLS configuration. {why}"))
+    })?;
+    Ok(Some(context))
+}
+
 /// Tells everyone. Connections that are there stay authenticated, as in Redis.
 fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
     let core = &mut *cx.core;
@@ -168,11 +192,19 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
         match row.name {
             "tcp-keepalive" => core.node.keepalive().store(config.tcp_keepalive_s, Relaxed),
             "turn-cpu-clock" => core.node.set_turn_cpu_clock(config.turn_cpu_clock),
+            "requirepass" => {
+                let change = core.node.change_users(|users| {
+                    users.set_default_password(config.requirepass.as_bytes());
+                    Ok::<_, Infallible>(())
+                });
+                change.unwrap_or_else(|never| match never {});
+            }
             // The cores read the rest where they need it.
             _ => {}
         }
     }
     core.configure(core.node.config());
+    core.take_users();
     for other in (0..core.node.cores() as u16).map(CoreId) {
         if other != core.id {
             core.posts
@@ -184,7 +216,9 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
 fn config_rewrite(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let node = cx.core.node;
     let path = node.config_file.as_deref().map(Path::new);
-    rewrite_file(&cx.core.config, path, &Disk)
+    let mut config = Config::clone(&cx.core.config);
+    config.users = node.users().iter().map(|user| user.as_line()).collect();
+    rewrite_file(&config, path, &Disk)
         .map_err(|error| Refusal::Owned(format!("ERR {error}").into()))?;
     cx.reply.ok();
     Ok(Done::Replied)

@@ -95,7 +95,12 @@ const SECTIONS: [Section; 14] = [
         info_sections::commandstats,
     ),
     section("errorstats", "Errorstats", true, info_sections::errorstats),
-    section("latencystats", "Latencystats", false, |_, _| {}),
+    section(
+        "latencystats",
+        "Latencystats",
+        false,
+        info_sections::latencystats,
+    ),
     section("cluster", "Cluster", true, info_sections::cluster),
     section("keyspace", "Keyspace", true, info_sections::keyspace),
     section("meridian", "Meridian", false, info_sections::meridian),
@@ -106,6 +111,14 @@ const SECTIONS: [Section; 14] = [
 pub struct Sections(u16);
 
 impl Sections {
+    /// Whether the cores must publish their histograms for these.
+    fn needs_histograms(self) -> bool {
+        let at = SECTIONS
+            .iter()
+            .position(|section| section.name == "latencystats");
+        at.is_some_and(|at| self.0 >> at & 1 == 1)
+    }
+
     /// The sections that the words of a request name.
     fn named<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Sections {
         let all = |wanted: fn(&Section) -> bool| {
@@ -136,9 +149,18 @@ impl Sections {
 fn info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let sections = Sections::named(args.rest());
     if !cx.core.is_alone() && !cx.inside_exec {
-        return Ok(Done::Ask(Ask::Publish, Join::Info(sections)));
+        let ask = if sections.needs_histograms() {
+            Ask::PublishHistograms
+        } else {
+            Ask::Publish
+        };
+        return Ok(Done::Ask(ask, Join::Info(sections)));
     }
-    cx.core.publish();
+    if sections.needs_histograms() {
+        cx.core.publish_histograms();
+    } else {
+        cx.core.publish();
+    }
     cx.reply.verbatim("txt", text(cx.core, sections).as_bytes());
     Ok(Done::Replied)
 }
@@ -212,8 +234,6 @@ mod tests {
                 "db0:keys=40,expires=1,avg_ttl=0",
                 "rdb_changes_since_last_save:41",
                 "keyspace_misses:1",
-                "cmdstat_set:calls=40,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
-                "cmdstat_incr:calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=1",
                 "errorstat_ERR:count=1",
                 "total_error_replies:1",
                 "cluster_enabled:0",
@@ -223,6 +243,21 @@ mod tests {
                     "{line} in {reply}"
                 );
             }
+            for (calls, failed) in [("set:calls=40", 0), ("incr:calls=1", 1)] {
+                let line = reply.split(&format!("\r\ncmdstat_{calls},usec=")).nth(1);
+                let (usec, rest) = line.unwrap().split_once(",usec_per_call=").unwrap();
+                assert!(usec.parse::<u64>().is_ok());
+                let rest = rest.split_once(',').unwrap().1;
+                let end = format!("rejected_calls=0,failed_calls={failed}\r\n");
+                assert!(rest.starts_with(&end), "{rest}");
+            }
+            let times = "\r\nlatency_percentiles_usec_set:p50=";
+            let times = reply.split(times).nth(1).unwrap();
+            let times = times.lines().next().unwrap();
+            assert!(
+                times.contains(",p99=") && times.contains(",p99.9="),
+                "{times}"
+            );
             assert!(reply.contains(&format!("\r\ncores:{cores}\r\n")));
             assert_eq!(bench.call(client, "INFO nosuch"), "$0\r\n\r\n");
             bench.send(client, b"MULTI\r\nINFO keyspace\r\nEXEC\r\n");

@@ -2,23 +2,25 @@
 //!
 //! The names are those that tools of Redis read. A number is shown only when it is measured: what
 //! Meridian does not have is 0 (no replicas, no scripts), and what it has but does not measure is left
-//! out, with one exception: `usec` and `usec_per_call` of commandstats are always 0, since single
-//! commands are not timed, but tools do not parse the line without them.
+//! out.
 //!
 //! `used_memory` is the exact sum of what the data takes, which is also what `maxmemory` bounds; buffers
 //! of connections and the program itself are in `used_memory_rss` only.
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{CoreId, StatsNow};
 
-use crate::admin::VERSION_REPORTED;
+use crate::acl::Denial;
+use crate::admin::{VERSION_REPORTED, latency};
 use crate::config::Choice;
 use crate::core::Core;
 use crate::node::Node;
 use crate::process;
+use crate::pubsub::Topic;
 use crate::rates::PerSecond;
 use crate::stats::RowCount;
 
@@ -100,16 +102,24 @@ pub(super) fn server(out: &mut String, facts: &Facts<'_>) {
         "io_threads_active": 0,
     );
     let mut listeners = 0;
+    let binds: String = config
+        .bind
+        .iter()
+        .map(|bind| format!(",bind={bind}"))
+        .collect();
     if config.port != 0 {
-        let binds: String = config
-            .bind
-            .iter()
-            .map(|bind| format!(",bind={bind}"))
-            .collect();
         let _ = write!(
             out,
             "listener{listeners}:name=tcp{binds},port={}\r\n",
             config.port
+        );
+        listeners += 1;
+    }
+    if config.tls_port != 0 {
+        let _ = write!(
+            out,
+            "listener{listeners}:name=tls{binds},port={}\r\n",
+            config.tls_port
         );
         listeners += 1;
     }
@@ -127,8 +137,8 @@ pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
         "connected_clients": facts.node.clients.load(Relaxed),
         "cluster_connections": 0,
         "maxclients": facts.core.config.maxclients,
-        "blocked_clients": 0,
-        "tracking_clients": 0,
+        "blocked_clients": facts.node.blocked.load(Relaxed),
+        "tracking_clients": facts.node.tracking.clients.load(Relaxed),
         "clients_in_timeout_table": 0,
         "total_blocking_keys": 0,
         "total_blocking_keys_on_nokey": 0,
@@ -263,16 +273,16 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "evicted_clients": 0,
         "keyspace_hits": node.sum(|core| &core.hits),
         "keyspace_misses": node.sum(|core| &core.misses),
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
-        "pubsubshard_channels": 0,
+        "pubsub_channels": facts.core.pubsub.len(Topic::Channel),
+        "pubsub_patterns": facts.core.pubsub.len(Topic::Pattern),
+        "pubsubshard_channels": facts.core.pubsub.len(Topic::Shard),
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": 0,
         "slave_expires_tracked_keys": 0,
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": facts.node.tracking.keys.load(Relaxed),
+        "tracking_total_items": facts.node.tracking.items.load(Relaxed),
+        "tracking_total_prefixes": facts.node.tracking.prefixes.load(Relaxed),
         "unexpected_error_replies": 0,
         "total_error_replies": node.sum(|core| &core.errors_total),
         "dump_payload_sanitizations": 0,
@@ -283,6 +293,11 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "client_query_buffer_limit_disconnections": node.sum(|core| &core.input_limit_closes),
         "client_output_buffer_limit_disconnections": node.sum(|core| &core.output_limit_closes),
     );
+    let log = node.acl_log.lock().unwrap_or_else(PoisonError::into_inner);
+    for denial in Denial::ALL {
+        let (name, count) = (denial.counter(), log.count(denial));
+        let _ = write!(out, "acl_access_denied_{name}:{count}\r\n");
+    }
 }
 
 pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
@@ -317,12 +332,43 @@ pub(super) fn commandstats(out: &mut String, facts: &Facts<'_>) {
         let cores = facts.node.published.iter();
         cores.for_each(|core| core.add_row(row.index, &mut count));
         if count != RowCount::default() {
+            let us = count.ticks as f64 / facts.core.ticks_per_us;
             let _ = write!(
                 out,
-                "cmdstat_{}:calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}\r\n",
-                row.spec.name, count.calls, count.rejections, count.failures
+                "cmdstat_{}:calls={},usec={},usec_per_call={:.2},rejected_calls={},failed_calls={}\r\n",
+                row.spec.name,
+                count.calls,
+                us as u64,
+                us / count.calls.max(1) as f64,
+                count.rejections,
+                count.failures
             );
         }
+    }
+}
+
+pub(super) fn latencystats(out: &mut String, facts: &Facts<'_>) {
+    let core = facts.core;
+    if !core.config.latency_tracking {
+        return;
+    }
+    for row in core.table.rows() {
+        let Some(histogram) = latency::histogram_of(core, row.index) else {
+            continue;
+        };
+        let percentiles = core.config.latency_tracking_info_percentiles.iter();
+        let told: Vec<String> = percentiles
+            .map(|percent| {
+                let us = histogram.percentile(*percent) as f64 / core.ticks_per_us;
+                format!("p{percent}={us:.3}")
+            })
+            .collect();
+        let name = row.spec.name;
+        let _ = write!(
+            out,
+            "latency_percentiles_usec_{name}:{}\r\n",
+            told.join(",")
+        );
     }
 }
 
@@ -375,6 +421,12 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
         "elements_freed_in_slices": node.sum(|core| &core.freed_lazily),
         "connected_clients_peak": node.clients_peak.load(Relaxed),
     );
+    if facts.core.config.tls_port != 0 {
+        lines!(out,
+            "tls_certificate_days_left": node.tls_days_left(facts.now_ms),
+            "tls_reload_failures": node.tls_reload_failures.load(Relaxed),
+        );
+    }
     for (number, (core, runtime)) in node.published.iter().zip(&facts.runtime).enumerate() {
         let range = node.range(CoreId(number as u16));
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);

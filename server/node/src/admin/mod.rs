@@ -10,14 +10,21 @@ mod cluster_map;
 mod command_info;
 mod config_set;
 mod debug;
+mod graph;
 pub mod info;
 mod info_sections;
-mod latency;
+pub mod latency;
+mod monitor;
 pub mod peek;
+mod pubsub;
 mod replicas;
 mod server;
 mod session;
+mod slowlog;
+pub(crate) mod tracking;
 mod users;
+
+pub(crate) use pubsub::PUBLISH;
 
 use commands::Refused;
 use protocol::{Args, Reply, Spec};
@@ -30,9 +37,6 @@ use crate::table::Row;
 
 /// The Redis version that clients are told: behaviour follows it.
 pub const VERSION_REPORTED: &str = "7.2.6";
-
-/// The only user there is, until users can be declared.
-const DEFAULT_USER: &[u8] = b"default";
 
 /// A handler of the node.
 pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;
@@ -56,6 +60,8 @@ pub enum Done {
     Ask(Ask, Join),
     /// The reply comes by a transaction.
     Later,
+    /// This is the reply, at this time (unix ms; None: never) or where nobody may wait.
+    Wait(Option<u64>, Vec<u8>),
 }
 
 /// What a handler of the node works with.
@@ -74,7 +80,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 12] = [
+    let families: [&[NodeCommand]; 15] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -85,6 +91,9 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         cluster::COMMANDS,
         debug::COMMANDS,
         latency::COMMANDS,
+        pubsub::COMMANDS,
+        slowlog::COMMANDS,
+        monitor::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
     ];

@@ -76,6 +76,20 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
         },
         run: Some(wait),
     },
+    NodeCommand {
+        spec: Spec {
+            name: "waitaof",
+            summary: "Waits until writes of the connection are on disk, here and at replicas.",
+            since: "7.2.0",
+            arity: Arity::exactly(4),
+            group: Group::Generic,
+            flags: Flags::NOSCRIPT,
+            acl: Acl::CONNECTION.and(Acl::SLOW),
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..BASE
+        },
+        run: Some(waitaof),
+    },
 ];
 
 fn role(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
@@ -103,9 +117,44 @@ fn replicaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> 
 }
 
 fn wait(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
-    args.int()?;
-    deadline_ms(args.bytes()?, cx.core.now.unix_ms)?;
-    // Without replicas there is nothing to wait for.
-    cx.reply.int(0);
-    Ok(Done::Replied)
+    let replicas = args.int()?;
+    let until_ms = wait_until(args.bytes()?, cx.core.now.unix_ms)?;
+    if replicas <= 0 {
+        cx.reply.int(0);
+        return Ok(Done::Replied);
+    }
+    // There are no replicas: none will have answered when the time is over.
+    Ok(Done::Wait(until_ms, b":0\r\n".to_vec()))
+}
+
+fn waitaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    let not_positive = Refusal::Text("ERR value is out of range, must be positive");
+    let local = args.int()?;
+    if !(0..=1).contains(&local) {
+        return Err(Refusal::Text("ERR value is out of range, value must between 0 and 1").into());
+    }
+    let replicas = args.int()?;
+    if replicas < 0 {
+        return Err(not_positive.into());
+    }
+    let until_ms = wait_until(args.bytes()?, cx.core.now.unix_ms)?;
+    if local > 0 {
+        return Err(Refusal::Text(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        )
+        .into());
+    }
+    if replicas == 0 {
+        cx.reply.array(2);
+        cx.reply.int(0);
+        cx.reply.int(0);
+        return Ok(Done::Replied);
+    }
+    Ok(Done::Wait(until_ms, b"*2\r\n:0\r\n:0\r\n".to_vec()))
+}
+
+/// A timeout in milliseconds as a time; 0 is for ever.
+fn wait_until(word: &[u8], now_ms: u64) -> Result<Option<u64>, Refusal> {
+    let until_ms = deadline_ms(word, now_ms)?;
+    Ok((until_ms > now_ms).then_some(until_ms))
 }

@@ -419,7 +419,7 @@ mod tests {
             ("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             ("REPLICAOF NO ONE", "+OK\r\n"),
             ("REPLICAOF a 70000", "-ERR Invalid master port\r\n"),
-            ("WAIT 1 100", ":0\r\n"),
+            ("WAIT 0 100", ":0\r\n"),
             ("WAIT 1 -1", "-ERR timeout is negative\r\n"),
             (
                 "WAIT x 1",

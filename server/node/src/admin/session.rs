@@ -1,9 +1,12 @@
 //! The connection itself: AUTH, HELLO, PING, ECHO, QUIT, RESET, SELECT.
 
+use std::sync::Arc;
+
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Resp, Spec};
 
-use crate::admin::{Context, DEFAULT_USER, Done, NodeCommand, VERSION_REPORTED};
+use crate::acl::{DEFAULT_USER, Denial, Place};
+use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
 use crate::connection::ReplyMode;
 
 pub(super) const COMMANDS: &[NodeCommand] = &[
@@ -144,6 +147,12 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 fn ping(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    if cx.conn.only_listens() && args.left() <= 1 {
+        cx.reply.array(2);
+        cx.reply.bulk(b"pong");
+        cx.reply.bulk(args.bytes().unwrap_or_default());
+        return Ok(Done::Replied);
+    }
     match args.left() {
         0 => cx.reply.simple("PONG"),
         1 => cx.reply.bulk(args.bytes()?),
@@ -178,13 +187,19 @@ fn select(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 
 fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.core.end_multi(cx.conn);
+    cx.core.unsubscribe_all(cx.conn);
+    cx.core.stop_tracking(cx.conn);
+    cx.core.end_monitor(cx.conn);
     let conn = &mut *cx.conn;
     conn.db = 0;
     conn.resp = Resp::V2;
     conn.reply_mode = ReplyMode::On;
     conn.no_evict = false;
     conn.no_touch = false;
-    conn.authenticated = cx.core.config.requirepass.is_empty();
+    conn.authenticated = cx.core.users.open;
+    conn.user = Arc::clone(cx.core.users.default_user());
+    conn.seen_at = 0;
+    conn.free_at = 0;
     if let Some(names) = &mut conn.names {
         names.name.clear();
     }
@@ -192,20 +207,27 @@ fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
-/// Checks a password; the comparison takes the same time wherever the words differ.
-fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result<(), Refusal> {
-    let secret = cx.core.config.requirepass.as_bytes();
-    let differs = secret.len() != password.len()
-        || secret
-            .iter()
-            .zip(password)
-            .fold(0, |sum, (a, b)| sum | (a ^ b))
-            != 0;
-    // Without a password, any is right for the default user.
-    if user != DEFAULT_USER || (!secret.is_empty() && differs) {
+/// Logs a connection in; a failure goes to ACL LOG with the command's word.
+fn authenticate(
+    cx: &mut Context<'_>,
+    args: &Args<'_>,
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), Refusal> {
+    let Some(known) = cx.core.users.log_in(user, password) else {
+        let place = if cx.conn.in_multi() || cx.inside_exec {
+            Place::Multi
+        } else {
+            Place::Toplevel
+        };
+        let word = args.word(0).unwrap_or_default();
+        cx.core
+            .note_denied(cx.conn, Denial::Auth, place, word, Some(user));
         return Err(Refusal::WrongPass);
-    }
+    };
+    cx.conn.user = Arc::clone(known);
     cx.conn.authenticated = true;
+    cx.core.recognize(cx.conn);
     Ok(())
 }
 
@@ -215,9 +237,9 @@ fn auth(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     }
     let first = args.bytes()?;
     match args.peek() {
-        Some(password) => authenticate(cx, first, password)?,
-        None if cx.core.config.requirepass.is_empty() => return Err(Refusal::AuthNoPassword.into()),
-        None => authenticate(cx, DEFAULT_USER, first)?,
+        Some(password) => authenticate(cx, &args, first, password)?,
+        None if cx.core.users.default_user().nopass => return Err(Refusal::AuthNoPassword.into()),
+        None => authenticate(cx, &args, DEFAULT_USER, first)?,
     }
     cx.reply.ok();
     Ok(Done::Replied)
@@ -249,7 +271,7 @@ fn hello(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(cx, user, password)?;
+        authenticate(cx, &args, user, password)?;
     }
     if !cx.conn.authenticated {
         return Err(Refusal::NoAuthHello.into());

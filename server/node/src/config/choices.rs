@@ -165,6 +165,19 @@ choices! {
 }
 
 choices! {
+    /// Whether a client of TLS must show a certificate.
+    TlsClients {
+        /// It is not asked for one.
+        No,
+        /// It must.
+        Yes,
+        /// It may; one that it shows must be good.
+        Optional,
+    }
+    words { "no" => No, "yes" => Yes, "optional" => Optional, }
+}
+
+choices! {
     /// What a cluster client is told to connect to.
     EndpointType {
         /// The address.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::choices::{
     AppendFsync, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj, ProtectedAction,
-    PubsubDefault, Supervised,
+    PubsubDefault, Supervised, TlsClients,
 };
 use super::rows::rows;
 use super::several::{
@@ -77,6 +77,32 @@ fields! {
         pub client_output_buffer_limit: OutputLimits,
         /// `tracking-table-max-keys`: keys remembered for client-side caching; 0 = no limit.
         pub tracking_table_max_keys: u64,
+
+        // TLS.
+        /// `tls-cert-file`: the server's certificate, then those that signed it; empty = none.
+        pub tls_cert_file: String,
+        /// `tls-key-file`: its private key; empty = none.
+        pub tls_key_file: String,
+        /// `tls-ca-cert-file`: authorities of clients' certificates; empty = none.
+        pub tls_ca_cert_file: String,
+        /// `tls-ca-cert-dir`: a folder of such files; empty = none.
+        pub tls_ca_cert_dir: String,
+        /// `tls-auth-clients`: whether clients must show a certificate.
+        pub tls_auth_clients: TlsClients,
+        /// `tls-protocols`: versions; empty = 1.2 and 1.3.
+        pub tls_protocols: String,
+        /// `tls-ciphers`: suites of TLS 1.2 as OpenSSL calls them; empty = all.
+        pub tls_ciphers: String,
+        /// `tls-ciphersuites`: suites of TLS 1.3; empty = all.
+        pub tls_ciphersuites: String,
+        /// `tls-prefer-server-ciphers`: our order of suites counts.
+        pub tls_prefer_server_ciphers: bool,
+        /// `tls-session-caching`: clients that return shake hands faster.
+        pub tls_session_caching: bool,
+        /// `tls-session-cache-size`: sessions remembered; 0 = no limit.
+        pub tls_session_cache_size: u64,
+        /// `tls-session-cache-timeout`: seconds for which each is.
+        pub tls_session_cache_timeout_s: u64,
 
         // Cores and control plane.
         /// `cores`: threads that serve data; 0 = one for each core of the machine.
@@ -239,6 +265,14 @@ fields! {
         pub slowlog_log_slower_than_us: i64,
         /// `slowlog-max-len`: entries of SLOWLOG.
         pub slowlog_max_len: u64,
+        /// `commandlog-request-larger-than`: bytes; -1 = none.
+        pub commandlog_request_larger_than_bytes: i64,
+        /// `commandlog-large-request-max-len`: notes kept.
+        pub commandlog_large_request_max_len: u64,
+        /// `commandlog-reply-larger-than`: bytes; -1 = none.
+        pub commandlog_reply_larger_than_bytes: i64,
+        /// `commandlog-large-reply-max-len`: notes kept.
+        pub commandlog_large_reply_max_len: u64,
         /// `latency-monitor-threshold`: milliseconds; 0 = off.
         pub latency_monitor_threshold_ms: u64,
         /// `latency-tracking`: keep a histogram for each command.

@@ -42,7 +42,7 @@ pub use argv::{Start, from_args, help_text, version_text};
 pub use change::{Caller, SetError};
 pub use choices::{
     AppendFsync, Choice, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj, ProtectedAction,
-    PubsubDefault, Supervised,
+    PubsubDefault, Supervised, TlsClients,
 };
 pub use docs::print_docs;
 pub use fields::Config;
@@ -56,3 +56,4 @@ pub use several::{
     KeyspaceEvents, OutputLimit, OutputLimits, Primary, Rename, SavePoint, ShutdownFlags, UserLine,
 };
 pub use value::{Reject, Secret};
+pub(crate) use words::split_words;

@@ -169,6 +169,31 @@ impl KeyspaceEvents {
         self.0 & other.0 == other.0
     }
 
+    /// The classes of events that are to be kept: none if there is no channel for them.
+    pub fn classes(self) -> u16 {
+        use storage::EventClass as Class;
+        let pairs = [
+            (Self::GENERIC, Class::Generic),
+            (Self::STRING, Class::String),
+            (Self::LIST, Class::List),
+            (Self::SET, Class::Set),
+            (Self::HASH, Class::Hash),
+            (Self::ZSET, Class::Zset),
+            (Self::STREAM, Class::Stream),
+            (Self::EXPIRED, Class::Expired),
+            (Self::EVICTED, Class::Evicted),
+            (Self::MISS, Class::KeyMiss),
+            (Self::MODULE, Class::Module),
+            (Self::NEW, Class::New),
+        ];
+        let channels = Self(Self::KEYSPACE.0 | Self::KEYEVENT.0);
+        if self.0 & channels.0 == 0 {
+            return 0;
+        }
+        let wanted = pairs.iter().filter(|(bit, _)| self.contains(*bit));
+        wanted.fold(0, |bits, (_, class)| bits | *class as u16)
+    }
+
     /// Whether nothing at all is published.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -2,7 +2,7 @@
 
 /// Splits a line into words. `"..."` knows `\n \r \t \b \a \xHH` and `\` before anything else;
 /// `'...'` knows only `\'`. A closing quote must end its word. None: quotes that do not close.
-pub(super) fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = skip_blank(line);
     while !rest.is_empty() {

@@ -180,7 +180,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     fn node() -> &'static Node {
-        Box::leak(Box::new(Node::new(Parts {
+        let node = Node::new(Parts {
             config: Config::default(),
             cores: 2,
             seed: 1,
@@ -188,7 +188,8 @@ mod tests {
             config_file: None,
             executable: String::new(),
             entrances: vec![],
-        })))
+        });
+        Box::leak(Box::new(node.unwrap()))
     }
 
     fn get(addr: SocketAddr, request: &str) -> String {

@@ -117,6 +117,21 @@ const FAMILIES: &[Family] = &[
         "Memory of the process that is in RAM; 0 where the system does not tell.",
     ),
     gauge(
+        "meridian_tls_certificate_expiry_seconds",
+        Source::Node(Node::tls_not_after_s),
+        "When the certificate of `tls-cert-file` ends, seconds since 1970; 0 without TLS.",
+    ),
+    gauge(
+        "meridian_tls_certificate_days_left",
+        Source::Node(|node| node.tls_days_left(crate::start::unix_ms())),
+        "Whole days until then; 0 when it has ended, or without TLS.",
+    ),
+    counter(
+        "meridian_tls_reload_failures_total",
+        Source::Node(|node| node.tls_reload_failures.load(Relaxed)),
+        "Changed files of TLS that could not be taken; the old ones stay in force.",
+    ),
+    gauge(
         "meridian_clients",
         Source::Core(|core| &core.clients),
         "Clients connected.",
@@ -486,6 +501,7 @@ mod tests {
             executable: String::new(),
             entrances: vec![],
         })
+        .unwrap()
     }
 
     #[test]
@@ -497,8 +513,8 @@ mod tests {
         node.published[1].dbs[3].1.store(2, Relaxed);
         let mut tally = crate::stats::Tally::new(node.table().rows().len());
         let get = node.table().find(b"get").unwrap().index;
-        tally.called(get);
-        tally.called(get);
+        tally.called(get, 1);
+        tally.called(get, 1);
         tally.failed(get);
         tally.refused("WRONG\"TYPE");
         let shard = storage::Shard::new(16, [], storage::Limits::default(), 0);

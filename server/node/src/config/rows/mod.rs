@@ -176,7 +176,7 @@ mod tests {
                     Kind::Flag if row.default == "no" => &[b"yes"],
                     Kind::Flag => &[b"no"],
                     Kind::Int { .. } => &[b"1"],
-                    Kind::Text { .. } => &[b"abc"],
+                    Kind::Text { .. } | Kind::Secret => &[b"abc"],
                     Kind::Several(_) => &[b"10.0.0.1", b"6379"],
                     _ => panic!("{}", row.name),
                 };

@@ -1,18 +1,18 @@
 //! Options of TLS.
 
+use crate::config::choices::{Choice, TlsClients};
 use crate::config::row::{INT_MAX, Kind, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int};
 
-const LATER: Standing = Standing::Later("comes with TLS");
-const NO_TLS: Standing =
-    Standing::Refused("this version does not speak TLS: leave `tls-port` out or set it to 0");
+const LATER: Standing = Standing::Later("comes with replication");
 const NO_TLS_LINK: Standing =
-    Standing::Refused("this version does not speak TLS: links between nodes would be in the clear");
-const CLIENTS: &[&str] = &["no", "yes", "optional"];
+    Standing::Refused("links between nodes do not speak TLS yet: they would be in the clear");
+const NO_PASS: Standing = Standing::Refused(
+    "keys with a pass phrase are not read: write the key without one (`openssl pkey -in key -out plain`)",
+);
 
 /// A file that is read again whenever its name is set.
 const FILE: Row = Row {
     kind: OPTIONAL_TEXT,
-    standing: LATER,
     volatile: true,
     ..Row::LIVE
 };
@@ -22,36 +22,39 @@ pub(super) const ROWS: &[Row] = &[
         name: "tls-port",
         kind: int(0, PORT_MAX),
         default: "0",
-        standing: NO_TLS,
         place: at!(tls_port),
         summary: "Port of clients that speak TLS; 0 opens none.",
         ..Row::LIVE
     },
     Row {
         name: "tls-cert-file",
+        place: at!(tls_cert_file),
         summary: "Certificate that the server shows, in PEM.",
         ..FILE
     },
     Row {
         name: "tls-key-file",
+        place: at!(tls_key_file),
         summary: "Private key of that certificate.",
         ..FILE
     },
     Row {
         name: "tls-key-file-pass",
         kind: Kind::Secret,
-        standing: LATER,
+        standing: NO_PASS,
         secret: true,
         summary: "Pass phrase of that key.",
         ..Row::LIVE
     },
     Row {
         name: "tls-client-cert-file",
+        standing: LATER,
         summary: "Certificate shown when the server is itself a client.",
         ..FILE
     },
     Row {
         name: "tls-client-key-file",
+        standing: LATER,
         summary: "Private key of the client certificate.",
         ..FILE
     },
@@ -65,24 +68,27 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "tls-dh-params-file",
+        standing: Standing::Needless("keys are agreed over elliptic curves alone"),
         summary: "Diffie-Hellman parameters for old ciphers.",
         ..FILE
     },
     Row {
         name: "tls-ca-cert-file",
+        place: at!(tls_ca_cert_file),
         summary: "Authorities whose certificates are trusted, in one file.",
         ..FILE
     },
     Row {
         name: "tls-ca-cert-dir",
+        place: at!(tls_ca_cert_dir),
         summary: "Authorities whose certificates are trusted, in a folder.",
         ..FILE
     },
     Row {
         name: "tls-auth-clients",
-        kind: Kind::OneOf(CLIENTS),
+        kind: Kind::OneOf(TlsClients::NAMES),
         default: "yes",
-        standing: LATER,
+        place: at!(tls_auth_clients),
         summary: "Whether a client must show a certificate.",
         ..Row::LIVE
     },
@@ -103,35 +109,35 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "tls-protocols",
         kind: OPTIONAL_TEXT,
-        standing: LATER,
+        place: at!(tls_protocols),
         summary: "Versions of TLS that are spoken.",
         ..Row::LIVE
     },
     Row {
         name: "tls-ciphers",
         kind: OPTIONAL_TEXT,
-        standing: LATER,
+        place: at!(tls_ciphers),
         summary: "Ciphers for TLS 1.2 and older.",
         ..Row::LIVE
     },
     Row {
         name: "tls-ciphersuites",
         kind: OPTIONAL_TEXT,
-        standing: LATER,
+        place: at!(tls_ciphersuites),
         summary: "Cipher suites for TLS 1.3.",
         ..Row::LIVE
     },
     Row {
         name: "tls-prefer-server-ciphers",
         default: "no",
-        standing: LATER,
+        place: at!(tls_prefer_server_ciphers),
         summary: "The server's order of ciphers decides, not the client's.",
         ..Row::LIVE
     },
     Row {
         name: "tls-session-caching",
         default: "yes",
-        standing: LATER,
+        place: at!(tls_session_caching),
         summary: "Remember sessions, so that a client that returns shakes hands faster.",
         ..Row::LIVE
     },
@@ -139,7 +145,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "tls-session-cache-size",
         kind: int(0, INT_MAX),
         default: "20480",
-        standing: LATER,
+        place: at!(tls_session_cache_size),
         summary: "Sessions remembered; 0 for no limit.",
         ..Row::LIVE
     },
@@ -147,7 +153,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "tls-session-cache-timeout",
         kind: int(0, INT_MAX),
         default: "300",
-        standing: LATER,
+        place: at!(tls_session_cache_timeout_s),
         summary: "Seconds for which a session is remembered.",
         ..Row::LIVE
     },

@@ -1,0 +1,737 @@
+//! Clients that wait for keys: BLPOP and its kin, XREAD BLOCK; and those that wait for time alone (WAIT).
+//!
+//! ```text
+//! the connection's core (home)            the cores of the keys
+//! first try: here | Attempt ────────────> run; something there: the reply
+//!                                         nothing: a Waiter joins the queue of each key, before the slots go home
+//! timeout, UNBLOCK, closed: finish        the key changes: run for that key, in the order of arrival; reply
+//! reply out: Forget ────────────────────> leaves the other queues
+//! ```
+//! A waiter is shared by all of its cores. Its state says who may answer: whoever turns FREE into BUSY tries, and then gives
+//! it back or is DONE. So one element is never taken for two reasons, and no message has to be waited for. Queues are served
+//! right after the request (or transaction) that changed the key, before the next one.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use commands::{Block, Refused, Run, Wait, Write};
+use protocol::{Args, Refusal, Reply, Resp};
+use runtime::ConnId;
+use storage::{Key, Slot};
+
+use crate::connection::{Connection, Request};
+use crate::core::{Core, Scope};
+use crate::dispatch::Flow;
+use crate::mail::{Mail, Ticket};
+use crate::service::NodeService;
+use crate::table::{Kind, Row};
+use crate::tracking::Place;
+use crate::transaction::Job;
+
+const FREE: u8 = 0;
+const BUSY: u8 = 1;
+const DONE: u8 = 2;
+/// A waiter that is being tried elsewhere when its time is over is looked at again after so long, ms.
+const BUSY_LOOK_MS: u64 = 1;
+
+/// The first try of a request that may wait.
+pub struct Attempt {
+    /// Where the reply goes.
+    pub ticket: Ticket,
+    /// The request.
+    pub request: Request,
+    /// The selected database.
+    pub db: u8,
+    /// The protocol of the reply.
+    pub resp: Resp,
+    /// The connection came by a core's own port.
+    pub own_port: bool,
+}
+
+/// A request that waits.
+pub struct Waiter {
+    attempt: Attempt,
+    /// Words of the keys that it waits for.
+    keys: Vec<usize>,
+    /// Until then, unix ms; None for ever.
+    until_ms: Option<u64>,
+    /// The reply when the time is over.
+    timeout_reply: Vec<u8>,
+    state: AtomicU8,
+}
+
+/// Whether a waiter may be tried.
+enum Taken {
+    Yes,
+    Busy,
+    Done,
+}
+
+impl Waiter {
+    /// A request that waits for time alone.
+    pub fn for_time(attempt: Attempt, until_ms: Option<u64>, timeout_reply: Vec<u8>) -> Waiter {
+        Waiter {
+            attempt,
+            keys: Vec::new(),
+            until_ms,
+            timeout_reply,
+            state: AtomicU8::new(FREE),
+        }
+    }
+
+    /// Where the reply goes.
+    pub fn ticket(&self) -> Ticket {
+        self.attempt.ticket
+    }
+
+    fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    fn take(&self) -> Taken {
+        match self.turn(FREE, BUSY) {
+            Ok(_) => Taken::Yes,
+            Err(BUSY) => Taken::Busy,
+            Err(_) => Taken::Done,
+        }
+    }
+
+    /// After a try that found nothing. Unless it has been abandoned meanwhile, others may try.
+    fn give_back(&self) {
+        let _abandoned = self.turn(BUSY, FREE);
+    }
+
+    /// Nobody tries any more; whether the caller is the one to answer.
+    pub fn finish(&self) -> bool {
+        self.turn(FREE, DONE).is_ok()
+    }
+
+    /// Its connection is gone, or it has been answered.
+    fn end(&self) {
+        self.state.store(DONE, Ordering::Release);
+    }
+
+    fn key(&self, word: usize) -> Option<Key<'_>> {
+        let args = self.attempt.request.args();
+        Some(Key::new(self.attempt.db, args.word(word)?))
+    }
+
+    /// The request for one of its keys alone.
+    fn narrowed(&self, word: usize) -> Option<Request> {
+        let block = block_of(self.attempt.request.row)?;
+        let owned = (block.narrow)(&self.attempt.request.args(), word);
+        (!owned.is_empty()).then(|| Request::of_words(self.attempt.request.row, &owned))
+    }
+}
+
+/// Those who wait for one key, each with the key's word, in the order of their arrival.
+type Queue = VecDeque<(Arc<Waiter>, usize)>;
+
+/// Waiters of one core, by key.
+#[derive(Default)]
+pub struct Waiting {
+    queues: HashMap<(u8, Box<[u8]>), Queue>,
+    /// Keys whose waiters could not be tried in this turn.
+    again: Vec<(u8, Box<[u8]>)>,
+    /// Waits of connections of this core that have begun in this turn.
+    begun: Vec<Arc<Waiter>>,
+}
+
+impl Waiting {
+    /// Whether a wait has begun that its connection does not know of.
+    #[inline(always)]
+    pub fn has_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// Whether keys are to be looked at in the next turn.
+    pub fn is_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+}
+
+/// When waits of this core's connections end.
+pub(crate) type Timers = BinaryHeap<Reverse<(u64, u64, u64)>>;
+
+/// What a try came to.
+enum Tried {
+    Replied,
+    Waits(Wait),
+    Refused(Refusal),
+}
+
+fn block_of(row: &Row) -> Option<Block> {
+    match row.kind {
+        Kind::Data(Run::Block(block)) => Some(block),
+        _ => None,
+    }
+}
+
+impl Core {
+    /// A request that may wait.
+    pub fn block(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
+        let mut slots = Vec::new();
+        Core::slots_of(row, &args, &mut slots);
+        if self.config.cluster_enabled && slots.len() > 1 {
+            return self.reject(conn, Some(row), &Refusal::CrossSlot);
+        }
+        let here = slots.iter().all(|slot| self.is_here(*slot));
+        let is_free = here && self.held_slot(slots.iter().copied()).is_none();
+        if !is_free && conn.outbound.outstanding() > 0 {
+            return Flow::Stall;
+        }
+        let mut attempt = Attempt {
+            ticket: Ticket {
+                core: self.id,
+                conn: conn.conn,
+                seq: 0,
+            },
+            request: Request::new(row, &args),
+            db: conn.db,
+            resp: conn.resp,
+            own_port: conn.own_port,
+        };
+        if !is_free {
+            attempt.ticket = self.begin_exclusive(conn);
+            self.attempt(attempt, slots);
+            return Flow::Done;
+        }
+        let mut out = self.buffer();
+        let scope = self.attempt_scope(&attempt);
+        match self.try_block(row, args, (conn.db, conn.resp, scope), &mut out) {
+            Tried::Replied => self.answer(conn, |_, reply| reply.extend_from_slice(&out)),
+            Tried::Refused(refusal) => {
+                let resp = conn.resp;
+                self.answer(conn, |core, out| core.refuse(&refusal, resp, out));
+            }
+            Tried::Waits(wait) => {
+                attempt.ticket = self.begin_exclusive(conn);
+                self.begin_wait(attempt, wait);
+            }
+        }
+        self.keep_buffer(out);
+        Flow::Done
+    }
+
+    fn attempt_scope(&self, attempt: &Attempt) -> Scope {
+        if attempt.own_port {
+            Scope::OwnPort
+        } else {
+            Scope::Core
+        }
+    }
+
+    /// A first try where not all slots are here and free.
+    fn attempt(&mut self, attempt: Attempt, slots: Vec<Slot>) {
+        let mut owners = slots.iter().map(|slot| self.owner(*slot));
+        let first = owners.next().unwrap_or(self.id);
+        if first != self.id && owners.all(|owner| owner == first) {
+            self.posts.push((first, Mail::Attempt(Box::new(attempt))));
+            return;
+        }
+        let needs = self.needs(&slots, Vec::new());
+        self.start_tx(attempt.ticket, Job::Block(Box::new(attempt)), needs);
+    }
+
+    fn try_block(
+        &mut self,
+        row: &'static Row,
+        args: Args<'_>,
+        (db, resp, scope): (u8, Resp, Scope),
+        out: &mut Vec<u8>,
+    ) -> Tried {
+        let Some(block) = block_of(row) else {
+            return Tried::Refused(Refusal::unknown_subcommand(&args));
+        };
+        let start = out.len();
+        self.begin_lap();
+        let mut cx = Write {
+            edit: self.shard.edit(),
+            db,
+            reply: Reply::new(out, resp),
+            rng: &mut self.rng,
+            settings: &self.settings[scope as usize],
+            first: None,
+            wait: None,
+        };
+        let done = (block.run)(&mut cx, args);
+        let wait = cx.wait;
+        let ticks = self.end_lap(self.lap);
+        self.tally.called(row.index, ticks);
+        match (done, wait) {
+            (Err(Refused(refusal)), _) => {
+                out.truncate(start);
+                Tried::Refused(refusal)
+            }
+            (Ok(()), Some(wait)) => {
+                out.truncate(start);
+                Tried::Waits(wait)
+            }
+            (Ok(()), None) => Tried::Replied,
+        }
+    }
+
+    /// A first try has found nothing. All slots are here: nothing can happen to its keys before their queues know of it.
+    fn begin_wait(&mut self, attempt: Attempt, wait: Wait) {
+        let mut keys = Vec::new();
+        let row = attempt.request.row;
+        let args = attempt.request.args();
+        // Its handler has found its keys.
+        let _ = row.spec.keys_of(&args, |word, _| keys.push(word));
+        if let Some(block) = block_of(row) {
+            keys.retain(|word| !(block.narrow)(&args, *word).is_empty());
+        }
+        let mut timeout_reply = Vec::new();
+        Reply::new(&mut timeout_reply, attempt.resp).null_array();
+        let home = attempt.ticket.core;
+        let waiter = Arc::new(Waiter {
+            attempt,
+            keys,
+            until_ms: wait.until_ms,
+            timeout_reply,
+            state: AtomicU8::new(BUSY),
+        });
+        for word in &waiter.keys {
+            let Some(key) = waiter.key(*word) else {
+                continue;
+            };
+            let owner = self.owner(key.slot);
+            if owner == self.id {
+                self.enlist(Arc::clone(&waiter), *word);
+            } else {
+                let mail = Mail::Enlist(Arc::clone(&waiter), *word);
+                self.posts.push((owner, mail));
+            }
+        }
+        waiter.give_back();
+        if home == self.id {
+            self.waiting.begun.push(waiter);
+        } else {
+            self.posts.push((home, Mail::Waits(waiter)));
+        }
+    }
+
+    /// A connection of this core waits for time alone.
+    pub fn begin_timer(&mut self, waiter: Waiter) {
+        self.waiting.begun.push(Arc::new(waiter));
+    }
+
+    /// A waiter joins the queue of a key of this core.
+    pub fn enlist(&mut self, waiter: Arc<Waiter>, word: usize) {
+        let Some(key) = waiter.key(word) else { return };
+        self.shard.follow(&key);
+        let name = (key.db, key.bytes.into());
+        let queue = self.waiting.queues.entry(name).or_default();
+        queue.push_back((Arc::clone(&waiter), word));
+    }
+
+    /// A waiter leaves the queues of this core's keys.
+    pub fn delist(&mut self, waiter: &Arc<Waiter>) {
+        for word in &waiter.keys {
+            let Some(key) = waiter.key(*word) else {
+                continue;
+            };
+            let name = (key.db, key.bytes.into());
+            let Some(queue) = self.waiting.queues.get_mut(&name) else {
+                continue;
+            };
+            let before = queue.len();
+            queue.retain(|(other, at)| at != word || !Arc::ptr_eq(other, waiter));
+            for _ in queue.len()..before {
+                self.shard.unfollow(name.0, &name.1);
+            }
+            if queue.is_empty() {
+                self.waiting.queues.remove(&name);
+            }
+        }
+    }
+
+    /// A waiter has been answered or abandoned: the cores of its keys forget it.
+    pub fn forget(&mut self, waiter: &Arc<Waiter>) {
+        waiter.end();
+        let mut told = Vec::new();
+        for word in &waiter.keys {
+            let Some(key) = waiter.key(*word) else {
+                continue;
+            };
+            let owner = self.owner(key.slot);
+            if owner != self.id && !told.contains(&owner) {
+                told.push(owner);
+                self.posts.push((owner, Mail::Delist(Arc::clone(waiter))));
+            }
+        }
+        self.delist(waiter);
+    }
+}
+
+impl NodeService {
+    /// A first try that was sent here.
+    pub(crate) fn on_attempt(&mut self, attempt: Attempt) {
+        let mut slots = Vec::new();
+        let args = attempt.request.args();
+        Core::slots_of(attempt.request.row, &args, &mut slots);
+        if self.core.held_slot(slots.iter().copied()).is_some() {
+            return self.core.attempt(attempt, slots);
+        }
+        let scope = self.core.attempt_scope(&attempt);
+        self.run_attempt(attempt, scope);
+    }
+
+    /// The first try; all slots are here.
+    pub(crate) fn run_attempt(&mut self, attempt: Attempt, scope: Scope) {
+        let mut out = self.core.buffer();
+        let (row, to) = (attempt.request.row, (attempt.db, attempt.resp, scope));
+        let tried = self
+            .core
+            .try_block(row, attempt.request.args(), to, &mut out);
+        match tried {
+            Tried::Replied => self.reply(attempt.ticket, &out),
+            Tried::Refused(refusal) => {
+                self.core.refuse(&refusal, attempt.resp, &mut out);
+                self.reply(attempt.ticket, &out);
+            }
+            Tried::Waits(wait) => self.core.begin_wait(attempt, wait),
+        }
+        self.core.keep_buffer(out);
+    }
+
+    /// Waits that have begun: their connections know of them from now on.
+    pub(crate) fn note_waits(&mut self) {
+        for waiter in core::mem::take(&mut self.core.waiting.begun) {
+            self.on_waits(waiter);
+        }
+    }
+
+    /// A connection of this core waits.
+    pub(crate) fn on_waits(&mut self, waiter: Arc<Waiter>) {
+        let ticket = waiter.ticket();
+        let client = self.clients.get_mut(ticket.conn);
+        let Some(client) =
+            client.filter(|client| client.outbound.awaits(ticket.seq) && !client.closed)
+        else {
+            return self.core.forget(&waiter);
+        };
+        if let Some(until_ms) = waiter.until_ms {
+            self.timers
+                .push(Reverse((until_ms, ticket.conn.to_u64(), ticket.seq)));
+        }
+        client.blocked = Some(waiter);
+        self.core.node.blocked.fetch_add(1, Relaxed);
+    }
+
+    /// Ends waits whose time is over; returns when the next one is, unix ms.
+    pub(crate) fn end_waits(&mut self, now_ms: u64) -> Option<u64> {
+        while let Some(&Reverse((until_ms, conn, seq))) = self.timers.peek() {
+            if until_ms > now_ms {
+                return Some(until_ms);
+            }
+            self.timers.pop();
+            let client = self.clients.get_mut(ConnId::from_u64(conn));
+            let Some(waiter) = client.and_then(|client| client.blocked.clone()) else {
+                continue;
+            };
+            if waiter.ticket().seq != seq {
+                continue;
+            }
+            if waiter.finish() {
+                self.complete(waiter.ticket(), self.core.id, &waiter.timeout_reply);
+            } else {
+                // It is being tried elsewhere: either its reply comes, or it is free again.
+                self.timers
+                    .push(Reverse((now_ms + BUSY_LOOK_MS, conn, seq)));
+                return Some(now_ms + BUSY_LOOK_MS);
+            }
+        }
+        None
+    }
+
+    /// CLIENT UNBLOCK: whether the client waited and does so no more.
+    pub(crate) fn unblock(&mut self, id: u64, error: bool) -> bool {
+        let client = self.clients.iter().find(|client| client.id == id);
+        let Some(waiter) = client.and_then(|client| client.blocked.clone()) else {
+            return false;
+        };
+        if !waiter.finish() {
+            return false;
+        }
+        let mut reply = Vec::new();
+        if error {
+            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+            Reply::new(&mut reply, waiter.attempt.resp).error(&Refusal::Text(text));
+        } else {
+            reply.extend_from_slice(&waiter.timeout_reply);
+        }
+        self.complete(waiter.ticket(), self.core.id, &reply);
+        true
+    }
+
+    /// Keys that are followed have changed: those who wait for them are served.
+    #[cold]
+    pub(crate) fn serve_touched(&mut self, by: Option<Place>, tells: bool) {
+        loop {
+            let touched = self.core.shard.take_touched();
+            if touched.is_empty() {
+                return;
+            }
+            for (db, key) in touched {
+                if tells {
+                    self.core.invalidate(db, &key, by);
+                }
+                self.serve(db, key);
+            }
+        }
+    }
+
+    /// Tries once more what could not be tried in the turn before.
+    pub(crate) fn serve_again(&mut self) {
+        for (db, key) in core::mem::take(&mut self.core.waiting.again) {
+            self.serve(db, key);
+        }
+    }
+
+    /// Runs the requests that wait for a key, in the order of their arrival.
+    fn serve(&mut self, db: u8, name: Box<[u8]>) {
+        let key = Key::new(db, &name);
+        let mut at = 0;
+        let mut exists = self.core.shard.contains(&key);
+        loop {
+            let queue = self.core.waiting.queues.get(&(db, name.clone()));
+            let Some((waiter, word)) = queue.and_then(|queue| queue.get(at)).cloned() else {
+                return;
+            };
+            if self.core.locks.is_held(key.slot) {
+                return self.core.waiting.again.push((db, name));
+            }
+            at += 1;
+            let block = block_of(waiter.attempt.request.row);
+            if !exists && !block.is_some_and(|block| block.on_removal) {
+                continue;
+            }
+            match waiter.take() {
+                Taken::Yes => {}
+                Taken::Busy => {
+                    self.core.waiting.again.push((db, name.clone()));
+                    continue;
+                }
+                Taken::Done => continue,
+            }
+            if self.try_waiter(waiter, word) {
+                at -= 1;
+                exists = self.core.shard.contains(&key);
+            }
+        }
+    }
+
+    /// Runs a request that waits, for one of its keys; whether it has been answered.
+    fn try_waiter(&mut self, waiter: Arc<Waiter>, word: usize) -> bool {
+        let Some(request) = waiter.narrowed(word) else {
+            waiter.give_back();
+            return false;
+        };
+        let mut slots = Vec::new();
+        Core::slots_of(request.row, &request.args(), &mut slots);
+        let here = slots.iter().all(|slot| self.core.is_here(*slot));
+        if !here || self.core.held_slot(slots.iter().copied()).is_some() {
+            let needs = self.core.needs(&slots, Vec::new());
+            let job = Job::Again(waiter.clone(), request);
+            self.core.start_tx(waiter.ticket(), job, needs);
+            return false;
+        }
+        let scope = self.core.attempt_scope(&waiter.attempt);
+        self.run_waiter(&waiter, &request, scope)
+    }
+
+    /// As `try_waiter`; all slots are here.
+    pub(crate) fn run_waiter(
+        &mut self,
+        waiter: &Arc<Waiter>,
+        request: &Request,
+        scope: Scope,
+    ) -> bool {
+        let to = (waiter.attempt.db, waiter.attempt.resp, scope);
+        let mut out = self.core.buffer();
+        let tried = self
+            .core
+            .try_block(request.row, request.args(), to, &mut out);
+        let on_removal = block_of(request.row).is_some_and(|block| block.on_removal);
+        let answered = match tried {
+            Tried::Replied => true,
+            // Something else lies there now: it goes on waiting, as in Redis.
+            Tried::Refused(Refusal::WrongType) if !on_removal => false,
+            Tried::Refused(refusal) => {
+                self.core.refuse(&refusal, waiter.attempt.resp, &mut out);
+                true
+            }
+            Tried::Waits(_) => false,
+        };
+        if answered {
+            waiter.end();
+            self.core.delist(waiter);
+            self.reply(waiter.ticket(), &out);
+        } else {
+            waiter.give_back();
+        }
+        self.core.keep_buffer(out);
+        answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, Client};
+
+    /// For nodes of one to three cores: waiters on every core, and a client that acts.
+    fn everywhere(test: impl Fn(&mut Bench, &[Client], Client)) {
+        for cores in 1..=3 {
+            let mut bench = Bench::new(cores);
+            let waiters: Vec<Client> = (0..6).map(|n| bench.connect(n % cores)).collect();
+            let actor = bench.connect(cores - 1);
+            test(&mut bench, &waiters, actor);
+        }
+    }
+
+    fn text(bench: &mut Bench, client: Client) -> String {
+        String::from_utf8_lossy(&bench.received(client)).replace("\r\n", " ")
+    }
+
+    #[test]
+    fn first_come_first_served() {
+        everywhere(|bench, waiters, actor| {
+            for (n, waiter) in waiters.iter().enumerate() {
+                let request = ["BLPOP a b 0", "BRPOP b 0", "BLMPOP 0 2 a b LEFT"][n % 3];
+                assert_eq!(bench.call(*waiter, request), "");
+            }
+            assert_eq!(bench.call(actor, "RPUSH b 1 2 3 4"), ":4\r\n");
+            assert_eq!(text(bench, waiters[0]), "*2 $1 b $1 1 ");
+            assert_eq!(text(bench, waiters[1]), "*2 $1 b $1 4 ");
+            assert_eq!(text(bench, waiters[2]), "*2 $1 b *1 $1 2 ");
+            assert_eq!(text(bench, waiters[3]), "*2 $1 b $1 3 ");
+            assert_eq!(text(bench, waiters[4]), "");
+            assert_eq!(bench.call(actor, "EXISTS b"), ":0\r\n");
+            assert_eq!(bench.call(actor, "RPUSH a x"), ":1\r\n");
+            assert_eq!(text(bench, waiters[5]), "*2 $1 a *1 $1 x ");
+            let info = bench.call(actor, "INFO clients");
+            assert!(info.contains("blocked_clients:1\r\n"), "{info}");
+        });
+    }
+
+    #[test]
+    fn timeouts_end_waits_in_time() {
+        everywhere(|bench, waiters, actor| {
+            assert_eq!(bench.call(waiters[0], "BLPOP a b 0.05"), "");
+            assert_eq!(bench.call(waiters[1], "BLMOVE a b LEFT LEFT 0.1"), "");
+            assert_eq!(bench.call(waiters[2], "WAIT 1 20"), "");
+            assert_eq!(bench.call(waiters[3], "WAITAOF 0 1 20"), "");
+            assert_eq!(bench.call(waiters[4], "WAIT 0 0"), ":0\r\n");
+            bench.advance(49);
+            assert_eq!(text(bench, waiters[2]), ":0 ");
+            assert_eq!(text(bench, waiters[3]), "*2 :0 :0 ");
+            assert_eq!(text(bench, waiters[0]), "");
+            bench.advance(1);
+            assert_eq!(text(bench, waiters[0]), "*-1 ");
+            bench.advance(50);
+            assert_eq!(text(bench, waiters[1]), "*-1 ");
+            // Nobody waits: what comes stays.
+            assert_eq!(bench.call(actor, "RPUSH a 1"), ":1\r\n");
+            assert_eq!(bench.call(actor, "LLEN a"), ":1\r\n");
+            assert_eq!(bench.call(waiters[0], "PING"), "+PONG\r\n");
+        });
+    }
+
+    #[test]
+    fn a_moved_element_serves_who_waits_for_it() {
+        everywhere(|bench, waiters, actor| {
+            assert_eq!(bench.call(waiters[0], "BLMOVE a b LEFT LEFT 0"), "");
+            assert_eq!(bench.call(waiters[1], "BLMOVE b c LEFT LEFT 0"), "");
+            assert_eq!(bench.call(waiters[2], "BLPOP c 0"), "");
+            assert_eq!(bench.call(actor, "RPUSH a x"), ":1\r\n");
+            assert_eq!(text(bench, waiters[0]), "$1 x ");
+            assert_eq!(text(bench, waiters[1]), "$1 x ");
+            assert_eq!(text(bench, waiters[2]), "*2 $1 c $1 x ");
+            assert_eq!(bench.call(actor, "EXISTS a b c"), ":0\r\n");
+        });
+    }
+
+    #[test]
+    fn a_transaction_is_seen_whole_and_does_not_wait() {
+        everywhere(|bench, waiters, actor| {
+            assert_eq!(bench.call(waiters[0], "BLPOP a b 0"), "");
+            bench.call(actor, "MULTI");
+            for request in [
+                "RPUSH b 1",
+                "RPUSH a 2",
+                "DEL b",
+                "BLPOP none 0",
+                "BLMOVE none a LEFT LEFT 0",
+            ] {
+                assert_eq!(bench.call(actor, request), "+QUEUED\r\n");
+            }
+            assert_eq!(
+                bench.call(actor, "EXEC"),
+                "*5\r\n:1\r\n:1\r\n:1\r\n*-1\r\n$-1\r\n"
+            );
+            assert_eq!(text(bench, waiters[0]), "*2 $1 a $1 2 ");
+        });
+    }
+
+    #[test]
+    fn other_types_and_other_ways_to_get_a_key() {
+        everywhere(|bench, waiters, actor| {
+            assert_eq!(bench.call(waiters[0], "BLPOP k 0"), "");
+            assert_eq!(bench.call(waiters[1], "BZPOPMIN k 0"), "");
+            assert_eq!(bench.call(actor, "SET k x"), "+OK\r\n");
+            assert_eq!(text(bench, waiters[0]), "");
+            bench.call(actor, "ZADD z 1 m");
+            assert_eq!(bench.call(actor, "RENAME z k"), "+OK\r\n");
+            assert_eq!(text(bench, waiters[1]), "*3 $1 k $1 m $1 1 ");
+            bench.call(actor, "RPUSH l x y");
+            assert_eq!(bench.call(actor, "COPY l k"), ":1\r\n");
+            assert_eq!(text(bench, waiters[0]), "*2 $1 k $1 x ");
+        });
+    }
+
+    #[test]
+    fn waits_are_ended_from_outside() {
+        everywhere(|bench, waiters, actor| {
+            let id =
+                |bench: &mut Bench, client| bench.call(client, "CLIENT ID").trim()[1..].to_owned();
+            let ids: Vec<String> = waiters.iter().map(|w| id(bench, *w)).collect();
+            for waiter in waiters {
+                assert_eq!(bench.call(*waiter, "BLPOP a b 0"), "");
+            }
+            let unblock = |bench: &mut Bench, n: usize, how: &str| {
+                bench.call(actor, format!("CLIENT UNBLOCK {}{how}", ids[n]).trim_end())
+            };
+            assert_eq!(unblock(bench, 0, ""), ":1\r\n");
+            assert_eq!(text(bench, waiters[0]), "*-1 ");
+            assert_eq!(unblock(bench, 0, ""), ":0\r\n");
+            assert_eq!(unblock(bench, 1, " ERROR"), ":1\r\n");
+            let error = "-UNBLOCKED client unblocked via CLIENT UNBLOCK ";
+            assert_eq!(text(bench, waiters[1]), error);
+            assert_eq!(
+                bench.call(actor, &format!("CLIENT KILL ID {}", ids[2])),
+                ":1\r\n"
+            );
+            assert!(bench.is_closed(waiters[2]));
+            bench.close(waiters[3]);
+            assert_eq!(bench.call(actor, "RPUSH b 1 2"), ":2\r\n");
+            assert_eq!(text(bench, waiters[4]), "*2 $1 b $1 1 ");
+            assert_eq!(text(bench, waiters[5]), "*2 $1 b $1 2 ");
+        });
+    }
+
+    #[test]
+    fn what_is_pipelined_behind_a_wait_comes_after_it() {
+        everywhere(|bench, waiters, actor| {
+            bench.send(waiters[0], b"SET x 1\r\nBLPOP a 0\r\nGET x\r\nINCR x\r\n");
+            assert_eq!(text(bench, waiters[0]), "+OK ");
+            assert_eq!(bench.call(actor, "SET x 5"), "+OK\r\n");
+            assert_eq!(bench.call(actor, "LPUSH a e"), ":1\r\n");
+            assert_eq!(text(bench, waiters[0]), "*2 $1 a $1 e $1 5 :6 ");
+        });
+    }
+}

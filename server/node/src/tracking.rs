@@ -1,0 +1,407 @@
+//! Client-side caching (CLIENT TRACKING): who is told when keys change.
+//!
+//! ```text
+//! a read of a tracking client ── Track ──> the core of each key remembers (key, client), before the read runs there
+//! the key changes, expires, is evicted ─── Invalidate ──> the client's core, or that of the one it redirects to
+//! BCAST: every core knows the prefixes of all clients, and is told of all changes while there are any
+//! ```
+//! A remembered key is told once and forgotten. Over `tracking-table-max-keys` keys are told at random before they change.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::{Args, Reply, Resp};
+use runtime::{ConnId, CoreId};
+use storage::Key;
+
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::mail::Mail;
+use crate::pubsub::Topic;
+use crate::service::NodeService;
+use crate::table::Row;
+
+/// The channel on which a connection of version 2 hears of changes for another one.
+pub const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// A connection anywhere in the node.
+pub type Place = (CoreId, ConnId);
+
+/// Which of a client's reads are remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// All.
+    #[default]
+    All,
+    /// Those that follow CLIENT CACHING YES.
+    OptIn,
+    /// All but those that follow CLIENT CACHING NO.
+    OptOut,
+    /// None: it hears of all keys with its prefixes.
+    Broadcast,
+}
+
+/// What a client has asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Tracking {
+    /// See [`Mode`].
+    pub mode: Mode,
+    /// Changes by itself are not told.
+    pub noloop: bool,
+    /// Prefixes of [`Mode::Broadcast`]; the empty one means all keys.
+    pub prefixes: Vec<Box<[u8]>>,
+    /// Who is told instead: client number and place.
+    pub redirect: Option<(u64, Place)>,
+    /// That one has gone.
+    pub redirect_is_broken: bool,
+    /// CLIENT CACHING was the last command, and said this.
+    pub caching: Option<bool>,
+}
+
+/// Who reads a key, and who is told of its change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tracker {
+    home: Place,
+    to: Place,
+    noloop: bool,
+}
+
+/// Keys of a message between cores.
+pub type Keys = Vec<Box<[u8]>>;
+
+/// Those who track one key, by its database and name.
+type Trackers = HashMap<(u8, Box<[u8]>), Vec<Tracker>>;
+
+/// Sums over all cores.
+#[derive(Default)]
+pub struct TrackingCounts {
+    /// Clients that track.
+    pub clients: AtomicUsize,
+    /// Keys that are remembered.
+    pub keys: AtomicUsize,
+    /// Readers of them.
+    pub items: AtomicUsize,
+    /// Prefixes of clients.
+    pub prefixes: AtomicUsize,
+}
+
+/// One core's part.
+#[derive(Default)]
+pub struct Trackings {
+    /// Who has read which key of this core.
+    keys: Trackers,
+    /// Prefixes of all clients of the node.
+    prefixes: Vec<(Box<[u8]>, Tracker)>,
+    /// Clients of this core that track.
+    clients: BTreeSet<u64>,
+}
+
+impl Trackings {
+    /// Whether nobody tracks keys of this core.
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
+        self.keys.is_empty() && self.prefixes.is_empty() && self.clients.is_empty()
+    }
+}
+
+impl Tracking {
+    fn tracker(&self, home: Place) -> Tracker {
+        Tracker {
+            home,
+            to: self.redirect.map_or(home, |(_, place)| place),
+            noloop: self.noloop,
+        }
+    }
+
+    /// Whether reads of this moment are remembered.
+    fn remembers(&self) -> bool {
+        match self.mode {
+            Mode::All => true,
+            Mode::OptIn => self.caching == Some(true),
+            Mode::OptOut => self.caching != Some(false),
+            Mode::Broadcast => false,
+        }
+    }
+}
+
+impl Core {
+    /// A client begins to track, or goes on with other options.
+    pub fn start_tracking(&mut self, conn: &mut Connection, tracking: Tracking) {
+        self.stop_tracking(conn);
+        self.trackings.clients.insert(conn.conn.to_u64());
+        let counts = &self.node.tracking;
+        counts.clients.fetch_add(1, Relaxed);
+        let prefixes = tracking.prefixes.len();
+        counts.prefixes.fetch_add(prefixes, Relaxed);
+        let tracker = tracking.tracker((self.id, conn.conn));
+        for prefix in &tracking.prefixes {
+            self.tell_prefix(prefix, tracker, true);
+        }
+        conn.tracking = Some(Box::new(tracking));
+    }
+
+    /// A client tracks no more.
+    pub fn stop_tracking(&mut self, conn: &mut Connection) {
+        let Some(tracking) = conn.tracking.take() else {
+            return;
+        };
+        self.trackings.clients.remove(&conn.conn.to_u64());
+        let counts = &self.node.tracking;
+        counts.clients.fetch_sub(1, Relaxed);
+        let prefixes = tracking.prefixes.len();
+        counts.prefixes.fetch_sub(prefixes, Relaxed);
+        let tracker = tracking.tracker((self.id, conn.conn));
+        for prefix in &tracking.prefixes {
+            self.tell_prefix(prefix, tracker, false);
+        }
+    }
+
+    fn tell_prefix(&mut self, prefix: &[u8], tracker: Tracker, joins: bool) {
+        self.change_prefix(prefix.into(), tracker, joins);
+        for core in (0..self.node.cores() as u16).map(CoreId) {
+            if core != self.id {
+                let mail = Mail::Prefix(prefix.into(), tracker, joins);
+                self.posts.push((core, mail));
+            }
+        }
+    }
+
+    /// A client of the node follows a prefix, or no longer.
+    pub fn change_prefix(&mut self, prefix: Box<[u8]>, tracker: Tracker, joins: bool) {
+        let prefixes = &mut self.trackings.prefixes;
+        if joins {
+            prefixes.push((prefix, tracker));
+        } else {
+            let known = prefixes
+                .iter()
+                .position(|(name, by)| *name == prefix && by.home == tracker.home);
+            known.map(|at| prefixes.swap_remove(at));
+        }
+        let any = !self.trackings.prefixes.is_empty();
+        self.shard.set_follow_all(any);
+    }
+
+    /// A request of a tracking client is about to run: the keys that it reads are remembered where they live.
+    pub fn track(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) {
+        let Some(tracking) = &conn.tracking else {
+            return;
+        };
+        if row.writes || !matches!(row.kind, crate::table::Kind::Data(_)) || !tracking.remembers() {
+            return;
+        }
+        let tracker = tracking.tracker((self.id, conn.conn));
+        let mut words = Vec::new();
+        // A request whose keys cannot be told is refused by its handler.
+        let _ = row.spec.keys_of(args, |word, _| words.push(word));
+        for name in words.into_iter().filter_map(|word| args.word(word)) {
+            let key = Key::new(conn.db, name);
+            let owner = self.owner(key.slot);
+            if owner == self.id {
+                self.remember(conn.db, name.into(), tracker);
+            } else {
+                let mail = Mail::Track(conn.db, name.into(), tracker);
+                self.posts.push((owner, mail));
+            }
+        }
+    }
+
+    /// A client is about to read a key of this core.
+    pub fn remember(&mut self, db: u8, name: Box<[u8]>, tracker: Tracker) {
+        let trackers = match self.trackings.keys.get_mut(&(db, name.clone())) {
+            Some(trackers) => trackers,
+            None => {
+                self.shard.follow(&Key::new(db, &name));
+                self.node.tracking.keys.fetch_add(1, Relaxed);
+                self.trackings.keys.entry((db, name)).or_default()
+            }
+        };
+        if !trackers.contains(&tracker) {
+            trackers.push(tracker);
+            self.node.tracking.items.fetch_add(1, Relaxed);
+        }
+        let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
+        if self.config.tracking_table_max_keys > 0
+            && self.trackings.keys.len() as u64 > share.max(1)
+        {
+            self.forget_one();
+        }
+    }
+
+    /// The table is full: some key is told as if it had changed.
+    #[cold]
+    fn forget_one(&mut self) {
+        if let Some((db, name)) = self.trackings.keys.keys().next().cloned() {
+            self.invalidate(db, &name, None);
+        }
+    }
+
+    /// A key of this core has changed, by a connection's request or by itself.
+    pub fn invalidate(&mut self, db: u8, name: &[u8], by: Option<Place>) {
+        if self.trackings.is_idle() {
+            return;
+        }
+        let mut told = Vec::new();
+        if !self.trackings.keys.is_empty()
+            && let Some(trackers) = self.trackings.keys.remove(&(db, name.into()))
+        {
+            self.forgotten(db, name, trackers.len());
+            told = trackers;
+        }
+        for (prefix, tracker) in &self.trackings.prefixes {
+            if name.starts_with(prefix) && !told.contains(tracker) {
+                told.push(*tracker);
+            }
+        }
+        for tracker in told {
+            if tracker.noloop && by == Some(tracker.home) {
+                continue;
+            }
+            self.send_invalidation(tracker, Some(vec![name.into()]));
+        }
+    }
+
+    fn send_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
+        let mail = (tracker, keys);
+        if tracker.to.0 == self.id {
+            self.invalidations.push(mail);
+        } else {
+            self.posts
+                .push((tracker.to.0, Mail::Invalidate(mail.0, mail.1)));
+        }
+    }
+
+    /// A database of this core has been emptied: nothing is remembered any more.
+    fn invalidate_all(&mut self) {
+        for ((db, name), trackers) in core::mem::take(&mut self.trackings.keys) {
+            self.forgotten(db, &name, trackers.len());
+        }
+    }
+
+    /// The other cores tell their clients, too. (A flush runs in one place, with the slots of all.)
+    pub fn post_flush(&mut self) {
+        if self.node.tracking.clients.load(Relaxed) == 0 {
+            return;
+        }
+        for core in (0..self.node.cores() as u16).map(CoreId) {
+            if core != self.id {
+                self.posts.push((core, Mail::Flushed));
+            }
+        }
+    }
+
+    /// A key that so many had read is remembered no more.
+    fn forgotten(&mut self, db: u8, name: &[u8], readers: usize) {
+        self.shard.unfollow(db, name);
+        let counts = &self.node.tracking;
+        counts.keys.fetch_sub(1, Relaxed);
+        counts.items.fetch_sub(readers, Relaxed);
+    }
+}
+
+impl NodeService {
+    /// Every client of this core that tracks is told that all keys have changed.
+    pub(crate) fn tell_flush(&mut self) {
+        self.core.invalidate_all();
+        let clients: Vec<u64> = self.core.trackings.clients.iter().copied().collect();
+        for conn in clients.into_iter().map(ConnId::from_u64) {
+            let home = (self.core.id, conn);
+            let client = self.clients.get_mut(conn);
+            if let Some(tracking) = client.and_then(|client| client.tracking.as_deref()) {
+                let tracker = tracking.tracker(home);
+                self.core.send_invalidation(tracker, None);
+            }
+        }
+    }
+
+    /// Invalidations reach the connections of this core, after the reply of the request that made the change.
+    pub(crate) fn deliver_invalidations(&mut self) {
+        for (tracker, keys) in core::mem::take(&mut self.core.invalidations) {
+            self.deliver_invalidation(tracker, keys);
+        }
+    }
+
+    fn deliver_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
+        let conn = tracker.to.1;
+        let redirected = tracker.to != tracker.home;
+        let Some(client) = self.clients.get_mut(conn).filter(|client| !client.closing) else {
+            if redirected {
+                self.tell_broken(tracker.home);
+            }
+            return;
+        };
+        let listens = client
+            .subscriptions
+            .as_ref()
+            .is_some_and(|subscriptions| subscriptions.contains(Topic::Channel, CHANNEL));
+        let mut frame = Vec::new();
+        let mut reply = Reply::new(&mut frame, client.resp);
+        match client.resp {
+            Resp::V3 if client.tracking.is_some() || redirected => {
+                reply.push(2);
+                reply.bulk(b"invalidate");
+            }
+            Resp::V2 if redirected && listens => {
+                reply.push(3);
+                reply.bulk(b"message");
+                reply.bulk(CHANNEL);
+            }
+            // It tracks no more, or has no way to be told.
+            _ => return,
+        }
+        match &keys {
+            Some(keys) => {
+                reply.array(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
+            }
+            None => reply.null_array(),
+        }
+        self.push_out(conn, &frame);
+    }
+
+    /// The one that a client redirects to has gone.
+    fn tell_broken(&mut self, home: Place) {
+        if home.0 == self.core.id {
+            self.redirect_broken(home.1);
+        } else {
+            self.core.posts.push((home.0, Mail::RedirectBroken(home.1)));
+        }
+    }
+
+    /// See [`NodeService::tell_broken`].
+    pub(crate) fn redirect_broken(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else {
+            return;
+        };
+        let Some(tracking) = &mut client.tracking else {
+            return;
+        };
+        let redirect = tracking.redirect.map_or(0, |(id, _)| id);
+        tracking.redirect_is_broken = true;
+        if client.resp == Resp::V3 {
+            let mut frame = Vec::new();
+            let mut reply = Reply::new(&mut frame, Resp::V3);
+            reply.push(2);
+            reply.bulk(b"tracking-redir-broken");
+            reply.int(redirect.cast_signed());
+            self.push_out(conn, &frame);
+        }
+    }
+
+    /// The client that another one wants to redirect to has been looked for on all cores.
+    pub(crate) fn end_redirect(
+        core: &mut Core,
+        client: &mut Connection,
+        (id, mut tracking): (u64, Tracking),
+        parts: &[(u16, Vec<u8>)],
+    ) -> bool {
+        let found = parts.iter().find_map(|(core, part)| {
+            let conn = u64::from_le_bytes(part.as_slice().try_into().ok()?);
+            Some((CoreId(*core), ConnId::from_u64(conn)))
+        });
+        let Some(place) = found else { return false };
+        tracking.redirect = Some((id, place));
+        core.start_tracking(client, tracking);
+        true
+    }
+}
