@@ -10,6 +10,7 @@ use crate::effect::{self, Corrupt, Effect};
 use crate::hash::Key;
 use crate::shard::Shard;
 use crate::stream_effect::{StreamChange, words_of};
+use crate::value::Hash;
 use crate::value::stream::STREAM_NODE_BYTES_MAX;
 use crate::view::{Value, WrongType};
 use crate::whole::read_value;
@@ -106,6 +107,21 @@ impl Shard {
                     .edit_hash(&Key::new(db, key))?
                     .ok_or(Corrupt)?
                     .remove(field);
+            }
+            Effect::HashExpireAt { key, field, at_ms } => {
+                let key = Key::new(db, key);
+                let mut edit = self.applying();
+                let mut hash = edit.edit_hash(&key)?.ok_or(Corrupt)?;
+                if at_ms > Hash::DEADLINE_MS_MAX || !hash.contains(field) {
+                    return Err(Corrupt);
+                }
+                hash.expire_at(field, at_ms);
+            }
+            Effect::HashPersist { key, field } => {
+                self.applying()
+                    .edit_hash(&Key::new(db, key))?
+                    .ok_or(Corrupt)?
+                    .persist(field);
             }
             Effect::SetAdd { key, member } => {
                 self.applying()

@@ -86,9 +86,13 @@ fn value_digest(value: Value<'_>) -> Digest {
         Value::List(list) => list.iter().fold(Digest::default(), |sum, element| {
             Digest::of(&[&sum.0.to_le_bytes(), element])
         }),
-        Value::Hash(hash) => hash.iter().fold(Digest::default(), |sum, (f, v)| {
-            sum.and(Digest::of(&[f, v]))
-        }),
+        Value::Hash(hash) => {
+            hash.iter()
+                .fold(Digest::default(), |sum, (f, v)| match hash.deadline_ms(f) {
+                    None => sum.and(Digest::of(&[f, v])),
+                    Some(at_ms) => sum.and(Digest::of(&[f, v, &at_ms.to_le_bytes()])),
+                })
+        }
         Value::Set(set) => set
             .iter()
             .fold(Digest::default(), |sum, m| sum.and(Digest::of(&[&m]))),

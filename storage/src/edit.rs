@@ -135,7 +135,8 @@ impl<'s> Edit<'s> {
         list_of,
         List,
         List,
-        ListEdit, false
+        ListEdit,
+        false
     );
     collection_doors!(
         hash,
@@ -144,9 +145,19 @@ impl<'s> Edit<'s> {
         hash_of,
         Hash,
         Hash,
-        HashEdit, false
+        HashEdit,
+        false
     );
-    collection_doors!(set, edit_set, edit_set_or_new, set_of, Set, Set, SetEdit, false);
+    collection_doors!(
+        set,
+        edit_set,
+        edit_set_or_new,
+        set_of,
+        Set,
+        Set,
+        SetEdit,
+        false
+    );
     collection_doors!(
         zset,
         edit_zset,
@@ -154,7 +165,8 @@ impl<'s> Edit<'s> {
         zset_of,
         Zset,
         Zset,
-        ZsetEdit, false
+        ZsetEdit,
+        false
     );
     collection_doors!(
         stream,
@@ -163,7 +175,8 @@ impl<'s> Edit<'s> {
         stream_of,
         Stream,
         Stream,
-        StreamEdit, true
+        StreamEdit,
+        true
     );
 
     /// As [`Shard::text`], not counted.
@@ -389,7 +402,11 @@ impl<'s> Edit<'s> {
             OwnedValue::Raw(bytes) => self.put_as_raw(key, bytes, ttl),
             collection => {
                 if let Ok(collection) = collection.into_collection() {
+                    let first_ms = collection.first_deadline_ms();
                     self.put(key, Payload::Collection(Box::new(collection)), false, ttl);
+                    if let Some(at_ms) = first_ms {
+                        self.shard.push_hint(at_ms, key);
+                    }
                 }
             }
         }
@@ -483,6 +500,13 @@ impl<'s> Edit<'s> {
     }
 
     // ---- deadlines --------------------------------------------------------------------------
+
+    /// Removes those fields of a hash whose deadline has passed, at most `budget`.
+    pub(crate) fn expire_fields(&mut self, key: &Key<'_>, budget: usize) {
+        if let Ok(Some(mut hash)) = self.edit_hash(key) {
+            hash.expire_fields(budget);
+        }
+    }
 
     /// Sets a key's deadline, unix ms; whether the key is there. One that has passed removes the key.
     pub fn expire_at(&mut self, key: &Key<'_>, at_ms: u64) -> bool {

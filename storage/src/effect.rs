@@ -105,6 +105,17 @@ pub enum Effect<'a> {
         key: &'a [u8],
         field: &'a [u8],
     },
+    /// The field has this deadline, unix ms.
+    HashExpireAt {
+        key: &'a [u8],
+        field: &'a [u8],
+        at_ms: u64,
+    },
+    /// The field has no deadline any more.
+    HashPersist {
+        key: &'a [u8],
+        field: &'a [u8],
+    },
     SetAdd {
         key: &'a [u8],
         member: &'a [u8],
@@ -157,6 +168,8 @@ impl<'a> Effect<'a> {
             | Effect::ListTrim { key, .. }
             | Effect::HashSet { key, .. }
             | Effect::HashRemove { key, .. }
+            | Effect::HashExpireAt { key, .. }
+            | Effect::HashPersist { key, .. }
             | Effect::SetAdd { key, .. }
             | Effect::SetRemove { key, .. }
             | Effect::ZsetAdd { key, .. }
@@ -255,6 +268,8 @@ mod kind {
     pub(super) const FLUSH_ALL: u8 = 22;
     pub(super) const SWAP_DB: u8 = 23;
     // 32 to 47 are those of streams: see `stream_effect.rs`.
+    pub(super) const HASH_EXPIRE_AT: u8 = 60;
+    pub(super) const HASH_PERSIST: u8 = 61;
 }
 
 /// Appends one record.
@@ -323,6 +338,15 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
         }
         Effect::HashRemove { key, field } => {
             to.head(kind::HASH_REMOVE, db, key);
+            to.bytes(field);
+        }
+        Effect::HashExpireAt { key, field, at_ms } => {
+            to.head(kind::HASH_EXPIRE_AT, db, key);
+            to.bytes(field);
+            to.out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        Effect::HashPersist { key, field } => {
+            to.head(kind::HASH_PERSIST, db, key);
             to.bytes(field);
         }
         Effect::SetAdd { key, member } => {
@@ -423,6 +447,15 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
             value: from.bytes()?,
         },
         kind::HASH_REMOVE => Effect::HashRemove {
+            key,
+            field: from.bytes()?,
+        },
+        kind::HASH_EXPIRE_AT => Effect::HashExpireAt {
+            key,
+            field: from.bytes()?,
+            at_ms: from.word()?,
+        },
+        kind::HASH_PERSIST => Effect::HashPersist {
             key,
             field: from.bytes()?,
         },

@@ -17,6 +17,7 @@
 pub mod account;
 mod apply;
 mod digest;
+mod due;
 mod edit;
 mod effect;
 mod events;
@@ -57,6 +58,8 @@ pub use stream_effect::StreamChange;
 pub use value::stream::{
     Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,
 };
-pub use value::{Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset};
+pub use value::{
+    Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset, some_field_expires,
+};
 pub use view::{Text, Value, WrongType};
 pub use whole::{read_value, write_value};

@@ -49,18 +49,6 @@ macro_rules! session {
                 self.shard.events.push(class, name, self.key.db, self.key.bytes);
             }
 
-            /// Whether what is about to change must be noted change by change, to be undone.
-            #[inline(always)]
-            fn is_noted(&mut self) -> bool {
-                self.shard.undo.is_on() && self.shard.save(&self.key, self.item)
-            }
-
-            /// Notes how to undo a change.
-            #[cold]
-            fn note_undo(&mut self, op: Op) {
-                self.shard.undo.note(&self.key, op);
-            }
-
             /// Something has been taken out.
             #[inline(always)]
             pub(crate) fn note_removal(&mut self) {
@@ -128,6 +116,27 @@ session!(
     /// Changes to a stream; its methods are in `stream_session.rs`.
     StreamEdit, Stream, Stream, is_vacant
 );
+
+/// How changes of large values are noted for undo; streams are saved whole instead.
+macro_rules! noted {
+    ($($name:ident)*) => {
+        $(impl $name<'_> {
+            /// Whether what is about to change must be noted change by change, to be undone.
+            #[inline(always)]
+            fn is_noted(&mut self) -> bool {
+                self.shard.undo.is_on() && self.shard.save(&self.key, self.item)
+            }
+
+            /// Notes how to undo a change.
+            #[cold]
+            fn note_undo(&mut self, op: Op) {
+                self.shard.undo.note(&self.key, op);
+            }
+        })*
+    };
+}
+
+noted!(ListEdit HashEdit SetEdit ZsetEdit);
 
 impl ListEdit<'_> {
     /// Adds an element at an end.
@@ -286,9 +295,81 @@ impl ListEdit<'_> {
 }
 
 impl HashEdit<'_> {
-    /// Sets a field; whether it is new.
+    /// Deadlines of fields are not noted change by change: a hash that has any is saved whole when a script touches it.
+    #[inline(always)]
+    fn save_for_undo(&mut self) {
+        if self.shard.undo.is_on() {
+            self.shard.save_whole(&self.key, self.item);
+        }
+    }
+
+    /// As [`HashEdit::set`], and the field keeps its deadline.
+    pub fn set_keeping(&mut self, field: &[u8], value: &[u8]) -> bool {
+        let deadline = self.deadline_ms(field);
+        let new = self.set(field, value);
+        if let Some(at_ms) = deadline {
+            self.expire_at(field, at_ms);
+        }
+        new
+    }
+
+    /// Gives a field a deadline, unix ms; whether the field is there.
+    pub fn expire_at(&mut self, field: &[u8], at_ms: u64) -> bool {
+        self.save_for_undo();
+        let first = self.first_deadline_ms();
+        let (hash, shard, key) = self.parts();
+        if !hash.set_deadline(field, Some(at_ms)) {
+            return hash.contains(field);
+        }
+        let effect = Effect::HashExpireAt {
+            key: key.bytes,
+            field,
+            at_ms,
+        };
+        shard.effects.push(key.db, &effect);
+        if first.is_none_or(|first| at_ms < first) {
+            shard.push_hint(at_ms, key);
+        }
+        self.changed = true;
+        true
+    }
+
+    /// Takes the deadline of a field away; whether it had one.
+    pub fn persist(&mut self, field: &[u8]) -> bool {
+        self.save_for_undo();
+        let (hash, shard, key) = self.parts();
+        let had_one = hash.set_deadline(field, None);
+        if had_one {
+            let effect = Effect::HashPersist {
+                key: key.bytes,
+                field,
+            };
+            shard.effects.push(key.db, &effect);
+            self.changed = true;
+        }
+        had_one
+    }
+
+    /// Removes fields whose deadline has passed, at most so many.
+    pub(crate) fn expire_fields(&mut self, budget: usize) {
+        let now_ms = self.shard.now_ms;
+        let due = self.deadlines().take(budget);
+        let due = due.take_while(|(_, at_ms)| *at_ms <= now_ms);
+        let fields: Vec<Vec<u8>> = due.map(|(field, _)| field.to_vec()).collect();
+        for field in &fields {
+            self.remove(field);
+        }
+        if !fields.is_empty() {
+            self.event(EventClass::Hash, "hexpired");
+        }
+    }
+
+    /// Sets a field, which has no deadline then; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        if self.first_deadline_ms().is_some() {
+            self.save_for_undo();
+        }
         if self.is_noted() {
             let old = self.get(field).map(<[u8]>::to_vec);
             self.note_undo(Op::Field(field.to_vec(), old));
@@ -309,6 +390,9 @@ impl HashEdit<'_> {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
+        if self.first_deadline_ms().is_some() {
+            self.save_for_undo();
+        }
         if self.is_noted()
             && let Some(old) = self.get(field).map(<[u8]>::to_vec)
         {

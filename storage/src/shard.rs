@@ -9,9 +9,9 @@ use core::cell::Cell;
 use crate::edit::Edit;
 use crate::effect::Effects;
 use crate::events::{EventClass, Events};
-use crate::expiry::{HINT_HASH_MASK, Hint, Wheel};
+use crate::expiry::{Hint, Wheel};
 use crate::garbage::Garbage;
-use crate::hash::{Key, hash_bytes};
+use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::table::{SlotTable, Table, zeroed_tables};
@@ -575,25 +575,6 @@ impl Shard {
         &mut self.effects
     }
 
-    /// Removes keys whose deadline has passed, at `budget` hints; whether more may be due. Not for
-    /// whoever only applies what another core recorded: that brings the removals.
-    pub fn expire_due(&mut self, budget: usize) -> bool {
-        self.wheel.advance(self.now_ms);
-        self.set_hints_max();
-        for _ in 0..budget {
-            let Some(hint) = self.wheel.pop_due() else {
-                return false;
-            };
-            self.look_at(hint);
-        }
-        true
-    }
-
-    /// When [`Shard::expire_due`] wants to be called next, unix ms.
-    pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.wheel.next_ms()
-    }
-
     /// Frees about `budget_items` elements of removed values; whether more is left.
     pub fn free_garbage(&mut self, budget_items: usize) -> bool {
         self.garbage.free(budget_items)
@@ -607,61 +588,6 @@ impl Shard {
     /// Elements of removed values that have been freed in slices.
     pub fn freed_lazily(&self) -> u64 {
         self.garbage.freed()
-    }
-
-    fn look_at(&mut self, hint: Hint) {
-        if self.away.contains(hint.slot()) {
-            self.wheel.push(self.now_ms + AWAY_RETRY_MS, hint);
-            return;
-        }
-        // Whatever the hint stands for and is not due yet goes on under one hint, at the earliest.
-        let mut next = None;
-        for db in 0..self.dbs.len() {
-            while let Some(item) = self.due_item(db, hint, &mut next) {
-                let bytes = item.key().to_vec();
-                let key = Key::new(db as u8, &bytes);
-                self.edit().expire(&key);
-            }
-        }
-        if let Some(at_ms) = next {
-            self.wheel.push(at_ms, hint);
-        }
-    }
-
-    /// An item that a hint stands for and whose deadline has passed. `next`: the earliest deadline of
-    /// those that have not.
-    fn due_item(&self, db: usize, hint: Hint, next: &mut Option<u64>) -> Option<Item> {
-        let table = self.dbs[db].table(hint.slot())?;
-        table.find(hint.hash(), |item: Item| match item.deadline_ms() {
-            Some(at_ms) if is_hinted(item, hint) => {
-                if at_ms > self.now_ms {
-                    *next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
-                }
-                at_ms <= self.now_ms
-            }
-            _ => false,
-        })
-    }
-
-    #[cold]
-    pub(crate) fn sweep_hints(&mut self) {
-        self.set_hints_max();
-        if self.wheel.len() > self.hints_max {
-            let (dbs, away) = (&self.dbs, &self.away);
-            self.wheel.sweep(SWEEP_LOOKS, |hint| {
-                let stands_for_one = |db: &Db| {
-                    let table = db.table(hint.slot());
-                    let found = |item: Item| item.deadline_ms().is_some() && is_hinted(item, hint);
-                    table.is_some_and(|table| table.find(hint.hash(), found).is_some())
-                };
-                !away.contains(hint.slot()) && !dbs.iter().any(stands_for_one)
-            });
-        }
-    }
-
-    fn set_hints_max(&mut self) {
-        let expires: usize = self.dbs.iter().map(|db| db.expires).sum();
-        self.hints_max = 2 * expires + HINTS_SPARE_MAX;
     }
 
     /// Walks everything and asserts what must hold. For tests.
@@ -680,7 +606,8 @@ impl Shard {
                     continue;
                 }
                 let mut here = (slot.table.heap_bytes(), 0);
-                slot.table.check(|item: Item| hash_bytes(item.key()));
+                slot.table
+                    .check(|item: Item| crate::hash::hash_bytes(item.key()));
                 for item in slot.table.iter() {
                     assert_eq!(Slot::of(item.key()).index(), number);
                     here.0 += whole_bytes(item);
@@ -701,25 +628,6 @@ impl Shard {
             assert_eq!(counted, (len, expires, bytes), "slots add up");
         }
     }
-
-    /// An item with a deadline is hinted at in the wheel, so early that it is expired in time.
-    #[cfg(any(test, feature = "testing"))]
-    fn check_hint(&self, item: Item, hints: &std::collections::BTreeMap<Hint, u64>) {
-        let slot = Slot::of(item.key());
-        if let Some(deadline_ms) = item.deadline_ms()
-            && self.owned.contains(slot)
-        {
-            assert!(item.in_wheel(), "a deadline is hinted at");
-            let hint = Hint::new(slot, hash_bytes(item.key()));
-            let at_ms = hints.get(&hint).copied().unwrap_or(u64::MAX);
-            let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16);
-            assert!(at_ms <= latest_ms, "a hint at {at_ms} for {deadline_ms}");
-        }
-    }
-}
-
-fn is_hinted(item: Item, hint: Hint) -> bool {
-    hash_bytes(item.key()) & HINT_HASH_MASK == hint.hash()
 }
 
 /// Bytes of an item with its whole value.
@@ -734,13 +642,9 @@ pub(crate) fn whole_bytes(item: Item) -> usize {
 const RANDOM_TRIES_MAX: usize = 100;
 const RANDOM_WALK_MAX: usize = 10_000;
 /// Hints beside two for each key with a deadline before stale ones are swept out.
-const HINTS_SPARE_MAX: usize = 65_536;
-/// Hints looked at for each one pushed while there are too many: half of them are stale at least.
-const SWEEP_LOOKS: usize = 8;
+pub(crate) const HINTS_SPARE_MAX: usize = 65_536;
 /// Keys that one read proposes to remove at most; the wheel comes for the others.
 const MET_EXPIRED_MAX: usize = 1024;
-/// A hint for a slot on a visit elsewhere is looked at again after this, ms.
-const AWAY_RETRY_MS: u64 = 8;
 
 impl Drop for Shard {
     fn drop(&mut self) {

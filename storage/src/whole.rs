@@ -8,7 +8,7 @@ use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
 use crate::wire::{Reader, Writer};
 
 /// Appends a whole value: type u8 (0 int, 1 string, 2 list, 3 hash, 4 set, 5 zset, 6 string that reports "raw",
-/// 7 stream), then its parts.
+/// 7 stream, 60 hash with deadlines of fields behind it), then its parts.
 pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
     let mut to = Writer { out };
     match value {
@@ -30,11 +30,19 @@ pub fn write_value(value: &OwnedValue, out: &mut Vec<u8>) {
             list.iter().for_each(|element| to.bytes(element));
         }
         OwnedValue::Hash(hash) => {
-            to.out.push(3);
+            let expires = hash.first_deadline_ms().is_some();
+            to.out.push(if expires { 60 } else { 3 });
             to.number(hash.len() as u64);
             for (field, value) in hash.iter() {
                 to.bytes(field);
                 to.bytes(value);
+            }
+            if expires {
+                to.number(hash.deadlines().count() as u64);
+                for (field, at_ms) in hash.deadlines() {
+                    to.bytes(field);
+                    to.out.extend_from_slice(&at_ms.to_le_bytes());
+                }
             }
         }
         OwnedValue::Set(set) => {
@@ -163,12 +171,20 @@ pub fn read_value(input: &[u8], limits: &Limits) -> Result<OwnedValue, Corrupt> 
             }
             OwnedValue::List(list)
         }
-        3 => {
+        kind @ (3 | 60) => {
             let mut hash = Box::new(Hash::new());
             for _ in 0..from.number()? {
                 let (field, value) = (from.bytes()?, from.bytes()?);
                 if !hash.set(field, value, limits) {
                     return Err(Corrupt);
+                }
+            }
+            if kind == 60 {
+                for _ in 0..from.number()? {
+                    let (field, at_ms) = (from.bytes()?, from.word()?);
+                    if at_ms > Hash::DEADLINE_MS_MAX || !hash.set_deadline(field, Some(at_ms)) {
+                        return Err(Corrupt);
+                    }
                 }
             }
             OwnedValue::Hash(hash)

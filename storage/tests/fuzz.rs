@@ -126,7 +126,7 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
         Side::Right
     };
     let ttl = [Ttl::Clear, Ttl::Keep, Ttl::At(n), Ttl::At(n & 0xfff)][rng.index(4)];
-    let effect = match rng.index(36) {
+    let effect = match rng.index(38) {
         0 => Effect::PutString {
             key,
             value: &a,
@@ -187,6 +187,12 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
             score: f64::from_bits(n),
         },
         21 => Effect::ZsetRemove { key, member: &a },
+        24 => Effect::HashExpireAt {
+            key,
+            field: &a,
+            at_ms: n,
+        },
+        25 => Effect::HashPersist { key, field: &a },
         22 if rng.index(20) == 0 => Effect::FlushAll,
         22 => Effect::FlushDb,
         23 => Effect::SwapDb { with: n as u8 },

@@ -1,7 +1,7 @@
 //! A bench for handlers: runs requests on a shard, compares replies, and holds the law of effects.
 
 use protocol::args::flatten;
-use protocol::{Args, Reply, Resp};
+use protocol::{Args, Group, Reply, Resp};
 use storage::{Event, Key, Limits, Rng, Shard, Side, Slot, decode};
 
 use crate::{Block, Read, Refused, Run, Settings, Wait, Write};
@@ -17,6 +17,8 @@ pub(crate) struct Bench {
     pub(crate) resp: Resp,
     pub(crate) settings: Settings,
     rng: Rng,
+    /// Changes up to the end of the last request: deadlines may pass between two.
+    changes: u64,
     /// What the last request would wait for.
     pub(crate) wait: Option<Wait>,
     /// The keyspace events of the last request, all classes.
@@ -33,6 +35,7 @@ impl Bench {
             resp: Resp::V2,
             settings: Settings::default(),
             rng: Rng::new(1),
+            changes: 0,
             wait: None,
             events: Vec::new(),
         };
@@ -92,9 +95,12 @@ impl Bench {
             command.spec.arity.accepts(words.len()),
             "the gate refuses {words:?}"
         );
+        if command.spec.group == Group::Hash {
+            // As the node does before it runs a command on a hash.
+            self.shard.expire_fields(&Key::new(self.db, words[1]));
+        }
         let args = args.skip(skip);
         let mut out = Vec::new();
-        let changes = self.shard.changes();
         let done = match command.run {
             Run::Read(run) => run(
                 &mut Read {
@@ -132,12 +138,13 @@ impl Bench {
             // Only a passed deadline may be noted by a handler that refuses.
             assert!(out.is_empty(), "a refusal beside a reply in {name}");
             Reply::new(&mut out, self.resp).error(&refusal);
-        } else if self.shard.changes() == changes {
+        } else if self.shard.changes() == self.changes {
             assert!(
                 effects.is_empty(),
                 "{name} recorded effects but changed nothing"
             );
         }
+        self.changes = self.shard.changes();
         let mut rest = &effects[..];
         while !rest.is_empty() {
             let (db, effect, after) = decode(rest).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
-use protocol::{Args, Refusal, Reply, Resp};
+use protocol::{Args, Group, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
@@ -377,6 +377,14 @@ impl Core {
         self.node.owner(slot)
     }
 
+    /// Fields whose deadline has passed are gone before a command looks at their hash.
+    #[cold]
+    fn expire_fields(&mut self, args: &Args<'_>, db: u8) {
+        if let Some(word) = args.word(1) {
+            self.shard.expire_fields(&Key::new(db, word));
+        }
+    }
+
     /// Runs a command on data; the reply, or the refusal, is appended to `out`.
     #[inline]
     pub fn run(
@@ -388,6 +396,9 @@ impl Core {
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
+        if row.spec.group == Group::Hash && storage::some_field_expires() {
+            self.expire_fields(&args, db);
+        }
         let settings = &self.settings[scope as usize];
         let done = match row.kind {
             Kind::Data(Run::Read(run)) => run(

@@ -2,17 +2,35 @@
 //!
 //! A hash is packed while it has at most `hash_max_listpack_entries` fields and no field or value
 //! above `hash_max_listpack_value_bytes`; it never goes back (as Redis 7.2).
+//!
+//! Fields may have deadlines: a sorted set of their names beside the pairs, there only while one has. A deadline is data and nothing
+//! more: whoever owns the clock removes a field (`Shard::expire_fields`). Milliseconds of a deadline are exact in a score up to 2^53.
+
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::account::class_size;
 use crate::limits::{Limits, PACKED_BYTES_MAX};
 use crate::packed::{Packed, Records, same};
 use crate::rng::Rng;
 use crate::value::blob::{Blob, Blobs, Pair};
+use crate::value::{Added, Zset};
+
+/// Whether any hash of this process ever had a field with a deadline: until then nobody looks for one.
+static SOME_FIELD_EXPIRES: AtomicBool = AtomicBool::new(false);
+
+/// See [`SOME_FIELD_EXPIRES`].
+#[inline(always)]
+pub fn some_field_expires() -> bool {
+    SOME_FIELD_EXPIRES.load(Relaxed)
+}
 
 /// A map from fields to values.
 #[derive(Clone)]
 pub struct Hash {
     form: Form,
+    /// Fields with a deadline, unix ms; never an empty one, and no field that is not there.
+    deadlines: Option<Box<Zset>>,
 }
 
 #[derive(Clone)]
@@ -33,6 +51,7 @@ impl Hash {
     pub fn new() -> Self {
         Self {
             form: Form::Packed(Packed::new()),
+            deadlines: None,
         }
     }
 
@@ -59,11 +78,54 @@ impl Hash {
 
     /// Bytes of heap behind this value (not the value itself), as the allocator rounds them.
     pub fn heap_bytes(&self) -> usize {
-        match &self.form {
+        let deadlines = self.deadlines.as_ref();
+        let deadlines = deadlines.map_or(0, |d| class_size(size_of::<Zset>()) + d.heap_bytes());
+        let pairs = match &self.form {
             Form::Packed(packed) => packed.heap_bytes(),
             Form::Table(table) => class_size(size_of::<Blobs<Pair>>()) + table.heap_bytes(),
-        }
+        };
+        pairs + deadlines
     }
+
+    /// The deadline of a field, unix ms.
+    pub fn deadline_ms(&self, field: &[u8]) -> Option<u64> {
+        Some(self.deadlines.as_ref()?.score(field)? as u64)
+    }
+
+    /// The earliest deadline of a field.
+    #[inline]
+    pub fn first_deadline_ms(&self) -> Option<u64> {
+        Some(self.deadlines.as_ref()?.by_rank(0)?.1 as u64)
+    }
+
+    /// Fields with their deadlines, earliest first.
+    pub fn deadlines(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        let all = self.deadlines.iter().flat_map(|deadlines| deadlines.iter());
+        all.map(|(field, at)| (field, at as u64))
+    }
+
+    /// Gives a field a deadline, at most [`Hash::DEADLINE_MS_MAX`], or takes it away; whether that changes anything.
+    pub fn set_deadline(&mut self, field: &[u8], at_ms: Option<u64>) -> bool {
+        if let Some(at_ms) = at_ms.map(|at_ms| at_ms.min(Self::DEADLINE_MS_MAX)) {
+            if !self.contains(field) {
+                return false;
+            }
+            SOME_FIELD_EXPIRES.store(true, Relaxed);
+            let deadlines = self.deadlines.get_or_insert_default();
+            return deadlines.add(field, at_ms as f64, &Limits::default()) != Added::Same;
+        }
+        let Some(deadlines) = &mut self.deadlines else {
+            return false;
+        };
+        let had_one = deadlines.remove(field).is_some();
+        if deadlines.is_empty() {
+            self.deadlines = None;
+        }
+        had_one
+    }
+
+    /// The latest deadline of a field, as in Redis.
+    pub const DEADLINE_MS_MAX: u64 = (1 << 46) - 1;
 
     /// The value of a field.
     #[inline]
@@ -79,8 +141,16 @@ impl Hash {
         self.get(field).is_some()
     }
 
-    /// Sets a field; whether it is new.
+    /// Sets a field, which has no deadline then; whether it is new.
+    #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
+        if self.deadlines.is_some() {
+            self.set_deadline(field, None);
+        }
+        self.set_pair(field, value, limits)
+    }
+
+    fn set_pair(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
         if let Form::Packed(packed) = &mut self.form {
             let longest = field.len().max(value.len());
             let room = PACKED_BYTES_MAX.saturating_sub(packed.used_bytes() + longest * 2);
@@ -101,6 +171,9 @@ impl Hash {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
+        if self.deadlines.is_some() {
+            self.set_deadline(field, None);
+        }
         match &mut self.form {
             Form::Packed(packed) => {
                 let Some((at, _)) = find_packed(packed, field) else {
@@ -156,7 +229,14 @@ impl Hash {
                 *self = Self::new();
                 true
             }
-            Form::Table(table) => table.free_some(budget_items),
+            Form::Table(table) => {
+                let deadlines = self.deadlines.as_mut();
+                if deadlines.is_none_or(|deadlines| deadlines.free_step(budget_items)) {
+                    self.deadlines = None;
+                    return table.free_some(budget_items);
+                }
+                false
+            }
         }
     }
 
@@ -174,6 +254,11 @@ impl Hash {
     /// Walks everything and asserts what must hold. For tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn check(&self) {
+        if let Some(deadlines) = &self.deadlines {
+            deadlines.check();
+            assert!(!deadlines.is_empty(), "no empty set of deadlines");
+            assert!(deadlines.iter().all(|(field, _)| self.contains(field)));
+        }
         match &self.form {
             Form::Packed(packed) => {
                 packed.check();
@@ -188,9 +273,11 @@ impl Hash {
 }
 
 impl PartialEq for Hash {
-    /// Same fields with the same values, whatever the encodings.
+    /// Same fields with the same values and deadlines, whatever the encodings.
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().all(|(f, v)| other.get(f) == Some(v))
+        self.len() == other.len()
+            && self.deadlines == other.deadlines
+            && self.iter().all(|(f, v)| other.get(f) == Some(v))
     }
 }
 
@@ -319,6 +406,39 @@ mod tests {
         }
         assert!((90..=110).contains(&steps), "{steps}");
         assert_eq!(hash.len(), 0);
+    }
+
+    #[test]
+    fn deadlines_go_with_their_fields() {
+        let limits = Limits::default();
+        let mut hash = Hash::new();
+        for i in 0..300u64 {
+            hash.set(format!("f{i}").as_bytes(), b"v", &limits);
+            assert!(hash.set_deadline(format!("f{i}").as_bytes(), Some(1000 - i)));
+        }
+        assert!(!hash.set_deadline(b"f0", Some(1000)) && !hash.set_deadline(b"none", Some(1)));
+        assert_eq!(
+            (hash.first_deadline_ms(), hash.deadline_ms(b"f9")),
+            (Some(701), Some(991))
+        );
+        let bytes = hash.heap_bytes();
+        assert!(hash.remove(b"f299") && !hash.set(b"f298", b"w", &limits));
+        assert_eq!(
+            (hash.first_deadline_ms(), hash.deadlines().count()),
+            (Some(703), 298)
+        );
+        hash.check();
+        assert_ne!(hash, {
+            let mut other = hash.clone();
+            other.set_deadline(b"f1", None);
+            other
+        });
+        for i in 0..300u64 {
+            hash.set_deadline(format!("f{i}").as_bytes(), None);
+        }
+        assert_eq!(hash.first_deadline_ms(), None);
+        assert!(hash.heap_bytes() < bytes / 2);
+        hash.check();
     }
 
     #[test]

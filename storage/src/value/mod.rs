@@ -23,7 +23,7 @@ pub(crate) mod stream;
 mod tree;
 mod zset;
 
-pub use hash::Hash;
+pub use hash::{Hash, some_field_expires};
 pub use list::List;
 pub use set::{Member, Set};
 pub(crate) use stream::Stream;
@@ -114,6 +114,14 @@ impl Collection {
         match self {
             Self::Stream(stream) => stream.is_vacant(),
             other => other.len() == 0,
+        }
+    }
+
+    /// The earliest deadline of one of its elements (fields of a hash have some), unix ms.
+    pub fn first_deadline_ms(&self) -> Option<u64> {
+        match self {
+            Self::Hash(hash) => hash.first_deadline_ms(),
+            _ => None,
         }
     }
 

@@ -53,7 +53,7 @@ fn hincrby(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let sum = before.checked_add(by).ok_or(Refusal::IncrOverflow)?;
     let mut text = Vec::with_capacity(I64_TEXT_BYTES_MAX);
     number::write_i64(sum, &mut text);
-    hash.set(field, &text);
+    hash.set_keeping(field, &text);
     hash.event(EventClass::Hash, "hincrby");
     cx.reply.int(sum);
     Ok(())
@@ -79,7 +79,7 @@ fn hincrbyfloat(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     }
     let mut text = Vec::new();
     sum.write_human(&mut text);
-    hash.set(field, &text);
+    hash.set_keeping(field, &text);
     hash.event(EventClass::Hash, "hincrbyfloat");
     cx.reply.bulk(&text);
     Ok(())

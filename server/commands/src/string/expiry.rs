@@ -1,10 +1,10 @@
-//! The expiry options that SET and GETEX share: EX, PX, EXAT, PXAT.
+//! The expiry options that SET, GETEX, HGETEX and HSETEX share: EX, PX, EXAT, PXAT.
 
 use protocol::{Args, Refusal};
 
 /// Unit and origin of an expire time.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// Seconds from now.
     Seconds,
     /// Milliseconds from now.
@@ -17,7 +17,7 @@ pub(super) enum Unit {
 
 impl Unit {
     /// Takes one of the four keywords, if it is next.
-    pub(super) fn keyword(args: &mut Args<'_>) -> Option<Unit> {
+    pub(crate) fn keyword(args: &mut Args<'_>) -> Option<Unit> {
         let known = [
             ("EX", Unit::Seconds),
             ("PX", Unit::Ms),

@@ -1,7 +1,7 @@
 //! Commands on strings.
 
 mod append;
-mod expiry;
+pub(crate) mod expiry;
 mod get;
 mod incr;
 mod lcs;

@@ -113,9 +113,10 @@ impl ScriptHost<'_> {
         }
         let waits = || {
             let words = (1..args.total()).filter_map(|at| args.word(at));
-            let before_keys =
-                words.take_while(|word| !word.eq_ignore_ascii_case(b"STREAMS"));
-            before_keys.into_iter().any(|word| word.eq_ignore_ascii_case(b"BLOCK"))
+            let before_keys = words.take_while(|word| !word.eq_ignore_ascii_case(b"STREAMS"));
+            before_keys
+                .into_iter()
+                .any(|word| word.eq_ignore_ascii_case(b"BLOCK"))
         };
         if matches!(row.spec.name, "xread" | "xreadgroup") && waits() {
             return Err(Not::Refused(if row.spec.name == "xread" {

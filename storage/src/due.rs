@@ -1,0 +1,170 @@
+//! Deadlines that have come: what the shard does about the hints of its wheel.
+//!
+//! A hint says where to look. Keys whose deadline has passed are removed, fields of hashes likewise, a few a look; what is not due
+//! yet goes on under one hint.
+
+use crate::expiry::{HINT_HASH_MASK, Hint};
+use crate::hash::{Key, hash_bytes};
+use crate::item::{Content, Item};
+use crate::shard::{Db, HINTS_SPARE_MAX, Shard};
+use crate::value::some_field_expires;
+
+/// Hints looked at for each one pushed while there are too many: half of them are stale at least.
+const SWEEP_LOOKS: usize = 8;
+/// Fields of one hash that one look removes; the rest wait for the next tick.
+const FIELDS_PER_LOOK_MAX: usize = 256;
+/// A hint for a slot on a visit elsewhere is looked at again after this, ms.
+const AWAY_RETRY_MS: u64 = 8;
+
+impl Shard {
+    /// Removes keys whose deadline has passed, at `budget` hints; whether more may be due. Not for
+    /// whoever only applies what another core recorded: that brings the removals.
+    pub fn expire_due(&mut self, budget: usize) -> bool {
+        self.wheel.advance(self.now_ms);
+        self.set_hints_max();
+        for _ in 0..budget {
+            let Some(hint) = self.wheel.pop_due() else {
+                return false;
+            };
+            self.look_at(hint);
+        }
+        true
+    }
+
+    /// When [`Shard::expire_due`] wants to be called next, unix ms.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.wheel.next_ms()
+    }
+
+    fn look_at(&mut self, hint: Hint) {
+        if self.away.contains(hint.slot()) {
+            self.wheel.push(self.now_ms + AWAY_RETRY_MS, hint);
+            return;
+        }
+        // Whatever the hint stands for and is not due yet goes on under one hint, at the earliest.
+        let mut next = None;
+        for db in 0..self.dbs.len() {
+            while let Some(item) = self.due_item(db, hint, &mut next) {
+                let bytes = item.key().to_vec();
+                let key = Key::new(db as u8, &bytes);
+                self.edit().expire(&key);
+            }
+        }
+        if let Some(at_ms) = self.look_at_fields(hint) {
+            next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
+        }
+        if let Some(at_ms) = next {
+            self.wheel.push(at_ms, hint);
+        }
+    }
+
+    /// Removes fields of the hashes that a hint stands for; when to look again.
+    fn look_at_fields(&mut self, hint: Hint) -> Option<u64> {
+        if !some_field_expires() {
+            return None;
+        }
+        let mut next = None;
+        for db in 0..self.dbs.len() {
+            let mut keys = Vec::new();
+            if let Some(table) = self.dbs[db].table(hint.slot()) {
+                table.find(hint.hash(), |item: Item| {
+                    if let Some(at_ms) = first_field_ms(item).filter(|_| is_hinted(item, hint)) {
+                        if at_ms <= self.now_ms {
+                            keys.push(item.key().to_vec());
+                        } else {
+                            next = Some(next.map_or(at_ms, |next: u64| at_ms.min(next)));
+                        }
+                    }
+                    false
+                });
+            }
+            for key in keys {
+                let key = Key::new(db as u8, &key);
+                self.edit().expire_fields(&key, FIELDS_PER_LOOK_MAX);
+                let first_ms = self.find(&key).and_then(first_field_ms);
+                if let Some(at_ms) = first_ms {
+                    next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
+                }
+            }
+        }
+        next
+    }
+
+    /// Removes the fields of a hash whose deadline has passed, before a command looks at it.
+    #[cold]
+    pub fn expire_fields(&mut self, key: &Key<'_>) {
+        let first_ms = self.live(key).and_then(first_field_ms);
+        if first_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            self.edit().expire_fields(key, usize::MAX);
+        }
+    }
+
+    /// An item that a hint stands for and whose deadline has passed. `next`: the earliest deadline of
+    /// those that have not.
+    fn due_item(&self, db: usize, hint: Hint, next: &mut Option<u64>) -> Option<Item> {
+        let table = self.dbs[db].table(hint.slot())?;
+        table.find(hint.hash(), |item: Item| match item.deadline_ms() {
+            Some(at_ms) if is_hinted(item, hint) => {
+                if at_ms > self.now_ms {
+                    *next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
+                }
+                at_ms <= self.now_ms
+            }
+            _ => false,
+        })
+    }
+
+    #[cold]
+    pub(crate) fn sweep_hints(&mut self) {
+        self.set_hints_max();
+        if self.wheel.len() > self.hints_max {
+            let (dbs, away) = (&self.dbs, &self.away);
+            self.wheel.sweep(SWEEP_LOOKS, |hint| {
+                let stands_for_one = |db: &Db| {
+                    let table = db.table(hint.slot());
+                    let found = |item: Item| {
+                        let expires =
+                            item.deadline_ms().is_some() || first_field_ms(item).is_some();
+                        expires && is_hinted(item, hint)
+                    };
+                    table.is_some_and(|table| table.find(hint.hash(), found).is_some())
+                };
+                !away.contains(hint.slot()) && !dbs.iter().any(stands_for_one)
+            });
+        }
+    }
+
+    fn set_hints_max(&mut self) {
+        let expires: usize = self.dbs.iter().map(|db| db.expires).sum();
+        self.hints_max = 2 * expires + HINTS_SPARE_MAX;
+    }
+
+    /// An item with a deadline is hinted at in the wheel, so early that it is expired in time.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn check_hint(&self, item: Item, hints: &std::collections::BTreeMap<Hint, u64>) {
+        let slot = crate::Slot::of(item.key());
+        let in_wheel = item.deadline_ms().is_none() || item.in_wheel();
+        for deadline_ms in item.deadline_ms().into_iter().chain(first_field_ms(item)) {
+            if !self.owned.contains(slot) {
+                return;
+            }
+            assert!(in_wheel, "a deadline is hinted at");
+            let hint = Hint::new(slot, hash_bytes(item.key()));
+            let at_ms = hints.get(&hint).copied().unwrap_or(u64::MAX);
+            let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16);
+            assert!(at_ms <= latest_ms, "a hint at {at_ms} for {deadline_ms}");
+        }
+    }
+}
+
+/// The earliest deadline of a field, if the item is a hash that has such.
+fn first_field_ms(item: Item) -> Option<u64> {
+    match item.content() {
+        Content::Collection(collection) => collection.first_deadline_ms(),
+        _ => None,
+    }
+}
+
+fn is_hinted(item: Item, hint: Hint) -> bool {
+    hash_bytes(item.key()) & HINT_HASH_MASK == hint.hash()
+}
