@@ -134,6 +134,40 @@ else
     [ -n "$combinations" ] && skip "no go: go-redis is not tested"
 fi
 
+# Applications and clients that are tested as they are, each language in a folder of its own.
+apps="$clients/apps"
+apps_python="$cache/apps-python"
+apps_node="$cache/apps-node"
+apps_go="$work/apps.test"
+if [ -n "$combinations" ] && [ -n "$python" ]; then
+    if ! cmp -s "$apps/python/requirements.txt" "$apps_python/requirements.txt"; then
+        python3 -m venv "$apps_python" >/dev/null 2>&1 &&
+            "$apps_python/bin/pip" install -q -r "$apps/python/requirements.txt" &&
+            cp "$apps/python/requirements.txt" "$apps_python/requirements.txt"
+    fi
+    "$apps_python/bin/python" -c 'import celery, rq, pytest' || { skip "Celery and RQ cannot be installed"; apps_python=""; }
+else
+    apps_python=""
+fi
+if [ -n "$combinations" ] && command -v npm >/dev/null; then
+    mkdir -p "$apps_node"
+    if ! cmp -s "$apps/node/package.json" "$apps_node/installed.json"; then
+        cp "$apps/node/package.json" "$apps_node/" &&
+            (cd "$apps_node" && npm install --no-audit --no-fund --loglevel=error >/dev/null 2>&1) &&
+            cp "$apps/node/package.json" "$apps_node/installed.json"
+    fi
+    cp "$apps"/node/*.js "$apps_node/"
+    [ -e "$apps_node/installed.json" ] || { skip "BullMQ and the clients of Node cannot be installed"; apps_node=""; }
+else
+    apps_node=""
+    [ -n "$combinations" ] && skip "no npm: BullMQ, ioredis and node-redis are not tested"
+fi
+if [ -n "$combinations" ] && command -v go >/dev/null; then
+    (cd "$apps/go" && go vet ./... && go test -c -o "$apps_go" .) || { skip "asynq cannot be built"; apps_go=""; }
+else
+    apps_go=""
+fi
+
 if [ -z "${SKIP_CARGO:-}" ]; then
     say "cargo test"
     cargo test --workspace --no-fail-fast 2>&1 | tee "$work/cargo.log" | grep -vE '^test .* \.\.\. ok$|^(running|$)| Compiling | Downloaded '
@@ -190,6 +224,30 @@ for combination in $combinations; do
         status=$?
         grep -vE '^ *(=== |--- PASS)|^(PASS|ok)' "$work/go.log" | tail -n 60
         count "$(grep -c -- '^--- PASS' "$work/go.log")" "$(grep -c -- '^--- FAIL' "$work/go.log")" $status "go-redis ($combination)"
+    fi
+
+    # Applications take their time: once on each number of cores is enough.
+    if [ "$io" = "${combinations%%:*}" ] && [ -n "$apps_python" ]; then
+        say "Celery and RQ: $io, $cores cores"
+        (cd "$apps/python" && timeout 300 "$apps_python/bin/python" -m pytest --tb=short) >"$work/apps.log" 2>&1
+        status=$?
+        tail -n 40 "$work/apps.log"
+        tail -n 1 "$work/apps.log" >"$work/apps.last"
+        count "$(total '[0-9]+ passed' "$work/apps.last")" "$(total '[0-9]+ (failed|error)' "$work/apps.last")" $status "Celery and RQ ($combination)"
+    fi
+    if [ "$io" = "${combinations%%:*}" ] && [ -n "$apps_node" ]; then
+        say "BullMQ, ioredis, node-redis: $io, $cores cores"
+        (cd "$apps_node" && timeout 300 node --test --test-reporter=tap) >"$work/apps.log" 2>&1
+        status=$?
+        grep -E '^ *(not ok|ok|#)|error:|message:' "$work/apps.log" | tail -n 40
+        count "$(total '^# pass [0-9]+' "$work/apps.log")" "$(total '^# fail [0-9]+' "$work/apps.log")" $status "clients of Node ($combination)"
+    fi
+    if [ "$io" = "${combinations%%:*}" ] && [ -n "$apps_go" ]; then
+        say "asynq: $io, $cores cores"
+        (cd "$apps/go" && "$apps_go" -test.v -test.timeout 200s) >"$work/apps.log" 2>&1
+        status=$?
+        grep -vE '^ *(=== |--- PASS)|^(PASS|ok)' "$work/apps.log" | tail -n 40
+        count "$(grep -c -- '^--- PASS' "$work/apps.log")" "$(grep -c -- '^--- FAIL' "$work/apps.log")" $status "asynq ($combination)"
     fi
 
     if ! kill -0 "$plain" 2>/dev/null || ! kill -0 "$cluster" 2>/dev/null; then
