@@ -499,6 +499,12 @@ impl NodeService {
     /// Runs the requests that wait for a key, in the order of their arrival.
     fn serve(&mut self, db: u8, name: Box<[u8]>) {
         let key = Key::new(db, &name);
+        if !self.core.waiting.queues.contains_key(&(db, name.clone())) {
+            return;
+        }
+        if self.core.locks.is_held(key.slot) {
+            return self.core.waiting.again.push((db, name));
+        }
         let mut at = 0;
         let mut exists = self.core.shard.contains(&key);
         loop {
@@ -506,9 +512,6 @@ impl NodeService {
             let Some((waiter, word)) = queue.and_then(|queue| queue.get(at)).cloned() else {
                 return;
             };
-            if self.core.locks.is_held(key.slot) {
-                return self.core.waiting.again.push((db, name));
-            }
             at += 1;
             let block = block_of(waiter.attempt.request.row);
             if !exists && !block.is_some_and(|block| block.on_removal) {
