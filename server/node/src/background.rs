@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use runtime::Turn;
+use runtime::{ConnId, Turn};
 
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
+use crate::pubsub::Topic;
 use crate::service::NodeService;
 
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
@@ -183,6 +184,26 @@ impl NodeService {
         for conn in self.clients.of_deleted_users(&self.core.users) {
             if let Some(client) = self.clients.get_mut(conn) {
                 self.core.recognize(client);
+            }
+            self.mark_dirty(conn);
+        }
+        // Who listens to what he may hear no more is disconnected, as in Redis.
+        let users = &self.core.users;
+        let denied = |client: &&Connection| {
+            let user = users.get(&client.user.name).unwrap_or(&client.user);
+            let subscriptions = client.subscriptions.as_deref();
+            !user.may_all
+                && subscriptions.is_some_and(|subscriptions| {
+                    !subscriptions
+                        .names()
+                        .all(|(topic, name)| user.may_use_channel(name, topic == Topic::Pattern))
+                })
+        };
+        let denied = self.clients.iter().filter(denied);
+        let denied: Vec<ConnId> = denied.map(|client| client.conn).collect();
+        for conn in denied {
+            if let Some(client) = self.clients.get_mut(conn) {
+                client.closing = true;
             }
             self.mark_dirty(conn);
         }

@@ -69,6 +69,13 @@ impl Subscriptions {
         self.of[topic as usize].contains(name)
     }
 
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = (Topic, &[u8])> {
+        let topics = [Topic::Channel, Topic::Pattern, Topic::Shard];
+        let of = topics.into_iter().zip(&self.of);
+        of.flat_map(|(topic, names)| names.iter().map(move |name| (topic, name.as_ref())))
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.of.iter().all(BTreeSet::is_empty)
@@ -485,6 +492,26 @@ mod tests {
                 call(bench, listeners[1], "PUBLISH a x"),
                 ":1 >3 $7 message $1 a $1 x "
             );
+        });
+    }
+
+    #[test]
+    fn who_may_hear_a_channel_no_more_is_disconnected() {
+        everywhere(|bench, listeners, actor| {
+            call(bench, actor, "ACL SETUSER u on nopass +@all &a &b*");
+            for (listener, request) in listeners.iter().zip(["SUBSCRIBE a", "PSUBSCRIBE b*"]) {
+                assert_eq!(call(bench, *listener, "AUTH u x"), "+OK ");
+                assert!(call(bench, *listener, request).starts_with("*3 "));
+            }
+            assert_eq!(call(bench, listeners[2], "AUTH u x"), "+OK ");
+            assert_eq!(
+                call(bench, listeners[2], "SUBSCRIBE c"),
+                "-NOPERM No permissions to access a channel "
+            );
+            call(bench, actor, "ACL SETUSER u resetchannels &b*");
+            assert!(bench.is_closed(listeners[0]));
+            assert!(!bench.is_closed(listeners[1]));
+            assert_eq!(call(bench, actor, "PUBLISH a x"), ":0 ");
         });
     }
 

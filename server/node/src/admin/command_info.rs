@@ -243,13 +243,20 @@ fn keys_asked<'a>(cx: &Context<'_>, args: &Args<'a>) -> Result<Vec<(&'a [u8], Ke
         return Err(Refusal::InvalidCommandArity);
     }
     let mut keys = Vec::new();
-    row.spec.keys_of(&asked, |index, spec| {
+    let told = row.spec.keys_of(&asked, |index, spec| {
         if let Some(key) = args.word(ASKED_AT + index)
             && !spec.flags.contains(KeyFlags::NOT_KEY)
         {
             keys.push((key, row.spec.flags_of_key(&asked, spec.flags)));
         }
-    })?;
+    });
+    match told {
+        // Where keys may be left out, words that name none are no mistake, as in Redis.
+        Err(Refusal::InvalidKeyArguments) if row.spec.flags.contains(Flags::NO_MANDATORY_KEYS) => {
+            keys.clear();
+        }
+        told => told?,
+    }
     Ok(keys)
 }
 
