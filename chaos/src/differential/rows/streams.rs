@@ -73,14 +73,18 @@ pub(super) const STREAM: &[Row] = &[
             Exact,
         )],
     ),
-    row(
+    // Before 7.2 what was deleted was not looked at.
+    newer(
+        Place::Anywhere,
         6,
         &[(
             "XSETID <stream> <id> *( ENTRIESADDED <count> | MAXDELETEDID <id> )",
             Exact,
         )],
     ),
-    row(
+    // Before 7.2 what was deleted was not looked at.
+    newer(
+        Place::Anywhere,
         8,
         &[(
             "XSETID <stream> (9-250 | 9-400 | <id>) [ ENTRIESADDED <small> ]",

@@ -124,7 +124,11 @@ fn restore(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let deadline_ms = match ttl {
         0 => None,
         at_ms if options.absolute_ttl => Some(at_ms),
-        ttl_ms => Some(ttl_ms.saturating_add(cx.edit.now_ms())),
+        // A time past the end of time has passed, as in Redis.
+        ttl_ms => {
+            let at_ms = ttl_ms + cx.edit.now_ms();
+            Some(i64::try_from(at_ms).map_or(0, i64::unsigned_abs))
+        }
     };
     let existed = cx.edit.exists(&key);
     if deadline_ms.is_some_and(|at_ms| at_ms <= cx.edit.now_ms()) {
