@@ -83,7 +83,12 @@ fn a_server_that_dies_ends_the_run_with_a_summary() {
     drop(subject);
     let outcome = running.join().unwrap();
     assert!(outcome.aborted.is_some());
-    assert!(outcome.summary.contains("no reply"), "{}", outcome.summary);
+    // Whether a request was under way when it died is a matter of chance.
+    assert!(
+        outcome.summary.contains("requests in"),
+        "{}",
+        outcome.summary
+    );
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn as_queued(op: &Op) -> Op {
         words: op.words.clone(),
         keys: op.keys.clone(),
         marks: op.marks.clone(),
-        rule: Rule::Exact,
+        rule: op.rule,
         queued: Vec::new(),
     }
 }
