@@ -1,7 +1,5 @@
 //! Hot path. What goes between cores: requests and replies, transactions, questions to all.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use protocol::{Args, Reply};
 use runtime::CoreId;
 use storage::Slot;
@@ -128,10 +126,7 @@ impl NodeService {
         }
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;
-            if let Some(waiter) = client.blocked.take() {
-                self.core.node.blocked.fetch_sub(1, Relaxed);
-                self.core.forget(&waiter);
-            }
+            self.core.end_wait(client);
             client.outbound.relax(&mut self.core.queues);
             if client.stalled {
                 self.core.resume.push(ticket.conn);

@@ -353,6 +353,15 @@ impl Core {
         }
     }
 
+    /// A connection waits no more, if it did: it has been answered, or it is gone.
+    #[inline]
+    pub fn end_wait(&mut self, conn: &mut Connection) {
+        if let Some(waiter) = conn.blocked.take() {
+            self.node.blocked.fetch_sub(1, Relaxed);
+            self.forget(&waiter);
+        }
+    }
+
     /// A waiter has been answered or abandoned: the cores of its keys forget it.
     pub fn forget(&mut self, waiter: &Arc<Waiter>) {
         waiter.end();

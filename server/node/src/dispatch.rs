@@ -371,6 +371,14 @@ impl Core {
         }
     }
 
+    /// A connection ends, or is reset: it is in no transaction, listens to nothing, tracks nothing, watches nobody.
+    pub fn end_roles(&mut self, conn: &mut Connection) {
+        self.end_multi(conn);
+        self.unsubscribe_all(conn);
+        self.stop_tracking(conn);
+        self.end_monitor(conn);
+    }
+
     /// From now on nothing else of the connection begins; returns where the reply goes.
     pub fn begin_exclusive(&mut self, conn: &mut Connection) -> Ticket {
         conn.exclusive = true;

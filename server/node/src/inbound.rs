@@ -264,14 +264,8 @@ impl NodeService {
 
     pub(crate) fn on_closed(&mut self, conn: ConnId) {
         if let Some(mut client) = self.clients.remove(conn) {
-            self.core.end_multi(&mut client);
-            self.core.unsubscribe_all(&mut client);
-            self.core.stop_tracking(&mut client);
-            if let Some(waiter) = client.blocked.take() {
-                self.core.node.blocked.fetch_sub(1, Relaxed);
-                self.core.forget(&waiter);
-            }
-            self.core.end_monitor(&mut client);
+            self.core.end_roles(&mut client);
+            self.core.end_wait(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }
     }

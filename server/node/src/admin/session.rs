@@ -186,10 +186,7 @@ fn select(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 }
 
 fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.core.end_multi(cx.conn);
-    cx.core.unsubscribe_all(cx.conn);
-    cx.core.stop_tracking(cx.conn);
-    cx.core.end_monitor(cx.conn);
+    cx.core.end_roles(cx.conn);
     let conn = &mut *cx.conn;
     conn.db = 0;
     conn.resp = Resp::V2;
