@@ -158,8 +158,9 @@ impl Watched {
         self.all = all;
     }
 
+    #[inline(always)]
     pub(crate) fn has_touched(&self) -> bool {
-        !self.touched.is_empty() || self.flushed
+        !self.touched.is_empty() | self.flushed
     }
 
     pub(crate) fn note_flush(&mut self) {
@@ -265,10 +266,10 @@ impl Shard {
         core::mem::take(&mut self.watched.flushed)
     }
 
-    /// Whether there are changes to take.
+    /// Whether there are changes or events to take.
     #[inline(always)]
-    pub fn has_touched(&self) -> bool {
-        self.watched.has_touched()
+    pub fn has_news(&self) -> bool {
+        self.watched.has_touched() | self.has_events()
     }
 
     /// Followed keys that have changed since the last call, with their databases, in order; a key may come twice.

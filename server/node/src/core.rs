@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
-use protocol::{Args, Group, Refusal, Reply, Resp};
+use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
@@ -42,6 +42,18 @@ pub enum Scope {
     OwnPort,
     /// All slots.
     Whole,
+}
+
+impl Scope {
+    /// For a request of a connection to its own core.
+    #[inline(always)]
+    pub fn of(conn: &Connection) -> Scope {
+        if conn.own_port {
+            Scope::OwnPort
+        } else {
+            Scope::Core
+        }
+    }
 }
 
 /// CLIENT PAUSE on this core.
@@ -332,10 +344,7 @@ impl Core {
     /// Whether a request has brought something about that others wait for: see `NodeService::news`.
     #[inline(always)]
     pub fn has_news(&self) -> bool {
-        self.shard.has_touched()
-            || self.shard.has_events()
-            || self.pubsub.has_messages()
-            || !self.invalidations.is_empty()
+        self.shard.has_news() || self.pubsub.has_messages() || !self.invalidations.is_empty()
     }
 
     /// Publishes the histograms as well.
@@ -371,6 +380,12 @@ impl Core {
         slot.0.wrapping_sub(self.first_slot) < self.slots
     }
 
+    /// Whether a slot is this core's and in no transaction's hands.
+    #[inline(always)]
+    pub fn is_free(&self, slot: Slot) -> bool {
+        self.is_here(slot) && !self.locks.is_held(slot)
+    }
+
     /// The core of a slot.
     #[inline(always)]
     pub fn owner(&self, slot: Slot) -> CoreId {
@@ -386,8 +401,21 @@ impl Core {
     }
 
     /// Runs a command on data; the reply, or the refusal, is appended to `out`.
-    #[inline]
+    #[inline(never)]
     pub fn run(
+        &mut self,
+        row: &'static Row,
+        args: Args<'_>,
+        to: (u8, Resp, Scope),
+        first: Option<Key<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        self.run_here(row, args, to, first, out);
+    }
+
+    /// As `run`, part of its caller: for the hottest one.
+    #[inline(always)]
+    pub fn run_here(
         &mut self,
         row: &'static Row,
         args: Args<'_>,
@@ -396,7 +424,7 @@ impl Core {
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
-        if row.spec.group == Group::Hash && storage::some_field_expires() {
+        if row.of_hashes && storage::some_field_expires() {
             self.expire_fields(&args, db);
         }
         let settings = &self.settings[scope as usize];

@@ -16,7 +16,7 @@ use storage::{Key, Shard, Slot};
 use crate::acl::{Place, check_sort};
 use crate::admin::{Context, Done};
 use crate::blocking::{Attempt, Waiter};
-use crate::connection::{Connection, Request};
+use crate::connection::{Connection, ReplyMode, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Ticket};
@@ -39,30 +39,41 @@ pub enum Flow {
 pub type Routed<'k> = Option<(u16, Key<'k>)>;
 
 impl Core {
-    /// Takes one request through the gates and on its way.
-    #[inline]
-    pub fn dispatch(
-        &mut self,
-        conn: &mut Connection,
-        row: Option<&'static Row>,
-        args: Args<'_>,
-        routed: Routed<'_>,
-    ) -> Flow {
-        if let (Some(row), Some((word, key))) = (row, routed)
-            && row.is_plain
-            && row.spec.arity.accepts(args.total())
-            && conn.is_plain(self.users_epoch)
+    /// Whether no gate holds any plain request of a connection. Only requests that are not plain change that.
+    #[inline(always)]
+    pub fn is_open(&self, conn: &Connection) -> bool {
+        conn.is_plain(self.users_epoch)
+            && !conn.closing
+            && !conn.stalled_in_turn
+            && conn.reply_mode == ReplyMode::On
             && self.pause.until_ms | self.watchers.count == 0
-        {
-            // Nearly all requests: none of the gates below would hold them.
-            conn.last = Some(row);
-            return self.single(conn, row, args, word, key);
-        }
-        self.gates(conn, row, args, routed)
     }
 
-    /// The gates one by one.
-    fn gates(
+    /// Runs a plain request of a connection for which the gates are open, its slot free. Returns the bytes of what the client
+    /// has yet to be sent of this turn.
+    #[inline(always)]
+    pub fn run_plain(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: Args<'_>,
+        key: Key<'_>,
+    ) -> usize {
+        conn.last = Some(row);
+        let to = (conn.db, conn.resp, Scope::of(conn));
+        let out = conn.outbound.buffer();
+        if out.capacity() == 0 {
+            *out = self.buffer();
+        }
+        let start = out.len();
+        self.run_here(row, args, to, Some(key), out);
+        let fresh_bytes = out.len();
+        conn.outbound.end(start);
+        fresh_bytes
+    }
+
+    /// Takes one request through the gates and on its way.
+    pub fn dispatch(
         &mut self,
         conn: &mut Connection,
         row: Option<&'static Row>,
@@ -174,24 +185,31 @@ impl Core {
         word: u16,
         key: Key<'_>,
     ) -> Flow {
-        let owner = self.owner(key.slot);
-        if owner == self.id && !self.locks.is_held(key.slot) {
-            let scope = if conn.own_port {
-                Scope::OwnPort
-            } else {
-                Scope::Core
-            };
+        if self.is_free(key.slot) {
+            let scope = Scope::of(conn);
             let to = (conn.db, conn.resp, scope);
             self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
             return Flow::Done;
         }
-        let head = self.head(conn, row, Some((word, key)));
-        if owner == self.id {
-            self.park(key.slot, &args, head);
-        } else {
-            self.forward(owner, &args, head);
-        }
+        self.pass_on_single(conn, row, &args, (word, key));
         Flow::Done
+    }
+
+    /// A request with one key whose slot is not free: goes to its core, or waits.
+    #[inline]
+    pub fn pass_on_single(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        (word, key): (u16, Key<'_>),
+    ) {
+        let head = self.head(conn, row, Some((word, key)));
+        if self.is_here(key.slot) {
+            self.park(key.slot, args, head);
+        } else {
+            self.forward(self.owner(key.slot), args, head);
+        }
     }
 
     /// As `single`, for a client whose reads leave no trace.
@@ -206,7 +224,7 @@ impl Core {
     ) -> Flow {
         let access_s = self.shard.access_s(&key);
         let flow = self.single(conn, row, args, word, key);
-        if self.is_here(key.slot) && !self.locks.is_held(key.slot) {
+        if self.is_free(key.slot) {
             // Else it has been sent on, and says so to whoever runs it.
             self.restore_access(row, access_s.map(|access_s| (key, access_s)));
         }
@@ -222,7 +240,7 @@ impl Core {
         }
         let start = out.len();
         write(self, out);
-        if conn.reply_mode != crate::connection::ReplyMode::On {
+        if conn.reply_mode != ReplyMode::On {
             out.truncate(start);
             conn.reply_mode = conn.reply_mode.next();
         }
@@ -259,11 +277,7 @@ impl Core {
 
     /// A request with no key, several keys, or the whole keyspace.
     fn several(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
-        let scope = if conn.own_port {
-            Scope::OwnPort
-        } else {
-            Scope::Core
-        };
+        let scope = Scope::of(conn);
         let mut slots = Vec::new();
         let whole = match row.plan {
             Plan::Multi => {
@@ -346,11 +360,7 @@ impl Core {
 
     /// A request over all slots of this core alone.
     fn wide(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
-        let scope = if conn.own_port {
-            Scope::OwnPort
-        } else {
-            Scope::Core
-        };
+        let scope = Scope::of(conn);
         if self.locks.is_empty() {
             let to = (conn.db, conn.resp, scope);
             self.answer(conn, |core, out| core.run(row, args, to, None, out));
@@ -494,7 +504,7 @@ impl Core {
             }
             return flow;
         }
-        if conn.reply_mode != crate::connection::ReplyMode::On {
+        if conn.reply_mode != ReplyMode::On {
             out.truncate(start);
             conn.reply_mode = conn.reply_mode.next();
         }

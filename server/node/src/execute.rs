@@ -2,14 +2,13 @@
 
 use protocol::{Args, Refusal};
 use runtime::ConnId;
-use storage::Key;
+use storage::{Key, Slot};
 
 use crate::commandlog::Client;
 use crate::connection::Connection;
 use crate::dispatch::Flow;
-use crate::inbound::Input;
+use crate::inbound::{Arena, Incoming, Input};
 use crate::mail::Batch;
-use crate::prefetch::Ahead;
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -17,17 +16,34 @@ use crate::table::Row;
 /// core from all others.
 const OUTPUT_PER_TURN_BYTES_MAX: usize = 1 << 20;
 
+/// The connection whose requests are run.
+#[derive(Default)]
+struct Current {
+    client: Option<Box<Connection>>,
+    /// Which input they came with.
+    input: Option<u32>,
+    /// One of them has run.
+    has_run: bool,
+    /// No gate holds its plain requests.
+    is_open: bool,
+}
+
 impl NodeService {
     /// Runs all parsed requests in order, the memory of the next ones on its way.
     pub(crate) fn execute(&mut self, inputs: &[Input<'_>]) {
         let mut arena = core::mem::take(&mut self.arena);
-        let mut current: Option<Box<Connection>> = None;
-        let mut current_input = u32::MAX;
+        let mut current = Current::default();
         let mut stalls: Vec<(u32, u32)> = Vec::new();
-        // The current connection has run a request of the current input.
-        let mut has_run = false;
+        self.core.begin_lap();
+        // Requests that have waited for their slots are older than those that come with this turn.
+        self.settle();
         let batches = core::mem::take(&mut self.batches);
-        let ahead = self.ahead(&batches, &mut arena.ahead, &arena.keys);
+        self.look_ahead(&batches, &mut arena);
+        let ahead = if self.core.is_alone() {
+            &arena.keys[..]
+        } else {
+            &arena.ahead[..]
+        };
         self.core.prefetch_first(ahead);
         let mut at = 0;
         self.core.begin_lap();
@@ -45,108 +61,173 @@ impl NodeService {
             }
         }
         for incoming in &arena.incoming {
-            let keys = incoming.keys.0 as usize..incoming.keys.1 as usize;
-            for (_, slot, _) in arena.keys.get(keys).into_iter().flatten() {
-                if self.core.is_here(*slot) {
-                    self.core.prefetch_next(at, ahead);
-                    at += 1;
-                }
+            while at < incoming.ahead as usize {
+                self.core.prefetch_next(at, ahead);
+                at += 1;
             }
             let input = &inputs[incoming.input as usize];
-            if incoming.input != current_input || current.is_none() {
-                self.put_back(&mut current);
-                current = self.clients.take(input.conn);
-                if current_input != incoming.input {
-                    has_run = false;
-                    // So long that a request of it may be noted for its length.
-                    self.core.is_noted = input.bytes.get().len() >= self.core.bounds.request_bytes;
-                }
-                current_input = incoming.input;
+            if current.input != Some(incoming.input) || current.client.is_none() {
+                self.take_up(&mut current, incoming.input, input);
             }
-            let Some(client) = &mut current else { continue };
-            if client.closing {
+            let Some(client) = &mut current.client else {
                 continue;
-            }
-            let has_much = has_run && client.outbound.fresh_bytes() > OUTPUT_PER_TURN_BYTES_MAX;
-            if client.stalled_in_turn || has_much {
-                client.stalled_in_turn = true;
-                stalls.push((incoming.input, incoming.base));
-                continue;
-            }
-            if let Some(error) = incoming.error {
-                let resp = client.resp;
-                self.core.answer(client, |core, out| {
-                    core.refuse(&Refusal::Protocol(error), resp, out)
-                });
-                client.closing = true;
-                continue;
-            }
+            };
             let buf = if incoming.unquoted {
                 &arena.unquoted[..]
             } else {
                 &input.bytes.get()[incoming.base as usize..]
             };
-            let args = Args::new(
-                buf,
-                &arena.words[incoming.words.0 as usize..incoming.words.1 as usize],
-            );
-            let routed = arena
-                .keys
-                .get(incoming.keys.0 as usize)
-                .filter(|_| incoming.keys.0 < incoming.keys.1)
-                .and_then(|(hash, slot, _)| {
-                    let bytes = args.word(incoming.key_word as usize)?;
-                    Some((
-                        incoming.key_word,
-                        Key {
-                            bytes,
-                            hash: *hash,
-                            slot: *slot,
-                            db: client.db,
-                        },
-                    ))
-                });
-            has_run = true;
-            match self
-                .core
-                .dispatch(client, incoming.row, args.clone(), routed)
+            let words = incoming.words.0 as usize..incoming.words.1 as usize;
+            let args = Args::new(buf, &arena.words[words]);
+            if current.is_open
+                && incoming.is_plain
+                && let (Some(row), Some((hash, slot, _)), Some(bytes)) = (
+                    incoming.row,
+                    arena.keys.get(incoming.keys.0 as usize),
+                    args.word(incoming.key_word as usize),
+                )
             {
-                Flow::Done => {}
-                Flow::Stall => {
-                    client.stalled_in_turn = true;
-                    stalls.push((incoming.input, incoming.base));
+                let key = Key {
+                    bytes,
+                    hash: *hash,
+                    slot: *slot,
+                    db: client.db,
+                };
+                current.has_run = true;
+                if self.core.is_free(*slot) {
+                    let fresh_bytes = self.core.run_plain(client, row, args.clone(), key);
+                    current.is_open = fresh_bytes <= OUTPUT_PER_TURN_BYTES_MAX;
+                } else {
+                    client.last = Some(row);
+                    self.core
+                        .pass_on_single(client, row, &args, (incoming.key_word, key));
                 }
-                Flow::Ask(ask, join) => self.ask(&mut current, ask, join),
-                Flow::Spread(join) => {
-                    if let Some(row) = incoming.row {
-                        self.spread(client, row, &args.clone().skip(row.name_words - 1), join);
-                    }
+                if self.core.is_noted | self.core.shard.has_news() | !self.core.unparked.is_empty()
+                {
+                    self.after(&mut current, incoming.row, &args, input);
                 }
+                continue;
             }
-            if self.core.is_noted {
-                let is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
-                self.core.is_noted = is_large;
-                self.note(incoming.row, &args, current.as_deref(), is_large);
+            let first = arena.keys.get(incoming.keys.0 as usize);
+            let first = first.filter(|_| incoming.keys.0 < incoming.keys.1);
+            let key = first.map(|(hash, slot, _)| (*hash, *slot));
+            if !self.run_gated(&mut current, incoming, &args, key) {
+                stalls.push((incoming.input, incoming.base));
             }
-            if !self.core.ready.is_empty()
-                || !self.core.unparked.is_empty()
-                || self.core.waiting.has_begun()
-                || self.core.has_news()
-            {
-                let by = (self.core.id, input.conn);
-                self.put_back(&mut current);
-                self.news(Some(by));
-                self.settle();
-                self.core.begin_lap();
-            }
+            self.after(&mut current, incoming.row, &args, input);
         }
-        self.put_back(&mut current);
+        self.put_back(&mut current.client);
         arena.words.clear();
         arena.unquoted.clear();
         arena.incoming.clear();
         arena.keys.clear();
         self.arena = arena;
         self.keep_stalled(inputs, &stalls);
+    }
+
+    /// The requests that follow are those of `input`.
+    fn take_up(&mut self, current: &mut Current, number: u32, input: &Input<'_>) {
+        self.put_back(&mut current.client);
+        current.client = self.clients.take(input.conn);
+        if current.input != Some(number) {
+            current.input = Some(number);
+            current.has_run = false;
+            // So long that a request of it may be noted for its length.
+            self.core.is_noted = input.bytes.get().len() >= self.core.bounds.request_bytes;
+        }
+        self.look_at_gates(current);
+    }
+
+    #[inline]
+    fn look_at_gates(&self, current: &mut Current) {
+        let client = current.client.as_deref();
+        current.is_open = client.is_some_and(|client| self.core.is_open(client));
+    }
+
+    /// Runs a request of the current connection for which the gates are to be asked; false when it has to wait for another turn.
+    fn run_gated(
+        &mut self,
+        current: &mut Current,
+        incoming: &Incoming,
+        args: &Args<'_>,
+        key: Option<(u64, Slot)>,
+    ) -> bool {
+        let Some(client) = &mut current.client else {
+            return true;
+        };
+        if client.closing {
+            return true;
+        }
+        let has_much = current.has_run && client.outbound.fresh_bytes() > OUTPUT_PER_TURN_BYTES_MAX;
+        if client.stalled_in_turn || has_much {
+            client.stalled_in_turn = true;
+            current.is_open = false;
+            return false;
+        }
+        if let Some(error) = incoming.error {
+            let resp = client.resp;
+            self.core.answer(client, |core, out| {
+                core.refuse(&Refusal::Protocol(error), resp, out);
+            });
+            client.closing = true;
+            current.is_open = false;
+            return true;
+        }
+        let routed = key.and_then(|(hash, slot)| {
+            let bytes = args.word(incoming.key_word as usize)?;
+            let key = Key {
+                bytes,
+                hash,
+                slot,
+                db: client.db,
+            };
+            Some((incoming.key_word, key))
+        });
+        current.has_run = true;
+        let flow = self
+            .core
+            .dispatch(client, incoming.row, args.clone(), routed);
+        let mut runs = true;
+        match flow {
+            Flow::Done => {}
+            Flow::Stall => {
+                client.stalled_in_turn = true;
+                runs = false;
+            }
+            Flow::Ask(ask, join) => self.ask(&mut current.client, ask, join),
+            Flow::Spread(join) => {
+                if let Some(row) = incoming.row {
+                    self.spread(client, row, &args.clone().skip(row.name_words - 1), join);
+                }
+            }
+        }
+        self.look_at_gates(current);
+        runs
+    }
+
+    /// Acts upon what a request has brought about, before the next one runs.
+    fn after(
+        &mut self,
+        current: &mut Current,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        input: &Input<'_>,
+    ) {
+        if self.core.is_noted {
+            let is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
+            self.core.is_noted = is_large;
+            self.note(row, args, current.client.as_deref(), is_large);
+        }
+        if !self.core.ready.is_empty()
+            || !self.core.unparked.is_empty()
+            || self.core.waiting.has_begun()
+            || self.core.has_news()
+        {
+            self.put_back(&mut current.client);
+            self.news(Some((self.core.id, input.conn)));
+            self.settle();
+            self.core.begin_lap();
+        }
     }
 
     /// Makes notes of a request that has just been dispatched.
@@ -168,25 +249,25 @@ impl NodeService {
         self.core.note(row, args, client);
     }
 
-    /// Hash, slot and database of the keys that this turn finds here, in the order of their use.
+    /// Gathers the keys that this turn finds here, in the order of their use. A single core finds all that were parsed.
     #[inline]
-    fn ahead<'k>(
-        &self,
-        batches: &[Box<Batch>],
-        ahead: &'k mut Vec<Ahead>,
-        keys: &'k [Ahead],
-    ) -> &'k [Ahead] {
+    fn look_ahead(&self, batches: &[Box<Batch>], arena: &mut Arena) {
         if self.core.is_alone() {
-            return keys;
+            return;
         }
-        ahead.clear();
+        arena.ahead.clear();
         let heads = batches.iter().flat_map(|batch| &batch.heads);
-        ahead.extend(heads.filter_map(|head| {
+        arena.ahead.extend(heads.filter_map(|head| {
             let (_, hash, slot) = head.key?;
             Some((hash, slot, head.db))
         }));
-        ahead.extend(keys.iter().filter(|(_, slot, _)| self.core.is_here(*slot)));
-        ahead
+        for incoming in &mut arena.incoming {
+            let keys = incoming.keys.0 as usize..incoming.keys.1 as usize;
+            let keys = arena.keys[keys].iter();
+            let here = keys.filter(|(_, slot, _)| self.core.is_here(*slot));
+            arena.ahead.extend(here);
+            incoming.ahead = arena.ahead.len() as u32;
+        }
     }
 
     #[inline]

@@ -59,6 +59,10 @@ pub(crate) struct Incoming {
     /// Its keys in the turn's arena of keys; the first one's word.
     pub(crate) keys: (u32, u32),
     pub(crate) key_word: u16,
+    /// It is plain and has the words that it needs: see [`Row::is_plain`].
+    pub(crate) is_plain: bool,
+    /// Keys to prefetch up to the end of this request, among those of the turn.
+    pub(crate) ahead: u32,
     pub(crate) error: Option<ProtocolError>,
 }
 
@@ -357,6 +361,8 @@ impl NodeService {
                         row: None,
                         keys: (0, 0),
                         key_word: 0,
+                        is_plain: false,
+                        ahead: arena.keys.len() as u32,
                         error: Some(error),
                     });
                     bytes.len() - base
@@ -442,12 +448,15 @@ fn route(
     let mut row = args.word(0).and_then(|name| table.find_again(recent, name));
     let first_key = arena.keys.len() as u32;
     let mut key_word = 0;
-    if let Some(Plan::Single(word)) = row.map(|row| row.plan)
+    let mut is_plain = false;
+    if let Some(found) = row
+        && let Plan::Single(word) = found.plan
         && let Some(bytes) = args.word(word as usize)
     {
         let key = Key::new(db, bytes);
         arena.keys.push((key.hash, key.slot, db));
         key_word = word;
+        is_plain = found.is_plain && found.arity.accepts(args.total());
     } else if let Some(found) = row {
         row = Some(route_rarely(
             table,
@@ -458,14 +467,17 @@ fn route(
             db,
         ));
     }
+    let end = arena.keys.len() as u32;
     arena.incoming.push(Incoming {
         input: input as u32,
         base: base as u32,
         words,
         unquoted,
         row,
-        keys: (first_key, arena.keys.len() as u32),
+        keys: (first_key, end),
         key_word,
+        is_plain,
+        ahead: end,
         error: None,
     });
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use commands::{Run, Spread};
-use protocol::{Begin, Find, Flags, Spec};
+use protocol::{Arity, Begin, Find, Flags, Group, Spec};
 
 use crate::admin::{NodeCommand, NodeRun};
 use crate::config::Config;
@@ -68,6 +68,10 @@ pub struct Row {
     pub writes: bool,
     /// It has one key and no subcommands, and runs on a shard: nothing but gates stands before it.
     pub is_plain: bool,
+    /// It works on hashes, whose fields may have deadlines.
+    pub of_hashes: bool,
+    /// How many words it takes, as its spec says.
+    pub arity: Arity,
 }
 
 /// Bytes of the longest name that the index can hold.
@@ -277,6 +281,8 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
         is_plain: matches!(kind, Kind::Data(Run::Read(_) | Run::Write(_)))
             && matches!(plan, Plan::Single(_))
             && name_words == 1,
+        of_hashes: spec.group == Group::Hash,
+        arity: spec.arity,
     }
 }
 

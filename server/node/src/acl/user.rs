@@ -404,6 +404,8 @@ mod tests {
                 subcommands: Vec::new(),
                 writes: false,
                 is_plain: false,
+                of_hashes: false,
+                arity: protocol::Arity::at_least(1),
             };
             let checked = user.check(&row, &Args::new(&buf, &words));
             assert_eq!(checked.err(), denied.map(Denied::Channel), "{request}");
