@@ -33,12 +33,15 @@ impl Load {
     }
 
     pub(crate) fn run(&self, bench: &Bench<'_>, server: &Server) -> io::Result<Sample> {
-        let port = server.port;
+        let (port, tls) = match server.tls_port {
+            Some(port) => (port, "--tls --insecure"),
+            None => (server.port, ""),
+        };
         let program = bench.programs.redis_benchmark.display();
         let (pipeline, requests, connections) = (self.pipeline, self.requests, self.connections);
         let line = format!(
             "taskset -c {} {program} -h 127.0.0.1 -p {port} -c {connections} -n {requests} \
-             -P {pipeline} -r 1000000 -d 64 --csv {}",
+             -P {pipeline} -r 1000000 -d 64 --csv {tls} {}",
             self.cpus, self.what
         );
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();

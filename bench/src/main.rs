@@ -1,7 +1,7 @@
 //! Meridian beside the servers it is compared with, on one machine: `compare PART`.
 //!
 //! ```text
-//!   compare speed | kernel | cores | memory | connections | growth | all
+//!   compare speed | kernel | cores | memory | connections | growth | tls | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -32,6 +32,7 @@ mod memory;
 mod process;
 mod report;
 mod speed;
+mod tls;
 
 use std::io;
 use std::path::PathBuf;
@@ -105,9 +106,13 @@ const PARTS: &[Part] = &[
         name: "growth",
         run: growth::run,
     },
+    Part {
+        name: "tls",
+        run: tls::run,
+    },
 ];
 
-const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|all \
+const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

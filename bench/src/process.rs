@@ -128,6 +128,7 @@ pub(crate) struct Plan {
     /// For `taskset -c`.
     cpus: &'static str,
     core_ports: bool,
+    tls_port: bool,
 }
 
 /// What is spoken to a server.
@@ -158,6 +159,7 @@ impl Plan {
             wire: Wire::Resp,
             cpus: "0",
             core_ports: false,
+            tls_port: false,
         }
     }
 
@@ -173,6 +175,7 @@ impl Plan {
             wire: Wire::Resp,
             cpus: "0",
             core_ports: false,
+            tls_port: false,
         }
     }
 
@@ -185,6 +188,7 @@ impl Plan {
             wire: Wire::Resp,
             cpus: "0",
             core_ports: false,
+            tls_port: false,
         })
     }
 
@@ -197,6 +201,7 @@ impl Plan {
             wire: Wire::Memcached,
             cpus: "0",
             core_ports: false,
+            tls_port: false,
         })
     }
 
@@ -208,6 +213,7 @@ impl Plan {
     /// Later words win.
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.core_ports |= more.contains("{core_port}");
+        self.tls_port |= more.contains("{tls_port}");
         self.args.extend(words(more));
         self
     }
@@ -229,6 +235,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// The first of its cores' own ports, if it was started with them.
     pub(crate) core_port: u16,
+    /// Where it speaks TLS, if it was started so: loads go there.
+    pub(crate) tls_port: Option<u16>,
     pub(crate) wire: Wire,
     child: Child,
     folder: PathBuf,
@@ -240,6 +248,11 @@ impl Server {
     pub(crate) fn start(bench: &Bench<'_>, plan: &Plan) -> io::Result<Self> {
         let port = free_ports(1)?;
         let core_port = if plan.core_ports { free_ports(4)? } else { 0 };
+        let tls_port = if plan.tls_port {
+            Some(free_ports(1)?)
+        } else {
+            None
+        };
         let folder = std::env::temp_dir().join(format!("compare-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let log = fs::File::create(folder.join("log"))?;
@@ -252,6 +265,7 @@ impl Server {
         argv.extend(plan.args.iter().map(|word| {
             word.replace("{port}", &port.to_string())
                 .replace("{core_port}", &core_port.to_string())
+                .replace("{tls_port}", &tls_port.unwrap_or_default().to_string())
                 .replace("{folder}", &folder.display().to_string())
         }));
         let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -267,6 +281,7 @@ impl Server {
             name: plan.name,
             port,
             core_port,
+            tls_port,
             wire: plan.wire,
             child,
             folder,

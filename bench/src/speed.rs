@@ -13,11 +13,23 @@ use crate::load::{Load, Sample};
 use crate::process::{Plan, Server};
 use crate::report::{Report, judged};
 
+pub(crate) const HEADS: &[&str] = &[
+    "case",
+    "server",
+    "ops/s",
+    "x",
+    "us/req",
+    "x us/req",
+    "spread",
+    "user us/req",
+    "x user",
+    "x of the floor",
+];
 const PRELOADED_KEYS: u64 = 200_000;
 const FLOOR_MAX: f64 = 1.20;
 
 /// One load, and what Meridian's CPU per request is to be of redis-server's.
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     what: &'static str,
     pipeline: u32,
@@ -29,7 +41,21 @@ struct Case {
     floor: bool,
 }
 
-const fn case(name: &'static str, what: &'static str, requests: u64, target: f64) -> Case {
+impl Case {
+    /// Each request on its own, in so many rounds.
+    pub(crate) const fn unpipelined(mut self, rounds: usize) -> Self {
+        self.pipeline = 1;
+        self.rounds = rounds;
+        self
+    }
+}
+
+pub(crate) const fn case(
+    name: &'static str,
+    what: &'static str,
+    requests: u64,
+    target: f64,
+) -> Case {
     Case {
         name,
         what,
@@ -44,10 +70,8 @@ const fn case(name: &'static str, what: &'static str, requests: u64, target: f64
 
 const fn plain(name: &'static str, what: &'static str) -> Case {
     Case {
-        pipeline: 1,
-        rounds: 15,
         floor: true,
-        ..case(name, what, 30_000, 0.90)
+        ..case(name, what, 30_000, 0.90).unpipelined(15)
     }
 }
 
@@ -100,18 +124,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
          loaded before. `x` is the median of the ratios to redis-server of the same round [least..most]; us/req is server \
          CPU per request, user us/req the part outside the kernel. The floor reads and answers a fixed reply, no parsing.",
     );
-    report.heads(&[
-        "case",
-        "server",
-        "ops/s",
-        "x",
-        "us/req",
-        "x us/req",
-        "spread",
-        "user us/req",
-        "x user",
-        "x of the floor",
-    ]);
+    report.heads(HEADS);
     let mut noise = Vec::new();
     let only = bench.options.only.as_deref().unwrap_or("").to_lowercase();
     let chosen = |case: &&Case| case.name.to_lowercase().contains(&only);
@@ -170,9 +183,13 @@ fn floor_io(meridian: Option<&Server>) -> io::Result<&'static str> {
     })
 }
 
-type Round = BTreeMap<&'static str, Sample>;
+pub(crate) type Round = BTreeMap<&'static str, Sample>;
 
-fn measure(bench: &Bench<'_>, case: &Case, servers: &[Server]) -> io::Result<Vec<Round>> {
+pub(crate) fn measure(
+    bench: &Bench<'_>,
+    case: &Case,
+    servers: &[Server],
+) -> io::Result<Vec<Round>> {
     let load = Load::of(
         case.what,
         case.pipeline,
@@ -208,7 +225,7 @@ fn ratios(
         .filter_map(move |round| Some(figure(round.get(of)?) / figure(round.get(to)?)))
 }
 
-fn tell(report: &mut Report, case: &Case, servers: &[Server], rounds: &[Round]) {
+pub(crate) fn tell(report: &mut Report, case: &Case, servers: &[Server], rounds: &[Round]) {
     for server in servers {
         let name = server.name;
         let samples: Vec<&Sample> = rounds.iter().filter_map(|round| round.get(name)).collect();
