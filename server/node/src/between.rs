@@ -116,13 +116,19 @@ impl NodeService {
                     Join::Histograms(names) => latency::histograms(&self.core, names, client.resp),
                     _ => gather.finish(client.resp, &mut self.core.rng),
                 };
-                client.outbound.complete(ticket.seq, &reply);
+                let tally = &mut self.core.tally;
+                client
+                    .outbound
+                    .complete(ticket.seq, &reply, |call| tally.answered(call));
             }
         } else {
             if client.outbound.out.capacity() == 0 {
                 client.outbound.out = self.core.buffer();
             }
-            client.outbound.complete(ticket.seq, reply);
+            let tally = &mut self.core.tally;
+            client
+                .outbound
+                .complete(ticket.seq, reply, |call| tally.answered(call));
         }
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;

@@ -11,6 +11,7 @@ use runtime::{ConnId, CoreId, Peer};
 use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::pubsub::Subscriptions;
+use crate::stats::Call;
 use crate::table::Row;
 use crate::tls::Session;
 use crate::tracking::Tracking;
@@ -46,10 +47,18 @@ struct Backlog {
     bytes: usize,
 }
 
-/// Reply slots: where in `stage` each reply is, and how long.
+/// A reply slot: where in `stage` the reply is, and how long; and whose it is.
+#[derive(Clone, Copy)]
+struct Slot {
+    start: usize,
+    len: usize,
+    call: Call,
+}
+
+/// Reply slots, in the order of the requests.
 #[derive(Default)]
 pub struct Queue {
-    slots: VecDeque<(usize, usize)>,
+    slots: VecDeque<Slot>,
     stage: Vec<u8>,
 }
 
@@ -83,27 +92,33 @@ impl Outbound {
         }
     }
 
-    /// Ends a reply that began at `start` of [`Outbound::buffer`].
+    /// Ends a reply that began at `start` of [`Outbound::buffer`]; false if it has to wait for others before it.
     #[inline]
-    pub fn end(&mut self, start: usize) {
-        if let Some(queue) = self.waiting() {
-            let len = queue.stage.len() - start;
-            queue.slots.push_back((start, len));
-        }
+    pub fn end(&mut self, start: usize, call: Call) -> bool {
+        let Some(queue) = self.waiting() else {
+            return true;
+        };
+        let len = queue.stage.len() - start;
+        queue.slots.push_back(Slot { start, len, call });
+        false
     }
 
     /// A slot for a reply that comes later; a muted one is dropped when it comes.
     #[inline]
-    pub fn later(&mut self, muted: bool, queues: &mut Queues) -> u64 {
+    pub fn later(&mut self, muted: bool, call: Call, queues: &mut Queues) -> u64 {
         let queue = self
             .queue
             .get_or_insert_with(|| queues.spare.pop().unwrap_or_default());
-        queue.slots.push_back((WAITING, usize::from(muted)));
+        queue.slots.push_back(Slot {
+            start: WAITING,
+            len: usize::from(muted),
+            call,
+        });
         self.first_seq + queue.slots.len() as u64 - 1
     }
 
-    /// The reply of a slot has come; nothing for a slot that is gone.
-    pub fn complete(&mut self, seq: u64, reply: &[u8]) {
+    /// The reply of a slot has come; nothing for a slot that is gone. Tells which calls may leave now.
+    pub fn complete(&mut self, seq: u64, reply: &[u8], mut leaves: impl FnMut(Call)) {
         let Some(index) = seq.checked_sub(self.first_seq) else {
             return;
         };
@@ -111,22 +126,25 @@ impl Outbound {
         let Some(slot) = queue.slots.get_mut(index as usize) else {
             return;
         };
-        if slot.0 != WAITING {
+        if slot.start != WAITING {
             return;
         }
-        let reply = if slot.1 == MUTED { b"" } else { reply };
+        let reply = if slot.len == MUTED { b"" } else { reply };
         if index > 0 {
-            *slot = (queue.stage.len(), reply.len());
+            slot.start = queue.stage.len();
+            slot.len = reply.len();
             queue.stage.extend_from_slice(reply);
             return;
         }
         self.out.extend_from_slice(reply);
+        leaves(slot.call);
         queue.slots.pop_front();
         self.first_seq += 1;
-        while let Some(&(start, len)) = queue.slots.front() {
+        while let Some(&Slot { start, len, call }) = queue.slots.front() {
             if start == WAITING {
                 return;
             }
+            leaves(call);
             self.out.extend_from_slice(&queue.stage[start..start + len]);
             queue.slots.pop_front();
             self.first_seq += 1;
@@ -139,7 +157,7 @@ impl Outbound {
         let index = seq.checked_sub(self.first_seq);
         let slots = self.queue.as_ref().map(|queue| &queue.slots);
         let slot = slots.and_then(|slots| slots.get(index? as usize));
-        slot.is_some_and(|slot| slot.0 == WAITING)
+        slot.is_some_and(|slot| slot.start == WAITING)
     }
 
     /// Bytes held for the client.
@@ -274,6 +292,8 @@ pub struct Partial {
     pub parser: Parser,
     /// Bytes not yet parsed.
     pub input: Vec<u8>,
+    /// When the first of them had been received, ticks.
+    pub received: u64,
 }
 
 /// CLIENT REPLY.
@@ -371,6 +391,8 @@ pub struct Connection {
     pub active_ms: u64,
     /// Its last command.
     pub last: Option<&'static Row>,
+    /// When the bytes of the requests that it runs had been received, ticks.
+    pub received: u64,
     /// Replies under way.
     pub outbound: Outbound,
     /// TLS, on a connection that speaks it.
@@ -432,6 +454,7 @@ impl Connection {
             since_ms: now_ms,
             active_ms: now_ms,
             last: None,
+            received: 0,
             outbound: Outbound::default(),
             tls: None,
             partial: None,
@@ -446,6 +469,13 @@ impl Connection {
         }
     }
 
+    /// The request that it runs, as the histograms know it.
+    #[inline]
+    pub fn call(&self) -> Call {
+        self.last
+            .map_or(Call::NONE, |row| Call::new(row.index, self.received))
+    }
+
     /// A slot for a reply that comes later, as CLIENT REPLY wants it.
     #[inline]
     pub fn later(&mut self, queues: &mut Queues) -> u64 {
@@ -453,7 +483,7 @@ impl Connection {
         if muted {
             self.reply_mode = self.reply_mode.next();
         }
-        self.outbound.later(muted, queues)
+        self.outbound.later(muted, self.call(), queues)
     }
 
     /// Whether requests of it are still to be run or answered, or replies to be sent. One that waits for a key is owed nothing.
@@ -539,7 +569,7 @@ mod tests {
     fn say(outbound: &mut Outbound, reply: &[u8]) {
         let start = outbound.buffer().len();
         outbound.buffer().extend_from_slice(reply);
-        outbound.end(start);
+        outbound.end(start, Call::NONE);
     }
 
     #[test]
@@ -575,25 +605,28 @@ mod tests {
         let mut outbound = Outbound::default();
         let queues = &mut Queues::default();
         say(&mut outbound, b"1");
-        let two = outbound.later(false, queues);
+        let two = outbound.later(false, Call::new(2, 20), queues);
         say(&mut outbound, b"3");
-        let four = outbound.later(false, queues);
+        let four = outbound.later(false, Call::new(4, 40), queues);
         say(&mut outbound, b"5");
         assert_eq!(
             (outbound.out.as_slice(), outbound.outstanding()),
             (&b"1"[..], 4)
         );
-        outbound.complete(four, b"4");
+        let mut left = Vec::new();
+        outbound.complete(four, b"4", |_| unreachable!("two is before it"));
         assert_eq!(outbound.out, b"1");
-        outbound.complete(four, b"never twice");
-        outbound.complete(two, b"2");
+        outbound.complete(four, b"never twice", |_| unreachable!("it is there"));
+        outbound.complete(two, b"2", |call| left.push(call));
+        let (two_call, none, four_call) = (Call::new(2, 20), Call::NONE, Call::new(4, 40));
+        assert_eq!(left, [two_call, none, four_call, none]);
         assert_eq!(
             (outbound.out.as_slice(), outbound.outstanding()),
             (&b"12345"[..], 0)
         );
         say(&mut outbound, b"6");
         assert_eq!(outbound.out, b"123456");
-        outbound.complete(two, b"stale");
+        outbound.complete(two, b"stale", |_| unreachable!("it has left"));
         assert_eq!(outbound.out, b"123456");
     }
 }

@@ -410,12 +410,13 @@ impl Core {
         first: Option<Key<'_>>,
         out: &mut Vec<u8>,
     ) {
-        self.run_here(row, args, to, first, out);
+        self.run_here::<false>(row, args, to, first, out);
     }
 
-    /// As `run`, part of its caller: for the hottest one.
+    /// As `run`, part of its caller: for the hottest one, which says whether the reply leaves with the turn that brought the
+    /// request.
     #[inline(always)]
-    pub fn run_here(
+    pub fn run_here<const ANSWERED: bool>(
         &mut self,
         row: &'static Row,
         args: Args<'_>,
@@ -458,7 +459,11 @@ impl Core {
             }
         };
         let ticks = self.end_lap(self.lap);
-        self.tally.called(row.index, ticks);
+        if ANSWERED {
+            self.tally.called_and_answered(row.index, ticks);
+        } else {
+            self.tally.called(row.index, ticks);
+        }
         if self.shard.has_met_expired() {
             self.shard.expire_met();
         }

@@ -20,6 +20,7 @@ use crate::connection::{Connection, ReplyMode, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Ticket};
+use crate::stats::Call;
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::Job;
 
@@ -46,6 +47,7 @@ impl Core {
             && !conn.closing
             && !conn.stalled_in_turn
             && conn.reply_mode == ReplyMode::On
+            && conn.received == self.tally.received
             && self.pause.until_ms | self.watchers.count == 0
     }
 
@@ -66,9 +68,12 @@ impl Core {
             *out = self.buffer();
         }
         let start = out.len();
-        self.run_here(row, args, to, Some(key), out);
+        self.run_here::<true>(row, args, to, Some(key), out);
         let fresh_bytes = out.len();
-        conn.outbound.end(start);
+        let call = Call::new(row.index, conn.received);
+        if !conn.outbound.end(start, call) {
+            self.tally.not_yet_answered(row.index);
+        }
         fresh_bytes
     }
 
@@ -239,12 +244,17 @@ impl Core {
             *out = self.buffer();
         }
         let start = out.len();
+        let commands = self.tally.commands;
         write(self, out);
+        let has_run = self.tally.commands != commands;
         if conn.reply_mode != ReplyMode::On {
             out.truncate(start);
             conn.reply_mode = conn.reply_mode.next();
         }
-        conn.outbound.end(start);
+        let call = if has_run { conn.call() } else { Call::NONE };
+        if conn.outbound.end(start, call) {
+            self.tally.answered(call);
+        }
     }
 
     /// The head of a request that is answered later, its reply slot taken.
@@ -509,7 +519,10 @@ impl Core {
             conn.reply_mode = conn.reply_mode.next();
         }
         *conn.outbound.buffer() = out;
-        conn.outbound.end(start);
+        let call = conn.call();
+        if conn.outbound.end(start, call) {
+            self.tally.answered(call);
+        }
         flow
     }
 

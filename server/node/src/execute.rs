@@ -135,6 +135,9 @@ impl NodeService {
             // So long that a request of it may be noted for its length.
             self.core.is_noted = input.bytes.get().len() >= self.core.bounds.request_bytes;
         }
+        if let Some(client) = &mut current.client {
+            client.received = input.received;
+        }
         self.look_at_gates(current);
     }
 
@@ -321,6 +324,7 @@ impl NodeService {
             let partial = client.partial.get_or_insert_default();
             // The parser's memory of the partial request is of offsets in the old input.
             partial.parser = protocol::Parser::default();
+            partial.received = inputs[of_one[0].1 as usize].received;
             kept.extend_from_slice(&partial.input);
             partial.input = kept;
             self.core.resume.retain(|other| *other != conn);

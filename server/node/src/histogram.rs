@@ -1,4 +1,4 @@
-//! Hot path. How long the calls of one command took: a count for each small range of ticks.
+//! How long the calls of one command took: a count for each small range of ticks.
 //!
 //! A range is a 32nd of a power of two, so a percentile is told within 3 %. Times are ticks of the processor's counter, and
 //! become microseconds only when they are shown.
@@ -39,24 +39,21 @@ fn longest(range: usize) -> u64 {
 }
 
 impl Histogram {
-    /// Counts a call, unless this is empty: whether it did.
-    #[inline(always)]
-    pub fn count(&mut self, ticks: u64) -> bool {
+    /// Counts calls that took so long.
+    #[inline]
+    pub fn count(&mut self, ticks: u64, calls: u64) {
         match self.0.get_mut(range(ticks)) {
-            Some(count) => {
-                *count += 1;
-                true
-            }
-            None => false,
+            Some(count) => *count += calls,
+            None => self.count_rarely(ticks, calls),
         }
     }
 
-    /// As `count`, for the first call and for one that takes longer than any range.
+    /// The first call, and one that takes longer than any range.
     #[cold]
-    pub fn count_rarely(&mut self, ticks: u64) {
+    fn count_rarely(&mut self, ticks: u64, calls: u64) {
         self.0.resize(RANGES, 0);
         let range = if ticks < EACH as u64 { 0 } else { range(ticks) };
-        self.0[range.min(RANGES - 1)] += 1;
+        self.0[range.min(RANGES - 1)] += calls;
     }
 
     /// Forgets all.
@@ -135,9 +132,7 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!((histogram.percentile(50.0), histogram.calls()), (0, 0));
         for ticks in [1000; 90].into_iter().chain([100_000; 9]).chain([1 << 50]) {
-            if !histogram.count(ticks) {
-                histogram.count_rarely(ticks);
-            }
+            histogram.count(ticks, 1);
         }
         let mut twice = histogram.clone();
         twice.add(&histogram);

@@ -27,6 +27,8 @@ const STALLED_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Input<'d> {
     pub(crate) conn: ConnId,
     pub(crate) bytes: Bytes<'d>,
+    /// When the first of them had been received, ticks.
+    pub(crate) received: u64,
     /// Up to here requests were parsed.
     pub(crate) parsed_end: usize,
 }
@@ -155,9 +157,14 @@ impl NodeService {
         let Some(client) = self.clients.get_mut(conn) else {
             return;
         };
+        let mut received = self.core.tally.received;
         let bytes = match &mut client.partial {
             None => bytes,
             Some(partial) => {
+                if partial.input.is_empty() {
+                    partial.received = received;
+                }
+                received = partial.received;
                 partial.input.extend_from_slice(bytes.get());
                 if partial.input.len() as u64 > self.core.config.client_query_buffer_limit {
                     self.core.tally.input_limit_closes += 1;
@@ -174,6 +181,7 @@ impl NodeService {
         inputs.push(Input {
             conn,
             bytes,
+            received,
             parsed_end: 0,
         });
     }
@@ -289,6 +297,7 @@ impl NodeService {
                 return;
             }
             input.bytes = Bytes::Kept(core::mem::take(&mut partial.input));
+            input.received = partial.received;
         }
         let bytes = input.bytes.get();
         let authenticated = client.authenticated || self.core.users.open;
@@ -378,6 +387,7 @@ impl NodeService {
         }
         let partial = client.partial.get_or_insert_default();
         partial.parser = parser;
+        partial.received = input.received;
         match &mut input.bytes {
             Bytes::Received(bytes) => partial.input.extend_from_slice(&bytes[base..]),
             Bytes::Kept(bytes) if base == 0 => partial.input = core::mem::take(bytes),

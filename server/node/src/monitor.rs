@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::mail::Mail;
 use crate::redact::shown;
 use crate::service::NodeService;
+use crate::stats::Call;
 use crate::table::Row;
 
 /// The monitors of each core, as all cores see them.
@@ -139,7 +140,7 @@ impl NodeService {
             }
             let start = client.outbound.buffer().len();
             client.outbound.buffer().extend_from_slice(lines);
-            client.outbound.end(start);
+            client.outbound.end(start, Call::NONE);
             self.mark_dirty(conn);
         }
     }

@@ -226,6 +226,7 @@ impl Core {
         out: &mut Vec<u8>,
     ) {
         Reply::new(out, conn.resp).array(multi.queued.len());
+        self.tally.nested = true;
         for request in &multi.queued {
             let (row, args) = (request.row, request.args());
             if let Err(refusal) = self.permit_queued(conn, row, &args) {
@@ -252,6 +253,7 @@ impl Core {
             }
             self.show_queued(conn, request);
         }
+        self.tally.nested = false;
         self.unwatch(multi.watched);
     }
 

@@ -73,6 +73,7 @@ impl Service for NodeService {
 
     fn turn(&mut self, turn: &mut Turn<'_, Mail>) {
         self.core.now = turn.now;
+        self.core.tally.end_turn(turn.sent, runtime::ticks());
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
         self.serve_again();

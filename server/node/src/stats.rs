@@ -18,7 +18,36 @@ struct Timed {
     calls: u64,
     /// Ticks of the processor's counter that they took.
     ticks: u64,
+    /// How long they took from the first byte received to the last byte sent.
     histogram: Histogram,
+    /// Calls of this turn that came with it and leave with it: they are in no histogram yet.
+    of_turn: u32,
+}
+
+/// A request that is answered later: its row and when its bytes had been received, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call(u64);
+
+impl Call {
+    const ROW_BITS: u32 = 16;
+    /// A reply that no histogram counts.
+    pub const NONE: Call = Call(u64::MAX);
+
+    /// A request of a row (below 2^16) that was received at so many ticks.
+    #[inline]
+    pub fn new(row: usize, received: u64) -> Call {
+        Call(received << Self::ROW_BITS | row as u64 & ((1 << Self::ROW_BITS) - 1))
+    }
+
+    fn row(self) -> usize {
+        (self.0 & ((1 << Self::ROW_BITS) - 1)) as usize
+    }
+
+    /// The ticks until `sent`; less than a day of them.
+    fn took(self, sent: u64) -> u64 {
+        (sent << Self::ROW_BITS).wrapping_sub(self.0 & !((1 << Self::ROW_BITS) - 1))
+            >> Self::ROW_BITS
+    }
 }
 
 /// What a core counts while it runs.
@@ -26,6 +55,14 @@ pub struct Tally {
     rows: Vec<Timed>,
     /// Whether histograms are kept (`latency-tracking`).
     pub tracking: bool,
+    /// Commands that run are part of a transaction or a script, which alone is received and sent: their own time counts.
+    pub nested: bool,
+    /// When the bytes of this turn had been received, ticks.
+    pub received: u64,
+    /// Rows with calls of this turn.
+    of_turn: Vec<u32>,
+    /// Others that are answered in this turn.
+    answered: Vec<Call>,
     /// Calls that were refused by the handler, and before.
     failures: Vec<u64>,
     rejections: Vec<u64>,
@@ -62,6 +99,10 @@ impl Tally {
         Tally {
             rows: vec![Timed::default(); rows],
             tracking: true,
+            nested: false,
+            received: 0,
+            of_turn: Vec::new(),
+            answered: Vec::new(),
             failures: vec![0; rows],
             rejections: vec![0; rows],
             errors: HashMap::new(),
@@ -81,16 +122,64 @@ impl Tally {
     }
 
     /// A command has been run, in so many ticks.
-    #[inline(always)]
     pub fn called(&mut self, row: usize, ticks: u64) {
         self.commands += 1;
         if let Some(timed) = self.rows.get_mut(row) {
             timed.calls += 1;
             timed.ticks += ticks;
-            if !timed.histogram.count(ticks) && self.tracking {
-                timed.histogram.count_rarely(ticks);
+            if self.nested && self.tracking {
+                timed.histogram.count(ticks, 1);
             }
         }
+    }
+
+    /// As `called`, for one that came with this turn and leaves with it.
+    #[inline(always)]
+    pub fn called_and_answered(&mut self, row: usize, ticks: u64) {
+        self.commands += 1;
+        if let Some(timed) = self.rows.get_mut(row) {
+            timed.calls += 1;
+            timed.ticks += ticks;
+            if timed.of_turn == 0 {
+                self.of_turn.push(row as u32);
+            }
+            timed.of_turn += 1;
+        }
+    }
+
+    /// The one that was counted last waits for replies before it: `answered` is told when they are there.
+    #[inline]
+    pub fn not_yet_answered(&mut self, row: usize) {
+        if let Some(timed) = self.rows.get_mut(row) {
+            timed.of_turn -= 1;
+        }
+    }
+
+    /// The reply to a call leaves with this turn.
+    #[inline]
+    pub fn answered(&mut self, call: Call) {
+        if call != Call::NONE {
+            self.answered.push(call);
+        }
+    }
+
+    /// The replies of a turn had been sent at `sent`, ticks; the bytes of the next one had been received at `received`.
+    pub fn end_turn(&mut self, sent: u64, received: u64) {
+        let took = sent.wrapping_sub(self.received);
+        for row in self.of_turn.drain(..) {
+            let timed = &mut self.rows[row as usize];
+            let calls = core::mem::take(&mut timed.of_turn);
+            if self.tracking {
+                timed.histogram.count(took, u64::from(calls));
+            }
+        }
+        for call in self.answered.drain(..) {
+            let timed = self.rows.get_mut(call.row());
+            if let Some(timed) = timed.filter(|_| self.tracking) {
+                timed.histogram.count(call.took(sent), 1);
+            }
+        }
+        self.received = received;
     }
 
     /// Keeps histograms, or no more.
@@ -132,6 +221,8 @@ impl Tally {
         *self = Tally {
             changed: true,
             tracking: self.tracking,
+            nested: self.nested,
+            received: self.received,
             ..Tally::new(self.rows.len())
         };
     }
@@ -309,6 +400,60 @@ impl Published {
             for (code, count) in &rare.errors {
                 *errors.entry(code.clone()).or_default() += count;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Tally};
+
+    #[test]
+    fn calls_are_timed_from_their_first_byte_to_their_last() {
+        let mut tally = Tally::new(3);
+        tally.end_turn(0, 1_000_000);
+        (0..5).for_each(|_| tally.called_and_answered(0, 7));
+        // One of them waits for what is before it; another had begun long before this turn.
+        tally.not_yet_answered(0);
+        tally.called(1, 7);
+        tally.answered(Call::new(1, 400_000));
+        tally.answered(Call::NONE);
+        // Part of a transaction: nothing is received or sent for it.
+        tally.nested = true;
+        tally.called(2, 7000);
+        tally.nested = false;
+        tally.end_turn(1_200_000, 2_000_000);
+        tally.answered(Call::new(0, 1_000_000));
+        tally.end_turn(2_300_000, 3_000_000);
+        let told = |row: usize| {
+            let histogram = &tally.rows[row].histogram;
+            (
+                histogram.calls(),
+                histogram.percentile(0.0),
+                histogram.percentile(100.0),
+            )
+        };
+        let near = |(calls, least, most): (u64, u64, u64), expected: (u64, u64, u64)| {
+            calls == expected.0
+                && (least as f64 / expected.1 as f64 - 1.0).abs() < 0.04
+                && (most as f64 / expected.2 as f64 - 1.0).abs() < 0.04
+        };
+        assert!(near(told(0), (5, 200_000, 1_300_000)), "{:?}", told(0));
+        assert!(near(told(1), (1, 800_000, 800_000)), "{:?}", told(1));
+        assert!(near(told(2), (1, 7000, 7000)), "{:?}", told(2));
+        assert_eq!((tally.rows[0].calls, tally.rows[0].ticks), (5, 35));
+    }
+
+    #[test]
+    fn a_call_is_one_word() {
+        for (row, received, sent) in [
+            (0, 0, 1),
+            (511, u64::MAX - 5, 10),
+            (7, 1 << 60, (1 << 60) + 99),
+        ] {
+            let call = Call::new(row, received);
+            assert_eq!(call.row(), row);
+            assert_eq!(call.took(sent), sent.wrapping_sub(received));
         }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Core<S: Service, D: Driver> {
     /// When the last turn began and how long it took, to reckon the next wait by.
     last: Now,
     last_took_us: u64,
+    /// When the sends of the last turn had been handed to the kernel, ticks.
+    sent: u64,
 }
 
 impl<S: Service, D: Driver> Core<S, D> {
@@ -83,6 +85,7 @@ impl<S: Service, D: Driver> Core<S, D> {
             adopted: Vec::new(),
             last: clock::read(),
             last_took_us: 0,
+            sent: clock::ticks(),
         }
     }
 
@@ -94,8 +97,13 @@ impl<S: Service, D: Driver> Core<S, D> {
                 std::thread::sleep(Duration::from_micros(OVERFLOW_NAP_US));
                 self.last = clock::read();
             } else {
+                let sends = D::SENDS_IN_WAIT && self.driver.is_sending();
                 self.wait()?;
                 self.last = clock::read();
+                if sends {
+                    // Its end wakes the core: this is soon after.
+                    self.sent = clock::ticks();
+                }
                 self.driver
                     .gather(self.last.mono_us, &mut self.events, &mut self.arrivals);
                 self.admit();
@@ -104,6 +112,7 @@ impl<S: Service, D: Driver> Core<S, D> {
             self.take_mail();
             self.turn(self.last);
             self.perform();
+            self.sent = clock::ticks();
             self.publish(cpu_us);
             if self.ops.stop {
                 return self.drain();
@@ -222,6 +231,7 @@ impl<S: Service, D: Driver> Core<S, D> {
         self.post.backlog(&mut self.ops.backlog_lens);
         let mut turn = Turn {
             now,
+            sent: self.sent,
             core: self.spec.core,
             events: &mut self.events,
             mail: &mut self.mail,

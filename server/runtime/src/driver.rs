@@ -34,6 +34,9 @@ pub(crate) trait Driver: Sized {
     /// Shown to users.
     const NAME: &'static str;
 
+    /// Sends happen in [`Driver::wait`], not where they are asked for.
+    const SENDS_IN_WAIT: bool;
+
     /// Built on the core's own thread.
     fn new(spec: &DriverSpec<'_>) -> io::Result<Self>;
 

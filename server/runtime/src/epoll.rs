@@ -109,6 +109,7 @@ pub(crate) struct Epoll {
 
 impl Driver for Epoll {
     const NAME: &'static str = "epoll";
+    const SENDS_IN_WAIT: bool = false;
 
     fn new(spec: &DriverSpec<'_>) -> io::Result<Epoll> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;

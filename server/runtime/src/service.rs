@@ -198,6 +198,8 @@ pub struct Now {
 pub struct Turn<'d, M> {
     /// When this turn began.
     pub now: Now,
+    /// The [`crate::ticks`] at which what the last turn asked to be sent had been handed to the kernel.
+    pub sent: u64,
     /// Which core this is.
     pub core: CoreId,
     /// What happened since the last turn. What the service leaves in it is dropped.
@@ -227,6 +229,7 @@ impl<'d, M> Turn<'d, M> {
     ) -> Self {
         Turn {
             now,
+            sent: crate::ticks(),
             core,
             events,
             mail,

@@ -212,6 +212,7 @@ pub(crate) struct Uring {
 
 impl Driver for Uring {
     const NAME: &'static str = "io_uring";
+    const SENDS_IN_WAIT: bool = true;
 
     fn new(spec: &DriverSpec<'_>) -> io::Result<Uring> {
         let ring = Ring::new(spec.buffer_bytes, spec.buffer_count)?;

@@ -361,4 +361,55 @@ mod tests {
             assert_eq!(bench.call(client, "LATENCY HISTOGRAM set"), "*0\r\n");
         }
     }
+
+    #[test]
+    fn each_call_is_in_the_histogram_once() {
+        for cores in [1, 2, 3] {
+            let mut bench = Bench::new(cores);
+            let client = bench.connect(0);
+            let waiter = bench.connect(cores - 1);
+            bench.call(waiter, "BLPOP list 0");
+            for n in 0..10 {
+                let request = format!(
+                    "*3\r\n$3\r\nSET\r\n$2\r\nk{n}\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$2\r\nk{n}\r\n"
+                );
+                // In one piece and in two, on one key and on several.
+                let (head, tail) = request.as_bytes().split_at(5 * n);
+                bench.send(client, head);
+                bench.send(client, tail);
+                bench.call(client, "MSET k1 a k2 b k3 c k4 d");
+            }
+            for request in [
+                "RPUSH list a",
+                "SET k",
+                "MULTI",
+                "SET k9 v",
+                "GET k5",
+                "EXEC",
+                "DBSIZE",
+            ] {
+                bench.call(client, request);
+            }
+            bench.call(
+                client,
+                "EVAL return{redis.call('SET','k7','a'),redis.call('GET','k8')} 0",
+            );
+            bench.received(waiter);
+            let stats = bench.call(client, "INFO commandstats");
+            for name in [
+                "set", "get", "mset", "blpop", "rpush", "multi", "exec", "eval", "dbsize",
+            ] {
+                let calls = stats
+                    .split(&format!("cmdstat_{name}:calls="))
+                    .nth(1)
+                    .unwrap();
+                let calls = calls.split(',').next().unwrap();
+                let told = bench.call(client, &format!("LATENCY HISTOGRAM {name}"));
+                assert!(
+                    told.contains(&format!("\r\ncalls\r\n:{calls}\r\n")),
+                    "{name} {calls} {told}"
+                );
+            }
+        }
+    }
 }

@@ -217,6 +217,7 @@ impl Core {
         self.begin_run(&code, &args);
         self.shard.begin_undo();
         let resp = caller.resp;
+        let nested = core::mem::replace(&mut self.tally.nested, true);
         let mut host = self.host(row, &code, caller, keys);
         let run = match &code {
             Code::Script(script) => Run::Script(script),
@@ -226,6 +227,7 @@ impl Core {
             },
         };
         let outcome = engine.run(run, &mut host, (keys, rest), resp, out);
+        self.tally.nested = nested;
         match outcome {
             Outcome::Abandoned | Outcome::Killed => self.shard.roll_back(),
             Outcome::Done | Outcome::Failed { .. } => self.shard.end_undo(),

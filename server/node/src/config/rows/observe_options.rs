@@ -66,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "latency-tracking",
         default: "yes",
         place: at!(latency_tracking),
-        summary: "Keep a histogram of each command's run time.",
+        summary: "Keep a histogram of each command's time, from the first byte received to the last byte sent.",
         ..Row::LIVE
     },
     Row {
