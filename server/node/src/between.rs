@@ -189,6 +189,7 @@ impl NodeService {
             Mail::Enlist(waiter, word) => self.core.enlist(waiter, word),
             Mail::Delist(waiter) => self.core.delist(&waiter),
             Mail::Waits(waiter) => self.on_waits(waiter),
+            Mail::Denied(waiter, denied) => self.on_denied(&waiter, denied),
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }

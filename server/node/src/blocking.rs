@@ -15,13 +15,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use commands::{Block, Refused, Run, Wait, Write};
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::ConnId;
 use storage::{Key, Slot};
 
+use crate::acl::User;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
@@ -49,13 +50,17 @@ pub struct Attempt {
     pub resp: Resp,
     /// The connection came by a core's own port.
     pub own_port: bool,
+    /// Who asks: what the user may is looked at again when the request is served.
+    pub user: Arc<User>,
 }
 
 /// A request that waits.
 pub struct Waiter {
-    attempt: Attempt,
-    /// Words of the keys that it waits for.
-    keys: Vec<usize>,
+    pub(crate) attempt: Attempt,
+    /// Words of the keys that it waits for; none when it waits for time alone.
+    pub(crate) keys: Vec<usize>,
+    /// Ticks that its tries have taken.
+    pub(crate) ticks: AtomicU64,
     /// Until then, unix ms; None for ever.
     until_ms: Option<u64>,
     /// The reply when the time is over.
@@ -76,6 +81,7 @@ impl Waiter {
         Waiter {
             attempt,
             keys: Vec::new(),
+            ticks: AtomicU64::new(0),
             until_ms,
             timeout_reply,
             state: AtomicU8::new(FREE),
@@ -101,7 +107,7 @@ impl Waiter {
     }
 
     /// After a try that found nothing. Unless it has been abandoned meanwhile, others may try.
-    fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         let _abandoned = self.turn(BUSY, FREE);
     }
 
@@ -111,7 +117,7 @@ impl Waiter {
     }
 
     /// Its connection is gone, or it has been answered.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.state.store(DONE, Ordering::Release);
     }
 
@@ -158,13 +164,13 @@ impl Waiting {
 pub(crate) type Timers = BinaryHeap<Reverse<(u64, u64, u64)>>;
 
 /// What a try came to.
-enum Tried {
+pub(crate) enum Tried {
     Replied,
     Waits(Wait),
     Refused(Refusal),
 }
 
-fn block_of(row: &Row) -> Option<Block> {
+pub(crate) fn block_of(row: &Row) -> Option<Block> {
     match row.kind {
         Kind::Data(Run::Block(block)) => Some(block),
         _ => None,
@@ -194,6 +200,7 @@ impl Core {
             db: conn.db,
             resp: conn.resp,
             own_port: conn.own_port,
+            user: Arc::clone(&conn.user),
         };
         if !is_free {
             attempt.ticket = self.begin_exclusive(conn);
@@ -202,22 +209,27 @@ impl Core {
         }
         let mut out = self.buffer();
         let scope = self.attempt_scope(&attempt);
-        match self.try_block(row, args, (conn.db, conn.resp, scope), &mut out) {
-            Tried::Replied => self.answer(conn, |_, reply| reply.extend_from_slice(&out)),
+        let (tried, ticks) = self.try_block(row, args, (conn.db, conn.resp, scope), &mut out);
+        match tried {
+            Tried::Replied => {
+                self.count_served(row, ticks, out.len());
+                self.answer(conn, |_, reply| reply.extend_from_slice(&out));
+            }
             Tried::Refused(refusal) => {
+                self.count_refused(row, ticks);
                 let resp = conn.resp;
                 self.answer(conn, |core, out| core.refuse(&refusal, resp, out));
             }
             Tried::Waits(wait) => {
                 attempt.ticket = self.begin_exclusive(conn);
-                self.begin_wait(attempt, wait);
+                self.begin_wait(attempt, wait, ticks);
             }
         }
         self.keep_buffer(out);
         Flow::Done
     }
 
-    fn attempt_scope(&self, attempt: &Attempt) -> Scope {
+    pub(crate) fn attempt_scope(&self, attempt: &Attempt) -> Scope {
         if attempt.own_port {
             Scope::OwnPort
         } else {
@@ -237,15 +249,16 @@ impl Core {
         self.start_tx(attempt.ticket, Job::Block(Box::new(attempt)), needs);
     }
 
-    fn try_block(
+    /// Runs a request that may wait; what came of it, and the ticks that it took.
+    pub(crate) fn try_block(
         &mut self,
         row: &'static Row,
         args: Args<'_>,
         (db, resp, scope): (u8, Resp, Scope),
         out: &mut Vec<u8>,
-    ) -> Tried {
+    ) -> (Tried, u64) {
         let Some(block) = block_of(row) else {
-            return Tried::Refused(Refusal::unknown_subcommand(&args));
+            return (Tried::Refused(Refusal::unknown_subcommand(&args)), 0);
         };
         let start = out.len();
         self.begin_lap();
@@ -261,8 +274,7 @@ impl Core {
         let done = (block.run)(&mut cx, args);
         let wait = cx.wait;
         let ticks = self.end_lap(self.lap);
-        self.tally.called(row.index, ticks);
-        match (done, wait) {
+        let tried = match (done, wait) {
             (Err(Refused(refusal)), _) => {
                 out.truncate(start);
                 Tried::Refused(refusal)
@@ -272,11 +284,12 @@ impl Core {
                 Tried::Waits(wait)
             }
             (Ok(()), None) => Tried::Replied,
-        }
+        };
+        (tried, ticks)
     }
 
     /// A first try has found nothing. All slots are here: nothing can happen to its keys before their queues know of it.
-    fn begin_wait(&mut self, mut attempt: Attempt, wait: Wait) {
+    fn begin_wait(&mut self, mut attempt: Attempt, wait: Wait, ticks: u64) {
         if let Some(words) = &wait.words {
             attempt.request = Request::of_words(attempt.request.row, words);
         }
@@ -294,6 +307,7 @@ impl Core {
         let waiter = Arc::new(Waiter {
             attempt,
             keys,
+            ticks: AtomicU64::new(ticks),
             until_ms: wait.until_ms,
             timeout_reply,
             state: AtomicU8::new(BUSY),
@@ -397,17 +411,21 @@ impl NodeService {
     pub(crate) fn run_attempt(&mut self, attempt: Attempt, scope: Scope) {
         let mut out = self.core.buffer();
         let (row, to) = (attempt.request.row, (attempt.db, attempt.resp, scope));
-        let tried = self
+        let (tried, ticks) = self
             .core
             .try_block(row, attempt.request.args(), to, &mut out);
         match tried {
-            Tried::Replied => self.reply(attempt.ticket, &out),
+            Tried::Replied => self.core.count_attempt(&attempt, ticks, out.len()),
             Tried::Refused(refusal) => {
+                self.core.count_refused(row, ticks);
                 self.core.refuse(&refusal, attempt.resp, &mut out);
-                self.reply(attempt.ticket, &out);
             }
-            Tried::Waits(wait) => self.core.begin_wait(attempt, wait),
+            Tried::Waits(wait) => {
+                self.core.keep_buffer(out);
+                return self.core.begin_wait(attempt, wait, ticks);
+            }
         }
+        self.reply(attempt.ticket, &out);
         self.core.keep_buffer(out);
     }
 
@@ -450,6 +468,7 @@ impl NodeService {
                 continue;
             }
             if waiter.finish() {
+                self.core.count_unserved(&waiter);
                 self.complete(waiter.ticket(), self.core.id, &waiter.timeout_reply);
             } else {
                 // It is being tried elsewhere: either its reply comes, or it is free again.
@@ -473,10 +492,13 @@ impl NodeService {
         let mut reply = Vec::new();
         if error {
             let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-            Reply::new(&mut reply, waiter.attempt.resp).error(&Refusal::Text(text));
+            let refusal = Refusal::Text(text);
+            self.core.tally.failed(waiter.attempt.request.row.index);
+            self.core.refuse(&refusal, waiter.attempt.resp, &mut reply);
         } else {
             reply.extend_from_slice(&waiter.timeout_reply);
         }
+        self.core.count_unserved(&waiter);
         self.complete(waiter.ticket(), self.core.id, &reply);
         true
     }
@@ -558,40 +580,6 @@ impl NodeService {
         }
         let scope = self.core.attempt_scope(&waiter.attempt);
         self.run_waiter(&waiter, &request, scope)
-    }
-
-    /// As `try_waiter`; all slots are here.
-    pub(crate) fn run_waiter(
-        &mut self,
-        waiter: &Arc<Waiter>,
-        request: &Request,
-        scope: Scope,
-    ) -> bool {
-        let to = (waiter.attempt.db, waiter.attempt.resp, scope);
-        let mut out = self.core.buffer();
-        let tried = self
-            .core
-            .try_block(request.row, request.args(), to, &mut out);
-        let on_removal = block_of(request.row).is_some_and(|block| block.on_removal);
-        let answered = match tried {
-            Tried::Replied => true,
-            // Something else lies there now: it goes on waiting, as in Redis.
-            Tried::Refused(Refusal::WrongType) if !on_removal => false,
-            Tried::Refused(refusal) => {
-                self.core.refuse(&refusal, waiter.attempt.resp, &mut out);
-                true
-            }
-            Tried::Waits(_) => false,
-        };
-        if answered {
-            waiter.end();
-            self.core.delist(waiter);
-            self.reply(waiter.ticket(), &out);
-        } else {
-            waiter.give_back();
-        }
-        self.core.keep_buffer(out);
-        answered
     }
 }
 

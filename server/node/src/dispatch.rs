@@ -9,6 +9,8 @@
 //! in the order of the requests. All others begin only when the connection has no reply outstanding,
 //! and nothing else of the connection begins before they end (`exclusive`).
 
+use std::sync::Arc;
+
 use commands::Run;
 use protocol::{Args, Flags, Group, Refusal, Reply};
 use storage::{Key, Shard, Slot};
@@ -509,6 +511,7 @@ impl Core {
                     db: conn.db,
                     resp: conn.resp,
                     own_port: conn.own_port,
+                    user: Arc::clone(&conn.user),
                 };
                 self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));
             }

@@ -45,6 +45,7 @@ pub mod pubsub;
 pub mod rates;
 pub mod redact;
 pub mod scripts;
+mod served;
 pub mod service;
 pub mod start;
 pub mod stats;

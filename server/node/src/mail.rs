@@ -6,6 +6,7 @@ use protocol::{Args, Resp, Word};
 use runtime::{ConnId, CoreId};
 use storage::{Key, Lent, Slot};
 
+use crate::acl::Denied;
 use crate::admin::peek::Peek;
 use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
@@ -48,6 +49,8 @@ pub enum Mail {
     Delist(Arc<Waiter>),
     /// A connection of the receiver waits.
     Waits(Arc<Waiter>),
+    /// The user of a connection of the receiver may no more what it waited for.
+    Denied(Arc<Waiter>, Denied),
     /// A core has one subscriber more (or fewer) of this name.
     Subscribed(CoreId, Topic, Box<[u8]>, bool),
     /// A message whose channel's slot is the receiver's: it puts it in order.
