@@ -58,7 +58,7 @@ impl Deref for Edit<'_> {
 }
 
 macro_rules! collection_doors {
-    ($read:ident, $edit:ident, $edit_or_new:ident, $of:ident, $kind:ident, $type:ty, $session:ident, $whole:expr) => {
+    ($read:ident, $edit:ident, $edit_or_new:ident, $of:ident, $kind:ident, $type:ty, $session:ident) => {
         /// As [`Shard`]'s read of that name, not counted.
         #[inline]
         pub fn $read(&self, key: &Key<'_>) -> Result<Option<&$type>, WrongType> {
@@ -75,9 +75,6 @@ macro_rules! collection_doors {
                 return Ok(None);
             };
             $of(Some(item))?;
-            if $whole && self.shard.undo.is_on() {
-                self.shard.save_whole(key, item);
-            }
             Ok(Some($session::new(self.shard, *key, item)))
         }
 
@@ -90,9 +87,6 @@ macro_rules! collection_doors {
             let item = match self.live(key) {
                 Some(item) => {
                     $of(Some(item))?;
-                    if $whole && self.shard.undo.is_on() {
-                        self.shard.save_whole(key, item);
-                    }
                     item
                 }
                 None => {
@@ -132,8 +126,7 @@ impl<'s> Edit<'s> {
         list_of,
         List,
         List,
-        ListEdit,
-        false
+        ListEdit
     );
     collection_doors!(
         hash,
@@ -142,19 +135,9 @@ impl<'s> Edit<'s> {
         hash_of,
         Hash,
         Hash,
-        HashEdit,
-        false
+        HashEdit
     );
-    collection_doors!(
-        set,
-        edit_set,
-        edit_set_or_new,
-        set_of,
-        Set,
-        Set,
-        SetEdit,
-        false
-    );
+    collection_doors!(set, edit_set, edit_set_or_new, set_of, Set, Set, SetEdit);
     collection_doors!(
         zset,
         edit_zset,
@@ -162,8 +145,7 @@ impl<'s> Edit<'s> {
         zset_of,
         Zset,
         Zset,
-        ZsetEdit,
-        false
+        ZsetEdit
     );
     collection_doors!(
         stream,
@@ -172,8 +154,7 @@ impl<'s> Edit<'s> {
         stream_of,
         Stream,
         Stream,
-        StreamEdit,
-        true
+        StreamEdit
     );
 
     /// As [`Shard::text`], not counted.
