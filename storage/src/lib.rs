@@ -4,7 +4,7 @@
 //! Shard ── db 0..n ── 16384 slot tables ── Item (key, deadline, small value in one block)   table/, item.rs
 //!   │                                         └── Collection: list, hash, set, sorted set, stream     value/
 //!   ├── typed reads by &self                                                                 shard.rs
-//!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, session.rs, effect.rs
+//!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, steps.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
 //!   ├── values in Redis's serialisation                                                      rdb/
@@ -33,6 +33,7 @@ mod rng;
 mod session;
 mod shard;
 mod slot;
+mod steps;
 mod stream_effect;
 mod stream_session;
 mod table;

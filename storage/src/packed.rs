@@ -134,6 +134,14 @@ impl<const BACK: bool> Packed<BACK> {
         self.insert(self.used_bytes(), record, &[]);
     }
 
+    /// Inserts `count` records, as [`Packed::bytes`] had them, before position `at`.
+    pub(crate) fn insert_records(&mut self, at: usize, records: &[u8], count: usize) {
+        let (used, total) = self.header();
+        self.open(used, total + count, at, 0, records.len());
+        let head = self.head_bytes();
+        self.block[head + at..head + at + records.len()].copy_from_slice(records);
+    }
+
     /// Removes `count` records from position `at` on.
     pub(crate) fn remove(&mut self, at: usize, count: usize) {
         let (used, total) = self.header();

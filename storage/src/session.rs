@@ -117,26 +117,26 @@ session!(
     StreamEdit, Stream, Stream, is_vacant
 );
 
-/// How changes of large values are noted for undo; streams are saved whole instead.
+/// How changes of large values are noted for undo.
 macro_rules! noted {
     ($($name:ident)*) => {
         $(impl $name<'_> {
             /// Whether what is about to change must be noted change by change, to be undone.
             #[inline(always)]
-            fn is_noted(&mut self) -> bool {
+            pub(crate) fn is_noted(&mut self) -> bool {
                 self.shard.undo.is_on() && self.shard.save(&self.key, self.item)
             }
 
             /// Notes how to undo a change.
             #[cold]
-            fn note_undo(&mut self, op: Op) {
+            pub(crate) fn note_undo(&mut self, op: Op) {
                 self.shard.undo.note(&self.key, op);
             }
         })*
     };
 }
 
-noted!(ListEdit HashEdit SetEdit ZsetEdit);
+noted!(ListEdit HashEdit SetEdit ZsetEdit StreamEdit);
 
 impl ListEdit<'_> {
     /// Adds an element at an end.
@@ -295,12 +295,21 @@ impl ListEdit<'_> {
 }
 
 impl HashEdit<'_> {
-    /// Deadlines of fields are not noted change by change: a hash that has any is saved whole when a script touches it.
-    #[inline(always)]
-    fn save_for_undo(&mut self) {
-        if self.shard.undo.is_on() {
-            self.shard.save_whole(&self.key, self.item);
+    /// Notes a field's deadline, which is about to change.
+    #[cold]
+    fn note_deadline(&mut self, field: &[u8]) {
+        if self.is_noted() && self.contains(field) {
+            let old = self.deadline_ms(field);
+            self.note_undo(Op::FieldDeadline(field.to_vec(), old));
         }
+    }
+
+    /// Notes a field, which is about to be set or removed.
+    #[cold]
+    fn note_field(&mut self, field: &[u8]) {
+        let old = self.get(field).map(<[u8]>::to_vec);
+        let old = old.map(|value| (value, self.deadline_ms(field)));
+        self.note_undo(Op::Field(field.to_vec(), old));
     }
 
     /// As [`HashEdit::set`], and the field keeps its deadline.
@@ -315,7 +324,9 @@ impl HashEdit<'_> {
 
     /// Gives a field a deadline, unix ms; whether the field is there.
     pub fn expire_at(&mut self, field: &[u8], at_ms: u64) -> bool {
-        self.save_for_undo();
+        if self.shard.undo.is_on() {
+            self.note_deadline(field);
+        }
         let first = self.first_deadline_ms();
         let (hash, shard, key) = self.parts();
         if !hash.set_deadline(field, Some(at_ms)) {
@@ -336,7 +347,9 @@ impl HashEdit<'_> {
 
     /// Takes the deadline of a field away; whether it had one.
     pub fn persist(&mut self, field: &[u8]) -> bool {
-        self.save_for_undo();
+        if self.shard.undo.is_on() {
+            self.note_deadline(field);
+        }
         let (hash, shard, key) = self.parts();
         let had_one = hash.set_deadline(field, None);
         if had_one {
@@ -367,12 +380,8 @@ impl HashEdit<'_> {
     /// Sets a field, which has no deadline then; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
-        if self.first_deadline_ms().is_some() {
-            self.save_for_undo();
-        }
         if self.is_noted() {
-            let old = self.get(field).map(<[u8]>::to_vec);
-            self.note_undo(Op::Field(field.to_vec(), old));
+            self.note_field(field);
         }
         self.changed = true;
         let (hash, shard, key) = self.parts();
@@ -390,13 +399,8 @@ impl HashEdit<'_> {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        if self.first_deadline_ms().is_some() {
-            self.save_for_undo();
-        }
-        if self.is_noted()
-            && let Some(old) = self.get(field).map(<[u8]>::to_vec)
-        {
-            self.note_undo(Op::Field(field.to_vec(), Some(old)));
+        if self.is_noted() && self.contains(field) {
+            self.note_field(field);
         }
         let (hash, shard, key) = self.parts();
         let done = hash.remove(field);

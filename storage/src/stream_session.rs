@@ -4,11 +4,10 @@
 //! deleted and trimmed entries and a group's end do. The rest is *quiet*: counted and recorded, not told.
 
 use crate::effect::Effect;
-use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::session::StreamEdit;
 use crate::stream_effect::StreamChange;
-use crate::value::Collection;
-use crate::value::stream::{Group, StreamId, Trim};
+use crate::undo::Op;
+use crate::value::stream::{Group, Inverse, Stream, StreamId, Trim};
 use crate::wire::Writer;
 
 impl StreamEdit<'_> {
@@ -34,6 +33,25 @@ impl StreamEdit<'_> {
         shard.changes = shard.changes.wrapping_add(1);
     }
 
+    /// Notes what takes the change back that comes now, if a script may be undone.
+    #[inline(always)]
+    fn note_inverse(&mut self, before: impl FnOnce(&Stream) -> Inverse) {
+        if self.is_noted() {
+            let inverse = before(self);
+            self.note_undo(Op::Stream(inverse));
+        }
+    }
+
+    /// The same for a change with several inverses, undone from the last to the first.
+    #[inline(always)]
+    fn note_inverses(&mut self, before: impl FnOnce(&Stream) -> Vec<Inverse>) {
+        if self.is_noted() {
+            for inverse in before(self) {
+                self.note_undo(Op::Stream(inverse));
+            }
+        }
+    }
+
     /// Makes an empty stream, where there was none.
     pub fn make(&mut self) {
         let (stream, ..) = self.parts();
@@ -45,10 +63,16 @@ impl StreamEdit<'_> {
     /// Adds an entry of fields and values in turn, at least one pair; whether its id is above all that were given. The caller
     /// has seen to it that they are not longer than `STREAM_NODE_BYTES_MAX`.
     pub fn add<'w>(&mut self, id: StreamId, words: impl Iterator<Item = &'w [u8]> + Clone) -> bool {
+        let before = self.is_noted().then(|| self.before_add());
         let (stream, shard, _) = self.parts();
         if !stream.add(id, words.clone(), &shard.limits) {
             return false;
         }
+        if let Some(before) = before {
+            let inverse = self.added(before);
+            self.note_undo(Op::Stream(inverse));
+        }
+        let (_, shard, _) = self.parts();
         let mut bytes = Vec::new();
         if shard.effects.is_recording() {
             let mut to = Writer { out: &mut bytes };
@@ -60,6 +84,7 @@ impl StreamEdit<'_> {
 
     /// Deletes an entry; whether it was there.
     pub fn remove(&mut self, id: StreamId) -> bool {
+        self.note_inverses(|stream| stream.before_remove(id));
         let (stream, ..) = self.parts();
         let done = stream.remove(id);
         if done {
@@ -76,8 +101,12 @@ impl StreamEdit<'_> {
 
     /// Removes all entries up to this id; how many.
     pub(crate) fn remove_through(&mut self, id: StreamId) -> u64 {
+        let mut kept = self.is_noted().then(Vec::new);
         let (stream, ..) = self.parts();
-        let count = stream.remove_through(id);
+        let count = stream.remove_through(id, kept.as_mut());
+        for inverse in kept.into_iter().flatten() {
+            self.note_undo(Op::Stream(inverse));
+        }
         if count > 0 {
             self.tell(StreamChange::RemoveThrough { id });
         }
@@ -87,6 +116,7 @@ impl StreamEdit<'_> {
     /// Sets what is remembered beside the entries.
     pub fn set_ids(&mut self, last: StreamId, added: u64, max_deleted: StreamId) {
         self.make();
+        self.note_inverses(Stream::before_set_ids);
         let (stream, ..) = self.parts();
         stream.set_ids(last, added, max_deleted);
         self.keep_quiet(StreamChange::SetIds {
@@ -99,6 +129,7 @@ impl StreamEdit<'_> {
     /// Makes a group or sets what it has read.
     pub fn put_group(&mut self, group: &[u8], last: StreamId, read: Option<u64>) {
         self.make();
+        self.note_inverse(|stream| stream.before_put_group(group));
         let (stream, ..) = self.parts();
         stream.put_group(group, last, read);
         self.keep_quiet(StreamChange::PutGroup { group, last, read });
@@ -106,13 +137,15 @@ impl StreamEdit<'_> {
 
     /// Removes a group with all that is pending; whether it was there.
     pub fn remove_group(&mut self, group: &[u8]) -> bool {
+        let noted = self.is_noted();
         let (stream, shard, _) = self.parts();
         let Some(removed) = stream.take_group(group) else {
             return false;
         };
-        let waste = Collection::Stream(removed);
-        if waste.len() > FREED_AT_ONCE_MAX {
-            shard.garbage.add_collection(Box::new(waste));
+        if noted {
+            self.note_undo(Op::Stream(Inverse::Group(Box::new(removed))));
+        } else {
+            shard.free_stream(removed);
         }
         self.tell(StreamChange::RemoveGroup { group });
         true
@@ -120,6 +153,14 @@ impl StreamEdit<'_> {
 
     /// Notes that a consumer asked for entries. No effect: a time by itself is not worth one.
     pub fn see_consumer(&mut self, group: &[u8], consumer: &[u8], now_ms: u64) {
+        if self
+            .group(group)
+            .and_then(|group| group.consumer(consumer))
+            .is_none()
+        {
+            return;
+        }
+        self.note_inverse(|stream| stream.before_put_consumer(group, consumer));
         let (stream, ..) = self.parts();
         stream.with_group(group, |group| {
             let active = group.consumer(consumer).map(|consumer| consumer.active_ms);
@@ -137,6 +178,7 @@ impl StreamEdit<'_> {
         seen_ms: u64,
         active_ms: Option<u64>,
     ) -> bool {
+        self.note_inverse(|stream| stream.before_put_consumer(group, consumer));
         let put = |group: &mut Group| group.put_consumer(consumer, seen_ms, active_ms);
         let (stream, ..) = self.parts();
         let Some(new) = stream.with_group(group, put) else {
@@ -153,6 +195,7 @@ impl StreamEdit<'_> {
 
     /// Removes a consumer with what is pending with it; how many entries that were.
     pub fn remove_consumer(&mut self, group: &[u8], consumer: &[u8]) -> Option<usize> {
+        self.note_inverses(|stream| stream.before_remove_consumer(group, consumer));
         let (stream, ..) = self.parts();
         let remove = |group: &mut Group| group.remove_consumer(consumer);
         let pending = stream.with_group(group, remove)??;
@@ -169,6 +212,7 @@ impl StreamEdit<'_> {
         delivered_ms: u64,
         count: u64,
     ) -> bool {
+        self.note_inverse(|stream| stream.before_pending(group, id));
         let (stream, ..) = self.parts();
         let put = |group: &mut Group| group.put_pending(consumer, id, delivered_ms, count);
         let done = stream.with_group(group, put).unwrap_or(false);
@@ -186,6 +230,7 @@ impl StreamEdit<'_> {
 
     /// Takes an entry from the pending ones; whether it was among them.
     pub fn remove_pending(&mut self, group: &[u8], id: StreamId) -> bool {
+        self.note_inverse(|stream| stream.before_pending(group, id));
         let (stream, ..) = self.parts();
         let remove = |group: &mut Group| group.remove_pending(id);
         let done = stream.with_group(group, remove).unwrap_or(false);

@@ -4,6 +4,7 @@
 //! begin_undo ─> edits; the first touch of a key saves what was there ─> end_undo (keep) or roll_back (undo)
 //!
 //! small value     its item is copied, once                       nothing more is noted of the key
+//! compact form    the same, since it would not come back
 //! replaced, removed   the old item is kept instead of freed      nothing more is noted of the key
 //! large value     each change notes its inverse: no large value is ever copied
 //! moved           the two keys; what is changed at the new place goes on being noted
@@ -18,13 +19,27 @@ use crate::edit::{Edit, write_into};
 use crate::garbage::FREED_AT_ONCE_MAX;
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
+use crate::session::{HashEdit, ListEdit};
 use crate::shard::{Shard, whole_bytes};
 use crate::slot::Slot;
 use crate::table::SlotTable;
-use crate::value::Side;
+use crate::value::stream::{Inverse, Stream};
+use crate::value::{Collection, Side};
 
 /// A value of at most so many bytes is copied when it is touched first.
 const COPIED_BYTES_MAX: usize = 4096;
+
+/// And a collection of up to so many in a compact form, which does not come back by itself once it is outgrown: the usual
+/// limits let them have as much.
+const COMPACT_BYTES_MAX: usize = 128 * 1024;
+
+fn is_copied(item: Item) -> bool {
+    let max = match item.content() {
+        Content::Collection(collection) if collection.is_compact() => COMPACT_BYTES_MAX,
+        _ => COPIED_BYTES_MAX,
+    };
+    whole_bytes(item) <= max
+}
 
 /// How far a key has been saved.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,12 +59,17 @@ pub(crate) enum Op {
     RemoveAt(usize),
     /// Elements that were cut off, in order: at the front, at the back.
     Untrim(Vec<Vec<u8>>, Vec<Vec<u8>>),
-    Field(Vec<u8>, Option<Vec<u8>>),
+    /// A field's value and deadline.
+    Field(Vec<u8>, Option<(Vec<u8>, Option<u64>)>),
+    FieldDeadline(Vec<u8>, Option<u64>),
     Member(Vec<u8>, bool),
     Score(Vec<u8>, Option<f64>),
     /// A string's length, and the bytes that lay at an offset.
     Text(usize, usize, Vec<u8>),
     Deadline(Option<u64>),
+    Stream(Inverse),
+    /// A list was a quicklist: what it loses may make it a listpack, and what comes back no quicklist.
+    Quicklist,
 }
 
 enum Entry {
@@ -214,6 +234,7 @@ impl Shard {
                     let tables = tables.into_iter().map(|(_, table)| table).collect();
                     self.garbage.add_tables(tables);
                 }
+                Entry::Change(_, _, Op::Stream(Inverse::Group(group))) => self.free_stream(*group),
                 _ => {}
             }
         }
@@ -222,6 +243,12 @@ impl Shard {
     /// Whether something has been changed since [`Shard::begin_undo`].
     pub fn has_undo(&self) -> bool {
         !self.undo.entries.is_empty()
+    }
+
+    /// Bytes of heap that are kept to take changes back, about.
+    pub fn undo_bytes(&self) -> usize {
+        let entries = self.undo.entries.iter().map(Entry::heap_bytes);
+        self.undo.entries.capacity() * size_of::<Entry>() + entries.sum::<usize>()
     }
 
     /// Takes all changes back since [`Shard::begin_undo`].
@@ -269,12 +296,15 @@ impl Shard {
         match self.undo.state(key) {
             Some(State::Saved) => false,
             Some(State::Noted) => true,
-            None if whole_bytes(item) <= COPIED_BYTES_MAX => {
+            None if is_copied(item) => {
                 self.save_whole(key, item);
                 false
             }
             None => {
                 self.undo.set_state(key, State::Noted);
+                if let Content::Collection(Collection::List(_)) = item.content() {
+                    self.undo.note(key, Op::Quicklist);
+                }
                 true
             }
         }
@@ -320,6 +350,14 @@ impl Shard {
             && collection.len() > FREED_AT_ONCE_MAX
         {
             self.garbage.add_collection(collection);
+        }
+    }
+
+    /// Frees a stream that is in no item, as [`Shard::free_item`] does.
+    pub(crate) fn free_stream(&mut self, stream: Stream) {
+        let collection = Collection::Stream(stream);
+        if collection.len() > FREED_AT_ONCE_MAX {
+            self.garbage.add_collection(Box::new(collection));
         }
     }
 
@@ -391,17 +429,22 @@ impl Shard {
                     }
                     _ => return,
                 },
-                Op::Field(..) => {
+                Op::Field(..) | Op::FieldDeadline(..) => {
                     let Ok(mut hash) = edit.edit_hash_or_new(key) else {
                         return;
                     };
-                    while let Some(Op::Field(field, old)) =
-                        ops.next_if(|op| matches!(op, Op::Field(..)))
+                    while let Some(op) = ops.next_if(Op::is_of_hash) {
+                        op.undo_hash(&mut hash);
+                    }
+                }
+                Op::Stream(_) => {
+                    let Ok(mut stream) = edit.edit_stream_or_new(key) else {
+                        return;
+                    };
+                    while let Some(Op::Stream(inverse)) =
+                        ops.next_if(|op| matches!(op, Op::Stream(_)))
                     {
-                        match old {
-                            Some(old) => hash.set(&field, &old),
-                            None => hash.remove(&field),
-                        };
+                        stream.parts().0.undo(inverse);
                     }
                 }
                 Op::Member(..) => {
@@ -436,7 +479,7 @@ impl Shard {
                         return;
                     };
                     while let Some(op) = ops.next_if(Op::is_of_list) {
-                        op.undo(&mut list);
+                        op.undo_list(&mut list);
                     }
                 }
             }
@@ -457,7 +500,38 @@ impl Shard {
     }
 }
 
+impl Entry {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Entry::Absent(_, key) => key.len(),
+            Entry::Was(_, item) => whole_bytes(*item),
+            Entry::Change(_, key, op) => key.len() + op.heap_bytes(),
+            Entry::Moved { from, to } => from.1.len() + to.1.len(),
+            Entry::Flushed(_, tables) => tables.iter().map(|(_, table)| table.bytes).sum(),
+            Entry::Swapped(..) => 0,
+        }
+    }
+}
+
 impl Op {
+    fn heap_bytes(&self) -> usize {
+        let all = |words: &[Vec<u8>]| words.iter().map(Vec::capacity).sum::<usize>();
+        match self {
+            Op::Pop(_) | Op::RemoveAt(_) | Op::Deadline(_) | Op::Quicklist => 0,
+            Op::Push(_, word)
+            | Op::SetAt(_, word)
+            | Op::InsertAt(_, word)
+            | Op::Field(word, None)
+            | Op::FieldDeadline(word, _)
+            | Op::Member(word, _)
+            | Op::Score(word, _)
+            | Op::Text(_, _, word) => word.capacity(),
+            Op::Field(field, Some((value, _))) => field.capacity() + value.capacity(),
+            Op::Untrim(front, back) => all(front) + all(back),
+            Op::Stream(inverse) => inverse.heap_bytes(),
+        }
+    }
+
     fn is_of_list(&self) -> bool {
         matches!(
             self,
@@ -467,11 +541,39 @@ impl Op {
                 | Op::InsertAt(..)
                 | Op::RemoveAt(_)
                 | Op::Untrim(..)
+                | Op::Quicklist
         )
     }
 
-    fn undo(self, list: &mut crate::session::ListEdit<'_>) {
+    fn is_of_hash(&self) -> bool {
+        matches!(self, Op::Field(..) | Op::FieldDeadline(..))
+    }
+
+    fn undo_hash(self, hash: &mut HashEdit<'_>) {
+        let (field, deadline) = match self {
+            Op::FieldDeadline(field, deadline) => (field, deadline),
+            Op::Field(field, Some((value, deadline))) => {
+                hash.set(&field, &value);
+                (field, deadline)
+            }
+            Op::Field(field, None) => {
+                hash.remove(&field);
+                return;
+            }
+            _ => return,
+        };
+        match deadline {
+            Some(at_ms) => hash.expire_at(&field, at_ms),
+            None => hash.persist(&field),
+        };
+    }
+
+    fn undo_list(self, list: &mut ListEdit<'_>) {
         match self {
+            Op::Quicklist => {
+                let (list, shard, _) = list.parts();
+                list.make_quicklist(&shard.limits);
+            }
             Op::Pop(side) => drop(list.drop_end(side)),
             Op::Push(side, value) => list.push(side, &value),
             Op::SetAt(index, value) => drop(list.set(index, &value)),

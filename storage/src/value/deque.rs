@@ -65,6 +65,11 @@ impl Deque {
         self.quicklist
     }
 
+    /// Is one again that was one before.
+    pub(super) fn make_quicklist(&mut self) {
+        self.quicklist = true;
+    }
+
     /// Bytes that the records take.
     pub(super) fn is_tiny(&self, bytes: usize, count: usize) -> bool {
         !self.quicklist

@@ -101,6 +101,12 @@ impl List {
         }
     }
 
+    /// Is a quicklist again, as it was before changes that have been taken back.
+    pub(crate) fn make_quicklist(&mut self, limits: &Limits) {
+        let limit = ChunkLimit::of(limits.list_max_listpack_size);
+        self.as_deque(limit).make_quicklist();
+    }
+
     /// Makes a deque that has become tiny packed again.
     fn settle(&mut self) {
         let Form::Deque(deque) = &self.form else {

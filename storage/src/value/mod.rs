@@ -98,6 +98,11 @@ impl Collection {
         }
     }
 
+    /// Whether it is in the form of small values, that it leaves when it outgrows the limits.
+    pub(crate) fn is_compact(&self) -> bool {
+        matches!(self.encoding(), "listpack" | "intset")
+    }
+
     /// Number of elements (of a hash: fields; of a stream: all its parts).
     pub fn len(&self) -> usize {
         match self {

@@ -265,7 +265,7 @@ impl Group {
 
     /// Pending entries and consumers.
     pub(super) fn parts(&self) -> usize {
-        self.pending.len() + self.consumers.len()
+        self.pending.len() + self.order.len()
     }
 
     /// Frees about `budget` pending entries or consumers; whether nothing is left.

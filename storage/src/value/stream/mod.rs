@@ -4,6 +4,7 @@
 //! Stream ── Body ── nodes: id of the first entry -> Node (entries of some KiB)    id_map.rs, node.rs
 //!             │     last id, entries ever added, highest id ever deleted
 //!             └──── groups, by name ── Group: pending entries, consumers          group.rs
+//! What a script does to one is taken back change by change                       undo.rs
 //! ```
 //! An entry is found in O(log n) nodes and a walk within one, a range likewise; adding goes to the last node. Nodes
 //! are as large as Redis's (`stream-node-max-bytes`, `stream-node-max-entries`), so that trimming by whole nodes removes the
@@ -18,11 +19,13 @@ mod id_map;
 mod node;
 mod range;
 mod trim;
+mod undo;
 
 pub use group::{Consumer, Group, Pending};
 pub use id::StreamId;
 pub use node::Entry;
 pub use trim::{Trim, TrimTo};
+pub(crate) use undo::Inverse;
 
 use crate::account::class_size;
 use crate::limits::Limits;
@@ -258,14 +261,24 @@ impl Stream {
         removed > 0
     }
 
-    /// Removes all entries up to this id; how many.
-    pub(crate) fn remove_through(&mut self, through: StreamId) -> u64 {
+    /// Removes all entries up to this id; how many. `kept` gets what puts them back.
+    pub(crate) fn remove_through(
+        &mut self,
+        through: StreamId,
+        mut kept: Option<&mut Vec<Inverse>>,
+    ) -> u64 {
         let Some(body) = &mut self.body else { return 0 };
         let before = body.len;
         while let Some(&(own, ref node)) = body.nodes.first() {
             if node.last <= through {
-                body.drop_node(own);
+                let node = body.take_node(own);
+                if let (Some(kept), Some(node)) = (&mut kept, node) {
+                    kept.push(Inverse::Node(own, node));
+                }
                 continue;
+            }
+            if let (Some(kept), Some(cut)) = (&mut kept, node.cut_through(own, through)) {
+                kept.push(Inverse::Cut(own, cut));
             }
             body.change_node(own, |node| node.remove_through(own, through));
             break;
@@ -412,10 +425,14 @@ impl Body {
     }
 
     fn drop_node(&mut self, own: StreamId) {
-        if let Some(node) = self.nodes.remove(own) {
-            self.block_bytes -= node.heap_bytes();
-            self.len -= u64::from(node.live);
-        }
+        drop(self.take_node(own));
+    }
+
+    fn take_node(&mut self, own: StreamId) -> Option<Node> {
+        let node = self.nodes.remove(own)?;
+        self.block_bytes -= node.heap_bytes();
+        self.len -= u64::from(node.live);
+        Some(node)
     }
 }
 
@@ -511,7 +528,7 @@ mod tests {
             (None, None)
         );
         assert!(!stream.has_gaps_from(StreamId::MIN));
-        stream.remove_through(id(3));
+        stream.remove_through(id(3), None);
         assert_eq!(
             (stream.entries_until(id(2)), stream.entries_until(id(4))),
             (Some(3), Some(4))
@@ -519,7 +536,7 @@ mod tests {
         stream.remove(id(6));
         assert!(stream.has_gaps_from(id(6)) && !stream.has_gaps_from(id(7)));
         assert_eq!(stream.entries_until(id(4)), None);
-        stream.remove_through(id(10));
+        stream.remove_through(id(10), None);
         assert_eq!((stream.len(), stream.entries_until(id(2))), (0, Some(10)));
     }
 
@@ -546,7 +563,7 @@ mod tests {
                     }
                     4 => {
                         let kept = model.split_off(&id(at / 3 + 1));
-                        prop_assert_eq!(stream.remove_through(id(at / 3)), model.len() as u64);
+                        prop_assert_eq!(stream.remove_through(id(at / 3), None), model.len() as u64);
                         model = kept;
                     }
                     _ => {

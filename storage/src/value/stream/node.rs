@@ -24,7 +24,7 @@ const SAME_FIELDS: u8 = 1;
 
 /// Entries in a block; see the module's head. Its own id is its key in the stream's map.
 #[derive(Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// The last id that was ever here.
     pub(super) last: StreamId,
     /// Entries.
@@ -227,6 +227,62 @@ impl Node {
         self.gone += count as u32;
     }
 
+    // ---- taken back -------------------------------------------------------------------------
+
+    /// What puts an entry back that is about to be removed, if it is here.
+    pub(super) fn cut_of(&self, own: StreamId, id: StreamId) -> Option<Cut> {
+        let used = self.block.used_bytes();
+        let mut entries = self.entries(own);
+        loop {
+            let at = used - entries.records.left();
+            let entry = entries.next()?;
+            if entry.id == id {
+                let bytes = self.block.bytes();
+                let records = bytes.get(at..used - entries.records.left())?.into();
+                let count = 1;
+                return Some(Cut { at, records, count });
+            }
+        }
+    }
+
+    /// The same for all entries up to an id, if there are any.
+    pub(super) fn cut_through(&self, own: StreamId, through: StreamId) -> Option<Cut> {
+        let used = self.block.used_bytes();
+        let mut entries = self.entries(own);
+        let at = used - entries.records.left();
+        let (mut end, mut count) = (at, 0);
+        while entries.next().is_some_and(|entry| entry.id <= through) {
+            end = used - entries.records.left();
+            count += 1;
+        }
+        let records = self.block.bytes().get(at..end)?.into();
+        (count > 0).then_some(Cut { at, records, count })
+    }
+
+    /// Puts back what was cut out.
+    pub(super) fn put_back(&mut self, cut: &Cut) {
+        self.block.insert_records(cut.at, &cut.records, cut.count);
+        self.live += cut.count as u32;
+        self.gone -= cut.count as u32;
+    }
+
+    /// What an addition changes beside the entries.
+    pub(super) fn mark(&self) -> Mark {
+        (self.last, self.listpack)
+    }
+
+    /// Takes the last entry out as if it had never been added.
+    pub(super) fn take_back(&mut self, mark: Mark) {
+        let records = self.block.iter();
+        let mut others = records.clone();
+        if others.next_back().is_some() {
+            let at = self.block.used_bytes() - (records.left() - others.left());
+            self.block.remove(at, 1);
+            self.live -= 1;
+        }
+        (self.last, self.listpack) = mark;
+    }
+
     /// Asserts what must hold. For tests.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check(&self, own: StreamId) {
@@ -239,6 +295,16 @@ impl Node {
         assert!(ids.last().is_none_or(|last| *last <= self.last));
     }
 }
+
+/// Records that were cut out of a node's block, from a position on.
+pub(crate) struct Cut {
+    at: usize,
+    pub(super) records: Box<[u8]>,
+    count: usize,
+}
+
+/// The last id and Redis's bytes, before an addition.
+pub(super) type Mark = (StreamId, u64);
 
 /// Entries of a node.
 #[derive(Clone)]

@@ -126,7 +126,7 @@ mod tests {
             let trimmed = stream.trimmed(&trim);
             assert_eq!(trimmed, wanted.map(|(n, count)| (id(n), count)), "{trim:?}");
             if let Some((through, count)) = trimmed {
-                assert_eq!(stream.remove_through(through), count);
+                assert_eq!(stream.remove_through(through, None), count);
                 assert_eq!(stream.len() as u64, 25 - count);
                 stream.check();
             }
@@ -148,7 +148,7 @@ mod tests {
             ..trim
         };
         assert_eq!(stream.trimmed(&exact), Some((id(9), 9)));
-        assert_eq!(stream.remove_through(id(9)), 9);
+        assert_eq!(stream.remove_through(id(9), None), 9);
         // The node stays without an entry, as Redis's does, until its last id is passed.
         assert_eq!((stream.node_count(), stream.len()), (3, 15));
         assert_eq!(stream.first_id(), id(11));
@@ -158,7 +158,7 @@ mod tests {
             ..trim
         };
         assert_eq!(stream.trimmed(&trim), Some((id(10), 0)));
-        assert_eq!(stream.remove_through(id(10)), 0);
+        assert_eq!(stream.remove_through(id(10), None), 0);
         assert_eq!(stream.node_count(), 2);
     }
 }
