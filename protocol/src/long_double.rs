@@ -9,6 +9,8 @@
 //!                                  the least; exponent: -16445 ..= 16320
 //! ```
 
+use core::cmp::Ordering;
+
 use crate::big::Big;
 use crate::float_text::{self, Binary, Scanned};
 
@@ -49,6 +51,30 @@ impl LongDouble {
             mantissa: 0,
             exponent: 0,
         },
+    };
+
+    /// One.
+    pub const ONE: Self = Self {
+        negative: false,
+        kind: Kind::Finite {
+            mantissa: 1 << (MANTISSA_BITS - 1),
+            exponent: 1 - MANTISSA_BITS as i32,
+        },
+    };
+
+    /// The greatest finite number.
+    pub const MAX: Self = Self {
+        negative: false,
+        kind: Kind::Finite {
+            mantissa: u64::MAX,
+            exponent: EXPONENT_MAX as i32,
+        },
+    };
+
+    /// The least finite number.
+    pub const MIN: Self = Self {
+        negative: true,
+        ..Self::MAX
     };
 
     /// Reads what C's `strtold` accepts, correctly rounded. `None` for other texts, texts with
@@ -110,6 +136,15 @@ impl LongDouble {
             },
             (Kind::Nan, _) | (Kind::Infinite, Kind::Finite { .. } | Kind::Infinite) => self,
             (_, Kind::Nan) | (Kind::Finite { .. }, Kind::Infinite) => other,
+        }
+    }
+
+    /// The number with the other sign.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        Self {
+            negative: !self.negative,
+            ..self
         }
     }
 
@@ -347,6 +382,30 @@ fn write_decimal(n: u128, places: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(digits);
 }
 
+impl PartialOrd for LongDouble {
+    /// None when one is NaN.
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let rank = |number: &Self| match number.kind {
+            Kind::Infinite if number.negative => Some(-1),
+            Kind::Infinite => Some(1),
+            Kind::Finite { .. } => Some(0),
+            Kind::Nan => None,
+        };
+        match rank(self)?.cmp(&rank(other)?) {
+            // Rounding keeps the sign of a difference: below the smallest numbers there are steps down to zero.
+            Ordering::Equal if self.is_finite() => {
+                let difference = self.add(other.negated());
+                Some(match difference.negative {
+                    _ if difference.is_zero() => Ordering::Equal,
+                    true => Ordering::Less,
+                    false => Ordering::Greater,
+                })
+            }
+            order => Some(order),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::LongDouble;
@@ -429,6 +488,31 @@ mod tests {
         assert_eq!(human(inf.add(minus)), "nan");
         let huge = LongDouble::parse(b"1.1e4932").unwrap();
         assert!(huge.is_finite() && !huge.add(huge).is_finite());
+    }
+
+    #[test]
+    fn numbers_are_in_order() {
+        let texts = [
+            "-inf", "-1e4932", "-2", "-1.5", "-1e-4950", "0", "1e-4950", "1", "1.5", "1e4932",
+            "inf",
+        ];
+        let numbers = texts.map(|text| LongDouble::parse(text.as_bytes()).unwrap());
+        for (i, a) in numbers.iter().enumerate() {
+            for (j, b) in numbers.iter().enumerate() {
+                assert_eq!(
+                    a.partial_cmp(b),
+                    Some(i.cmp(&j)),
+                    "{} {}",
+                    texts[i],
+                    texts[j]
+                );
+            }
+        }
+        assert!(numbers[9] < LongDouble::MAX && numbers[1] > LongDouble::MIN);
+        let nan = numbers[0].add(numbers[10]);
+        assert_eq!(nan.partial_cmp(&LongDouble::ONE), None);
+        assert_eq!(human(LongDouble::ONE.negated()), "-1");
+        assert!(!LongDouble::MAX.add(LongDouble::MAX).is_finite());
     }
 
     #[test]

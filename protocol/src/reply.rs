@@ -143,6 +143,14 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// A double that is a text already.
+    pub fn double_text(&mut self, text: &[u8]) {
+        match self.resp {
+            Resp::V2 => self.bulk(text),
+            Resp::V3 => self.line(b',', text),
+        }
+    }
+
     /// A truth value; version 2 writes 1 or 0.
     #[inline]
     pub fn bool(&mut self, b: bool) {

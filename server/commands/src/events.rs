@@ -42,6 +42,17 @@ fn events_of_strings() {
         MSET g 1 h 2 h 3 -> set g, new h, set h, set h
         MSETNX h 1 i 1 ->
         MSETNX i 1 i 2 -> new i, set i, set i
+        MSETEX 2 g 1 j 2 -> set g, new j, set j
+        MSETEX 2 g 1 j 2 NX EX 9 ->
+        MSETEX 2 g 1 j 2 XX EX 9 -> set g, expire g, set j, expire j
+        SET g 5 IFEQ x ->
+        SET g 5 IFEQ 1 EX 9 -> set g, expire g
+        DIGEST none -> keymiss none
+        DELEX j IFEQ x ->
+        DELEX j IFEQ 2 -> del j
+        SET j 1; DELEX j -> del j
+        SET j 1; DELIFEQ j 1 -> del j
+        SET g 1 ->  set g
         GETEX g ->
         GETEX g PERSIST ->
         GETEX g EX 100 -> expire g

@@ -118,13 +118,14 @@ const PAGE_END: &str = "<!-- to here -->\n";
 const LIMITED: &[(&str, &str)] = &[
     ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("bgsave", "refused: nothing is kept on disk yet"),
-    ("client|caching", "refused: there is no tracking yet"),
-    ("client|tracking", "only OFF"),
     ("object|freq", "refused: frequencies are not kept yet"),
     ("replicaof", "only NO ONE"),
     ("save", "refused: nothing is kept on disk yet"),
     ("slaveof", "only NO ONE"),
-    ("wait", "0 at once: there are no replicas"),
+    (
+        "wait",
+        "waits for its time when replicas are asked for: there are none",
+    ),
 ];
 
 /// Why a command of Redis is not there.
@@ -132,16 +133,11 @@ fn why_not(name: &str, group: &str) -> &'static str {
     let parent = name.split('|').next().unwrap_or(name);
     match (group, parent) {
         ("sentinel", _) | (_, "sentinel") => "no: clients find the nodes without Sentinel",
-        ("pubsub", _) => "no: publish/subscribe comes next",
-        ("scripting", _) => "no: there is no interpreter yet",
-        ("stream", _) => "no: streams come later",
         ("hyperloglog", _) => "no: it tests Redis's own code",
-        ("list" | "sorted-set", _) => "no: commands that wait come next",
         ("cluster", _) => "no: the topology is the node's cores",
-        (_, "acl") => "no: one user today",
         (_, "module") => "no: not planned",
         (_, "migrate") => "no: it would keep a core waiting; DUMP and RESTORE do it in steps",
-        (_, "failover" | "psync" | "replconf" | "sync" | "waitaof") => "no: one node today",
+        (_, "failover" | "psync" | "replconf" | "sync") => "no: one node today",
         _ => "no: not yet",
     }
 }

@@ -5,6 +5,7 @@ use protocol::{
 };
 use storage::{EventClass, Key, Shard, Ttl};
 
+use crate::string::compare::Comparison;
 use crate::string::expiry::{Time, Unit};
 use crate::string::get;
 use crate::{Command, Refused, Run, Spread, Write};
@@ -171,15 +172,49 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// When SET puts the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition<'a> {
     Always,
     IfAbsent,
     IfPresent,
+    If(Comparison<'a>),
+}
+
+impl<'a> Condition<'a> {
+    /// Takes NX or XX, if it is next and there is no other condition before.
+    pub(super) fn take_presence(self, args: &mut Args<'_>) -> Option<Self> {
+        let condition = match self {
+            Condition::Always | Condition::IfAbsent if args.keyword("NX") => Condition::IfAbsent,
+            Condition::Always | Condition::IfPresent if args.keyword("XX") => Condition::IfPresent,
+            _ => return None,
+        };
+        Some(condition)
+    }
+
+    /// As `take_presence`; also IFEQ and its kin, once.
+    fn take(self, args: &mut Args<'a>) -> Option<Self> {
+        self.take_presence(args).or_else(|| match self {
+            Condition::Always => Comparison::take(args).map(Condition::If),
+            _ => None,
+        })
+    }
+
+    /// Whether it holds of a key.
+    ///
+    /// # Errors
+    /// A value that cannot be compared.
+    fn holds(self, cx: &Write<'_>, key: &Key<'_>) -> Result<bool, Refused> {
+        Ok(match self {
+            Condition::Always => true,
+            Condition::IfAbsent => !cx.edit.exists(key),
+            Condition::IfPresent => cx.edit.exists(key),
+            Condition::If(comparison) => comparison.holds(cx.edit.text(key)?)?,
+        })
+    }
 }
 
 /// The options of SET.
 struct Options<'a> {
-    condition: Condition,
+    condition: Condition<'a>,
     get: bool,
     keep_ttl: bool,
     expire: Option<Time<'a>>,
@@ -195,10 +230,8 @@ impl<'a> Options<'a> {
         };
         while args.left() > 0 {
             // The keyword last: it is taken only where it is allowed.
-            if options.condition != Condition::IfPresent && args.keyword("NX") {
-                options.condition = Condition::IfAbsent;
-            } else if options.condition != Condition::IfAbsent && args.keyword("XX") {
-                options.condition = Condition::IfPresent;
+            if let Some(condition) = options.condition.take(args) {
+                options.condition = condition;
             } else if args.keyword("GET") {
                 options.get = true;
             } else if options.expire.is_none() && args.keyword("KEEPTTL") {
@@ -227,15 +260,11 @@ fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         None if options.keep_ttl => Ttl::Keep,
         None => Ttl::Clear,
     };
+    let holds = options.condition.holds(cx, &key)?;
     if options.get {
         let shard: &Shard = &cx.edit;
         get::write(&mut cx.reply, shard.text(&key)?);
     }
-    let holds = match options.condition {
-        Condition::Always => true,
-        Condition::IfAbsent => !cx.edit.exists(&key),
-        Condition::IfPresent => cx.edit.exists(&key),
-    };
     if holds {
         put(cx, &key, value, ttl);
     }
@@ -249,7 +278,7 @@ fn set(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 /// Puts a string; one whose deadline has passed already expires at once.
 #[inline]
-fn put(cx: &mut Write<'_>, key: &Key<'_>, value: &[u8], ttl: Ttl) {
+pub(super) fn put(cx: &mut Write<'_>, key: &Key<'_>, value: &[u8], ttl: Ttl) {
     cx.edit.put_string(key, value, ttl);
     cx.edit.event(EventClass::String, "set", key);
     if let Ttl::At(at_ms) = ttl {
@@ -392,6 +421,42 @@ mod tests {
         );
         bench.pass_ms(20);
         bench.table("SET l w XX -> $-1");
+    }
+
+    #[test]
+    fn set_looks_at_what_is_there() {
+        let mut bench = Bench::new();
+        bench.list(&Key::new(0, b"l"));
+        bench.table(
+            "
+            SET k world IFEQ hello -> $-1
+            SET k world IFDEQ 1234567890 GET -> $-1
+            SET k hello IFNE hello GET -> $-1
+            SET k world IFEQ other -> $-1
+            SET k world IFEQ other GET -> $5 hello
+            SET k world ifeq hello GET -> $5 hello
+            SET k world IFNE world -> $-1
+            SET k hello IFNE other EX 10 -> +OK
+            TTL k -> :10
+            SET k world IFDNE 9555e8555c62dcfd -> $-1
+            SET k 7 IFDEQ 9555E8555C62DCFD KEEPTTL -> +OK
+            TTL k -> :10
+            SET k x IFEQ 07 -> $-1
+            SET k x EX 20 IFEQ 7 -> +OK
+            SET k y IFDEQ 12 -> -ERR must be exactly 16 hexadecimal characters
+            SET k y IFDEQ 12 GET -> -ERR must be exactly 16 hexadecimal characters
+            SET k y IFDNE 0000000000000000 -> +OK
+            SET n y IFDNE 12 -> +OK
+            SET k z IFEQ -> -ERR syntax error
+            SET k z IFEQ y NX -> -ERR syntax error
+            SET k z XX IFEQ y -> -ERR syntax error
+            SET k z IFEQ y IFEQ y -> -ERR syntax error
+            SET k z IFEQ y IFNE x -> -ERR syntax error
+            SET k z IFEQ y EX 0 -> -ERR invalid expire time in 'set' command
+            SET l z IFEQ x -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            SET l z IFDNE x GET -> -WRONGTYPE Operation against a key holding the wrong kind of value
+            ",
+        );
     }
 
     #[test]
