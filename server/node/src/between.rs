@@ -258,6 +258,7 @@ impl NodeService {
             Scope::Core
         };
         let (row, first) = (head.row, batch.first_key(head));
+        self.core.tally.is_part = self.core.is_part(head);
         if head.ticket.core == self.core.id {
             let mut out = self.core.buffer();
             let to = (head.db, head.resp, scope);
@@ -271,6 +272,7 @@ impl NodeService {
                 core.run_for(head.no_touch, row, args, to, first, out);
             });
         }
+        self.core.tally.is_part = false;
         if self.core.noted.is_some() {
             let client = Client::Of(head.ticket.core, head.ticket.conn);
             self.core.note(row, &batch.args(head), client);
@@ -412,13 +414,11 @@ impl NodeService {
                     } else {
                         Scope::Core
                     };
-                    self.core.run(
-                        head.row,
-                        batch.args(head),
-                        (head.db, head.resp, scope),
-                        None,
-                        &mut out,
-                    );
+                    let (row, args) = (head.row, batch.args(head));
+                    self.core.tally.is_part = self.core.is_part(head);
+                    self.core
+                        .run(row, args, (head.db, head.resp, scope), None, &mut out);
+                    self.core.tally.is_part = false;
                     self.core.note(head.row, &batch.args(head), client);
                 }
             }

@@ -241,12 +241,22 @@ impl Core {
     /// Writes a reply that is there now into its place.
     #[inline]
     pub fn answer(&mut self, conn: &mut Connection, write: impl FnOnce(&mut Core, &mut Vec<u8>)) {
+        self.answer_since(self.tally.commands, conn, write);
+    }
+
+    /// As `answer`; it is the reply to a call if more commands than `commands` have run.
+    #[inline]
+    pub fn answer_since(
+        &mut self,
+        commands: u64,
+        conn: &mut Connection,
+        write: impl FnOnce(&mut Core, &mut Vec<u8>),
+    ) {
         let out = conn.outbound.buffer();
         if out.capacity() == 0 {
             *out = self.buffer();
         }
         let start = out.len();
-        let commands = self.tally.commands;
         write(self, out);
         let has_run = self.tally.commands != commands;
         if conn.reply_mode != ReplyMode::On {

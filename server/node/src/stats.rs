@@ -57,6 +57,8 @@ pub struct Tally {
     pub tracking: bool,
     /// Commands that run are part of a transaction or a script, which alone is received and sent: their own time counts.
     pub nested: bool,
+    /// What runs is this core's part of a command of another core, which counts the call.
+    pub is_part: bool,
     /// When the bytes of this turn had been received, ticks.
     pub received: u64,
     /// Rows with calls of this turn.
@@ -100,6 +102,7 @@ impl Tally {
             rows: vec![Timed::default(); rows],
             tracking: true,
             nested: false,
+            is_part: false,
             received: 0,
             of_turn: Vec::new(),
             answered: Vec::new(),
@@ -123,9 +126,10 @@ impl Tally {
 
     /// A command has been run, in so many ticks.
     pub fn called(&mut self, row: usize, ticks: u64) {
-        self.commands += 1;
+        let calls = u64::from(!self.is_part);
+        self.commands += calls;
         if let Some(timed) = self.rows.get_mut(row) {
-            timed.calls += 1;
+            timed.calls += calls;
             timed.ticks += ticks;
             if self.nested && self.tracking {
                 timed.histogram.count(ticks, 1);
@@ -222,6 +226,7 @@ impl Tally {
             changed: true,
             tracking: self.tracking,
             nested: self.nested,
+            is_part: self.is_part,
             received: self.received,
             ..Tally::new(self.rows.len())
         };

@@ -137,9 +137,11 @@ impl Core {
         }
         let caller = Caller::of(conn, self.id, self.scope_of(conn.own_port));
         let mut out = self.buffer();
+        let commands = self.tally.commands;
         let ended = self.run_code(row, code, args.clone(), caller, &mut out);
         if ended == Ended::Replied {
-            self.answer(conn, |_, reply| reply.extend_from_slice(&out));
+            let copy = |_: &mut Core, reply: &mut Vec<u8>| reply.extend_from_slice(&out);
+            self.answer_since(commands, conn, copy);
         }
         self.keep_buffer(out);
         match ended {
