@@ -116,10 +116,13 @@ const PAGE_END: &str = "<!-- to here -->\n";
 
 /// Commands that are there and do less than in Redis.
 const LIMITED: &[(&str, &str)] = &[
+    (
+        "client|maint_notifications",
+        "kept; there is nothing to tell yet",
+    ),
+    ("cluster|slot-stats", "key-count alone"),
     ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("bgsave", "refused: nothing is kept on disk yet"),
-    ("client|caching", "refused: there is no tracking yet"),
-    ("client|tracking", "only OFF"),
     ("object|freq", "refused: frequencies are not kept yet"),
     ("replicaof", "only NO ONE"),
     ("save", "refused: nothing is kept on disk yet"),
@@ -140,7 +143,6 @@ fn why_not(name: &str, group: &str) -> &'static str {
         ("cluster", _) => "no: the topology is the node's cores",
         (_, "acl") => "no: one user today",
         (_, "module") => "no: not planned",
-        (_, "migrate") => "no: it would keep a core waiting; DUMP and RESTORE do it in steps",
         (_, "failover" | "psync" | "replconf" | "sync" | "waitaof") => "no: one node today",
         _ => "no: not yet",
     }
