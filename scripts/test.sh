@@ -168,6 +168,30 @@ else
     apps_go=""
 fi
 
+# An authority, a certificate of the server under a pass phrase, and one of a client.
+tls_options=()
+if [ -n "$combinations" ] && redis-cli --help 2>&1 | grep -q -- --tls && command -v openssl >/dev/null; then
+    sign() {
+        openssl req -newkey rsa:2048 -nodes -keyout "$work/$1.key" -out "$work/$1.csr" -subj "/CN=localhost" &&
+            printf 'subjectAltName=DNS:localhost' >"$work/$1.ext" &&
+            openssl x509 -req -in "$work/$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial \
+                -days 2 -extfile "$work/$1.ext" -out "$work/$1.pem"
+    }
+    if {
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout "$work/ca.key" -out "$work/ca.pem" -days 2 -subj "/CN=tests" &&
+            sign server && sign client &&
+            openssl pkcs8 -topk8 -in "$work/server.key" -out "$work/locked.key" -passout pass:sesame
+    } >"$work/openssl.log" 2>&1; then
+        tls_options=(--tls-cert-file "$work/server.pem" --tls-key-file "$work/locked.key" --tls-key-file-pass sesame
+            --tls-ca-cert-file "$work/ca.pem" --tls-auth-clients optional)
+        export MERIDIAN_TLS_FOLDER=$work
+    else
+        skip "no certificates can be made: $(tail -n 2 "$work/openssl.log")"
+    fi
+elif [ -n "$combinations" ]; then
+    skip "no redis-cli with TLS, or no openssl: TLS is tested without it"
+fi
+
 if [ -z "${SKIP_CARGO:-}" ]; then
     say "cargo test"
     cargo test --workspace --no-fail-fast 2>&1 | tee "$work/cargo.log" | grep -vE '^test .* \.\.\. ok$|^(running|$)| Compiling | Downloaded '
@@ -187,7 +211,13 @@ for combination in $combinations; do
     cores=${combination#*:}
     port=$(free_port)
     options=(--io "$io" --cores "$cores" --logfile "" --save "")
-    if ! start "meridian" "$work/plain.log" "$port" "$bin/meridian" --port "$port" "${options[@]}"; then
+    tls=()
+    unset MERIDIAN_TLS_PORT
+    if [ ${#tls_options[@]} -gt 0 ]; then
+        export MERIDIAN_TLS_PORT=$((port + 15))
+        tls=(--tls-port "$MERIDIAN_TLS_PORT" "${tls_options[@]}")
+    fi
+    if ! start "meridian" "$work/plain.log" "$port" "$bin/meridian" --port "$port" "${options[@]}" "${tls[@]}"; then
         if [ "$io" = uring ] && grep -q "io_uring" "$work/plain.log"; then
             echo "SKIPPED: this kernel or sandbox has no io_uring"
             skipped=$((skipped + 1))

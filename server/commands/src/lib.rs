@@ -33,6 +33,7 @@ mod wait;
 pub mod zset;
 
 pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};
+pub use wait::deadline_ms;
 
 /// All commands on data, family by family.
 pub fn all() -> impl Iterator<Item = &'static Command> {

@@ -45,16 +45,24 @@ pub(crate) fn seconds(word: &[u8], now_ms: u64) -> Result<Wait, Refusal> {
     until(timeout_ms as i64, now_ms)
 }
 
+/// The end of a time limit in milliseconds, as unix ms.
+///
+/// # Errors
+/// As Redis: negative, or past the end of time.
+pub fn deadline_ms(timeout_ms: i64, now_ms: u64) -> Result<u64, Refusal> {
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Refusal::TimeoutNegative)?;
+    timeout_ms
+        .checked_add(now_ms)
+        .filter(|until_ms| i64::try_from(*until_ms).is_ok())
+        .ok_or(Refusal::TimeoutOutOfRange)
+}
+
 /// A timeout in milliseconds; 0 is for ever.
 ///
 /// # Errors
 /// As [`seconds`].
 pub(crate) fn until(timeout_ms: i64, now_ms: u64) -> Result<Wait, Refusal> {
-    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Refusal::TimeoutNegative)?;
-    let until_ms = timeout_ms
-        .checked_add(now_ms)
-        .filter(|until_ms| i64::try_from(*until_ms).is_ok())
-        .ok_or(Refusal::TimeoutOutOfRange)?;
+    let until_ms = deadline_ms(timeout_ms, now_ms)?;
     Ok(Wait {
         until_ms: (timeout_ms > 0).then_some(until_ms),
         words: None,

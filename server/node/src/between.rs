@@ -7,14 +7,25 @@ use storage::Slot;
 use crate::admin::{info, latency};
 use crate::commandlog::{Client, sign};
 use crate::connection::Connection;
+use crate::control::transfer::{self, Migration};
 use crate::core::{Core, Scope};
 use crate::gather::Join;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
-use crate::scripts::{Caller, Ended};
+use crate::scripts::Ended;
 use crate::service::NodeService;
-use crate::table::{Kind, Plan, Row};
+use crate::table::{Plan, Row};
 use crate::tracking::Place;
-use crate::transaction::Job;
+use crate::transaction::{Job, Tx};
+
+/// What has become of a transaction that had all its slots.
+enum Ran {
+    /// It is over: its slots go home.
+    Done,
+    /// It has left no trace, and begins anew with every slot.
+    NeedsAll(Job),
+    /// Its slots stay held while this is on its way.
+    Deliver(Box<Migration>),
+}
 
 impl NodeService {
     /// Asks every core; the connection is put back, since it may be one of those asked about.
@@ -112,7 +123,9 @@ impl NodeService {
                         }
                         out
                     }
-                    Join::Info(sections) => info::reply(&self.core, *sections, client.resp),
+                    Join::Info(sections) => {
+                        info::reply(&self.core, *sections, client.resp, &gather.parts)
+                    }
                     Join::Histograms(names) => latency::histograms(&self.core, names, client.resp),
                     _ => gather.finish(client.resp, &mut self.core.rng),
                 };
@@ -208,6 +221,7 @@ impl NodeService {
                 self.core.keep_note(unnamed.kind, entry);
             }
             Mail::Lines(lines) => self.show_lines(&lines),
+            Mail::Migration(migration) => self.on_migration(migration),
             Mail::Stop => self.stopping = true,
         }
         self.news(None);
@@ -342,59 +356,56 @@ impl NodeService {
 
     /// Runs a transaction that has all its slots.
     pub(crate) fn run_tx(&mut self, number: u64) {
-        let Some((tx, guests)) = self.core.begin_tx(number) else {
+        let Some((mut tx, guests)) = self.core.begin_tx(number) else {
             return;
         };
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
-        let client = Client::Of(tx.ticket.core, tx.ticket.conn);
         self.core.begin_lap();
-        let mut replied = true;
-        match tx.job {
-            Job::Block(attempt) => {
-                self.run_attempt(*attempt, scope);
-                replied = false;
+        let job = core::mem::replace(&mut tx.job, Job::Held);
+        match self.run_job(number, job, &tx, scope, &mut out) {
+            Ran::Done => {
+                self.core.finish_tx(number, guests);
+                if !out.is_empty() {
+                    self.reply(tx.ticket, &out);
+                }
+                self.news(Some((tx.ticket.core, tx.ticket.conn)));
             }
+            Ran::NeedsAll(job) => {
+                self.core.finish_tx(number, guests);
+                let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
+                let needs = self.core.needs(&slots, Vec::new());
+                self.core.start_tx(tx.ticket, job, needs);
+            }
+            Ran::Deliver(migration) => {
+                self.core.put_aside(number, tx, guests);
+                transfer::deliver(self.core.node, migration);
+            }
+        }
+        self.core.keep_buffer(out);
+    }
+
+    /// Runs what a transaction does; its reply is written to `out`. Requests that may wait send theirs themselves, now or later.
+    fn run_job(&mut self, number: u64, job: Job, tx: &Tx, scope: Scope, out: &mut Vec<u8>) -> Ran {
+        let client = Client::Of(tx.ticket.core, tx.ticket.conn);
+        match job {
+            Job::Held => {}
+            Job::Block(attempt) => self.run_attempt(*attempt, scope),
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
-                replied = false;
             }
-            Job::One {
-                request,
-                db,
-                resp,
-                no_touch,
-            } if matches!(request.row.kind, Kind::Script(_)) => {
-                let (user, tracker) = match self.clients.get_mut(tx.ticket.conn) {
-                    Some(conn) => {
-                        let caller = Caller::of(conn, self.core.id, scope);
-                        (caller.user, caller.tracker)
-                    }
-                    None => (None, None),
-                };
-                let caller = Caller {
-                    db,
-                    resp,
-                    scope,
-                    own_port: false,
-                    user,
-                    tracker,
-                };
-                let (row, args) = (request.row, request.args());
-                if self.core.run_script(row, args, caller, &mut out) == Ended::NeedsAll {
-                    self.core.finish_tx(number, guests);
-                    self.core.keep_buffer(out);
-                    let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
-                    let needs = self.core.needs(&slots, Vec::new());
-                    let job = Job::One {
-                        request,
-                        db,
-                        resp,
-                        no_touch,
-                    };
-                    self.core.start_tx(tx.ticket, job, needs);
-                    return;
+            Job::Migrate(migration) => {
+                if let Some(migration) = self.core.run_migration(number, migration, out) {
+                    return Ran::Deliver(migration);
                 }
+            }
+            Job::Script { request, caller } => {
+                let (row, args) = (request.row, request.args());
+                let here = caller.clone().in_transaction(scope);
+                if self.core.run_script(row, args, here, out) == Ended::NeedsAll {
+                    return Ran::NeedsAll(Job::Script { request, caller });
+                }
+                self.core.note(row, &request.args(), client);
             }
             Job::One {
                 request,
@@ -404,8 +415,8 @@ impl NodeService {
             } => {
                 let (row, args) = (request.row, request.args());
                 let to = (db, resp, scope);
-                self.core.run_for(no_touch, row, args, to, None, &mut out);
-                self.core.note(request.row, &request.args(), client);
+                self.core.run_for(no_touch, row, args, to, None, out);
+                self.core.note(row, &request.args(), client);
             }
             Job::Wide(batch) => {
                 if let Some(head) = batch.heads.first() {
@@ -414,10 +425,9 @@ impl NodeService {
                     } else {
                         Scope::Core
                     };
-                    let (row, args) = (head.row, batch.args(head));
+                    let to = (head.db, head.resp, scope);
                     self.core.tally.is_part = self.core.is_part(head);
-                    self.core
-                        .run(row, args, (head.db, head.resp, scope), None, &mut out);
+                    self.core.run(head.row, batch.args(head), to, None, out);
                     self.core.tally.is_part = false;
                     self.core.note(head.row, &batch.args(head), client);
                 }
@@ -428,20 +438,15 @@ impl NodeService {
                     && let Some(multi) = client.multi.take()
                 {
                     if tx.unchanged {
-                        self.core.run_queue(client, *multi, scope, &mut out);
+                        self.core.run_queue(client, *multi, scope, out);
                     } else {
-                        self.core.abort_queue(client, *multi, &mut out);
+                        self.core.abort_queue(client, *multi, out);
                     }
                 }
                 self.put_back(&mut current);
             }
         }
-        self.core.finish_tx(number, guests);
-        if replied {
-            self.reply(tx.ticket, &out);
-        }
-        self.core.keep_buffer(out);
-        self.news(Some((tx.ticket.core, tx.ticket.conn)));
+        Ran::Done
     }
 
     /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
@@ -452,7 +457,21 @@ impl NodeService {
             let again = Mail::Ask { from, ask };
             return self.core.posts.push((self.core.id, again));
         }
-        let part = self.answer_ask(&ask);
+        let part = match ask {
+            Ask::KeySizes(mut walk) => {
+                let mut part = Vec::new();
+                if !self.core.walk_sizes(&mut walk, &mut part) {
+                    let ask = Ask::KeySizes(walk);
+                    return self
+                        .core
+                        .posts
+                        .push((self.core.id, Mail::Ask { from, ask }));
+                }
+                self.core.publish_histograms();
+                part
+            }
+            ask => self.answer_ask(&ask),
+        };
         self.reply(from, &part);
     }
 

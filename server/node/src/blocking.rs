@@ -50,6 +50,8 @@ pub struct Attempt {
     pub resp: Resp,
     /// The connection came by a core's own port.
     pub own_port: bool,
+    /// The client's own words, where others stand in their place now (see [`Wait::words`]).
+    pub shown: Option<Request>,
     /// Who asks: what the user may is looked at again when the request is served.
     pub user: Arc<User>,
 }
@@ -200,6 +202,7 @@ impl Core {
             db: conn.db,
             resp: conn.resp,
             own_port: conn.own_port,
+            shown: None,
             user: Arc::clone(&conn.user),
         };
         if !is_free {
@@ -291,7 +294,8 @@ impl Core {
     /// A first try has found nothing. All slots are here: nothing can happen to its keys before their queues know of it.
     fn begin_wait(&mut self, mut attempt: Attempt, wait: Wait, ticks: u64) {
         if let Some(words) = &wait.words {
-            attempt.request = Request::of_words(attempt.request.row, words);
+            let other = Request::of_words(attempt.request.row, words);
+            attempt.shown = Some(core::mem::replace(&mut attempt.request, other));
         }
         let mut keys = Vec::new();
         let row = attempt.request.row;

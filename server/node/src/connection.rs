@@ -381,6 +381,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// CLIENT MAINT_NOTIFICATIONS.
+    pub maintenance: bool,
     /// MONITOR.
     pub monitor: bool,
     /// CLIENT REPLY.
@@ -449,6 +451,7 @@ impl Connection {
             filling: false,
             no_evict: false,
             no_touch: false,
+            maintenance: false,
             monitor: false,
             reply_mode: ReplyMode::On,
             since_ms: now_ms,

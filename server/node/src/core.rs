@@ -373,6 +373,12 @@ impl Core {
         self.node.cores() == 1
     }
 
+    /// Whether every slot is free here: this is the only core, and no transaction holds any (one that waits for another server does).
+    #[inline(always)]
+    pub fn has_every_slot(&self) -> bool {
+        self.is_alone() && self.locks.is_empty()
+    }
+
     /// Whether a slot is this core's.
     #[inline(always)]
     pub fn is_here(&self, slot: Slot) -> bool {
@@ -715,6 +721,8 @@ impl Core {
             }
             // Connections are not a core's to know: its service answers.
             Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
+            // Goes on over several turns: its service sees to that.
+            Ask::KeySizes(_) => {}
         }
     }
 }

@@ -333,7 +333,7 @@ impl Core {
         if whole && conn.own_port {
             return self.wide(conn, row, args);
         }
-        if whole && !self.is_alone() {
+        if whole && !self.has_every_slot() {
             slots = (0..storage::SLOTS as u16).map(Slot).collect();
         }
         let mut cores = slots.iter().map(|slot| self.owner(*slot));
@@ -440,7 +440,8 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        if waits && (crate::multi::is_exec(row) || row.spec.group == Group::PubSub) {
+        let is_alone = crate::multi::is_exec(row) || row.spec.name == "migrate";
+        if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }
         let mut out = core::mem::take(conn.outbound.buffer());
@@ -521,6 +522,7 @@ impl Core {
                     db: conn.db,
                     resp: conn.resp,
                     own_port: conn.own_port,
+                    shown: None,
                     user: Arc::clone(&conn.user),
                 };
                 self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));

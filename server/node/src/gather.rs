@@ -6,6 +6,7 @@ use storage::Rng;
 
 use crate::admin::info::Sections;
 use crate::admin::peek::join_numbered;
+use crate::admin::slot_stats::{self, Order};
 use crate::tracking::Tracking;
 
 /// How the parts become one reply.
@@ -23,6 +24,8 @@ pub enum Join {
     Digest,
     /// The one part that says something.
     Only,
+    /// CLUSTER SLOT-STATS: in the order that is asked for.
+    SlotStats(Order),
     /// Numbered replies become one array.
     Numbered,
     /// `+OK` when all have answered.
@@ -60,7 +63,10 @@ impl Gather {
         let parts = || self.parts.iter().map(|(_, part)| part.as_slice());
         let mut out = Vec::new();
         // Versions and digests are plain bytes, of which the first may happen to be that of an error.
-        let is_resp = !matches!(self.join, Join::Watch | Join::Digest | Join::Redirect(_));
+        let is_resp = !matches!(
+            self.join,
+            Join::Watch | Join::Digest | Join::Redirect(_) | Join::SlotStats(_) | Join::Info(_)
+        );
         if let Some(error) = parts().find(|part| is_resp && part.first() == Some(&b'-')) {
             return error.to_vec();
         }
@@ -85,6 +91,7 @@ impl Gather {
             Join::Text => reply.verbatim("txt", &parts().collect::<Vec<_>>().concat()),
             Join::Only => parts().for_each(|part| reply.raw(part)),
             Join::Numbered => join_numbered(parts(), &mut reply),
+            Join::SlotStats(order) => slot_stats::join(parts(), order, &mut reply),
             Join::Digest => {
                 let sum = parts().fold(0u128, |sum, part| {
                     sum.wrapping_add(part.try_into().map_or(0, u128::from_le_bytes))

@@ -235,7 +235,8 @@ impl NodeService {
             Arc::clone(self.core.users.default_user()),
             turn.now.unix_ms,
         ));
-        client.own_port = node.entrances.get(listener) == Some(&Entrance::Own);
+        let entrance = node.entrances.get(listener).copied();
+        client.own_port = entrance.is_some_and(Entrance::is_own);
         client.authenticated = self.core.users.open;
         let count = node.clients.fetch_add(1, Relaxed) + 1;
         node.clients_peak.fetch_max(count, Relaxed);
@@ -249,7 +250,7 @@ impl NodeService {
         } else {
             None
         };
-        let by_tls = node.entrances.get(listener) == Some(&Entrance::Tls);
+        let by_tls = entrance.is_some_and(Entrance::is_tls);
         let fails = by_tls && refusal.is_none() && !self.begin_tls(&mut client);
         if refusal.is_some() || fails {
             self.core.tally.turned_away += 1;

@@ -32,6 +32,7 @@ mod execute;
 pub mod gather;
 pub mod histogram;
 mod inbound;
+pub mod keysizes;
 pub mod latency;
 pub mod locks;
 pub mod log;

@@ -11,6 +11,8 @@ use crate::admin::peek::Peek;
 use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
+use crate::control::transfer::Migration;
+use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
 use crate::tracking::{Keys, Tracker};
@@ -71,6 +73,8 @@ pub enum Mail {
     Noted(Box<Unnamed>),
     /// Lines for the monitors here.
     Lines(Arc<[u8]>),
+    /// Keys of a MIGRATE of the receiver, back from their way.
+    Migration(Box<Migration>),
     /// Leave when all replies are out.
     Stop,
 }
@@ -112,6 +116,8 @@ pub enum Ask {
     Peek(Peek),
     /// Publishes all counters, for INFO.
     Publish,
+    /// As `Publish`; the reply is the lengths of all keys.
+    KeySizes(Box<Walk>),
     /// As `Publish`, histograms as well.
     PublishHistograms,
     /// Forgets statistics.

@@ -442,7 +442,7 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
         cx.core.end_multi(cx.conn);
         return Err(Refusal::CrossSlot.into());
     }
-    if whole && !cx.core.is_alone() {
+    if whole && !cx.core.has_every_slot() {
         slots = (0..storage::SLOTS as u16).map(Slot).collect();
     }
     let watched: Vec<(u8, Box<[u8]>, u64)> = multi

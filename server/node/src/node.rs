@@ -10,6 +10,7 @@ use storage::{Rng, SLOTS, Slot};
 use crate::acl::{self, Users};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::control::transfer::Links;
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
@@ -28,10 +29,24 @@ pub enum Entrance {
     Main,
     /// A core's own port.
     Own,
+    /// A core's own port of clients that speak TLS.
+    OwnTls,
     /// The port of clients that speak TLS: any core serves it.
     Tls,
     /// The unix socket.
     Unix,
+}
+
+impl Entrance {
+    /// Whether it is one core's, which speaks for itself there.
+    pub fn is_own(self) -> bool {
+        matches!(self, Entrance::Own | Entrance::OwnTls)
+    }
+
+    /// Whether its clients speak TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Entrance::Tls | Entrance::OwnTls)
+    }
 }
 
 /// See the module's head.
@@ -86,6 +101,8 @@ pub struct Node {
     pub last_save_s: AtomicU64,
     /// Scripts and libraries.
     pub scripting: Scripting,
+    /// Ways to other servers.
+    pub links: Links,
     log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
@@ -153,6 +170,7 @@ impl Node {
             latency: Latency::default(),
             monitors: Monitors::new(parts.cores),
             scripting: Scripting::new(parts.cores),
+            links: Links::default(),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),

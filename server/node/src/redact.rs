@@ -63,6 +63,10 @@ mod tests {
                 "CONFIG SET maxmemory 1 requirepass x",
                 "CONFIG SET maxmemory 1 requirepass (redacted)",
             ),
+            (
+                "MIGRATE h 1 k 0 5 AUTH2 a b COPY",
+                "MIGRATE h 1 k 0 5 AUTH2 (redacted) (redacted) COPY",
+            ),
             ("SET auth x", "SET auth x"),
         ] {
             let words: Vec<Vec<u8>> = request.split(' ').map(|w| w.as_bytes().to_vec()).collect();

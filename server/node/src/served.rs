@@ -43,8 +43,9 @@ impl Core {
     pub(crate) fn count_attempt(&mut self, attempt: &Attempt, ticks: u64, reply_bytes: usize) {
         let (row, ticket) = (attempt.request.row, attempt.ticket);
         self.count_served(row, ticks, reply_bytes);
+        let shown = attempt.shown.as_ref().unwrap_or(&attempt.request);
         let client = Client::Of(ticket.core, ticket.conn);
-        self.note(row, &attempt.request.args(), client);
+        self.note(row, &shown.args(), client);
     }
 
     /// A wait for keys is over, and nothing came.
@@ -182,8 +183,13 @@ mod tests {
                 stats(&mut bench, actor, "blpop"),
                 "calls=3 rejected_calls=0 failed_calls=1"
             );
+            assert_eq!(bench.call(waiters[0], "XREAD BLOCK 5 STREAMS s $"), "");
+            bench.advance(5);
             let log = bench.call(actor, "SLOWLOG GET 100");
             assert_eq!(log.matches("BLPOP").count(), 3, "{log}");
+            assert!(log.contains(
+                "XREAD\r\n$5\r\nBLOCK\r\n$1\r\n5\r\n$7\r\nSTREAMS\r\n$1\r\ns\r\n$1\r\n$\r\n"
+            ));
             for n in 0..3 {
                 assert!(log.contains(&format!("$2\r\na{n}\r\n$1\r\nb\r\n")), "{log}");
             }

@@ -174,12 +174,17 @@ fn cores_of(config: &Config) -> Result<usize, Fault> {
     Ok(cores)
 }
 
-/// The port of a core's own endpoint.
-pub fn own_port(config: &Config, core: CoreId) -> u16 {
-    let base = if config.core_port_base == 0 {
-        config.port.wrapping_add(1)
+/// The port of a core's own endpoint, for clients that speak TLS or for those that do not.
+pub fn own_port(config: &Config, core: CoreId, tls: bool) -> u16 {
+    let (base, after) = if tls {
+        (config.core_tls_port_base, config.tls_port)
     } else {
-        config.core_port_base
+        (config.core_port_base, config.port)
+    };
+    let base = if base == 0 {
+        after.wrapping_add(1)
+    } else {
+        base
     };
     base.wrapping_add(core.0)
 }
@@ -200,21 +205,7 @@ fn open_listeners(
                 ));
             }
         }
-        if config.cluster_enabled {
-            let last = usize::from(own_port(config, CoreId(0))) + cores - 1;
-            if last > usize::from(u16::MAX) {
-                return Err(Fault::Config(format!(
-                    "the cores' own ports would end at {last}, above 65535"
-                )));
-            }
-            for core in (0..cores as u16).map(CoreId) {
-                for addr in addresses(&config.bind, own_port(config, core))? {
-                    if let Some(listener) = listen(addr, backlog)? {
-                        listeners.push((core, listener.spread(Spread::Here), Entrance::Own));
-                    }
-                }
-            }
-        }
+        open_own(config, cores, Entrance::Own, &mut listeners)?;
     }
     if config.tls_port != 0 {
         for addr in addresses(&config.bind, config.tls_port)? {
@@ -223,6 +214,7 @@ fn open_listeners(
                 listeners.push((CoreId(0), listener, Entrance::Tls));
             }
         }
+        open_own(config, cores, Entrance::OwnTls, &mut listeners)?;
     }
     if !config.unixsocket.is_empty() {
         let path = Path::new(&config.unixsocket);
@@ -244,6 +236,34 @@ fn open_listeners(
         ));
     }
     Ok(listeners)
+}
+
+/// In cluster mode each core listens for itself as well.
+fn open_own(
+    config: &Config,
+    cores: usize,
+    entrance: Entrance,
+    listeners: &mut Vec<(CoreId, Listener, Entrance)>,
+) -> Result<(), Fault> {
+    if !config.cluster_enabled {
+        return Ok(());
+    }
+    let port = |core: CoreId| own_port(config, core, entrance.is_tls());
+    let last = usize::from(port(CoreId(0))) + cores - 1;
+    if last > usize::from(u16::MAX) {
+        return Err(Fault::Config(format!(
+            "the cores' own ports would end at {last}, above 65535"
+        )));
+    }
+    let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
+    for core in (0..cores as u16).map(CoreId) {
+        for addr in addresses(&config.bind, port(core))? {
+            if let Some(listener) = listen(addr, backlog)? {
+                listeners.push((core, listener.spread(Spread::Here), entrance));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Listens; an address marked optional (`-::1`) may be missing on this machine.

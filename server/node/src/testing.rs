@@ -56,7 +56,7 @@ impl Bench {
     }
 
     /// A node of so many cores, its configuration changed. Its entrances are the main one (0), the cores' own (1)
-    /// and that of TLS (2).
+    /// that of TLS (2), and the cores' own of TLS (3).
     pub(crate) fn with(cores: usize, change: impl FnOnce(&mut Config)) -> Bench {
         let mut config = Config::default();
         change(&mut config);
@@ -72,7 +72,12 @@ impl Bench {
             started_ms: now.unix_ms,
             config_file: None,
             executable: "/bench".to_owned(),
-            entrances: vec![Entrance::Main, Entrance::Own, Entrance::Tls],
+            entrances: vec![
+                Entrance::Main,
+                Entrance::Own,
+                Entrance::Tls,
+                Entrance::OwnTls,
+            ],
         });
         let node: &'static Node = Box::leak(Box::new(node.expect("users are declared well")));
         let seat = |core: usize| Seat {
@@ -103,6 +108,11 @@ impl Bench {
     /// Connects to a core by the TLS port.
     pub(crate) fn connect_tls(&mut self, core: usize) -> Client {
         self.connect_by(core, 2)
+    }
+
+    /// Connects to a core's own port of TLS.
+    pub(crate) fn connect_own_tls(&mut self, core: usize) -> Client {
+        self.connect_by(core, 3)
     }
 
     fn connect_by(&mut self, core: usize, listener: usize) -> Client {

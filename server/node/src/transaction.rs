@@ -22,9 +22,11 @@ use storage::{Key, Lent, Shard, Slot};
 
 use crate::blocking::{Attempt, Waiter};
 use crate::connection::Request;
+use crate::control::transfer::Migration;
 use crate::core::{Core, Scope};
 use crate::locks::Verdict;
 use crate::mail::{Batch, Granted, Mail, Schedule, Ticket};
+use crate::scripts::Caller;
 
 /// What a transaction does once it has all its slots.
 #[allow(
@@ -39,12 +41,18 @@ pub enum Job {
         resp: Resp,
         no_touch: bool,
     },
+    /// A script or function.
+    Script { request: Request, caller: Caller },
     /// The queue of the connection's MULTI.
     Exec,
     /// The first try of a request that may wait.
     Block(Box<Attempt>),
     /// A request that waits is tried for one of its keys.
     Again(Arc<Waiter>, Request),
+    /// Keys that move to another server.
+    Migrate(Box<Migration>),
+    /// Its slots are put aside, still held, until somebody brings what it does next.
+    Held,
     /// A parked request of one core that needs all of its slots.
     Wide(Box<Batch>),
 }
@@ -274,6 +282,15 @@ impl Core {
             self.tx_slots.extend_from_slice(&need.slots);
         }
         Some((tx, guests))
+    }
+
+    /// All slots stay claimed, those of other cores beside this one's shard, until the transaction begins again.
+    pub fn put_aside(&mut self, number: u64, mut tx: Tx, guests: Guests) {
+        self.tx_slots.clear();
+        for (core, slots) in guests {
+            tx.lents.push((core, self.shard.give_back(&slots)));
+        }
+        self.txs.insert(number, tx);
     }
 
     /// Sends all slots home.

@@ -116,6 +116,11 @@ const PAGE_END: &str = "<!-- to here -->\n";
 
 /// Commands that are there and do less than in Redis.
 const LIMITED: &[(&str, &str)] = &[
+    (
+        "client|maint_notifications",
+        "kept; there is nothing to tell yet",
+    ),
+    ("cluster|slot-stats", "key-count alone"),
     ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("bgsave", "refused: nothing is kept on disk yet"),
     ("object|freq", "refused: frequencies are not kept yet"),
@@ -136,7 +141,6 @@ fn why_not(name: &str, group: &str) -> &'static str {
         ("hyperloglog", _) => "no: it tests Redis's own code",
         ("cluster", _) => "no: the topology is the node's cores",
         (_, "module") => "no: not planned",
-        (_, "migrate") => "no: it would keep a core waiting; DUMP and RESTORE do it in steps",
         (_, "failover" | "psync" | "replconf" | "sync") => "no: one node today",
         _ => "no: not yet",
     }

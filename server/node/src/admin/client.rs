@@ -1,7 +1,7 @@
 //! CLIENT: what a connection says of itself and wants. Lists of connections are in `client_list.rs`.
 
 use commands::Refused;
-use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Resp, Spec, number};
 
 use super::tracking::{client_caching, client_getredir, client_tracking, client_trackinginfo};
 use crate::admin::{Context, Done, NodeCommand, client_list, help};
@@ -140,6 +140,17 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             ..BASE
         },
         run: Some(client_list::client_list),
+    },
+    NodeCommand {
+        spec: Spec {
+            name: "client|maint_notifications",
+            summary: "Asks to be told of maintenance before it begins.",
+            since: "8.4.0",
+            arity: Arity::at_least(3),
+            flags: Flags::LOADING.and(Flags::NOSCRIPT).and(Flags::STALE),
+            ..BASE
+        },
+        run: Some(client_maint_notifications),
     },
     NodeCommand {
         spec: Spec {
@@ -394,6 +405,37 @@ fn client_reply(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refuse
     Ok(Done::Silent)
 }
 
+/// `ON [MOVING-ENDPOINT-TYPE type]` or `OFF`, as redis-py and go-redis send it when they connect. The node keeps who wants to be
+/// told, and has nothing to tell: it moves its clients nowhere, so the only true answer to "where to?" is none.
+fn client_maint_notifications(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    const ENDPOINTS: [&str; 5] = [
+        "INTERNAL-IP",
+        "INTERNAL-FQDN",
+        "EXTERNAL-IP",
+        "EXTERNAL-FQDN",
+        "NONE",
+    ];
+    let on = args.keyword("ON");
+    if !on && !args.keyword("OFF") {
+        return Err(Refusal::Syntax.into());
+    }
+    if args.left() > 0 {
+        let is_known = args.left() == 2
+            && args.keyword("MOVING-ENDPOINT-TYPE")
+            && ENDPOINTS.iter().any(|endpoint| args.keyword(endpoint));
+        if !is_known {
+            return Err(Refusal::Syntax.into());
+        }
+    }
+    if on && cx.conn.resp != Resp::V3 {
+        let text = "ERR CLIENT MAINT_NOTIFICATIONS needs RESP3: what it asks for are push messages";
+        return Err(Refusal::Text(text).into());
+    }
+    cx.conn.maintenance = on;
+    cx.reply.ok();
+    Ok(Done::Replied)
+}
+
 fn client_pause(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if args.left() > 2 {
         return Err(Refusal::subcommand_syntax(&args).into());
@@ -410,11 +452,7 @@ fn client_pause(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refuse
 /// The end of a time limit in milliseconds, as unix ms.
 pub(super) fn deadline_ms(word: &[u8], now_ms: u64) -> Result<u64, Refusal> {
     let ms = number::parse_i64(word).ok_or(Refusal::TimeoutNotInteger)?;
-    let ms = u64::try_from(ms).map_err(|_| Refusal::TimeoutNegative)?;
-    let end = ms
-        .checked_add(now_ms)
-        .filter(|end| i64::try_from(*end).is_ok());
-    end.ok_or(Refusal::TimeoutOutOfRange)
+    commands::deadline_ms(ms, now_ms)
 }
 
 fn client_unpause(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {

@@ -178,7 +178,11 @@ mod tests {
             ("TRACKING off x", "ERR syntax error"),
             (
                 "MAINT_NOTIFICATIONS on",
-                "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.",
+                "ERR CLIENT MAINT_NOTIFICATIONS needs RESP3: what it asks for are push messages",
+            ),
+            (
+                "MAINT_NOTIFICATIONS on moving-endpoint-type x",
+                "ERR syntax error",
             ),
             (
                 "ID x",
@@ -196,6 +200,10 @@ mod tests {
             ("UNBLOCK 9 ERROR", ":0\r\n"),
             ("TRACKING OFF", "+OK\r\n"),
             ("NO-TOUCH on", "+OK\r\n"),
+            (
+                "MAINT_NOTIFICATIONS off moving-endpoint-type none",
+                "+OK\r\n",
+            ),
         ];
         for (request, expected) in cases {
             let reply = bench.call(clients[1], &format!("CLIENT {request}"));

@@ -18,7 +18,11 @@ pub(super) struct Member {
     core: CoreId,
     pub(super) id: String,
     ip: String,
+    /// The port of clients like this one: those that speak TLS are told ports that do.
     port: u16,
+    /// The ports of both kinds of clients; 0 where there is none.
+    plain_port: u16,
+    tls_port: u16,
     /// First and last slot.
     slots: (usize, usize),
 }
@@ -56,17 +60,33 @@ pub(super) fn members(cx: &Context<'_>) -> Vec<Member> {
     } else {
         config.cluster_announce_ip.clone()
     };
+    // Announced ports follow one another as the own ports do.
+    let port = |core: CoreId, tls: bool| {
+        let (main, announced) = if tls {
+            (config.tls_port, config.cluster_announce_tls_port)
+        } else {
+            (config.port, config.cluster_announce_port)
+        };
+        match announced {
+            _ if main == 0 => 0,
+            0 => own_port(config, core, tls),
+            first => first.wrapping_add(core.0),
+        }
+    };
     let member = |core: CoreId| {
         let range = node.range(core);
+        let (plain_port, tls_port) = (port(core, false), port(core, true));
         Member {
             core,
             id: identity(node, core, Of::Core),
             ip: ip.clone(),
-            port: match config.cluster_announce_port {
-                0 => own_port(config, core),
-                // Announced ports follow one another as the own ports do.
-                first => first.wrapping_add(core.0),
+            port: if cx.conn.tls.is_some() {
+                tls_port
+            } else {
+                plain_port
             },
+            plain_port,
+            tls_port,
             slots: (range.start, range.end.saturating_sub(1)),
         }
     };
@@ -150,11 +170,15 @@ pub(super) fn shards(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused>
         reply.int(member.slots.1 as i64);
         reply.bulk(b"nodes");
         reply.array(1);
-        reply.map(texts.len() + 4);
+        let ports = [("port", member.plain_port), ("tls-port", member.tls_port)];
+        let ports = ports.into_iter().filter(|(_, port)| *port != 0);
+        reply.map(texts.len() + 3 + ports.clone().count());
         reply.bulk(b"id");
         reply.bulk(member.id.as_bytes());
-        reply.bulk(b"port");
-        reply.int(i64::from(member.port));
+        for (name, port) in ports {
+            reply.bulk(name.as_bytes());
+            reply.int(i64::from(port));
+        }
         for (name, text) in texts {
             reply.bulk(name.as_bytes());
             reply.bulk(text.as_bytes());
@@ -178,6 +202,7 @@ pub(super) fn nodes(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> 
             ip,
             port,
             slots: (first, last),
+            ..
         } = member;
         let hostname = match cx.core.config.cluster_announce_hostname.as_str() {
             "" => String::new(),

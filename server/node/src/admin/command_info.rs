@@ -5,6 +5,7 @@ use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Spec, Word,
 };
 
+use crate::admin::docs::command_docs;
 use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::glob_match;
 use crate::table::{Row, Table};
@@ -144,21 +145,6 @@ fn command_info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
-fn command_docs(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
-    let table = cx.core.table;
-    let rows: Vec<&Row> = if args.left() == 0 {
-        table.commands().collect()
-    } else {
-        args.rest()
-            .filter_map(|name| table.by_full_name(name))
-            .collect()
-    };
-    cx.reply.map(rows.len());
-    rows.iter()
-        .for_each(|row| write_docs(&mut cx.reply, table, row));
-    Ok(Done::Replied)
-}
-
 /// Which names COMMAND LIST is to tell.
 enum Filter<'a> {
     All,
@@ -286,7 +272,7 @@ fn write_info(reply: &mut Reply<'_>, table: &Table, row: &Row) {
     subcommands(table, row).for_each(|row| write_info(reply, table, row));
 }
 
-fn subcommands<'t>(table: &'t Table, row: &'t Row) -> impl Iterator<Item = &'t Row> {
+pub(super) fn subcommands<'t>(table: &'t Table, row: &'t Row) -> impl Iterator<Item = &'t Row> {
     let rows = row.subcommands.iter();
     rows.filter_map(|(_, index)| table.rows().get(*index))
 }
@@ -353,35 +339,6 @@ fn write_rule(reply: &mut Reply<'_>, kind: &str, numbers: &[(&str, i64)]) {
     for (name, number) in numbers {
         reply.bulk(name.as_bytes());
         reply.int(*number);
-    }
-}
-
-fn write_docs(reply: &mut Reply<'_>, table: &Table, row: &Row) {
-    let spec = row.spec;
-    reply.bulk(spec.name.as_bytes());
-    let deprecated = spec.deprecated_since.is_some();
-    let nested = !row.subcommands.is_empty();
-    reply.map(3 + 2 * usize::from(deprecated) + usize::from(nested));
-    let texts = [
-        ("summary", spec.summary.trim_end_matches('.')),
-        ("since", spec.since),
-        ("group", spec.group.name()),
-    ];
-    for (name, text) in texts {
-        reply.bulk(name.as_bytes());
-        reply.bulk(text.as_bytes());
-    }
-    if let Some(since) = spec.deprecated_since {
-        reply.bulk(b"doc_flags");
-        reply.set(1);
-        reply.simple("deprecated");
-        reply.bulk(b"deprecated_since");
-        reply.bulk(since.as_bytes());
-    }
-    if nested {
-        reply.bulk(b"subcommands");
-        reply.map(row.subcommands.len());
-        subcommands(table, row).for_each(|row| write_docs(reply, table, row));
     }
 }
 
@@ -454,14 +411,14 @@ mod tests {
         bench.call(client, "HELLO 3");
         let docs = bench.call(client, "COMMAND DOCS quit latency");
         assert!(
-            docs.starts_with("%2\r\n$4\r\nquit\r\n%5\r\n$7\r\nsummary\r\n"),
+            docs.starts_with("%2\r\n$4\r\nquit\r\n%7\r\n$7\r\nsummary\r\n"),
             "{docs}"
         );
         assert!(docs.contains(
             "$9\r\ndoc_flags\r\n~1\r\n+deprecated\r\n$16\r\ndeprecated_since\r\n$5\r\n7.2.0\r\n"
         ));
         assert!(
-            docs.contains("$11\r\nsubcommands\r\n%7\r\n$14\r\nlatency|doctor\r\n%3\r\n"),
+            docs.contains("$11\r\nsubcommands\r\n%7\r\n$14\r\nlatency|doctor\r\n%4\r\n"),
             "{docs}"
         );
     }

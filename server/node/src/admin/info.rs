@@ -11,6 +11,7 @@ use crate::admin::info_sections::{self, Facts};
 use crate::admin::{Context, Done, NodeCommand};
 use crate::core::Core;
 use crate::gather::Join;
+use crate::keysizes::KeySizes;
 use crate::mail::Ask;
 
 /// What most of the rows have in common.
@@ -68,8 +69,11 @@ const fn section(
     }
 }
 
+/// The section that costs a look at every key: it is shown to whoever asks for it by its name.
+const KEY_SIZES: &str = "Keysizes";
+
 /// All sections, in the order in which they are shown.
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 15] = [
     section("server", "Server", true, info_sections::server),
     section("clients", "Clients", true, info_sections::clients),
     section("memory", "Memory", true, info_sections::memory),
@@ -103,6 +107,7 @@ const SECTIONS: [Section; 14] = [
     ),
     section("cluster", "Cluster", true, info_sections::cluster),
     section("keyspace", "Keyspace", true, info_sections::keyspace),
+    section("keysizes", KEY_SIZES, false, info_sections::key_sizes),
     section("meridian", "Meridian", false, info_sections::meridian),
 ];
 
@@ -111,12 +116,14 @@ const SECTIONS: [Section; 14] = [
 pub struct Sections(u16);
 
 impl Sections {
+    fn contains(self, title: &str) -> bool {
+        let at = SECTIONS.iter().position(|section| section.title == title);
+        at.is_some_and(|at| self.0 >> at & 1 == 1)
+    }
+
     /// Whether the cores must publish their histograms for these.
     fn needs_histograms(self) -> bool {
-        let at = SECTIONS
-            .iter()
-            .position(|section| section.name == "latencystats");
-        at.is_some_and(|at| self.0 >> at & 1 == 1)
+        self.contains("Latencystats")
     }
 
     /// The sections that the words of a request name.
@@ -135,7 +142,7 @@ impl Sections {
         Sections(words.fold(0, |set, word| {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             set | if is("all") || is("everything") {
-                all(|_| true)
+                all(|section| section.title != KEY_SIZES)
             } else if is("default") {
                 by_default
             } else {
@@ -148,8 +155,11 @@ impl Sections {
 
 fn info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let sections = Sections::named(args.rest());
-    if !cx.core.is_alone() && !cx.inside_exec {
-        let ask = if sections.needs_histograms() {
+    let needs_walk = sections.contains(KEY_SIZES);
+    if (needs_walk || !cx.core.is_alone()) && !cx.inside_exec {
+        let ask = if needs_walk {
+            Ask::KeySizes(Box::default())
+        } else if sections.needs_histograms() {
             Ask::PublishHistograms
         } else {
             Ask::Publish
@@ -161,19 +171,22 @@ fn info(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     } else {
         cx.core.publish();
     }
-    cx.reply.verbatim("txt", text(cx.core, sections).as_bytes());
+    // (Where the cores cannot be asked there is no time to look at every key.)
+    let text = text(cx.core, sections, KeySizes::default());
+    cx.reply.verbatim("txt", text.as_bytes());
     Ok(Done::Replied)
 }
 
-/// The reply, once all cores have published.
-pub fn reply(core: &Core, sections: Sections, resp: Resp) -> Vec<u8> {
+/// The reply, once all cores have published; `parts` are what they have found of lengths.
+pub fn reply(core: &Core, sections: Sections, resp: Resp, parts: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let sizes = KeySizes::joined(parts);
     let mut out = Vec::new();
-    Reply::new(&mut out, resp).verbatim("txt", text(core, sections).as_bytes());
+    Reply::new(&mut out, resp).verbatim("txt", text(core, sections, sizes).as_bytes());
     out
 }
 
-fn text(core: &Core, sections: Sections) -> String {
-    let facts = Facts::gather(core);
+fn text(core: &Core, sections: Sections, sizes: KeySizes) -> String {
+    let facts = Facts::gather(core, sizes);
     let mut text = String::with_capacity(4096);
     let wanted = SECTIONS
         .iter()
@@ -212,7 +225,8 @@ mod tests {
             ["server", "keyspace"]
         );
         assert_eq!(named(&[b"nosuch"]), [""; 0]);
-        assert_eq!(named(&[b"everything"]).len(), SECTIONS.len());
+        assert_eq!(named(&[b"everything"]).len(), SECTIONS.len() - 1);
+        assert_eq!(named(&[b"keysizes"]), ["keysizes"]);
         assert_eq!(named(&[b"all"]), named(&[b"everything"]));
         assert_eq!(named(&[]), named(&[b"default"]));
         assert!(!named(&[]).contains(&"commandstats") && named(&[]).contains(&"errorstats"));

@@ -18,6 +18,7 @@ use crate::acl::Denial;
 use crate::admin::{VERSION_REPORTED, latency};
 use crate::config::Choice;
 use crate::core::Core;
+use crate::keysizes::KeySizes;
 use crate::node::Node;
 use crate::process;
 use crate::pubsub::Topic;
@@ -33,10 +34,12 @@ pub(super) struct Facts<'a> {
     /// The runtime's counters, by core.
     runtime: Vec<StatsNow>,
     per_second: PerSecond,
+    /// Lengths of keys, if they were asked for.
+    sizes: KeySizes,
 }
 
 impl Facts<'_> {
-    pub(super) fn gather(core: &Core) -> Facts<'_> {
+    pub(super) fn gather(core: &Core, sizes: KeySizes) -> Facts<'_> {
         let node = core.node;
         let now_ms = core.now.unix_ms;
         Facts {
@@ -46,6 +49,7 @@ impl Facts<'_> {
             used_bytes: node.note_used_bytes(),
             runtime: node.runtime_stats(),
             per_second: node.rates.per_second(node.sample(now_ms)),
+            sizes,
         }
     }
 
@@ -410,6 +414,10 @@ pub(super) fn errorstats(out: &mut String, facts: &Facts<'_>) {
 
 pub(super) fn cluster(out: &mut String, facts: &Facts<'_>) {
     lines!(out, "cluster_enabled": u8::from(facts.core.config.cluster_enabled),);
+}
+
+pub(super) fn key_sizes(text: &mut String, facts: &Facts<'_>) {
+    facts.sizes.write(text);
 }
 
 pub(super) fn keyspace(out: &mut String, facts: &Facts<'_>) {

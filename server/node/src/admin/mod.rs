@@ -10,16 +10,19 @@ mod cluster_map;
 mod command_info;
 mod config_set;
 mod debug;
+mod docs;
 mod graph;
 pub mod info;
 mod info_sections;
 pub mod latency;
+pub(crate) mod migrate;
 mod monitor;
 pub mod peek;
 mod pubsub;
 mod replicas;
 mod server;
 mod session;
+pub(crate) mod slot_stats;
 mod slowlog;
 pub(crate) mod tracking;
 mod users;
@@ -80,7 +83,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 17] = [
+    let families: [&[NodeCommand]; 19] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -89,11 +92,13 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         server::COMMANDS,
         replicas::COMMANDS,
         cluster::COMMANDS,
+        slot_stats::COMMANDS,
         debug::COMMANDS,
         latency::COMMANDS,
         pubsub::COMMANDS,
         slowlog::COMMANDS,
         monitor::COMMANDS,
+        migrate::COMMANDS,
         users::COMMANDS,
         crate::multi::COMMANDS,
         crate::scripts::COMMANDS,

@@ -17,6 +17,8 @@ pub enum Peek {
     Count(Slot),
     /// At most so many keys of a slot: one reply.
     Keys(Slot, usize),
+    /// How many keys each of these slots has, first and last: see [`slot_stats`](super::slot_stats).
+    SlotStats(Slot, Slot),
 }
 
 /// Seconds of the clock that `lru` shows: 24 bits of them.
@@ -31,6 +33,7 @@ impl Peek {
             Peek::Object(_, key) => away(Slot::of(key)),
             Peek::Digests(_, keys) => keys.iter().any(|key| away(Slot::of(key))),
             Peek::Count(slot) | Peek::Keys(slot, _) => away(*slot),
+            Peek::SlotStats(first, last) => (first.0..=last.0).any(|slot| away(Slot(slot))),
         }
     }
 
@@ -69,6 +72,12 @@ impl Peek {
                     reply.bulk(key);
                 });
                 reply.array_at(later, found);
+            }
+            Peek::SlotStats(first, last) => {
+                let slots = (first.0..=last.0).map(Slot);
+                slots.filter(|slot| is_here(*slot)).for_each(|slot| {
+                    super::slot_stats::encode(slot, core.shard.slot_len(0, slot), out);
+                });
             }
             Peek::Count(_) | Peek::Keys(..) => {}
         }

@@ -193,6 +193,7 @@ fn reset(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     conn.reply_mode = ReplyMode::On;
     conn.no_evict = false;
     conn.no_touch = false;
+    conn.maintenance = false;
     conn.authenticated = cx.core.users.open;
     conn.user = Arc::clone(cx.core.users.default_user());
     conn.seen_at = 0;

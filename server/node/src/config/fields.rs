@@ -83,6 +83,8 @@ fields! {
         pub tls_cert_file: String,
         /// `tls-key-file`: its private key; empty = none.
         pub tls_key_file: String,
+        /// `tls-key-file-pass`: the pass phrase of that key; empty = it has none.
+        pub tls_key_file_pass: Secret,
         /// `tls-ca-cert-file`: authorities of clients' certificates; empty = none.
         pub tls_ca_cert_file: String,
         /// `tls-ca-cert-dir`: a folder of such files; empty = none.
@@ -115,6 +117,8 @@ fields! {
         pub admin_bind: Vec<String>,
         /// `core-port-base`: first of the cores' own ports; 0 = `port` + 1.
         pub core_port_base: u16,
+        /// `core-tls-port-base`: first of the cores' own ports of TLS; 0 = `tls-port` + 1.
+        pub core_tls_port_base: u16,
         /// `turn-cpu-clock`: measure each turn's processor time.
         pub turn_cpu_clock: bool,
 

@@ -11,6 +11,7 @@
 
 mod http;
 pub mod metrics;
+pub mod transfer;
 
 use std::io;
 use std::net::TcpListener;

@@ -56,9 +56,18 @@ impl Caller {
         }
     }
 
+    /// The same caller, whose script has slots in place for a moment.
+    pub(crate) fn in_transaction(self, scope: Scope) -> Caller {
+        Caller {
+            scope,
+            own_port: false,
+            ..self
+        }
+    }
+
     /// Whether every slot that it could ask for is here.
     pub(crate) fn has_all(&self, core: &Core) -> bool {
-        core.is_alone() || core.tx_slots.len() == storage::SLOTS
+        core.has_every_slot() || core.tx_slots.len() == storage::SLOTS
     }
 }
 
@@ -116,7 +125,7 @@ impl Core {
         }
         let code = self.code(kind, &args);
         let is_wide = matches!(&code, Ok(code) if code.is_wide());
-        if is_wide && !self.is_alone() && !self.keeps_to_core(conn) {
+        if is_wide && !self.has_every_slot() && !self.keeps_to_core(conn) {
             slots = (0..storage::SLOTS as u16).map(Slot).collect();
         }
         let here = slots.iter().all(|slot| self.owner(*slot) == self.id);
@@ -125,11 +134,9 @@ impl Core {
                 return Flow::Stall;
             }
             let ticket = self.begin_exclusive(conn);
-            let job = Job::One {
+            let job = Job::Script {
                 request: Request::new(row, &args),
-                db: conn.db,
-                resp: conn.resp,
-                no_touch: conn.no_touch,
+                caller: Caller::of(conn, self.id, Scope::Core),
             };
             let needs = self.needs(&slots, Vec::new());
             self.start_tx(ticket, job, needs);

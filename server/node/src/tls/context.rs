@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pkcs8::{EncryptedPrivateKeyInfo, SecretDocument};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
@@ -77,7 +78,7 @@ impl Context {
         let chain = certificates(&below(config, cert_file))
             .map_err(|why| format!("Failed to load certificate: {cert_file}: {why}"))?;
         let key = bytes(&below(config, key_file))
-            .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(text))
+            .and_then(|pem| private_key(&pem, config.tls_key_file_pass.as_bytes()))
             .map_err(|why| format!("Failed to load private key: {key_file}: {why}"))?;
         let not_after_s = chain.first().and_then(|leaf| expiry::not_after_s(leaf));
         let provider = Arc::new(CryptoProvider {
@@ -127,6 +128,28 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
         return Err("the file is too large".to_owned());
     }
     std::fs::read(path).map_err(text)
+}
+
+/// The first private key of a file, which may be in PKCS#8 under a pass phrase.
+fn private_key(pem: &[u8], pass: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let why = match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(key) => return Ok(key),
+        Err(why) => why,
+    };
+    let encrypted = core::str::from_utf8(pem)
+        .ok()
+        .and_then(|pem| SecretDocument::from_pem(pem).ok())
+        .filter(|(label, _)| *label == "ENCRYPTED PRIVATE KEY");
+    let Some((_, encrypted)) = encrypted else {
+        return Err(text(why));
+    };
+    if pass.is_empty() {
+        return Err("it has a pass phrase, and tls-key-file-pass gives none".to_owned());
+    }
+    let key = EncryptedPrivateKeyInfo::try_from(encrypted.as_bytes())
+        .and_then(|encrypted| encrypted.decrypt(pass))
+        .map_err(|why| format!("{why}; is tls-key-file-pass right?"))?;
+    Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::{LineEnding, PrivateKeyInfo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::client::Resumption;
 use rustls::crypto::ring::default_provider;
@@ -309,4 +311,72 @@ fn changed_options_serve_new_connections_and_wrong_ones_change_nothing() {
     std::fs::copy(folder.path("new-ca.pem"), folder.path("ca.pem")).unwrap();
     let mut new = Peer::connect(&mut bench, 0, &folder.client(&[&TLS13], false));
     assert_eq!(new.call(&mut bench, "PING\r\n"), "+PONG\r\n");
+}
+
+#[test]
+fn a_key_may_have_a_pass_phrase() {
+    let folder = Folder::new();
+    let pem = std::fs::read(folder.path("server.key")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();
+    let encrypted = PrivateKeyInfo::try_from(key.secret_der())
+        .unwrap()
+        .encrypt_with_params(
+            Parameters::pbkdf2_sha256_aes256cbc(2048, &[1; 16], &[2; 16]).unwrap(),
+            "open sesame",
+        )
+        .unwrap();
+    let encrypted = encrypted
+        .to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF)
+        .unwrap();
+    std::fs::write(folder.path("locked.key"), encrypted.as_bytes()).unwrap();
+    let mut bench = Bench::with(1, |config| folder.serve(config));
+    let admin = bench.connect(0);
+    let locked = format!("CONFIG SET tls-key-file {}", folder.path("locked.key"));
+    for (pass, expected) in [
+        ("", "gives none"),
+        (" tls-key-file-pass wrong", "is tls-key-file-pass right?"),
+    ] {
+        let reply = bench.call(admin, &format!("{locked}{pass}"));
+        assert!(reply.starts_with("-ERR CONFIG SET failed"), "{reply}");
+        assert!(reply.contains(expected), "{reply}");
+    }
+    bench.send(
+        admin,
+        format!("{locked} tls-key-file-pass \"open sesame\"\r\n").as_bytes(),
+    );
+    assert_eq!(bench.received(admin), b"+OK\r\n");
+    let mut peer = Peer::connect(&mut bench, 0, &folder.client(&[&TLS13], false));
+    assert_eq!(peer.call(&mut bench, "PING\r\n"), "+PONG\r\n");
+}
+
+#[test]
+fn in_a_cluster_who_speaks_tls_is_told_ports_that_do() {
+    let folder = Folder::new();
+    let mut bench = Bench::with(2, |config| {
+        folder.serve(config);
+        config.cluster_enabled = true;
+        config.tls_port = 7000;
+        config.core_tls_port_base = 7100;
+    });
+    let plain = bench.connect(0);
+    let reply = bench.call(plain, "CLUSTER SLOTS");
+    assert!(reply.contains("\r\n:6381\r\n") && !reply.contains("7101"));
+    let mut peer = Peer::connect(&mut bench, 0, &folder.client(&[&TLS13], false));
+    let reply = peer.call(&mut bench, "CLUSTER SLOTS\r\n");
+    assert!(
+        reply.contains("\r\n:7100\r\n") && reply.contains("\r\n:7101\r\n"),
+        "{reply}"
+    );
+    let reply = peer.call(&mut bench, "CLUSTER NODES\r\n");
+    assert!(reply.contains(":7101@0 master"), "{reply}");
+    let reply = peer.call(&mut bench, "CLUSTER SHARDS\r\n");
+    let both = "$4\r\nport\r\n:6381\r\n$8\r\ntls-port\r\n:7101\r\n";
+    assert!(reply.contains(both), "{reply}");
+    // By its own port a core speaks for itself.
+    let name = "localhost".try_into().unwrap();
+    let tls = ClientConnection::new(folder.client(&[&TLS13], false), name).unwrap();
+    let client = bench.connect_own_tls(1);
+    let mut own = Peer { tls, client };
+    let reply = own.call(&mut bench, "CLUSTER NODES\r\n");
+    assert!(reply.contains(":7101@0 myself,master"), "{reply}");
 }

@@ -115,7 +115,6 @@ pub(super) const ROWS: &[Row] = &[
         default: "0",
         place: at!(cluster_announce_tls_port),
         summary: "TLS port told to clients; 0 for the one in use.",
-        standing: Standing::Later("comes with TLS"),
         ..Row::LIVE
     },
     Row {

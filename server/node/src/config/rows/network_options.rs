@@ -196,6 +196,14 @@ pub(super) const OWN_ROWS: &[Row] = &[
         ..Row::AT_START
     },
     Row {
+        name: "core-tls-port-base",
+        kind: int(0, PORT_MAX),
+        default: "0",
+        place: at!(core_tls_port_base),
+        summary: "First of the ports on which single cores listen to cluster clients that speak TLS; 0 for the port after `tls-port`.",
+        ..Row::AT_START
+    },
+    Row {
         name: "admin-port",
         kind: int(0, PORT_MAX),
         default: "0",

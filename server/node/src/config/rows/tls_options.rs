@@ -6,9 +6,6 @@ use crate::config::row::{INT_MAX, Kind, OPTIONAL_TEXT, PORT_MAX, Row, Standing, 
 const LATER: Standing = Standing::Later("comes with replication");
 const NO_TLS_LINK: Standing =
     Standing::Refused("links between nodes do not speak TLS yet: they would be in the clear");
-const NO_PASS: Standing = Standing::Refused(
-    "keys with a pass phrase are not read: write the key without one (`openssl pkey -in key -out plain`)",
-);
 
 /// A file that is read again whenever its name is set.
 const FILE: Row = Row {
@@ -41,8 +38,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "tls-key-file-pass",
         kind: Kind::Secret,
-        standing: NO_PASS,
         secret: true,
+        volatile: true,
+        place: at!(tls_key_file_pass),
         summary: "Pass phrase of that key.",
         ..Row::LIVE
     },

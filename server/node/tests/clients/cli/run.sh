@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # redis-cli's and redis-benchmark's own modes against the server at MERIDIAN_HOST:MERIDIAN_PORT, and, where
-# MERIDIAN_CLUSTER_PORT is given, against that cluster. One line per check; ends with "N passed, N failed".
+# MERIDIAN_CLUSTER_PORT is given, against that cluster; where MERIDIAN_TLS_PORT is, by TLS with the files in MERIDIAN_TLS_FOLDER. One line per check; ends with "N passed, N failed".
 set -u
 host=${MERIDIAN_HOST:-127.0.0.1}
 port=${MERIDIAN_PORT:-6379}
@@ -33,6 +33,19 @@ bounded() {
     else
         failed=$((failed + 1))
         printf 'FAILED %s:\n%s\n' "$name" "$(tail -n 20 <<<"$output")"
+    fi
+}
+
+# refused NAME COMMAND...: the command ends and has no PONG.
+refused() {
+    local name=$1 output
+    shift
+    output=$(timeout 60 "$@" 2>&1 </dev/null)
+    if [ $? -ne 124 ] && ! grep -q PONG <<<"$output"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED %s:\n%s\n' "$name" "$output"
     fi
 }
 
@@ -84,6 +97,20 @@ if [ -n "$cluster_port" ]; then
     bounded "cluster: benchmark" '"SET","[0-9.]+"|Invalid cluster: 1 node' 60 \
         redis-benchmark -h "$host" -p "$cluster_port" --cluster -n 2000 -c 10 --csv -t set,get
     "${cluster[@]}" del cli:cluster:a >/dev/null
+fi
+
+if [ -n "${MERIDIAN_TLS_PORT:-}" ]; then
+    tls=(redis-cli -h localhost -p "$MERIDIAN_TLS_PORT" --tls --cacert "$MERIDIAN_TLS_FOLDER/ca.pem")
+    shown=(--cert "$MERIDIAN_TLS_FOLDER/client.pem" --key "$MERIDIAN_TLS_FOLDER/client.key")
+    check "TLS: without a certificate" '^PONG$' "${tls[@]}" ping
+    check "TLS: with one" '^PONG$' "${tls[@]}" "${shown[@]}" ping
+    check "TLS: a large value" '^100000$' bash -c \
+        'head -c 100000 /dev/zero | tr "\0" x | "${@}" -x set cli:tls >/dev/null; "${@}" strlen cli:tls' tls "${tls[@]}"
+    check "TLS: certificates are asked for" '^OK$' "${cli[@]}" config set tls-auth-clients yes
+    refused "TLS: without a certificate then" "${tls[@]}" ping
+    check "TLS: with one then" '^PONG$' "${tls[@]}" "${shown[@]}" ping
+    check "TLS: as before" '^OK$' "${cli[@]}" config set tls-auth-clients optional
+    "${cli[@]}" del cli:tls >/dev/null
 fi
 
 echo "$passed passed, $failed failed"

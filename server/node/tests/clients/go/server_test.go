@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 func TestServer(t *testing.T) {
@@ -222,4 +225,22 @@ func TestClusterTransaction(t *testing.T) {
 		}
 		want(t, "2", r.Get(ctx, k("a")))
 	})
+}
+
+// Each mode asks for notices of maintenance when it connects; "enabled" fails where the server does not take it.
+func TestMaintenanceNotifications(t *testing.T) {
+	for _, mode := range []maintnotifications.Mode{maintnotifications.ModeEnabled, maintnotifications.ModeAuto} {
+		client := redis.NewClient(&redis.Options{
+			Addr: address(), Protocol: 3,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: mode},
+		})
+		if err := client.Set(ctx, "maintenance", "1", time.Minute).Err(); err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		stats := client.Info(ctx, "commandstats").Val()
+		if !strings.Contains(stats, "cmdstat_client|maint_notifications:calls=") {
+			t.Fatalf("%s did not ask: %s", mode, stats)
+		}
+		client.Close()
+	}
 }

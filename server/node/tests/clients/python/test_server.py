@@ -156,3 +156,16 @@ def test_cluster_topology(kind):
     assert client.cluster_keyslot("foo") == 12182
     assert len(client.get_primaries()) >= 1
     assert client.get_node_from_key("foo") is not None
+
+
+@pytest.mark.parametrize("enabled", [True, "auto"])
+def test_maintenance_notifications_are_switched_on(name, enabled):
+    maintenance = pytest.importorskip("redis.maint_notifications")
+    config = maintenance.MaintNotificationsConfig(enabled=enabled)
+    client = redis.Redis(HOST, PORT, protocol=3, maint_notifications_config=config)
+    assert client.set(name("k"), 1) and client.get(name("k")) == b"1"
+    # Each connection asks for itself, and is refused where it could not be told.
+    stats = client.info("commandstats")["cmdstat_client|maint_notifications"]
+    assert stats["calls"] >= 1
+    with pytest.raises(redis.ResponseError, match="RESP3"):
+        redis.Redis(HOST, PORT, protocol=2).execute_command("CLIENT", "MAINT_NOTIFICATIONS", "ON")
