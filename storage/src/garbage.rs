@@ -22,6 +22,8 @@ pub(crate) struct Garbage {
     queue: VecDeque<Waste>,
     bytes: usize,
     freed: u64,
+    /// Values that are done with.
+    values_freed: u64,
 }
 
 impl Garbage {
@@ -31,6 +33,11 @@ impl Garbage {
 
     pub(crate) fn freed(&self) -> u64 {
         self.freed
+    }
+
+    /// Values that wait, a flushed database's tables as one, and values that are gone.
+    pub(crate) fn values(&self) -> (usize, u64) {
+        (self.queue.len(), self.values_freed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -71,7 +78,9 @@ impl Garbage {
             self.freed += freed as u64;
             left -= freed.clamp(1, left);
             if done {
-                self.queue.pop_front();
+                if let Some(Waste::Collection(..)) = self.queue.pop_front() {
+                    self.values_freed += 1;
+                }
             }
         }
         !self.queue.is_empty()
@@ -102,6 +111,8 @@ impl Garbage {
             tables.pop();
         }
         self.bytes = self.bytes.saturating_sub(bytes);
+        // (The large ones count when they are gone themselves.)
+        self.values_freed += (freed - large.len()) as u64;
         large.into_iter().for_each(|c| self.add_collection(c));
         freed
     }

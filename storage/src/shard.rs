@@ -585,6 +585,11 @@ impl Shard {
         !self.garbage.is_empty()
     }
 
+    /// Removed values that wait to be freed in slices, and how many have been.
+    pub fn values_freed_lazily(&self) -> (usize, u64) {
+        self.garbage.values()
+    }
+
     /// Elements of removed values that have been freed in slices.
     pub fn freed_lazily(&self) -> u64 {
         self.garbage.freed()

@@ -102,6 +102,8 @@ pub struct Settings {
     pub lfu: bool,
     /// Longest sparse HyperLogLog, bytes (`hll-sparse-max-bytes`).
     pub hll_sparse_bytes_max: usize,
+    /// A script asks: what has no order gets one.
+    pub in_script: bool,
     /// The first slot after this shard's: where a scan of the shard ends.
     pub slots_end: usize,
     /// The cursor with which a scan goes on after this shard's slots; 0 when nothing is left.
@@ -115,6 +117,7 @@ impl Default for Settings {
             cluster: false,
             lfu: false,
             hll_sparse_bytes_max: 3000,
+            in_script: false,
             slots_end: storage::SLOTS,
             scan_next: 0,
         }

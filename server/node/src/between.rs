@@ -31,6 +31,7 @@ impl NodeService {
     /// Asks every core; the connection is put back, since it may be one of those asked about.
     pub(crate) fn ask(&mut self, current: &mut Option<Box<Connection>>, ask: Ask, join: Join) {
         let Some(client) = current else { return };
+        let row = client.last;
         let ticket = self.core.begin_gather(client, join);
         let cores = self.core.node.cores();
         self.put_back(current);
@@ -51,7 +52,14 @@ impl NodeService {
             let again = Mail::Ask { from: ticket, ask };
             self.core.posts.push((self.core.id, again));
         } else {
+            let resets = matches!(ask, Ask::ResetStat);
             self.on_ask(ticket, ask);
+            if let Some(row) = row
+                && resets
+            {
+                // As in Redis it is the first call that counts again.
+                self.core.tally.called(row.index, 0);
+            }
         }
     }
 

@@ -162,6 +162,15 @@ impl Waiting {
     }
 }
 
+/// Whether it is served by the key's end, too.
+fn waits_for_end(waiter: &Waiter) -> bool {
+    block_of(waiter.attempt.request.row).is_some_and(|block| block.on_removal)
+}
+
+fn has_who_waits_for_end(queue: &Queue) -> bool {
+    queue.iter().any(|(waiter, _)| waits_for_end(waiter))
+}
+
 /// When waits of this core's connections end.
 pub(crate) type Timers = BinaryHeap<Reverse<(u64, u64, u64)>>;
 
@@ -347,6 +356,12 @@ impl Core {
         self.shard.follow(&key);
         let name = (key.db, key.bytes.into());
         let queue = self.waiting.queues.entry(name).or_default();
+        if queue.is_empty() {
+            self.node.blocking_keys.fetch_add(1, Relaxed);
+        }
+        if waits_for_end(&waiter) && !has_who_waits_for_end(queue) {
+            self.node.blocking_keys_on_nokey.fetch_add(1, Relaxed);
+        }
         queue.push_back((Arc::clone(&waiter), word));
     }
 
@@ -360,13 +375,17 @@ impl Core {
             let Some(queue) = self.waiting.queues.get_mut(&name) else {
                 continue;
             };
-            let before = queue.len();
+            let (before, had) = (queue.len(), has_who_waits_for_end(queue));
             queue.retain(|(other, at)| at != word || !Arc::ptr_eq(other, waiter));
             for _ in queue.len()..before {
                 self.shard.unfollow(name.0, &name.1);
             }
+            if had && !has_who_waits_for_end(queue) {
+                self.node.blocking_keys_on_nokey.fetch_sub(1, Relaxed);
+            }
             if queue.is_empty() {
                 self.waiting.queues.remove(&name);
+                self.node.blocking_keys.fetch_sub(1, Relaxed);
             }
         }
     }
@@ -660,6 +679,21 @@ mod tests {
             assert_eq!(text(bench, waiters[1]), "$1 x ");
             assert_eq!(text(bench, waiters[2]), "*2 $1 c $1 x ");
             assert_eq!(bench.call(actor, "EXISTS a b c"), ":0\r\n");
+        });
+    }
+
+    /// An element that cannot go where it should stays, and who waits is told, as by the command itself.
+    #[test]
+    fn a_target_of_another_type_ends_the_wait() {
+        everywhere(|bench, waiters, actor| {
+            bench.call(actor, "SET t x");
+            assert_eq!(bench.call(waiters[0], "BRPOPLPUSH a t 0"), "");
+            assert_eq!(bench.call(waiters[1], "BLMOVE a t LEFT LEFT 0"), "");
+            assert_eq!(bench.call(actor, "RPUSH a e"), ":1\r\n");
+            let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value ";
+            assert_eq!(text(bench, waiters[0]), wrong);
+            assert_eq!(text(bench, waiters[1]), wrong);
+            assert_eq!(bench.call(actor, "LLEN a"), ":1\r\n");
         });
     }
 

@@ -138,6 +138,8 @@ pub struct Core {
     pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Scripts may call what is not for them (DEBUG).
+    pub all_in_scripts: bool,
     /// The time of this turn.
     pub now: Now,
     #[allow(
@@ -198,6 +200,7 @@ impl Core {
             noted: None,
             is_noted: false,
             active_expire: true,
+            all_in_scripts: false,
             now,
             config: Arc::clone(&config),
             users: node.users(),
@@ -255,6 +258,7 @@ impl Core {
             },
         ];
         self.config = config;
+        self.trim_tracked();
     }
 
     /// Takes the users over that are in force in the node.
@@ -700,6 +704,7 @@ impl Core {
                 self.tally.reset();
                 self.tally.expired_before = self.shard.expired();
                 self.tally.freed_before = self.shard.freed_lazily();
+                self.tally.values_freed_before = self.shard.values_freed_lazily().1;
                 self.shard.set_hits_and_misses(0, 0);
                 if let Some(stats) = self.node.handle().and_then(|handle| handle.stats(self.id)) {
                     stats.reset();
@@ -708,6 +713,7 @@ impl Core {
             }
             Ask::Sleep(us) => std::thread::sleep(std::time::Duration::from_micros(*us)),
             Ask::ActiveExpire(on) => self.active_expire = *on,
+            Ask::AllInScripts(on) => self.all_in_scripts = *on,
             Ask::Users => self.take_users(),
             Ask::Digest => out.extend_from_slice(&self.shard.digest_all().0.to_le_bytes()),
             Ask::Watch(keys) => {

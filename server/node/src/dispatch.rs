@@ -137,6 +137,12 @@ impl Core {
         }
         conn.last = Some(row);
         let shown = (self.watchers.count > 0).then(|| args.clone());
+        let (lines, is_script) = (self.lines_mark(), matches!(row.kind, Kind::Script(_)));
+        if let Some(args) = &shown
+            && is_script
+        {
+            self.show(conn, row, args);
+        }
         let args = args.skip(row.name_words - 1);
         if conn.tracking.is_some() {
             self.track(conn, row, &args);
@@ -152,10 +158,12 @@ impl Core {
             (Plan::Node, _) => self.node_command(conn, row, args),
             _ => self.several(conn, row, args),
         };
-        if let Some(args) = shown
-            && !matches!(flow, Flow::Stall)
-        {
-            self.show(conn, row, &args);
+        if let Some(args) = shown {
+            match flow {
+                Flow::Stall => self.rewind_lines(lines),
+                _ if is_script => {}
+                _ => self.show(conn, row, &args),
+            }
         }
         flow
     }
@@ -530,7 +538,10 @@ impl Core {
             return flow;
         }
         if conn.reply_mode != ReplyMode::On {
-            out.truncate(start);
+            // What a subscriber is told is no reply: CLIENT REPLY says nothing of it.
+            if !row.spec.name.ends_with("subscribe") || out.get(start) == Some(&b'-') {
+                out.truncate(start);
+            }
             conn.reply_mode = conn.reply_mode.next();
         }
         *conn.outbound.buffer() = out;
@@ -579,8 +590,8 @@ impl Core {
         let may_write = row.writes
             || row.spec.flags.contains(Flags::MAY_REPLICATE)
             || crate::multi::writes(conn, row);
-        let exempt = matches!(row.spec.name, "client|unpause" | "client|pause");
-        (self.pause.all && !exempt) || may_write
+        // (Redis has even the end of a pause wait for that end.)
+        (self.pause.all && row.spec.name != "client|unpause") || may_write
     }
 }
 

@@ -1,5 +1,7 @@
 //! Hot path. The running of a turn's requests, in order, the memory of the next ones on its way.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use protocol::{Args, Refusal};
 use runtime::ConnId;
 use storage::{Key, Slot};
@@ -219,7 +221,12 @@ impl NodeService {
         if self.core.is_noted {
             let is_large = input.bytes.get().len() >= self.core.bounds.request_bytes;
             self.core.is_noted = is_large;
-            self.note(row, args, current.client.as_deref(), is_large);
+            let client = match current.client.as_deref() {
+                Some(client) => Client::Here(client),
+                // It asks all cores: the connection has been put back.
+                None => Client::Of(self.core.id, input.conn),
+            };
+            self.note(row, args, client, is_large);
         }
         if !self.core.ready.is_empty()
             || !self.core.unparked.is_empty()
@@ -239,13 +246,12 @@ impl NodeService {
         &mut self,
         row: Option<&'static Row>,
         args: &Args<'_>,
-        client: Option<&Connection>,
+        client: Client<'_>,
         is_large: bool,
     ) {
-        let (Some(row), Some(client)) = (row, client) else {
+        let Some(row) = row else {
             return;
         };
-        let client = Client::Here(client);
         if is_large {
             self.core.note_request(row, args, client);
         }
@@ -330,6 +336,7 @@ impl NodeService {
             self.core.resume.retain(|other| *other != conn);
             if !waits_for_replies && self.core.pause.until_ms != 0 {
                 self.paused.push(conn);
+                self.core.node.blocked.fetch_add(1, Relaxed);
             } else if !waits_for_replies {
                 // What it waited for has come meanwhile.
                 self.core.resume.push(conn);

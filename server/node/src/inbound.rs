@@ -205,6 +205,7 @@ impl NodeService {
             self.core.pause.until_ms = 0;
         }
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+            self.core.node.blocked.fetch_sub(self.paused.len(), Relaxed);
             self.core.resume.append(&mut self.paused);
         }
         for conn in core::mem::take(&mut self.core.resume) {

@@ -126,6 +126,8 @@ pub enum Ask {
     Sleep(u64),
     /// Turns removal of expired keys on or off (DEBUG SET-ACTIVE-EXPIRE).
     ActiveExpire(bool),
+    /// Whether scripts may call what is not for them, for tests.
+    AllInScripts(bool),
     /// Takes the users over that are in force in the node.
     Users,
     /// The digest of everything here (DEBUG DIGEST).

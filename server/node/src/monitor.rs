@@ -19,7 +19,7 @@ use crate::mail::Mail;
 use crate::redact::shown;
 use crate::service::NodeService;
 use crate::stats::Call;
-use crate::table::Row;
+use crate::table::{Kind, Row};
 
 /// The monitors of each core, as all cores see them.
 pub struct Monitors(Box<[AtomicUsize]>);
@@ -73,15 +73,40 @@ impl Core {
     #[cold]
     pub fn show(&mut self, conn: &Connection, row: &Row, args: &Args<'_>) {
         let flags = row.spec.flags;
-        if flags.contains(Flags::ADMIN) || flags.contains(Flags::SKIP_MONITOR) {
+        // A script is shown before what it calls: when it begins.
+        let is_script = matches!(row.kind, Kind::Script(_));
+        if flags.contains(Flags::ADMIN) || (flags.contains(Flags::SKIP_MONITOR) && !is_script) {
             return;
         }
         let from = match conn.peer {
             Peer::Tcp { peer, .. } => peer.to_string(),
             Peer::Unix => format!("unix:{}", self.config.unixsocket),
         };
+        self.write_line(conn.db, &from, row, args);
+    }
+
+    /// The same for what a script calls.
+    #[cold]
+    pub fn show_in_script(&mut self, db: u8, row: &Row, args: &Args<'_>) {
+        let flags = row.spec.flags;
+        if !flags.contains(Flags::ADMIN) && !flags.contains(Flags::SKIP_MONITOR) {
+            self.write_line(db, "lua", row, args);
+        }
+    }
+
+    /// How far the lines are, and back to there: what has been undone was never shown.
+    pub fn lines_mark(&self) -> usize {
+        self.watchers.lines.len()
+    }
+
+    /// See [`Core::lines_mark`].
+    pub fn rewind_lines(&mut self, mark: usize) {
+        self.watchers.lines.truncate(mark);
+    }
+
+    fn write_line(&mut self, db: u8, from: &str, row: &Row, args: &Args<'_>) {
         let (s, us) = (self.now.unix_us / 1_000_000, self.now.unix_us % 1_000_000);
-        let mut line = format!("+{s}.{us:06} [{} {from}]", conn.db);
+        let mut line = format!("+{s}.{us:06} [{db} {from}]");
         for at in 0..args.total() {
             line.push(' ');
             quote(shown(row, args, at), &mut line);
@@ -156,6 +181,28 @@ mod tests {
         let mut text = String::new();
         quote(b"a\"\\\n\r\t\x07\x08\x00\xff ~", &mut text);
         assert_eq!(text, r#""a\"\\\n\r\t\a\b\x00\xff ~""#);
+    }
+
+    /// A script is shown before what it calls, once, even when it had to begin anew.
+    #[test]
+    fn what_scripts_call_is_shown() {
+        for cores in [1, 2, 3] {
+            let mut bench = Bench::new(cores);
+            let (monitor, client) = (bench.connect(0), bench.connect(cores - 1));
+            assert_eq!(bench.call(monitor, "MONITOR"), "+OK\r\n");
+            let script = b"*3\r\n$4\r\nEVAL\r\n$81\r\n\
+                for n = 1, 9 do redis.call('set', 'k' .. n, n) end return redis.call('get', 'k1')\r\n$1\r\n0\r\n";
+            bench.send(client, script);
+            assert_eq!(bench.received(client), b"$1\r\n1\r\n");
+            let seen = String::from_utf8(bench.received(monitor)).unwrap();
+            let lines: Vec<&str> = seen.lines().collect();
+            assert!(lines[0].contains("] \"EVAL\" "), "{seen}");
+            let called = lines
+                .iter()
+                .filter(|line| line.contains(" [0 lua] \"set\" \"k"));
+            assert_eq!((called.count(), lines.len()), (9, 11), "{seen}");
+            assert!(lines[10].ends_with(" [0 lua] \"get\" \"k1\""), "{seen}");
+        }
     }
 
     #[test]

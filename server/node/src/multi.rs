@@ -237,7 +237,10 @@ impl Core {
                 self.track(conn, row, &args);
             }
             match row.kind {
-                Kind::Node(run) => self.run_inside(conn, row, run, args, out),
+                Kind::Node(run) => {
+                    self.run_inside(conn, row, run, args, out);
+                    self.note(row, &request.args(), Client::Here(conn));
+                }
                 Kind::Script(_) => {
                     let caller = Caller::of(conn, self.id, scope);
                     if self.run_script(row, args, caller, out) == Ended::NeedsAll {
@@ -304,6 +307,7 @@ impl Core {
         );
         let ticks = self.end_lap(begin);
         self.tally.called(row.index, ticks);
+        self.note_later(row, ticks, out.len().saturating_sub(start));
         let refusal = match done {
             Ok(Done::Replied | Done::Silent) => return,
             Ok(Done::Ask(ask, Join::Ok)) => {

@@ -91,6 +91,10 @@ pub struct Node {
     pub tracking: TrackingCounts,
     /// Clients that wait for keys or replicas.
     pub blocked: AtomicUsize,
+    /// Keys that somebody waits for, and those whose end somebody waits for.
+    pub blocking_keys: AtomicUsize,
+    /// See [`Node::blocking_keys`].
+    pub blocking_keys_on_nokey: AtomicUsize,
     /// Most bytes of data seen.
     pub used_bytes_peak: AtomicU64,
     /// The process is about to stop.
@@ -176,6 +180,8 @@ impl Node {
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),
             blocked: AtomicUsize::new(0),
+            blocking_keys: AtomicUsize::new(0),
+            blocking_keys_on_nokey: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

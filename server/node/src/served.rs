@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use protocol::Refusal;
+use protocol::{Group, Refusal};
+use storage::Key;
 
 use crate::acl::{Denied, Place};
 use crate::blocking::{Attempt, Tried, Waiter, block_of};
@@ -48,6 +49,20 @@ impl Core {
         self.note(row, &shown.args(), client);
     }
 
+    /// Whether the key that a request waits for holds what it takes from: then it is another key that is of a wrong type.
+    fn holds_wanted(&self, waiter: &Waiter, request: &Request) -> bool {
+        if request.row.spec.group != Group::List {
+            return false;
+        }
+        let (args, mut first) = (request.args(), None);
+        let _ = request.row.spec.keys_of(&args, |word, _| {
+            first.get_or_insert(word);
+        });
+        let key = first.and_then(|word| args.word(word));
+        let info = key.and_then(|key| self.shard.info(&Key::new(waiter.attempt.db, key)));
+        info.is_some_and(|info| info.type_name == "list")
+    }
+
     /// A wait for keys is over, and nothing came.
     pub(crate) fn count_unserved(&mut self, waiter: &Waiter) {
         if !waiter.keys.is_empty() {
@@ -84,7 +99,11 @@ impl NodeService {
                 true
             }
             // Something else lies there now: it goes on waiting, as in Redis.
-            Tried::Refused(Refusal::WrongType) if !on_removal => false,
+            Tried::Refused(Refusal::WrongType)
+                if !on_removal && !self.core.holds_wanted(waiter, request) =>
+            {
+                false
+            }
             Tried::Refused(refusal) => {
                 self.core.count_refused(row, ticks);
                 self.core.refuse(&refusal, attempt.resp, &mut out);

@@ -93,6 +93,8 @@ pub struct Tally {
     pub expired_before: u64,
     /// See [`Tally::expired_before`].
     pub freed_before: u64,
+    /// The same of values.
+    pub values_freed_before: u64,
 }
 
 impl Tally {
@@ -121,6 +123,7 @@ impl Tally {
             input_limit_closes: 0,
             expired_before: 0,
             freed_before: 0,
+            values_freed_before: 0,
         }
     }
 
@@ -304,6 +307,10 @@ published! {
     used_bytes,
     /// Elements of removed values freed in slices.
     freed_lazily,
+    /// Removed values freed so.
+    values_freed_lazily,
+    /// Removed values that wait for it.
+    garbage_values,
 }
 
 impl Published {
@@ -319,6 +326,12 @@ impl Published {
     /// Takes over what a core has counted. Called by that core, at most once a turn.
     pub fn publish(&self, tally: &mut Tally, shard: &Shard, clients: usize) {
         let (hits, misses) = shard.hits_and_misses();
+        let freed = shard.freed_lazily().saturating_sub(tally.freed_before);
+        let (garbage_values, values_freed) = shard.values_freed_lazily();
+        // What was freed last has left no garbage behind.
+        let changed = self.changes.load(Relaxed) != shard.changes()
+            || shard.has_garbage()
+            || self.freed_lazily.load(Relaxed) != freed;
         let pairs = [
             (&self.commands, tally.commands),
             (&self.errors_total, tally.errors_total),
@@ -336,15 +349,17 @@ impl Published {
                 &self.expired,
                 shard.expired().saturating_sub(tally.expired_before),
             ),
+            (&self.freed_lazily, freed),
             (
-                &self.freed_lazily,
-                shard.freed_lazily().saturating_sub(tally.freed_before),
+                &self.values_freed_lazily,
+                values_freed.saturating_sub(tally.values_freed_before),
             ),
+            (&self.garbage_values, garbage_values as u64),
         ];
         pairs
             .into_iter()
             .for_each(|(to, value)| to.store(value, Relaxed));
-        if self.changes.load(Relaxed) != shard.changes() || shard.has_garbage() {
+        if changed {
             self.changes.store(shard.changes(), Relaxed);
             self.used_bytes.store(shard.used_bytes() as u64, Relaxed);
             for (db, (keys, expires)) in self.dbs.iter().enumerate() {

@@ -25,6 +25,9 @@ use crate::table::Row;
 /// The channel on which a connection of version 2 hears of changes for another one.
 pub const CHANNEL: &[u8] = b"__redis__:invalidate";
 
+/// Messages on their way that a further key may join: the last ones, which are those of one request to all who hear of it.
+const JOINED_MAX: usize = 64;
+
 /// A connection anywhere in the node.
 pub type Place = (CoreId, ConnId);
 
@@ -230,10 +233,7 @@ impl Core {
             trackers.push(tracker);
             self.node.tracking.items.fetch_add(1, Relaxed);
         }
-        let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
-        if self.config.tracking_table_max_keys > 0
-            && self.trackings.keys.len() as u64 > share.max(1)
-        {
+        if self.tracks_too_many() {
             self.forget_one();
         }
     }
@@ -257,18 +257,66 @@ impl Core {
         {
             self.forgotten(db, name, trackers.len());
             told = trackers;
+            // Who has gone over to BCAST hears of its prefixes alone.
+            let prefixes = &self.trackings.prefixes;
+            told.retain(|tracker| prefixes.iter().all(|(_, other)| other.home != tracker.home));
         }
-        for (prefix, tracker) in &self.trackings.prefixes {
-            if name.starts_with(prefix) && !told.contains(tracker) {
-                told.push(*tracker);
-            }
-        }
-        for tracker in told {
-            if tracker.noloop && by == Some(tracker.home) {
-                continue;
-            }
+        let is_told = |tracker: &Tracker| !tracker.noloop || by != Some(tracker.home);
+        let prefixes = self.trackings.prefixes.iter();
+        let prefixes =
+            prefixes.filter(|(prefix, tracker)| name.starts_with(prefix) && is_told(tracker));
+        let broadcast: Vec<(usize, Tracker)> = prefixes
+            .map(|(prefix, tracker)| (prefix.len(), *tracker))
+            .collect();
+        for tracker in told.into_iter().filter(is_told) {
             self.send_invalidation(tracker, Some(vec![name.into()]));
         }
+        for (prefix_len, tracker) in broadcast {
+            self.broadcast_invalidation(tracker, prefix_len, name);
+        }
+    }
+
+    /// What one request changes is told in one message for each prefix, as far as it is still to be sent. (Prefixes of a client
+    /// do not overlap: keys that begin alike are of one.)
+    fn broadcast_invalidation(&mut self, tracker: Tracker, prefix_len: usize, name: &[u8]) {
+        let joins = |to: &Tracker, keys: &mut Option<Keys>| {
+            let Some(keys) = keys.as_mut().filter(|_| *to == tracker) else {
+                return false;
+            };
+            let alike = |key: &[u8]| key.get(..prefix_len) == name.get(..prefix_len);
+            if !keys.first().is_some_and(|key| alike(key)) {
+                return false;
+            }
+            if let Err(at) = keys.binary_search_by(|key| (**key).cmp(name)) {
+                keys.insert(at, name.into());
+            }
+            true
+        };
+        let joined = if tracker.to.0 == self.id {
+            let mut last = self.invalidations.iter_mut().rev().take(JOINED_MAX);
+            last.any(|(to, keys)| joins(to, keys))
+        } else {
+            let mut last = self.posts.iter_mut().rev().take(JOINED_MAX);
+            last.any(|(core, mail)| match mail {
+                Mail::Invalidate(to, keys) => *core == tracker.to.0 && joins(to, keys),
+                _ => false,
+            })
+        };
+        if !joined {
+            self.send_invalidation(tracker, Some(vec![name.into()]));
+        }
+    }
+
+    /// After a change of `tracking-table-max-keys`: the keys above it are told, and forgotten.
+    pub fn trim_tracked(&mut self) {
+        while self.tracks_too_many() {
+            self.forget_one();
+        }
+    }
+
+    fn tracks_too_many(&self) -> bool {
+        let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
+        self.config.tracking_table_max_keys > 0 && self.trackings.keys.len() as u64 > share.max(1)
     }
 
     fn send_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {

@@ -17,6 +17,12 @@ use mlua::{Function, Lua, Result, Table, ffi};
 const PATTERN_BYTES_MAX: usize = 4096;
 /// Bytes of a string that `string.rep` makes.
 const REPEATED_BYTES_MAX: f64 = 512.0 * 1024.0 * 1024.0;
+/// A text up to this length is gone through without a question to the watchdog.
+pub(crate) const UNWATCHED_BYTES_MAX: usize = 64 * 1024;
+/// More arguments than this leave the binding no room on Lua's stack: they come to it in a table.
+const UNPACKED_ARGS_MAX: c_int = 4000;
+/// Added to the number of an operation whose arguments are in a table.
+pub(crate) const PACKED: u8 = 128;
 /// The type numbers of Lua 5.1.
 const NUMBER: c_int = 3;
 const STRING: c_int = 4;
@@ -45,23 +51,26 @@ pub(crate) enum Before {
     Writes,
     /// A protected table as its first argument is the table behind it.
     Reads,
-    /// Of a protected table there is nothing to tell.
+    /// Of a protected table there is nothing to tell but what its metatable shows in `__metatable`.
     Hides,
     /// Its second argument is a pattern, which must not be too long.
     Matches,
     /// The string it makes must not be too long, and not be made of nothing for ever.
     Repeats,
+    /// It goes through all of its first argument.
+    Walks,
     /// Its first argument must not be a compiled chunk: those can break out of any sandbox.
     Loads,
     /// Its first argument must not be 0: the environment of everything.
     Level,
 }
 
-/// `raw`, with a check before it. `protected`: the tables behind the protected ones.
+/// `raw`, with a check before it. `protected`: the tables behind the protected ones. `look` asks the watchdog: one call may
+/// take as long as thousands of instructions, after which it is asked by itself.
 pub(crate) fn before(
     lua: &Lua,
     kind: Before,
-    protected: &Table,
+    (protected, look): (&Table, &Function),
     raw: Function,
 ) -> Result<Function> {
     let function: ffi::lua_CFunction = match kind {
@@ -70,14 +79,15 @@ pub(crate) fn before(
         Before::Hides => hides,
         Before::Matches => matches,
         Before::Repeats => repeats,
+        Before::Walks => walks,
         Before::Loads => loads,
         Before::Level => level,
     };
-    // SAFETY: as in `guarded`, with two upvalues. `raw` is a C function without upvalues of its own: `pairs`, the only one
+    // SAFETY: as in `guarded`, with three upvalues. `raw` is a C function without upvalues of its own: `pairs`, the only one
     // of the library with some, has its own function here.
     unsafe {
-        lua.exec_raw((protected, raw), |state| {
-            ffi::lua_pushcclosure(state, function, 2)
+        lua.exec_raw((protected, raw, look), |state| {
+            ffi::lua_pushcclosure(state, function, 3)
         })
     }
 }
@@ -112,13 +122,32 @@ unsafe extern "C-unwind" fn call_guarded(state: *mut ffi::lua_State) -> c_int {
 unsafe extern "C-unwind" fn call_bridged(state: *mut ffi::lua_State) -> c_int {
     // SAFETY: see above; the first upvalue is a table.
     unsafe {
-        let args = ffi::lua_gettop(state);
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
+        let mut args = ffi::lua_gettop(state);
+        if args > UNPACKED_ARGS_MAX {
+            pack(state, args);
+            let op = ffi::lua_tonumber(state, ffi::lua_upvalueindex(2));
+            ffi::lua_pushnumber(state, op + f64::from(PACKED));
+            args = 1;
+        } else {
+            ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
+        }
         ffi::lua_insert(state, 1);
         ffi::lua_rawgeti(state, ffi::lua_upvalueindex(1), 1);
         ffi::lua_insert(state, 1);
         ffi::lua_call(state, args + 1, ffi::LUA_MULTRET);
         finish(state)
+    }
+}
+
+/// Makes one table of all arguments.
+unsafe fn pack(state: *mut ffi::lua_State, args: c_int) {
+    // SAFETY: see above; the values from 2 on are taken off the top one by one.
+    unsafe {
+        ffi::lua_createtable(state, args, 0);
+        ffi::lua_insert(state, 1);
+        for index in (1..=args).rev() {
+            ffi::lua_rawseti(state, 1, index.into());
+        }
     }
 }
 
@@ -241,7 +270,9 @@ unsafe extern "C-unwind" fn hides(state: *mut ffi::lua_State) -> c_int {
     // SAFETY: see above.
     unsafe {
         if push_behind(state) {
-            ffi::lua_pushnil(state);
+            if ffi::luaL_getmetafield(state, 1, c"__metatable".as_ptr()) == 0 {
+                ffi::lua_pushnil(state);
+            }
             return 1;
         }
         ffi::lua_settop(state, -2);
@@ -249,14 +280,47 @@ unsafe extern "C-unwind" fn hides(state: *mut ffi::lua_State) -> c_int {
     }
 }
 
+/// Asks the watchdog, which raises an error when the script must stop.
+unsafe fn look(state: *mut ffi::lua_State) {
+    // SAFETY: see above.
+    unsafe {
+        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(3));
+        ffi::lua_call(state, 0, 0);
+    }
+}
+
+/// Whether the first argument is a text so long that to go through it takes a while, or any table.
+unsafe fn is_long(state: *mut ffi::lua_State) -> bool {
+    // SAFETY: see above.
+    unsafe {
+        match ffi::lua_type(state, 1) {
+            STRING => ffi::lua_objlen(state, 1) > UNWATCHED_BYTES_MAX,
+            kind => kind == TABLE,
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn walks(state: *mut ffi::lua_State) -> c_int {
+    // SAFETY: see above.
+    unsafe {
+        if is_long(state) {
+            look(state);
+        }
+        go_on(state)
+    }
+}
+
 unsafe extern "C-unwind" fn matches(state: *mut ffi::lua_State) -> c_int {
     // SAFETY: see above. (A fourth argument that is true makes `find` look for plain text.)
     unsafe {
-        let is_long = ffi::lua_type(state, 2) == STRING
+        let is_complex = ffi::lua_type(state, 2) == STRING
             && ffi::lua_objlen(state, 2) > PATTERN_BYTES_MAX
             && ffi::lua_toboolean(state, 4) == 0;
-        if is_long {
+        if is_complex {
             return raise_text(state, b"pattern too complex");
+        }
+        if is_long(state) {
+            look(state);
         }
         go_on(state)
     }
@@ -273,6 +337,9 @@ unsafe extern "C-unwind" fn repeats(state: *mut ffi::lua_State) -> c_int {
             }
             if len as f64 * ffi::lua_tonumber(state, 2) > REPEATED_BYTES_MAX {
                 return raise_text(state, b"resulting string too large");
+            }
+            if len as f64 * ffi::lua_tonumber(state, 2) > UNWATCHED_BYTES_MAX as f64 {
+                look(state);
             }
         }
         go_on(state)

@@ -9,7 +9,7 @@ use protocol::{Args, Resp, Word, number};
 use crate::bundled::{
     Fault, MADE_BYTES_MAX, Words, fault, function, number_of, spelled, write_general,
 };
-use crate::guard::bridged;
+use crate::guard::{PACKED, bridged};
 use crate::sandbox::Shared;
 use crate::sha1::sha1_hex;
 use crate::{Called, Host, reply};
@@ -170,7 +170,13 @@ impl<'h> Calls<'h> {
     /// Runs one of the functions; its number is the first argument.
     pub(crate) fn run(&mut self, lua: &Lua, mut args: MultiValue) -> Result<MultiValue, Fault> {
         let op = args.pop_front().as_ref().and_then(number_of);
-        let op = op.map_or(u8::MAX, |n| n as u8);
+        let mut op = op.map_or(u8::MAX, |n| n as u8);
+        if op >= PACKED
+            && let Some(Value::Table(packed)) = args.pop_front()
+        {
+            op -= PACKED;
+            args = packed.sequence_values().collect::<mlua::Result<_>>()?;
+        }
         let args = Words { args };
         match op {
             _ if op == Op::Call as u8 => self.call(lua, &args, true),

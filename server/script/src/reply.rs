@@ -82,6 +82,13 @@ impl<'a> Reader<'a> {
                 }
                 self.field("map", Value::Table(map))
             }
+            b'|' => {
+                // Attributes are about the reply behind them, and not shown to scripts.
+                for _ in 0..count().unwrap_or(0) * 2 {
+                    self.value()?;
+                }
+                self.value()
+            }
             b'~' => {
                 let members = self.lua.create_table()?;
                 for _ in 0..count().unwrap_or(0) {

@@ -80,6 +80,26 @@ impl Shared {
         Ok(stop)
     }
 
+    /// What asks the watchdog at once: an error when the script must stop.
+    fn looks(self: &Rc<Self>, lua: &Lua) -> mlua::Result<Function> {
+        let shared = Rc::clone(self);
+        lua.create_function(move |lua, ()| shared.look(lua))
+    }
+
+    /// Asks the watchdog at once: an error when the script must stop.
+    pub(crate) fn look(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
+        if self.stop.borrow().is_none() {
+            let Some(error) = self.watchdog.kill() else {
+                return Ok(());
+            };
+            let line = |level| lua.inspect_stack(level, |frame| frame.current_line());
+            self.stopped_at
+                .set((0..4).find_map(|level| line(level).flatten()));
+            self.stop_now(lua, Some(error))?;
+        }
+        Err(mlua::Error::runtime("the script is stopped"))
+    }
+
     /// Has the watchdog asked after so many instructions.
     pub(crate) fn watch(self: &Rc<Self>, lua: &Lua, instructions: u32) -> mlua::Result<()> {
         let shared = Rc::clone(self);
@@ -122,7 +142,8 @@ impl Sandbox {
         let lua = Lua::new_with(libs, LuaOptions::default())?;
         lua.set_memory_limit(bytes_max)?;
         lua.gc_set_pause(GC_PAUSE_PERCENT);
-        let maker = Maker::new(&lua)?;
+        lua.set_app_data(Rc::clone(shared));
+        let maker = Maker::new(&lua, shared)?;
         let bridge = lua.create_table()?;
 
         let globals = maker.globals(shared)?;
@@ -142,13 +163,14 @@ impl Sandbox {
         loading_globals.raw_set("redis", maker.protect(&of_loading)?)?;
         maker.refuse_unknown(&loading_globals)?;
 
-        // While no library is loaded `redis.register_function` says that none is.
-        functions.raw_set("register_function", register_function(&lua, shared)?)?;
-
-        let env = maker.protect(&globals)?;
+        let (env, env_metatable) = maker.protected(&globals)?;
         globals.raw_set("_G", &env)?;
         let (function_env, function_metatable) = maker.protected(&function_globals)?;
         function_globals.raw_set("_G", &function_env)?;
+        // Who asks for the metatable of all globals gets one that cannot be written either.
+        let shown = maker.protect(&lua.create_table()?)?;
+        env_metatable.raw_set("__metatable", &shown)?;
+        function_metatable.raw_set("__metatable", shown)?;
         let (run_script, run_function) = runners(&lua, &maker)?;
         lua.set_globals(env)?;
         shared.watch(&lua, INSTRUCTIONS_PER_LOOK)?;
@@ -182,12 +204,14 @@ struct Maker {
     raw: Table,
     /// The table behind each protected one.
     behind: Table,
+    /// Asks the watchdog.
+    look: Function,
     refuse_write: Function,
     refuse_read: Function,
 }
 
 impl Maker {
-    fn new(lua: &Lua) -> mlua::Result<Maker> {
+    fn new(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Maker> {
         let refuse_write = function(lua, |_, _| fault(READONLY))?;
         let refuse_read = function(lua, |_, args| match args.get(1) {
             Value::String(_) | Value::Integer(_) | Value::Number(_) => {
@@ -202,6 +226,7 @@ impl Maker {
         Ok(Maker {
             raw: lua.globals(),
             behind: lua.create_table()?,
+            look: shared.looks(lua)?,
             refuse_write,
             refuse_read,
             lua: lua.clone(),
@@ -229,7 +254,8 @@ impl Maker {
     }
 
     fn before(&self, kind: Before, name: &str) -> mlua::Result<Function> {
-        before(&self.lua, kind, &self.behind, self.raw.raw_get(name)?)
+        let to = (&self.behind, &self.look);
+        before(&self.lua, kind, to, self.raw.raw_get(name)?)
     }
 
     /// The globals but `redis` and `_G`.
@@ -281,12 +307,16 @@ impl Maker {
 
     fn guard_in(&self, library: &Table, kind: Before, name: &str) -> mlua::Result<()> {
         let raw = library.raw_get(name)?;
-        library.raw_set(name, before(&self.lua, kind, &self.behind, raw)?)
+        let to = (&self.behind, &self.look);
+        library.raw_set(name, before(&self.lua, kind, to, raw)?)
     }
 
     fn table_library(&self) -> mlua::Result<Table> {
         let library = self.copy("table")?;
         self.guard_in(&library, Before::Writes, "insert")?;
+        for name in ["concat", "sort", "maxn"] {
+            self.guard_in(&library, Before::Walks, name)?;
+        }
         self.protect(&library)
     }
 
@@ -296,6 +326,9 @@ impl Maker {
             self.guard_in(&library, Before::Matches, name)?;
         }
         self.guard_in(&library, Before::Repeats, "rep")?;
+        for name in ["lower", "upper", "reverse"] {
+            self.guard_in(&library, Before::Walks, name)?;
+        }
         let shown = self.protect(&library)?;
         if let Some(metatable) = self.lua.type_metatable::<mlua::String>() {
             // `("x"):rep(2)` takes the same road, and `getmetatable("")` shows a copy.

@@ -692,3 +692,44 @@ fn what_is_logged_reaches_the_host() {
     bench.eval("redis.log(redis.LOG_WARNING, 'a', 1, 2.5)", Resp::V2);
     assert_eq!(bench.host.logged, [(3, "a 1 2.5".to_owned())]);
 }
+
+/// The watchdog is asked after so many instructions; one call of the library may take as long as thousands of them.
+#[test]
+fn long_calls_are_watched_one_by_one() {
+    for call in [
+        "s:upper()",
+        "s:find('b')",
+        "string.rep(s, 2)",
+        "table.concat(t)",
+        "table.sort(t)",
+        "cjson.encode(t)",
+        "redis.sha1hex(s)",
+    ] {
+        let mut bench = Bench::new();
+        bench.looks.set(20);
+        let script = format!(
+            "local s, t, n = string.rep('a', 70000), {{'b', 'a'}}, 0
+             while n < 100 do n = n + 1; pcall(function() {call} end) end
+             return n"
+        );
+        let (text, outcome) = bench.eval(&script, Resp::V2);
+        assert_eq!(outcome, Outcome::Killed, "{call}: {text}");
+    }
+}
+
+/// As in Redis, whose tests try these.
+#[test]
+fn globals_are_protected_and_calls_may_be_wide() {
+    check(&[
+        (
+            "getmetatable(_G).__index = {}",
+            "-ERR user_script:1: Attempt to modify a readonly table script: SHA, on @user_script:1.~",
+        ),
+        ("return tostring(redis.register_function)", "$3~nil~"),
+        (
+            "local t = {} for i = 1, 7999 do t[i] = 'x' end
+             return redis.pcall('ping', unpack(t))['ok']",
+            "$4~PONG~",
+        ),
+    ]);
+}

@@ -3,7 +3,11 @@
 //! Every element but `*` takes exactly one byte, so after a mismatch only the last `*` can help:
 //! the worst case is pattern times text, not exponential. Odd cases follow Redis: a class that is not
 //! closed ends with the pattern, `]` cannot be the first member of a class, a range may be written
-//! backwards, bytes compare as signed, and no star matches a text that is empty from the beginning.
+//! backwards, bytes compare as signed, no star matches a text that is empty from the beginning, and nothing matches a pattern
+//! with more than a thousand stars that count.
+
+/// Runs of stars that a match may go through: Redis nests no deeper.
+const STARS_MAX: usize = 1000;
 
 /// Whether the whole `text` matches `pattern`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
@@ -22,11 +26,16 @@ fn glob(mut pattern: &[u8], mut text: &[u8], fold: impl Fn(u8) -> u8) -> bool {
     }
     // What follows the last star, and the text it was last tried on.
     let mut retry: Option<(&[u8], &[u8])> = None;
+    let mut stars = 0;
     while let [byte, text_rest @ ..] = text {
         if pattern.starts_with(b"*") {
             pattern = without_stars(pattern);
             if pattern.is_empty() {
                 return true;
+            }
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
             }
             retry = Some((pattern, text));
         } else if let Some(pattern_rest) = element(pattern, *byte, &fold) {
@@ -91,6 +100,13 @@ fn in_range(from: u8, to: u8, byte: u8, fold: &impl Fn(u8) -> u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{matches, matches_nocase};
+
+    #[test]
+    fn only_so_many_stars() {
+        let pattern = |stars: usize| b"*?".repeat(stars);
+        assert!(matches(&pattern(1000), &[b'a'; 3000]));
+        assert!(!matches(&pattern(1001), &[b'a'; 3000]));
+    }
 
     #[test]
     fn patterns_as_redis_reads_them() {

@@ -30,8 +30,8 @@ pub(super) struct Order<'a> {
     pub(super) desc: bool,
     /// How many to leave out, how many to show (negative: all).
     pub(super) limit: (i64, i64),
-    /// The result is stored, so it must have some order.
-    pub(super) stored: bool,
+    /// The result is stored, or a script goes on with it: it must have some order.
+    pub(super) kept: bool,
 }
 
 impl Default for Order<'_> {
@@ -41,7 +41,7 @@ impl Default for Order<'_> {
             alpha: false,
             desc: false,
             limit: (0, -1),
-            stored: false,
+            kept: false,
         }
     }
 }
@@ -125,7 +125,7 @@ impl Order<'_> {
                 Some(at) => collect(zset.iter_rev_from(at).take(take).map(|(m, _)| m)),
                 None => collect(zset.iter_from(skip).take(take).map(|(m, _)| m)),
             },
-            Value::Set(set) if !self.stored => set
+            Value::Set(set) if !self.kept => set
                 .iter()
                 .skip(skip)
                 .take(take)

@@ -111,7 +111,7 @@ impl<'a> Options<'a> {
 fn sort(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
     let mut options = Options::parse(&mut args, cx.settings.cluster, true)?;
-    options.order.stored = options.store.is_some();
+    options.order.kept = options.store.is_some() || cx.settings.in_script;
     let shard: &Shard = &cx.edit;
     let elements = options.order.elements(shard, &key)?;
     let Some(store) = options.store else {
@@ -136,7 +136,8 @@ fn sort(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn sort_ro(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let options = Options::parse(&mut args, cx.settings.cluster, false)?;
+    let mut options = Options::parse(&mut args, cx.settings.cluster, false)?;
+    options.order.kept = cx.settings.in_script;
     let elements = options.order.elements(cx.shard, &key)?;
     reply(&mut cx.reply, cx.shard, cx.db, &options.gets, &elements);
     Ok(())

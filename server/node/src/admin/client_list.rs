@@ -227,6 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_subscriber_is_told_is_no_reply() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let (me, other) = (clients[0], bench.connect(cores - 1));
+            bench.send(me, b"CLIENT REPLY OFF\r\nSUBSCRIBE c\r\n");
+            let got = bench.received(me);
+            assert_eq!(got, b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+            assert_eq!(bench.call(other, "PUBLISH c m"), ":1\r\n");
+            let got = bench.received(me);
+            assert_eq!(got, b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n");
+        }
+    }
+
+    #[test]
     fn reads_of_a_client_that_does_not_touch_leave_no_trace() {
         for cores in [1, 2] {
             let (mut bench, clients) = bench(cores);

@@ -60,6 +60,10 @@ const HELP: &[(&str, &str)] = &[
         "SET-ACTIVE-EXPIRE <0|1>",
         "Whether expired keys are removed before somebody asks for them.",
     ),
+    (
+        "SET-DISABLE-DENY-SCRIPTS <0|1>",
+        "Whether scripts may call commands that are not for scripts.",
+    ),
     ("SLEEP <seconds>", "Stops all cores for a while."),
     ("HELP", "Shows this list."),
 ];
@@ -76,11 +80,26 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         (b"sleep", 1) => {
             let seconds = number::parse_f64(words.bytes()?).unwrap_or(0.0);
             // A negative time is none; one beyond all bounds ends at the largest number.
-            return Ok(Done::Ask(Ask::Sleep((seconds * 1e6) as u64), Join::Ok));
+            let us = (seconds * 1e6) as u64;
+            if !cx.core.is_alone() {
+                return Ok(Done::Ask(Ask::Sleep(us), Join::Ok));
+            }
+            // The command itself takes that long, for whoever looks at times.
+            std::thread::sleep(std::time::Duration::from_micros(us));
+            // What comes next in this turn finds the time that it is then.
+            cx.core.now.unix_ms += us / 1000;
+            cx.core.now.unix_us += us;
+            cx.core.now.mono_us += us;
+            cx.core.shard.set_now(cx.core.now.unix_ms);
+            cx.reply.ok();
         }
         (b"set-active-expire", 1) => {
             let on = number::parse_i64(words.bytes()?).unwrap_or(0) != 0;
             return Ok(Done::Ask(Ask::ActiveExpire(on), Join::Ok));
+        }
+        (b"set-disable-deny-scripts", 1) => {
+            let on = number::parse_i64(words.bytes()?).unwrap_or(0) != 0;
+            return Ok(Done::Ask(Ask::AllInScripts(on), Join::Ok));
         }
         (b"digest", 0) => return Ok(Done::Ask(Ask::Digest, Join::Digest)),
         (b"digest-value", 1..) => {

@@ -144,8 +144,8 @@ pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
         "blocked_clients": facts.node.blocked.load(Relaxed),
         "tracking_clients": facts.node.tracking.clients.load(Relaxed),
         "clients_in_timeout_table": 0,
-        "total_blocking_keys": 0,
-        "total_blocking_keys_on_nokey": 0,
+        "total_blocking_keys": facts.node.blocking_keys.load(Relaxed),
+        "total_blocking_keys_on_nokey": facts.node.blocking_keys_on_nokey.load(Relaxed),
     );
 }
 
@@ -225,6 +225,8 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "mem_fragmentation_ratio": format_args!("{:.2}", fragmentation(resident, used)),
         "mem_fragmentation_bytes": resident.saturating_sub(used),
         "mem_not_counted_for_evict": 0,
+        "lazyfree_pending_objects": facts.node.sum(|core| &core.garbage_values),
+        "lazyfreed_objects": facts.node.sum(|core| &core.values_freed_lazily),
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,

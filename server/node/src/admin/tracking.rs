@@ -376,6 +376,34 @@ mod tests {
         });
     }
 
+    /// One message for all keys of a request, and what was read before BCAST is forgotten.
+    #[test]
+    fn keys_of_a_prefix_are_told_together() {
+        everywhere(|bench, client, actor| {
+            call(bench, client, "CLIENT TRACKING on");
+            call(bench, client, "GET a{t}");
+            call(bench, client, "CLIENT TRACKING off");
+            call(bench, client, "CLIENT TRACKING on BCAST");
+            call(bench, actor, "MSET b{t} 1 a{t} 2 c{t} 3 a{t} 4");
+            assert_eq!(
+                text(bench, client),
+                ">2 $10 invalidate *3 $4 a{t} $4 b{t} $4 c{t} "
+            );
+        });
+    }
+
+    #[test]
+    fn the_table_is_cut_when_its_bound_is_lowered() {
+        let mut bench = Bench::new(1);
+        let (client, actor) = (bench.connect(0), bench.connect(0));
+        bench.call(client, "HELLO 3");
+        bench.call(client, "CLIENT TRACKING on");
+        bench.call(client, "MGET a b");
+        bench.call(actor, "CONFIG SET tracking-table-max-keys 1");
+        let told = text(&mut bench, client);
+        assert_eq!(told.matches("invalidate").count(), 1, "{told}");
+    }
+
     #[test]
     fn another_connection_is_told() {
         everywhere(|bench, client, actor| {

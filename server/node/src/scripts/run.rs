@@ -225,6 +225,7 @@ impl Core {
         };
         self.begin_run(&code, &args);
         self.shard.begin_undo();
+        let lines = self.lines_mark();
         let resp = caller.resp;
         let nested = core::mem::replace(&mut self.tally.nested, true);
         let mut host = self.host(row, &code, caller, keys);
@@ -238,7 +239,10 @@ impl Core {
         let outcome = engine.run(run, &mut host, (keys, rest), resp, out);
         self.tally.nested = nested;
         match outcome {
-            Outcome::Abandoned | Outcome::Killed => self.shard.roll_back(),
+            Outcome::Abandoned | Outcome::Killed => {
+                self.shard.roll_back();
+                self.rewind_lines(lines);
+            }
             Outcome::Done | Outcome::Failed { .. } => self.shard.end_undo(),
         }
         self.node

@@ -7,9 +7,12 @@ mod msgpack;
 mod number;
 mod structs;
 
+use std::rc::Rc;
+
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use crate::guard::guarded;
+use crate::guard::{UNWATCHED_BYTES_MAX, guarded};
+use crate::sandbox::Shared;
 pub(crate) use number::write_general;
 
 /// Bytes of a string that a library makes, or a script returns, at most: a small table can name a large string many times.
@@ -56,12 +59,21 @@ pub(crate) fn answer(
     }
 }
 
-/// A function for scripts.
+/// A function for scripts. Before one that may take long the watchdog is asked.
 pub(crate) fn function(
     lua: &Lua,
     run: impl Fn(&Lua, Words) -> Result<MultiValue, Fault> + 'static,
 ) -> mlua::Result<Function> {
     let inner = lua.create_function(move |lua, args: MultiValue| {
+        let takes_long = |value: &Value| match value {
+            Value::String(text) => text.as_bytes().len() > UNWATCHED_BYTES_MAX,
+            value => value.is_table(),
+        };
+        if args.iter().any(takes_long)
+            && let Some(shared) = lua.app_data_ref::<Rc<Shared>>()
+        {
+            shared.look(lua)?;
+        }
         let result = run(lua, Words { args });
         answer(lua, result)
     })?;
