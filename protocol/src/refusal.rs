@@ -93,8 +93,8 @@ refusals! {
     LfuSelected = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
     LfuNotSelected = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
     SortNotDouble = "ERR One or more scores can't be converted into double";
-    SortByCluster = "ERR BY option of SORT denied in Cluster mode.";
-    SortGetCluster = "ERR GET option of SORT denied in Cluster mode.";
+    SortByCluster = "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.";
+    SortGetCluster = "ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.";
     SortByAcl = "ERR BY option of SORT denied due to insufficient ACL permissions.";
     SortGetAcl = "ERR GET option of SORT denied due to insufficient ACL permissions.";
     BadPayload = "ERR DUMP payload version or checksum are wrong";

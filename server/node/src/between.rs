@@ -487,7 +487,7 @@ impl NodeService {
         let mut out = Vec::new();
         let core = &mut self.core;
         match ask {
-            Ask::ClientList(filter) => self.clients.list(filter, core.now.unix_ms, &mut out),
+            Ask::ClientList(filter) => self.clients.list(filter, core, &mut out),
             Ask::ClientKill(filter) => {
                 let killed = self.clients.matching(filter, core.now.unix_ms);
                 for conn in &killed {

@@ -4,8 +4,10 @@ use runtime::ConnId;
 
 use crate::acl::Users;
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::mail::ClientFilter;
 use crate::pubsub::Topic;
+use crate::tracking::Mode;
 
 /// How often idle clients are looked for, ms.
 const IDLE_LOOK_MS: u64 = 1000;
@@ -111,9 +113,10 @@ impl Clients {
     }
 
     /// A line for each connection that a filter means, as CLIENT LIST shows it.
-    pub fn list(&self, filter: &ClientFilter, now_ms: u64, out: &mut Vec<u8>) {
+    pub fn list(&self, filter: &ClientFilter, core: &Core, out: &mut Vec<u8>) {
+        let now_ms = core.now.unix_ms;
         for client in self.iter().filter(|client| matches(filter, client, now_ms)) {
-            write_line(client, now_ms, out);
+            write_line(client, core, out);
         }
     }
 }
@@ -145,7 +148,8 @@ fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
 }
 
 /// One client as CLIENT LIST and CLIENT INFO show it (Redis 7.2's fields).
-pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
+pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
+    let now_ms = core.now.unix_ms;
     let names = client.names.as_deref();
     let text = |bytes: Option<&Vec<u8>>| {
         String::from_utf8_lossy(bytes.map_or(&b""[..], Vec::as_slice)).into_owned()
@@ -167,6 +171,15 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     if client.blocked.is_some() {
         flags.push('b');
     }
+    if let Some(tracking) = client.tracking.as_deref() {
+        flags.push('t');
+        if tracking.redirect_is_broken {
+            flags.push('R');
+        }
+        if tracking.mode == Mode::Broadcast {
+            flags.push('B');
+        }
+    }
     if client.closing {
         flags.push('c');
     }
@@ -186,6 +199,11 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         .partial
         .as_ref()
         .map_or(0, |partial| partial.input.len());
+    let is_running = client.received == core.tally.received;
+    let input = input + if is_running { client.running_bytes } else { 0 };
+    let redirect = client.tracking.as_deref().map_or(-1, |tracking| {
+        tracking.redirect.map_or(0, |(id, _)| id.cast_signed())
+    });
     let output = client.outbound.bytes() + client.sending_bytes.unwrap_or(0);
     let memory =
         size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
@@ -196,7 +214,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
     let line = format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
-         user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
+         user={} redir={} resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.addr(),
         client.laddr(),
@@ -222,6 +240,7 @@ pub fn write_line(client: &Connection, now_ms: u64, out: &mut Vec<u8>) {
         },
         client.last.map_or("NULL", |row| row.spec.name),
         String::from_utf8_lossy(&client.user.name),
+        redirect,
         if client.resp == protocol::Resp::V3 {
             3
         } else {

@@ -395,6 +395,8 @@ pub struct Connection {
     pub last: Option<&'static Row>,
     /// When the bytes of the requests that it runs had been received, ticks.
     pub received: u64,
+    /// How many they are.
+    pub running_bytes: usize,
     /// Replies under way.
     pub outbound: Outbound,
     /// TLS, on a connection that speaks it.
@@ -458,6 +460,7 @@ impl Connection {
             active_ms: now_ms,
             last: None,
             received: 0,
+            running_bytes: 0,
             outbound: Outbound::default(),
             tls: None,
             partial: None,

@@ -322,7 +322,7 @@ impl Core {
         user: Option<&[u8]>,
     ) {
         let mut client = Vec::new();
-        crate::clients::write_line(conn, self.now.unix_ms, &mut client);
+        crate::clients::write_line(conn, self, &mut client);
         client.pop();
         let entry = acl::log::Entry {
             denial,

@@ -139,6 +139,7 @@ impl NodeService {
         }
         if let Some(client) = &mut current.client {
             client.received = input.received;
+            client.running_bytes = input.bytes.get().len();
         }
         self.look_at_gates(current);
     }

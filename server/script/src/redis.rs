@@ -15,7 +15,7 @@ use crate::sha1::sha1_hex;
 use crate::{Called, Host, reply};
 
 /// The version that scripts are told.
-const VERSION: (&str, i64) = ("7.2.6", 0x0007_0206);
+const VERSION: (&str, i64) = ("7.4.9", 0x0007_0409);
 
 /// Functions that need the running script's host.
 #[derive(Clone, Copy)]

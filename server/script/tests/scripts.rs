@@ -315,7 +315,7 @@ fn errors_say_where() {
         ),
         (
             "return {redis.REDIS_VERSION, redis.REDIS_VERSION_NUM, redis.LOG_WARNING, redis.REPL_ALL}",
-            "*4~$5~7.2.6~:459270~:3~:3~",
+            "*4~$5~7.4.9~:459785~:3~:3~",
         ),
         ("return redis.replicate_commands()", ":1~"),
     ]);

@@ -31,6 +31,12 @@ pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<O
         kind::HASH | kind::HASH_ZIPMAP | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
             OwnedValue::Hash(Box::new(hash(kind, reader, limits)?))
         }
+        kind::HASH_DEADLINES
+        | kind::HASH_LISTPACK_DEADLINES
+        | kind::HASH_DEADLINES_EARLY
+        | kind::HASH_LISTPACK_DEADLINES_EARLY => {
+            OwnedValue::Hash(Box::new(hash_with_deadlines(kind, reader, limits)?))
+        }
         kind::ZSET | kind::ZSET_TEXT | kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK => {
             OwnedValue::Zset(Box::new(zset(kind, reader, limits)?))
         }
@@ -147,6 +153,83 @@ fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, Faul
         }
     }
     Ok(hash)
+}
+
+/// Sets a new field with its deadline; 0 for none.
+fn set_until(
+    hash: &mut Hash,
+    (field, value): (&[u8], &[u8]),
+    at_ms: u64,
+    limits: &Limits,
+) -> Result<(), Fault> {
+    if !hash.set(field, value, limits) || at_ms > Hash::DEADLINE_MS_MAX {
+        return Err(Fault::Format);
+    }
+    hash.set_deadline(field, Some(at_ms).filter(|at_ms| *at_ms > 0));
+    Ok(())
+}
+
+fn hash_with_deadlines(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, Fault> {
+    let mut hash = Hash::new();
+    let first_ms = match kind {
+        kind::HASH_DEADLINES | kind::HASH_LISTPACK_DEADLINES => u64::from_le_bytes(reader.array()?),
+        _ => 0,
+    };
+    if matches!(kind, kind::HASH_DEADLINES | kind::HASH_DEADLINES_EARLY) {
+        for _ in 0..reader.length()? {
+            let at_ms = match reader.length()? {
+                0 => 0,
+                later if kind == kind::HASH_DEADLINES => {
+                    first_ms.checked_add(later - 1).ok_or(Fault::Format)?
+                }
+                at_ms => at_ms,
+            };
+            let (field, value) = (reader.string()?, reader.string()?);
+            set_until(&mut hash, (&field, &value), at_ms, limits)?;
+        }
+        return Ok(hash);
+    }
+    // The earliest deadline says nothing here: each pair has its own whole.
+    let (mut parts, block) = (Vec::with_capacity(2), reader.string()?);
+    listpack::walk(&block, |element| {
+        if parts.len() < 2 {
+            parts.push(element.with(<[u8]>::to_vec));
+            return Ok(());
+        }
+        let Element::Int(at_ms) = element else {
+            return Err(Fault::Format);
+        };
+        let at_ms = u64::try_from(at_ms).map_err(|_| Fault::Format)?;
+        set_until(&mut hash, (&parts[0], &parts[1]), at_ms, limits)?;
+        parts.clear();
+        Ok(())
+    })?;
+    if parts.is_empty() {
+        Ok(hash)
+    } else {
+        Err(Fault::Format)
+    }
+}
+
+/// As [`read_body`], for a hash of Valkey: pairs, each with its deadline behind it, -1 for none.
+pub(super) fn read_hash_of_valkey(
+    reader: &mut Reader<'_>,
+    limits: &Limits,
+) -> Result<OwnedValue, Fault> {
+    let mut hash = Hash::new();
+    for _ in 0..reader.length()? {
+        let (field, value) = (reader.string()?, reader.string()?);
+        let at_ms = match i64::from_le_bytes(reader.array()?) {
+            -1 => 0,
+            // A deadline at the beginning of time has passed as much as one right after it.
+            at_ms => u64::try_from(at_ms).map_err(|_| Fault::Format)?.max(1),
+        };
+        set_until(&mut hash, (&field, &value), at_ms, limits)?;
+    }
+    if hash.is_empty() {
+        return Err(Fault::Format);
+    }
+    Ok(OwnedValue::Hash(Box::new(hash)))
 }
 
 fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Zset, Fault> {

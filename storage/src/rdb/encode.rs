@@ -17,8 +17,12 @@ pub fn kind_of(value: Value<'_>) -> u8 {
     match value {
         Value::String(_) => kind::STRING,
         Value::List(_) => kind::LIST_LISTPACKS,
-        Value::Hash(hash) if hash.encoding() == "listpack" => kind::HASH_LISTPACK,
-        Value::Hash(_) => kind::HASH,
+        Value::Hash(hash) => match hash.encoding() {
+            "listpack" => kind::HASH_LISTPACK,
+            "listpackex" => kind::HASH_LISTPACK_DEADLINES,
+            _ if hash.first_deadline_ms().is_some() => kind::HASH_DEADLINES,
+            _ => kind::HASH,
+        },
         Value::Set(set) if set.encoding() == "intset" => kind::SET_INTSET,
         Value::Set(_) => kind::SET,
         Value::Zset(zset) if zset.encoding() == "listpack" => kind::ZSET_LISTPACK,
@@ -106,6 +110,9 @@ fn write_list(list: &List, out: &mut Vec<u8>) {
 }
 
 fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
+    if let Some(first_ms) = hash.first_deadline_ms() {
+        return write_hash_with_deadlines(hash, first_ms, out);
+    }
     if hash.encoding() == "listpack" {
         let mut block = Builder::new();
         for (field, value) in hash.iter() {
@@ -116,6 +123,36 @@ fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
     }
     write_length(hash.len() as u64, out);
     for (field, value) in hash.iter() {
+        write_string(field, out);
+        write_string(value, out);
+    }
+}
+
+/// The earliest deadline, then the pairs: in a listpack each with its deadline behind it or 0, those with one first, in their
+/// order; else each behind how much later than the earliest its deadline is, and 1; 0 without one.
+fn write_hash_with_deadlines(hash: &Hash, first_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&first_ms.to_le_bytes());
+    if hash.encoding() == "listpackex" {
+        let mut block = Builder::new();
+        let mut push = |field: &[u8], value: &[u8], at_ms: u64| {
+            block.push(field);
+            block.push(value);
+            block.push_int(at_ms.cast_signed());
+        };
+        for (field, at_ms) in hash.deadlines() {
+            push(field, hash.get(field).unwrap_or_default(), at_ms);
+        }
+        for (field, value) in hash.iter() {
+            if hash.deadline_ms(field).is_none() {
+                push(field, value, 0);
+            }
+        }
+        return write_bytes(&block.finish(), out);
+    }
+    write_length(hash.len() as u64, out);
+    for (field, value) in hash.iter() {
+        let at_ms = hash.deadline_ms(field);
+        write_length(at_ms.map_or(0, |at_ms| at_ms - first_ms + 1), out);
         write_string(field, out);
         write_string(value, out);
     }

@@ -71,6 +71,7 @@ impl Hash {
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> &'static str {
         match &self.form {
+            Form::Packed(_) if self.deadlines.is_some() => "listpackex",
             Form::Packed(_) => "listpack",
             Form::Table(_) => "hashtable",
         }

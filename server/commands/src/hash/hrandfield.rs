@@ -175,7 +175,7 @@ impl Pairs<'_, '_> {
 
 /// Whether a pick takes a walk; such a hash is small.
 fn is_packed(hash: &Hash) -> bool {
-    hash.encoding() == "listpack"
+    hash.encoding() != "hashtable"
 }
 
 #[cfg(test)]

@@ -30,19 +30,22 @@ fn hscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
-    let options = Options::parse(&mut args)?;
+    let options = Options::parse(&mut args, true)?;
     // The cursor goes before the pairs but is known after them.
     let (mut pairs, mut found) = (Vec::new(), 0);
     let mut found_pairs = Reply::new(&mut pairs, cx.reply.resp());
     let next = hash.scan(from, options.count, |field, value| {
         if options.filter.passes(field) {
             found_pairs.bulk(field);
-            found_pairs.bulk(value);
             found += 1;
+            if !options.no_values {
+                found_pairs.bulk(value);
+                found += 1;
+            }
         }
     });
     // Not a map in either version.
-    page::write(&mut cx.reply, next, found * 2, &pairs);
+    page::write(&mut cx.reply, next, found, &pairs);
     Ok(())
 }
 
@@ -65,6 +68,13 @@ mod tests {
             HSCAN k 7 match * -> *2 $1 0 *6 $1 a $1 1 $1 b $1 2 $2 ba $1 3
             HSCAN k 0 MATCH z MATCH a -> *2 $1 0 *2 $1 a $1 1
             HSCAN k 0 MATCH 1 -> *2 $1 0 *0
+            HSCAN k 0 NOVALUES -> *2 $1 0 *3 $1 a $1 b $2 ba
+            HSCAN k 0 COUNT 1 novalues MATCH b* -> *2 $1 0 *2 $1 b $2 ba
+            SCAN 0 NOVALUES -> -ERR NOVALUES option can only be used in HSCAN
+            SADD set a -> :1
+            SSCAN set 0 NOVALUES -> -ERR NOVALUES option can only be used in HSCAN
+            ZADD zset 1 a -> :1
+            ZSCAN zset 0 NOVALUES -> -ERR NOVALUES option can only be used in HSCAN
             HSCAN k 0 COUNT 0 -> -ERR syntax error
             HSCAN k 0 COUNT -1 -> -ERR syntax error
             HSCAN k 0 COUNT x -> -ERR value is not an integer or out of range

@@ -207,6 +207,43 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_of_fields_travel_too() {
+        let mut bench = Bench::new();
+        for i in 0..600 {
+            bench.run(&format!("HSET big f{i} {i}"));
+        }
+        bench.table(
+            "
+            HSET small a 1 b 2 c 3 -> :3
+            HPEXPIRE small 9000 FIELDS 1 c -> *1 :1
+            HPEXPIRE small 5000 FIELDS 1 a -> *1 :1
+            HPEXPIRE big 7000 FIELDS 2 f7 f8 -> *2 :1 :1
+            OBJECT ENCODING small -> $10 listpackex
+            ",
+        );
+        for key in ["small", "big"] {
+            let dump = payload(&mut bench, key.as_bytes());
+            assert_eq!(dump[dump.len() - 10], 12, "the version");
+            let copy: [&[u8]; 4] = [b"RESTORE", &[key.as_bytes(), b"2"].concat(), b"0", &dump];
+            assert_eq!(bench.raw(&copy), b"+OK\r\n");
+        }
+        bench.table(
+            "
+            HPTTL small2 FIELDS 3 a b c -> *3 :5000 :-1 :9000
+            HMGET small2 a b c -> *3 $1 1 $1 2 $1 3
+            OBJECT ENCODING small2 -> $10 listpackex
+            HPTTL big2 FIELDS 3 f6 f7 f8 -> *3 :-1 :7000 :7000
+            HPERSIST small2 FIELDS 2 a c -> *2 :1 :1
+            OBJECT ENCODING small2 -> $8 listpack
+            ",
+        );
+        let dump = payload(&mut bench, b"small2");
+        assert_eq!(dump[dump.len() - 10], 10, "the version");
+        bench.pass_ms(7000);
+        bench.table("HLEN big2 -> :598\nHLEN small -> :2");
+    }
+
+    #[test]
     fn options() {
         let mut bench = Bench::new();
         bench.table("SET k v -> +OK");

@@ -59,23 +59,35 @@ pub(crate) struct Options<'a> {
     pub(crate) count: usize,
     /// Which elements are shown.
     pub(crate) filter: Filter<'a>,
+    /// Fields without their values (HSCAN).
+    pub(crate) no_values: bool,
 }
 
+/// NOVALUES where there are no values.
+pub(super) const NO_VALUES_ELSEWHERE: Refusal =
+    Refusal::Text("ERR NOVALUES option can only be used in HSCAN");
+
 impl<'a> Options<'a> {
-    /// Takes all words left.
+    /// Takes all words left; NOVALUES only where there are values.
     ///
     /// # Errors
     /// `Refusal::Syntax`, or `Refusal::NotInteger` for the count.
-    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, Refusal> {
+    pub(crate) fn parse(args: &mut Args<'a>, has_values: bool) -> Result<Self, Refusal> {
         let mut options = Options {
             count: COUNT_DEFAULT,
             filter: Filter::default(),
+            no_values: false,
         };
         while args.left() > 0 {
             if args.keyword("COUNT") && args.left() > 0 {
                 options.count = count(args)?;
             } else if args.keyword("MATCH") && args.left() > 0 {
                 options.filter = Filter::new(args.bytes()?);
+            } else if args.keyword("NOVALUES") {
+                if !has_values {
+                    return Err(NO_VALUES_ELSEWHERE);
+                }
+                options.no_values = true;
             } else {
                 return Err(Refusal::Syntax);
             }

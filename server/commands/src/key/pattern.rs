@@ -2,17 +2,19 @@
 //! element itself.
 
 use protocol::Args;
-use storage::{Key, Shard, Text, Value};
+use storage::{Key, Shard, Slot, Text, Value};
 
 use crate::key::until_nul;
 
-/// Whether a request reads keys that it does not name: by a BY or GET pattern with a `*`.
+/// Whether a request reads keys of other slots than that of its key: by a BY or GET pattern with a `*` that names none.
 pub(super) fn reads_elsewhere(args: &Args<'_>) -> bool {
-    let mut words = args.rest().skip(1);
+    let mut words = args.rest();
+    let here = words.next().map(Slot::of);
     while let Some(word) = words.next() {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
         if is("by") || is("get") {
-            if words.next().and_then(star).is_some() {
+            let pattern = words.next().filter(|pattern| star(pattern).is_some());
+            if pattern.is_some_and(|pattern| slot(pattern) != here) {
                 return true;
             }
         } else if is("limit") {
@@ -22,6 +24,18 @@ pub(super) fn reads_elsewhere(args: &Args<'_>) -> bool {
         }
     }
     false
+}
+
+/// The slot of all keys that a pattern makes: its hash tag says so, when it stands before whatever may be replaced.
+pub(super) fn slot(pattern: &[u8]) -> Option<Slot> {
+    let wild = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
+    let Some(end) = pattern.iter().position(wild) else {
+        return Some(Slot::of(pattern));
+    };
+    let fixed = &pattern[..end];
+    let open = fixed.iter().position(|byte| *byte == b'{')?;
+    let tag = fixed[open + 1..].iter().position(|byte| *byte == b'}')?;
+    (tag > 0).then(|| Slot::of(pattern))
 }
 
 /// A pattern, taken apart.
@@ -137,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_with_a_star_need_everything() {
+    fn patterns_of_other_slots_need_everything() {
         let elsewhere = |line: &str| {
             let (mut buf, mut found) = (Vec::new(), Vec::new());
             let owned: Vec<Vec<u8>> = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
@@ -148,6 +162,10 @@ mod tests {
             "SORT k BY w_*",
             "SORT k limit 0 by GET o_*",
             "SORT k STORE get get *->f",
+            "SORT {k}1 BY {j}*",
+            "SORT {k}1 BY {}{k}*",
+            "SORT {k}1 BY *{k}",
+            "SORT {k}1 BY {k}* GET {*k}",
         ] {
             assert!(elsewhere(line), "{line}");
         }
@@ -156,6 +174,7 @@ mod tests {
             "SORT k BY nosort GET # GET x",
             "SORT k STORE *",
             "SORT k by",
+            "SORT {k}1 BY w{k}* GET {k}h_*->f GET #",
             "SORT",
         ] {
             assert!(!elsewhere(line), "{line}");

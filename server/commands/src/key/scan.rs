@@ -36,6 +36,9 @@ fn scan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let cursor = page::cursor(args.bytes()?)?;
     let (mut count, mut filter, mut of_type) = (COUNT_DEFAULT, Filter::default(), None);
     while args.left() > 0 {
+        if args.keyword("NOVALUES") {
+            return Err(page::NO_VALUES_ELSEWHERE.into());
+        }
         if args.left() < 2 {
             return Err(Refusal::Syntax.into());
         }

@@ -2,11 +2,11 @@
 //! tell of them. The order itself is in `order.rs`, keys made of patterns in `pattern.rs`.
 
 use protocol::{Acl, Args, Arity, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Spec};
-use storage::{EventClass, List, OwnedValue, Shard, Side, Text};
+use storage::{EventClass, List, OwnedValue, Shard, Side, Slot, Text};
 
 use crate::key;
 use crate::key::order::{By, Element, Order};
-use crate::key::pattern::{Pattern, reads_elsewhere, star};
+use crate::key::pattern::{self, Pattern, reads_elsewhere, star};
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -71,7 +71,10 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: &mut Args<'a>, cluster: bool, may_store: bool) -> Result<Self, Refusal> {
+    /// Takes all words left. In cluster mode patterns must be of the key's slot.
+    fn parse(args: &mut Args<'a>, cluster: Option<Slot>, may_store: bool) -> Result<Self, Refusal> {
+        let is_elsewhere =
+            |pattern| cluster.is_some_and(|slot| pattern::slot(pattern) != Some(slot));
         let mut order = Order::default();
         let (mut gets, mut store) = (Vec::new(), None);
         while args.left() > 0 {
@@ -90,16 +93,17 @@ impl<'a> Options<'a> {
                 if star(pattern).is_none() {
                     // What says the same of every element sorts nothing, whatever else is given.
                     order.by = By::Nothing;
-                } else if cluster {
+                } else if is_elsewhere(pattern) {
                     return Err(Refusal::SortByCluster);
                 } else if !matches!(order.by, By::Nothing) {
                     order.by = By::Pattern(Pattern::new(pattern));
                 }
             } else if args.left() > 1 && args.keyword("GET") {
-                if cluster {
+                let pattern = args.bytes()?;
+                if pattern != b"#" && is_elsewhere(pattern) {
                     return Err(Refusal::SortGetCluster);
                 }
-                gets.push(Pattern::new(args.bytes()?));
+                gets.push(Pattern::new(pattern));
             } else {
                 return Err(Refusal::Syntax);
             }
@@ -110,7 +114,7 @@ impl<'a> Options<'a> {
 
 fn sort(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let mut options = Options::parse(&mut args, cx.settings.cluster, true)?;
+    let mut options = Options::parse(&mut args, cx.settings.cluster.then_some(key.slot), true)?;
     options.order.kept = options.store.is_some() || cx.settings.in_script;
     let shard: &Shard = &cx.edit;
     let elements = options.order.elements(shard, &key)?;
@@ -136,7 +140,7 @@ fn sort(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn sort_ro(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    let mut options = Options::parse(&mut args, cx.settings.cluster, false)?;
+    let mut options = Options::parse(&mut args, cx.settings.cluster.then_some(key.slot), false)?;
     options.order.kept = cx.settings.in_script;
     let elements = options.order.elements(cx.shard, &key)?;
     reply(&mut cx.reply, cx.shard, cx.db, &options.gets, &elements);
@@ -316,14 +320,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_denies_patterns() {
+    fn a_cluster_denies_patterns_of_other_slots() {
         let mut bench = bench();
         bench.settings.cluster = true;
         bench.table(
             "
             SORT l BY nosort -> *3 $1 3 $1 1 $1 2
-            SORT l BY w_* WHAT -> -ERR BY option of SORT denied in Cluster mode.
-            SORT l GET # WHAT -> -ERR GET option of SORT denied in Cluster mode.
+            SORT l BY w_* WHAT -> -ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.
+            SORT l BY *{l} -> -ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.
+            SORT l GET {m}* WHAT -> -ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.
+            SORT l GET other -> -ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.
+            MSET {l}1 30 {l}2 10 {l}3 20 -> +OK
+            SORT l BY {l}* GET # GET {l}* -> *6 $1 2 $2 10 $1 3 $2 20 $1 1 $2 30
             SORT l WHAT GET # -> -ERR syntax error
             ",
         );

@@ -30,7 +30,7 @@ fn sscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
-    let options = Options::parse(&mut args)?;
+    let options = Options::parse(&mut args, false)?;
     let (mut page, mut len) = (Vec::new(), 0);
     let mut inner = Reply::new(&mut page, cx.reply.resp());
     let next = set.scan(cursor, options.count, |member| {

@@ -1,7 +1,7 @@
 //! XREAD and XREADGROUP: entries behind given ids, at once or when they come.
 //!
 //! A request that finds nothing and may wait is run again, for one key, whenever that key changes. `$` means the last id at the
-//! first try: the words that are run again have that id in its place.
+//! first try: the words that are run again have that id in its place. So it is with `+`, the last entry that is there.
 
 use protocol::{
     Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Reply, Resp, Spec,
@@ -192,9 +192,14 @@ fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     let request = Request::parse(args.clone(), "xread", now_ms)?;
     let mut behind = Vec::with_capacity(request.streams);
     for (key, word) in request.pairs(&args) {
-        let last = cx.edit.stream(&cx.key(key))?.map(|stream| stream.last_id());
+        let stream = cx.edit.stream(&cx.key(key))?;
+        let last = stream.map_or(StreamId::MIN, Stream::last_id);
         behind.push(match entry::text(word) {
-            b"$" => last.unwrap_or(StreamId::MIN),
+            b"$" => last,
+            b"+" => stream
+                .and_then(Stream::last_entry_id)
+                .and_then(StreamId::prev)
+                .unwrap_or(last),
             b">" => return Err(Refusal::Text("ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.").into()),
             _ => ids::strict(word, 0)?,
         });
@@ -219,7 +224,7 @@ fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The words with ids in the place of `$`; None when there is none.
+/// The words with ids in the place of `$` and `+`; None when there is none.
 fn resolved(args: &Args<'_>, request: &Request<'_>, ids: &[StreamId]) -> Option<Vec<Vec<u8>>> {
     let first = request.keys_at + request.streams;
     let mut words: Vec<Vec<u8>> = (0..args.total())
@@ -227,7 +232,7 @@ fn resolved(args: &Args<'_>, request: &Request<'_>, ids: &[StreamId]) -> Option<
         .collect();
     let mut replaced = false;
     for (word, id) in words[first..].iter_mut().zip(ids) {
-        if entry::text(word) == b"$" {
+        if matches!(entry::text(word), b"$" | b"+") {
             *word = id.to_string().into_bytes();
             replaced = true;
         }
@@ -319,6 +324,7 @@ fn xreadgroup(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
         }
         behind.push(match entry::text(word) {
             b"$" => return Err(Refusal::Text("ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.").into()),
+            b"+" => return Err(Refusal::Text("ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.").into()),
             b">" => Behind::Delivered,
             _ => match ids::strict(word, 0)? {
                 // Redis writes `>` so.
@@ -468,6 +474,7 @@ mod tests {
             XREAD count 0 block 5 streams s t 1 0-0 -> *2 *2 $1 s *1 *2 $3 2-0 *2 $1 f $1 v *2 $1 t *1 *2 $3 1-0 *2 $1 f $1 v
             XREAD COUNT -1 STREAMS s 1 -> *1 *2 $1 s *1 *2 $3 2-0 *2 $1 f $1 v
             XREAD STREAMS s $ -> *-1
+            XREAD COUNT 9 STREAMS s t none + + + -> *2 *2 $1 s *1 *2 $3 2-0 *2 $1 f $1 v *2 $1 t *1 *2 $3 1-0 *2 $1 f $1 v
             XREAD STREAMS s 18446744073709551615-18446744073709551615 -> *-1
             XREAD STREAMS s t 0 -> -ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.
             XREADGROUP GROUP g c STREAMS s t 1 -> -ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified.
@@ -480,7 +487,6 @@ mod tests {
             XREAD GROUP g c STREAMS s 0 -> -ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.
             XREAD NOACK STREAMS s 0 -> -ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.
             XREAD STREAMS s > -> -ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.
-            XREAD STREAMS s + -> -ERR Invalid stream ID specified as stream command argument
             XREADGROUP COUNT 1 BLOCK 1 STREAMS s 0 -> -ERR Missing GROUP option for XREADGROUP
             SET str x -> +OK
             XREAD STREAMS s str 0 0 -> -WRONGTYPE Operation against a key holding the wrong kind of value
@@ -505,6 +511,14 @@ mod tests {
     fn what_finds_nothing_waits_behind_what_was_there() {
         let mut bench = Bench::new();
         bench.table("XADD s 5-3 f v -> $3 5-3");
+        bench.table(
+            "XGROUP CREATE new g $ MKSTREAM -> +OK\nXREAD BLOCK 0 STREAMS none new + + -> *-1",
+        );
+        let plus = bench.wait.as_ref().and_then(|wait| wait.words.as_ref());
+        assert_eq!(
+            plus.map(|words| words[6..].to_vec()),
+            Some(vec![b"0-0".to_vec(); 2])
+        );
         bench.table("XREAD BLOCK 0 COUNT 2 STREAMS s none t $ $ 7 -> *-1");
         let resolved = words("XREAD BLOCK 0 COUNT 2 STREAMS s none t 5-3 0-0 7");
         let wait = bench.wait.take();

@@ -31,7 +31,7 @@ fn zscan(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         page::write(&mut cx.reply, 0, 0, &[]);
         return Ok(());
     };
-    let options = Options::parse(&mut args)?;
+    let options = Options::parse(&mut args, false)?;
     // Redis prints the scores of a large sorted set with all digits here, and only here.
     let all_digits = zset.encoding() == "skiplist";
     let (mut page, mut len) = (Vec::new(), 0);

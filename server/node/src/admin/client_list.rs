@@ -10,7 +10,7 @@ use crate::mail::{Ask, ClientFilter};
 
 pub(super) fn client_info(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let mut line = Vec::new();
-    write_line(cx.conn, cx.core.now.unix_ms, &mut line);
+    write_line(cx.conn, cx.core, &mut line);
     cx.reply.verbatim("txt", &line);
     Ok(Done::Replied)
 }
@@ -60,6 +60,13 @@ pub(super) fn client_kill(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Do
                 return Err(Refusal::Owned(text.into()).into());
             }
             filter.user = Some(user.to_vec());
+        } else if args.keyword("MAXAGE") {
+            let age = number::parse_i64(args.bytes()?).ok_or(Refusal::Text(
+                "ERR maxage is not an integer or out of range",
+            ))?;
+            let age = u64::try_from(age).ok().filter(|age| *age > 0);
+            filter.age_min_s =
+                Some(age.ok_or(Refusal::Text("ERR maxage should be greater than 0"))?);
         } else if args.keyword("SKIPME") {
             skip_me = args.keyword("YES");
             if !skip_me && !args.keyword("NO") {
@@ -119,6 +126,7 @@ mod tests {
             assert_eq!(one.matches("id=").count(), 1);
             assert_eq!(bench.call(me, "CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
             assert_eq!(bench.call(me, "CLIENT KILL ID 999"), ":0\r\n");
+            assert_eq!(bench.call(me, "CLIENT KILL MAXAGE 1000000"), ":0\r\n");
             assert_eq!(bench.call(me, &format!("CLIENT KILL ID {id}")), ":1\r\n");
             assert!(bench.is_closed(other) && !bench.is_closed(me));
             assert_eq!(
@@ -148,7 +156,12 @@ mod tests {
             ("KILL USER x", "ERR No such user 'x'"),
             ("KILL SKIPME maybe", "ERR syntax error"),
             ("KILL ID 1 SKIPME", "ERR syntax error"),
-            ("KILL MAXAGE 1", "ERR syntax error"),
+            ("KILL MAXAGE", "ERR syntax error"),
+            (
+                "KILL MAXAGE x",
+                "ERR maxage is not an integer or out of range",
+            ),
+            ("KILL MAXAGE 0", "ERR maxage should be greater than 0"),
             ("NO-EVICT x", "ERR syntax error"),
             ("NO-TOUCH x", "ERR syntax error"),
             ("REPLY x", "ERR syntax error"),

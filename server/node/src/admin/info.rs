@@ -243,7 +243,7 @@ mod tests {
             bench.send(client, pipeline.as_bytes());
             let reply = String::from_utf8(bench.received(client)).unwrap();
             for line in [
-                "redis_version:7.2.6",
+                "redis_version:7.4.9",
                 "connected_clients:1",
                 "db0:keys=40,expires=1,avg_ttl=0",
                 "rdb_changes_since_last_save:41",

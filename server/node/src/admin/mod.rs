@@ -39,7 +39,7 @@ use crate::mail::Ask;
 use crate::table::Row;
 
 /// The Redis version that clients are told: behaviour follows it.
-pub const VERSION_REPORTED: &str = "7.2.6";
+pub const VERSION_REPORTED: &str = "7.4.9";
 
 /// A handler of the node.
 pub type NodeRun = fn(&mut Context<'_>, Args<'_>) -> Result<Done, Refused>;

@@ -438,7 +438,7 @@ mod tests {
             assert_eq!(bench.call(client, request), expected, "{request}");
         }
         let picture = bench.call(client, "LOLWUT");
-        assert!(picture.ends_with("\nRedis ver. 7.2.6\n\r\n"), "{picture}");
+        assert!(picture.ends_with("\nRedis ver. 7.4.9\n\r\n"), "{picture}");
         assert!(
             bench
                 .call(client, "MEMORY STATS")
