@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use commands::cost::{Cost, cost_of};
 use commands::{Run, Spread};
 use protocol::{Begin, Find, Flags, Spec};
 
@@ -64,6 +65,8 @@ pub struct Row {
     pub name_words: usize,
     /// Subcommands: their own name and their row's number.
     pub subcommands: Vec<(&'static str, usize)>,
+    /// What a request of it would take, if it can be long.
+    pub cost: Option<Cost>,
     /// Whether it may change data.
     pub writes: bool,
     /// It has one key and no subcommands, and runs on a shard: nothing but gates stands before it.
@@ -273,6 +276,10 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
         index,
         name_words,
         subcommands: Vec::new(),
+        cost: match kind {
+            Kind::Data(Run::Read(_) | Run::Write(_)) => cost_of(spec.name),
+            _ => None,
+        },
         writes,
         is_plain: matches!(kind, Kind::Data(Run::Read(_) | Run::Write(_)))
             && matches!(plan, Plan::Single(_))

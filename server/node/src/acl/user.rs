@@ -404,6 +404,7 @@ mod tests {
                 subcommands: Vec::new(),
                 writes: false,
                 is_plain: false,
+                cost: None,
             };
             let checked = user.check(&row, &Args::new(&buf, &words));
             assert_eq!(checked.err(), denied.map(Denied::Channel), "{request}");

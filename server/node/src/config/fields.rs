@@ -115,6 +115,8 @@ fields! {
         pub admin_bind: Vec<String>,
         /// `core-port-base`: first of the cores' own ports; 0 = `port` + 1.
         pub core_port_base: u16,
+        /// `aside-min-steps`: from where on a request runs beside its core; 0 = never.
+        pub aside_min_steps: u32,
         /// `turn-cpu-clock`: measure each turn's processor time.
         pub turn_cpu_clock: bool,
 

@@ -180,7 +180,7 @@ impl ScriptHost<'_> {
         for slot in slots {
             let has_all = self.caller.has_all(self.core);
             if !has_all && !self.core.is_reached(slot) {
-                return Err(if self.caller.own_port || self.core.is_alone() {
+                return Err(if self.caller.own_port || self.core.has_every_slot() {
                     Not::Refused("Script attempted to access a non local key in a cluster node")
                 } else {
                     Not::Abandoned

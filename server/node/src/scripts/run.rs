@@ -58,7 +58,7 @@ impl Caller {
 
     /// Whether every slot that it could ask for is here.
     pub(crate) fn has_all(&self, core: &Core) -> bool {
-        core.is_alone() || core.tx_slots.len() == storage::SLOTS
+        core.has_every_slot() || core.tx_slots.len() == storage::SLOTS
     }
 }
 
@@ -116,7 +116,7 @@ impl Core {
         }
         let code = self.code(kind, &args);
         let is_wide = matches!(&code, Ok(code) if code.is_wide());
-        if is_wide && !self.is_alone() && !self.keeps_to_core(conn) {
+        if is_wide && !self.has_every_slot() && !self.keeps_to_core(conn) {
             slots = (0..storage::SLOTS as u16).map(Slot).collect();
         }
         let here = slots.iter().all(|slot| self.owner(*slot) == self.id);
