@@ -84,11 +84,8 @@ pub fn cost_of(name: &str) -> Option<Cost> {
         "lpos" => lpos,
         "lpop" | "rpop" | "spop" | "zpopmin" | "zpopmax" => popped,
         "srandmember" | "hrandfield" | "zrandmember" => picked,
-        "lmpop" | "zmpop" => |weigh, args| counted(weigh, args, "COUNT", sum(weigh, args)),
-        "hscan" | "sscan" | "zscan" => |weigh, args| match option(args, 3, "COUNT") {
-            Some(_) => counted(weigh, args, "COUNT", weigh.size(args, 1)),
-            None => 0,
-        },
+        "lmpop" | "zmpop" => |weigh, args| counted(args, sum(weigh, args)),
+        "hscan" | "sscan" | "zscan" => |weigh, args| counted(args, weigh.size(args, 1)),
         "sinter" | "sinterstore" | "sintercard" => intersected,
         "sunion" | "sunionstore" | "sdiff" | "sdiffstore" | "pfmerge" => sum,
         "zinter" | "zinterstore" | "zintercard" | "zunion" | "zunionstore" | "zdiff"
@@ -162,7 +159,7 @@ fn between(args: &Args<'_>, len: impl FnOnce() -> usize) -> usize {
         return 0;
     };
     if (start < 0) == (stop < 0) && stop.saturating_sub(start) < FEW {
-        return stop.saturating_sub(start).max(-1) as usize + usize::from(stop >= start);
+        return usize::try_from(stop.saturating_sub(start).saturating_add(1)).unwrap_or(0);
     }
     let len = len();
     let place = |index: i64| match index {
@@ -206,8 +203,8 @@ fn picked(weigh: &Weigh<'_>, args: &Args<'_>) -> usize {
     }
 }
 
-fn counted(_: &Weigh<'_>, args: &Args<'_>, name: &str, len: usize) -> usize {
-    option(args, 2, name).map_or(0, |count| count.min(len))
+fn counted(args: &Args<'_>, len: usize) -> usize {
+    option(args, 2, "COUNT").map_or(0, |count| count.min(len))
 }
 
 fn getrange(weigh: &Weigh<'_>, args: &Args<'_>) -> usize {
@@ -274,4 +271,99 @@ pub(crate) fn number(args: &Args<'_>, at: usize) -> usize {
 
 fn len(args: &Args<'_>, at: usize) -> usize {
     args.word(at).map_or(0, <[u8]>::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Args;
+    use protocol::args::flatten;
+    use storage::Key;
+
+    use super::{Weigh, cost_of};
+    use crate::testing::Bench;
+
+    fn cost(bench: &Bench, line: &str) -> usize {
+        let words: Vec<Vec<u8>> = line.split(' ').map(|word| word.into()).collect();
+        let name = line.split(' ').next().unwrap().to_lowercase();
+        let (mut buf, mut found) = (Vec::new(), Vec::new());
+        flatten(&words, &mut buf, &mut found);
+        let command = crate::all().find(|command| command.spec.name == name);
+        let weigh = Weigh {
+            shard: &bench.shard,
+            db: 0,
+            spec: &command.unwrap().spec,
+            first: None,
+        };
+        cost_of(&name).unwrap()(&weigh, &Args::new(&buf, &found))
+    }
+
+    fn many(from: usize, to: usize) -> String {
+        let words: Vec<String> = (from..to).map(|n| n.to_string()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn costs_follow_lengths_ranks_and_options() {
+        let mut bench = Bench::new();
+        bench.run(&format!("RPUSH l {}", many(0, 1000)));
+        bench.run(&format!("SADD s {}", many(0, 1000)));
+        bench.run(&format!("SADD t {}", many(0, 300)));
+        let scored: Vec<String> = (0..1000).map(|n| format!("{n} m{n}")).collect();
+        bench.run(&format!("ZADD z {}", scored.join(" ")));
+        bench.run("SETRANGE str 102399 x");
+        let hits = bench.shard.hits_and_misses();
+        let table = [
+            ("SMEMBERS s", 1000),
+            ("SMEMBERS none", 0),
+            ("HGETALL s", 1000),
+            ("SORT l", 4000),
+            ("LRANGE l 0 -1", 1000),
+            ("LRANGE l 0 9", 10),
+            ("LRANGE l 500 899", 400),
+            ("LRANGE l -100 -1", 100),
+            ("LRANGE l 900 100", 0),
+            ("LRANGE l 0 -2000", 0),
+            ("LRANGE l x y", 0),
+            ("LTRIM l 0 899", 100),
+            ("LTRIM l 1 0", 1000),
+            ("LPOS l 7 MAXLEN 100", 100),
+            ("LPOP l 5000", 1000),
+            ("LPOP l", 0),
+            ("SRANDMEMBER s -5000", 5000),
+            ("SRANDMEMBER s 200", 600),
+            ("LMPOP 2 none l LEFT COUNT 300", 300),
+            ("SSCAN s 0", 0),
+            ("SSCAN s 0 COUNT 700", 700),
+            ("SINTER s t", 600),
+            ("SINTERSTORE d s t", 600),
+            ("SUNION s t", 1300),
+            ("SINTERCARD 2 s t", 600),
+            ("ZUNION 2 z s", 2000),
+            ("ZRANGE z 0 -1", 1000),
+            ("ZRANGE z 0 9 REV", 10),
+            ("ZRANGE z (100 +inf BYSCORE LIMIT 5 200", 200),
+            ("ZRANGE z WHAT", 0),
+            ("ZRANGEBYSCORE z -inf +inf LIMIT 0 10", 10),
+            ("ZREVRANGEBYSCORE z 500 100", 401),
+            ("ZREMRANGEBYSCORE z -inf (900", 900),
+            ("ZRANGESTORE d z 0 99", 300),
+            ("BITCOUNT str", 400),
+            ("GETRANGE str 0 51199", 200),
+            ("GETRANGE str 0 9", 0),
+            ("SETRANGE str 5 x", 0),
+            ("SETRANGE str 999999 x", 400),
+            ("SETBIT str 99999999 1", 400),
+            ("LCS str str", 102_400 * 102_400 / 64),
+        ];
+        for (line, steps) in table {
+            assert_eq!(cost(&bench, line), steps, "{line}");
+        }
+        assert_eq!(bench.shard.hits_and_misses(), hits, "it leaves no trace");
+        bench.pass_ms(10);
+        bench.run("PEXPIRE s 5");
+        bench.pass_ms(5);
+        assert_eq!(cost(&bench, "SMEMBERS s"), 0);
+        assert!(!bench.shard.has_met_expired());
+        assert!(bench.shard.contains(&Key::new(0, b"l")));
+    }
 }
