@@ -128,3 +128,28 @@ impl Drop for Garbage {
         while self.free(usize::MAX) {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Garbage;
+    use crate::value::Collection;
+    use crate::{Limits, Set};
+
+    #[test]
+    fn any_budget_comes_to_an_end() {
+        for budget in [1 << 16, 1 << 20, 512] {
+            let mut set = Set::new();
+            for n in 0..300_000u32 {
+                set.add(format!("member:{n}").as_bytes(), &Limits::default());
+            }
+            let mut garbage = Garbage::default();
+            garbage.add_collection(Box::new(Collection::Set(set)));
+            let mut steps = 0;
+            while garbage.free(budget) {
+                steps += 1;
+                assert!(steps <= 300_000 / budget + 1, "budget {budget}");
+            }
+            assert_eq!((garbage.bytes(), garbage.freed()), (0, 300_000));
+        }
+    }
+}

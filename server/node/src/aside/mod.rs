@@ -44,7 +44,7 @@ const THREADS: usize = 2;
 /// Their nice value: on a processor that is shared with a core, the core comes first.
 const NICE: i32 = 10;
 /// Elements of garbage that are freed before the next errand is looked for.
-const GARBAGE_STEP: usize = 1 << 16;
+const GARBAGE_STEP: usize = 1 << 14;
 /// How often a core looks whether what waits for a slot that runs aside can go on, ms.
 pub const LOOK_MS: u64 = 1;
 /// How long a thread waits for room in a core's mailbox, and how often it tries.
@@ -326,16 +326,25 @@ fn serve(node: &'static Node) {
     let _ = rustix::process::setpriority_process(None, NICE);
     let mut helper = Helper::new(node);
     loop {
-        let task = {
+        // What was thrown away is freed while nobody waits; a thread that holds the lock waits for the next task itself.
+        let task = if helper.shard.has_garbage() {
+            let from = node.aside.from.try_lock();
+            from.ok().and_then(|from| from.try_recv().ok())
+        } else {
             let from = node.aside.from.lock();
-            from.unwrap_or_else(PoisonError::into_inner).recv()
+            match from.unwrap_or_else(PoisonError::into_inner).recv() {
+                Ok(task) => Some(task),
+                Err(_) => return,
+            }
         };
-        let Ok(task) = task else { return };
-        if let Some((core, mail)) = helper.work(task) {
-            post(node, core, mail);
+        match task {
+            Some(task) => {
+                if let Some((core, mail)) = helper.work(task) {
+                    post(node, core, mail);
+                }
+            }
+            None => drop(helper.shard.free_garbage(GARBAGE_STEP)),
         }
-        // Nobody waits for that.
-        while helper.shard.free_garbage(GARBAGE_STEP) {}
     }
 }
 
