@@ -133,7 +133,11 @@ fn asked_while_loaded(
 }
 
 /// Latencies of the answers, and how late the sender was; one thread sends, this one listens.
-fn ask(server: &Server, key: &[u8], end: &AtomicBool) -> io::Result<(Latencies, Latencies)> {
+pub(crate) fn ask(
+    server: &Server,
+    key: &[u8],
+    end: &AtomicBool,
+) -> io::Result<(Latencies, Latencies)> {
     pin(1);
     let (mut sending, mut listening) = Client::connect(server)?.split()?;
     let mut request = Vec::new();

@@ -411,8 +411,8 @@ pub(crate) fn number(text: Option<&str>) -> f64 {
 /// The first of so many ports in a row on which nothing listens. From below the range that clients' connections take
 /// theirs from, where thousands of ended ones may still wait.
 fn free_ports(count: u16) -> io::Result<u16> {
-    const FIRST: u16 = 12_000;
-    const RANGE: u16 = 20_000;
+    const FIRST: u16 = 21_000;
+    const RANGE: u16 = 11_000;
     for _ in 0..200 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let random = now.map_or(0, |now| now.subsec_micros());

@@ -226,6 +226,12 @@ impl Effects {
         core::mem::take(&mut self.bytes)
     }
 
+    /// Puts what another shard recorded behind what is recorded here.
+    pub(crate) fn append(&mut self, bytes: &[u8], count: usize) {
+        self.bytes.extend_from_slice(bytes);
+        self.count += count;
+    }
+
     /// Where the record ends now, to come back to by `rewind`.
     pub(crate) fn mark(&self) -> (usize, usize) {
         (self.bytes.len(), self.count)

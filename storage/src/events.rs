@@ -79,6 +79,18 @@ impl Events {
         self.wanted & class as u16 != 0
     }
 
+    pub(crate) fn wanted(&self) -> u16 {
+        self.wanted
+    }
+
+    /// Puts events of another shard behind those that are here.
+    pub(crate) fn append(&mut self, mut events: Vec<Event>) {
+        if !events.is_empty() {
+            self.list.get_mut().append(&mut events);
+            self.any.set(true);
+        }
+    }
+
     /// The last event goes before the first one of that name and key, if there is such a one.
     pub(crate) fn move_last_before(&mut self, name: &'static str, db: u8, key: &[u8]) {
         let list = self.list.get_mut();

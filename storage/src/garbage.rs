@@ -7,6 +7,8 @@ use crate::shard::{boxed_bytes, whole_bytes};
 use crate::table::SlotTable;
 use crate::value::Collection;
 
+/// A string of at least so many bytes is not freed at once: its pages go back to the system.
+pub(crate) const BLOB_BYTES_MIN: usize = 1 << 20;
 /// A collection of at most so many elements is freed at once.
 pub(crate) const FREED_AT_ONCE_MAX: usize = 64;
 
@@ -20,6 +22,8 @@ enum Waste {
 #[derive(Default)]
 pub(crate) struct Garbage {
     queue: VecDeque<Waste>,
+    /// Large strings, for whoever takes them to a thread that nobody waits for.
+    blobs: Vec<Vec<u8>>,
     bytes: usize,
     freed: u64,
     /// Values that are done with.
@@ -41,7 +45,7 @@ impl Garbage {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.blobs.is_empty()
     }
 
     pub(crate) fn add_collection(&mut self, collection: Box<Collection>) {
@@ -56,7 +60,19 @@ impl Garbage {
         self.queue.push_back(Waste::Tables(tables));
     }
 
+    pub(crate) fn add_blob(&mut self, blob: Vec<u8>) {
+        self.bytes += blob.capacity();
+        self.blobs.push(blob);
+    }
+
+    pub(crate) fn take_blobs(&mut self) -> Vec<Vec<u8>> {
+        let blobs = core::mem::take(&mut self.blobs);
+        self.bytes -= blobs.iter().map(Vec::capacity).sum::<usize>();
+        blobs
+    }
+
     pub(crate) fn free(&mut self, budget_items: usize) -> bool {
+        drop(self.take_blobs());
         let mut left = budget_items;
         while left > 0 {
             let (freed, done) = match self.queue.front_mut() {
@@ -119,5 +135,30 @@ impl Garbage {
 impl Drop for Garbage {
     fn drop(&mut self) {
         while self.free(usize::MAX) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Garbage;
+    use crate::value::Collection;
+    use crate::{Limits, Set};
+
+    #[test]
+    fn any_budget_comes_to_an_end() {
+        for budget in [1 << 16, 1 << 20, 512] {
+            let mut set = Set::new();
+            for n in 0..300_000u32 {
+                set.add(format!("member:{n}").as_bytes(), &Limits::default());
+            }
+            let mut garbage = Garbage::default();
+            garbage.add_collection(Box::new(Collection::Set(set)));
+            let mut steps = 0;
+            while garbage.free(budget) {
+                steps += 1;
+                assert!(steps <= 300_000 / budget + 1, "budget {budget}");
+            }
+            assert_eq!((garbage.bytes(), garbage.freed()), (0, 300_000));
+        }
     }
 }

@@ -39,7 +39,7 @@ impl SlotSet {
         self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }
 
-    fn remove(&mut self, slot: Slot) {
+    pub(crate) fn remove(&mut self, slot: Slot) {
         self.0[slot.index() / 64] &= !(1 << (slot.index() % 64));
     }
 }
@@ -47,12 +47,12 @@ impl SlotSet {
 /// Slots under way between two cores.
 pub struct Lent {
     /// Tables that hold something: database, slot, table.
-    tables: Vec<(u8, Slot, SlotTable<Item>)>,
-    slots: Vec<Slot>,
+    pub(crate) tables: Vec<(u8, Slot, SlotTable<Item>)>,
+    pub(crate) slots: Vec<Slot>,
     /// On the way out: keys that are watched. On the way back: those of them that changed.
-    watched: WatchedKeys,
+    pub(crate) watched: WatchedKeys,
     /// On the way back: deadlines for the owner's wheel.
-    hints: Vec<(u64, Hint)>,
+    pub(crate) hints: Vec<(u64, Hint)>,
 }
 
 // A visit goes from one core's thread to another's.
@@ -141,7 +141,7 @@ impl Shard {
         self.attach(lent);
     }
 
-    fn detach(&mut self, slots: &[Slot]) -> Lent {
+    pub(crate) fn detach(&mut self, slots: &[Slot]) -> Lent {
         let mut lent = Lent {
             tables: Vec::new(),
             slots: slots.to_vec(),
@@ -169,7 +169,7 @@ impl Shard {
         lent
     }
 
-    fn attach(&mut self, mut lent: Lent) {
+    pub(crate) fn attach(&mut self, mut lent: Lent) {
         for (db, slot, table) in core::mem::take(&mut lent.tables) {
             let db = &mut self.dbs[db as usize];
             db.len += table.table.len();
@@ -197,7 +197,7 @@ impl Shard {
 }
 
 /// Whether a slot is one of these.
-fn among(slots: &[Slot]) -> impl Fn(Slot) -> bool {
+pub(crate) fn among(slots: &[Slot]) -> impl Fn(Slot) -> bool {
     let mut set = SlotSet::default();
     slots.iter().for_each(|slot| set.insert(*slot));
     move |slot| set.contains(slot)

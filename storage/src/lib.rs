@@ -16,6 +16,7 @@
 
 pub mod account;
 mod apply;
+mod aside;
 mod digest;
 mod due;
 mod edit;
@@ -44,6 +45,7 @@ mod watch;
 mod whole;
 mod wire;
 
+pub use aside::{Counted, Guise, Notes, Size};
 pub use digest::Digest;
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, decode, encode};

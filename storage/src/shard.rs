@@ -580,6 +580,11 @@ impl Shard {
         self.garbage.free(budget_items)
     }
 
+    /// Takes large strings that have been removed, to free them where nobody waits. Else [`Shard::free_garbage`] does.
+    pub fn take_blobs(&mut self) -> Vec<Vec<u8>> {
+        self.garbage.take_blobs()
+    }
+
     /// Whether removed values wait to be freed.
     pub fn has_garbage(&self) -> bool {
         !self.garbage.is_empty()

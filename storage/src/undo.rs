@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 
 use crate::edit::{Edit, write_into};
-use crate::garbage::FREED_AT_ONCE_MAX;
+use crate::garbage::{BLOB_BYTES_MIN, FREED_AT_ONCE_MAX};
 use crate::hash::{Key, hash_bytes};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
 use crate::session::{HashEdit, ListEdit};
@@ -346,10 +346,14 @@ impl Shard {
 
     /// Frees an item that is in no table; a large collection in slices.
     pub(crate) fn free_item(&mut self, item: Item) {
-        if let Payload::Collection(collection) = item.free()
-            && collection.len() > FREED_AT_ONCE_MAX
-        {
-            self.garbage.add_collection(collection);
+        match item.free() {
+            Payload::Collection(collection) if collection.len() > FREED_AT_ONCE_MAX => {
+                self.garbage.add_collection(collection);
+            }
+            Payload::Large(blob) if blob.capacity() >= BLOB_BYTES_MIN => {
+                self.garbage.add_blob(blob);
+            }
+            _ => {}
         }
     }
 

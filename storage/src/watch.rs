@@ -158,6 +158,16 @@ impl Watched {
         self.all = all;
     }
 
+    pub(crate) fn follows_all(&self) -> bool {
+        self.all
+    }
+
+    /// Changes that another shard tells.
+    pub(crate) fn append_touched(&mut self, mut touched: WatchedKeys, flushed: bool) {
+        self.touched.append(&mut touched);
+        self.flushed |= flushed;
+    }
+
     #[inline(always)]
     pub(crate) fn has_touched(&self) -> bool {
         !self.touched.is_empty() | self.flushed

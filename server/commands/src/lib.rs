@@ -17,6 +17,7 @@
 
 pub mod bitmap;
 pub mod command;
+pub mod cost;
 #[cfg(test)]
 mod events;
 pub mod geo;
@@ -32,7 +33,7 @@ pub(crate) mod testing;
 mod wait;
 pub mod zset;
 
-pub use command::{Block, Command, Read, Refused, Run, Settings, Spread, Wait, Write};
+pub use command::{Block, Command, FirstKey, Read, Refused, Run, Settings, Spread, Wait, Write};
 pub use wait::deadline_ms;
 
 /// All commands on data, family by family.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{ConnId, Turn};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Pieces};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::pubsub::Topic;
@@ -13,6 +13,8 @@ use crate::service::NodeService;
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
 const EXPIRE_PER_TURN_MAX: usize = 128;
 const GARBAGE_PER_TURN_MAX: usize = 512;
+/// Bytes of one connection of TLS that a turn seals.
+const SEALED_BYTES_MAX: usize = 256 << 10;
 /// How long a stopping core waits for replies under way, and how often it looks, ms.
 const DRAIN_MS_MAX: u64 = 5000;
 const DRAIN_LOOK_MS: u64 = 2;
@@ -53,7 +55,10 @@ impl NodeService {
                 client.outbound.pile_up();
                 continue;
             }
-            let mut out = client.outbound.next_piece();
+            let mut out = match client.tls {
+                None => client.outbound.next_piece(),
+                Some(_) => client.outbound.next_part(SEALED_BYTES_MAX),
+            };
             if client.tls.is_some() {
                 out = seal(&mut self.core, client, out);
             }
@@ -91,8 +96,17 @@ impl NodeService {
         }
         self.news(None);
         let shard = &mut self.core.shard;
-        if shard.has_garbage() && shard.free_garbage(GARBAGE_PER_TURN_MAX) {
-            turn.ops.again();
+        if shard.has_garbage() {
+            let blobs = shard.take_blobs();
+            if !blobs.is_empty() {
+                self.core.node.aside.free(Pieces(blobs));
+            }
+            if shard.free_garbage(GARBAGE_PER_TURN_MAX) {
+                turn.ops.again();
+            }
+        }
+        if !self.core.walks.is_empty() {
+            self.walk_some(turn);
         }
         if let Some(begin) = begin {
             let ticks = runtime::ticks().wrapping_sub(begin) as f64;

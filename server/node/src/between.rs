@@ -1,12 +1,12 @@
 //! Hot path. What goes between cores: requests and replies, transactions, questions to all.
 
-use protocol::{Args, Reply};
+use protocol::{Args, Refusal, Reply};
 use runtime::CoreId;
 use storage::Slot;
 
 use crate::admin::{info, latency};
 use crate::commandlog::{Client, sign};
-use crate::connection::Connection;
+use crate::connection::{Connection, Pieces};
 use crate::control::transfer::{self, Migration};
 use crate::core::{Core, Scope};
 use crate::gather::Join;
@@ -26,6 +26,9 @@ enum Ran {
     /// Its slots stay held while this is on its way.
     Deliver(Box<Migration>),
 }
+
+/// More requests of other cores wait for held slots than are kept.
+const TOO_MANY_WAIT: Refusal = Refusal::Text("ERR too many requests wait for a key in use");
 
 impl NodeService {
     /// Asks every core; the connection is put back, since it may be one of those asked about.
@@ -111,6 +114,13 @@ impl NodeService {
                 return;
             }
             if let Some(gather) = client.gather.take() {
+                if !gather.large.is_empty() {
+                    let reply = gather.finish_large(client.resp);
+                    let tally = &mut self.core.tally;
+                    let leaves = |call| tally.answered(call);
+                    client.outbound.complete_pieces(ticket.seq, reply, leaves);
+                    return self.completed(ticket);
+                }
                 if matches!(gather.join, Join::Watch) {
                     note_versions(client, &gather.parts);
                 }
@@ -151,6 +161,45 @@ impl NodeService {
                 .outbound
                 .complete(ticket.seq, reply, |call| tally.answered(call));
         }
+        self.completed(ticket);
+    }
+
+    /// A large reply for a connection of this core; its bytes are not copied.
+    pub(crate) fn complete_pieces(&mut self, ticket: Ticket, reply: Pieces) {
+        if let Some(small) = reply.small() {
+            return self.complete(ticket, self.core.id, small);
+        }
+        let Some(client) = self.clients.get_mut(ticket.conn) else {
+            return self.core.node.aside.free(reply);
+        };
+        let gather = client.gather.as_mut();
+        if let Some(gather) = gather.filter(|gather| gather.seq == ticket.seq) {
+            gather.large.push(reply);
+            gather.left -= 1;
+            if gather.left > 0 {
+                return;
+            }
+            let Some(gather) = client.gather.take() else {
+                return;
+            };
+            let reply = gather.finish_large(client.resp);
+            let tally = &mut self.core.tally;
+            let leaves = |call| tally.answered(call);
+            client.outbound.complete_pieces(ticket.seq, reply, leaves);
+        } else {
+            let tally = &mut self.core.tally;
+            let leaves = |call| tally.answered(call);
+            client.outbound.complete_pieces(ticket.seq, reply, leaves);
+        }
+        self.completed(ticket);
+    }
+
+    /// A reply is in its place: its connection may go on.
+    #[inline(always)]
+    fn completed(&mut self, ticket: Ticket) {
+        let Some(client) = self.clients.get_mut(ticket.conn) else {
+            return;
+        };
         if client.outbound.outstanding() == 0 {
             client.exclusive = false;
             self.core.end_wait(client);
@@ -159,7 +208,7 @@ impl NodeService {
                 self.core.resume.push(ticket.conn);
             }
         }
-        if !client.dirty && (client.closing || !client.outbound.out.is_empty()) {
+        if !client.dirty && (client.closing || client.outbound.is_ready()) {
             client.dirty = true;
             self.dirty.push(ticket.conn);
         }
@@ -188,6 +237,8 @@ impl NodeService {
             }
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
+            Mail::Aside(errand) => self.on_aside(errand),
+            Mail::Pieces(ticket, reply) => self.complete_pieces(ticket, reply),
             Mail::Return { tx, lent } => {
                 if let Some(lent) = lent {
                     self.core.shard.take_back(lent);
@@ -239,6 +290,9 @@ impl NodeService {
     /// Runs a request that came from elsewhere or was parked, or parks it (again).
     pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
         let args = batch.args(head);
+        if self.core.is_walk(head.row, head.db) {
+            return self.core.walk_for(batch, head);
+        }
         let held = match (head.row.plan, head.key) {
             _ if self.core.locks.is_empty() => None,
             (Plan::Single(_), Some((_, _, slot))) => self.core.locks.is_held(slot).then_some(slot),
@@ -269,9 +323,15 @@ impl NodeService {
                     ..*head
                 },
             );
-            if let Err(one) = self.core.locks.park(slot, one) {
-                self.core.unparked.push_back(one);
+            if self.core.locks.is_full() && head.ticket.core != self.core.id {
+                let mut out = Vec::new();
+                self.core.refuse(&TOO_MANY_WAIT, head.resp, &mut out);
+                return self.reply(head.ticket, &out);
             }
+            self.core.locks.park(slot, one);
+            return;
+        }
+        if head.row.cost.is_some() && self.head_aside(batch, head) {
             return;
         }
         let scope = if head.own_port {
@@ -364,7 +424,10 @@ impl NodeService {
 
     /// Runs a transaction that has all its slots.
     pub(crate) fn run_tx(&mut self, number: u64) {
-        let Some((mut tx, guests)) = self.core.begin_tx(number) else {
+        let Some((tx, guests)) = self.core.begin_tx(number) else {
+            return;
+        };
+        let Some((mut tx, guests)) = self.try_aside(number, tx, guests) else {
             return;
         };
         let scope = self.core.tx_scope(&guests);
@@ -459,9 +522,15 @@ impl NodeService {
 
     /// Answers a core that asks (perhaps this one), unless the answer is on a visit elsewhere: then later.
     pub(crate) fn on_ask(&mut self, from: Ticket, ask: Ask) {
-        if let Ask::Peek(peek) = &ask
-            && peek.must_wait(&self.core)
-        {
+        let must_wait = match &ask {
+            Ask::Peek(peek) => peek.must_wait(&self.core),
+            Ask::Digest => !self.core.locks.is_empty(),
+            _ => false,
+        };
+        if must_wait && self.core.errands > 0 {
+            return self.core.late.push((from, ask));
+        }
+        if must_wait {
             let again = Mail::Ask { from, ask };
             return self.core.posts.push((self.core.id, again));
         }

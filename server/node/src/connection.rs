@@ -22,6 +22,8 @@ const HELD_US_MAX: u32 = 500;
 const HELD_BYTES_MAX: usize = 16 << 10;
 /// A reply slot that waits.
 const WAITING: usize = usize::MAX;
+/// A reply slot that lies in pieces: its length is their place in `large`.
+const LARGE: usize = usize::MAX - 1;
 /// Length of a waiting slot whose reply is not wanted.
 const MUTED: usize = 1;
 
@@ -44,6 +46,8 @@ pub struct Outbound {
 #[derive(Default)]
 struct Backlog {
     pieces: VecDeque<Vec<u8>>,
+    /// Bytes of the first piece that have been taken, by [`Outbound::next_part`].
+    taken: usize,
     bytes: usize,
 }
 
@@ -60,7 +64,31 @@ struct Slot {
 pub struct Queue {
     slots: VecDeque<Slot>,
     stage: Vec<u8>,
+    large: Vec<Pieces>,
 }
+
+/// A large reply, as it was written: it is not copied on its way.
+#[derive(Default)]
+pub struct Pieces(pub Vec<Vec<u8>>);
+
+impl Pieces {
+    /// One piece.
+    pub fn of(bytes: Vec<u8>) -> Pieces {
+        Pieces(vec![bytes])
+    }
+
+    /// The bytes of a reply that may as well be copied.
+    pub fn small(&self) -> Option<&[u8]> {
+        match &self.0[..] {
+            [] => Some(&[]),
+            [one] if one.len() < COPIED_BYTES_MAX => Some(one),
+            _ => None,
+        }
+    }
+}
+
+/// A larger reply is not copied, bytes.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// Empty queues, whose memory is used again.
 #[derive(Default)]
@@ -145,11 +173,37 @@ impl Outbound {
                 return;
             }
             leaves(call);
-            self.out.extend_from_slice(&queue.stage[start..start + len]);
+            if start == LARGE {
+                let pieces = core::mem::take(&mut queue.large[len]);
+                pile(&mut self.backlog, &mut self.out, pieces);
+            } else {
+                self.out.extend_from_slice(&queue.stage[start..start + len]);
+            }
             queue.slots.pop_front();
             self.first_seq += 1;
         }
         queue.stage.clear();
+        queue.large.clear();
+    }
+
+    /// As `complete`, of bytes that are not copied.
+    #[cold]
+    pub fn complete_pieces(&mut self, seq: u64, reply: Pieces, leaves: impl FnMut(Call)) {
+        if !self.awaits(seq) {
+            return;
+        }
+        let Some(queue) = &mut self.queue else { return };
+        let index = (seq - self.first_seq) as usize;
+        let is_muted = queue.slots[index].len == MUTED;
+        if index == 0 && !is_muted {
+            pile(&mut self.backlog, &mut self.out, reply);
+        } else if !is_muted {
+            queue.slots[index].start = LARGE;
+            queue.slots[index].len = queue.large.len();
+            queue.large.push(reply);
+            return;
+        }
+        self.complete(seq, &[], leaves);
     }
 
     /// Whether the reply of a slot has yet to come.
@@ -163,6 +217,12 @@ impl Outbound {
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
         self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    /// Whether something could be sent now.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        !self.out.is_empty() || self.backlog.is_some()
     }
 
     /// Of these, what is not in the backlog.
@@ -193,6 +253,32 @@ impl Outbound {
         piece
     }
 
+    /// As `next_piece`, at most so many bytes: what is to be worked on before it is sent. A connection always asks for the one or
+    /// for the other.
+    pub fn next_part(&mut self, bytes_max: usize) -> Vec<u8> {
+        let Some(backlog) = &mut self.backlog else {
+            return core::mem::take(&mut self.out);
+        };
+        let Some(piece) = backlog.pieces.front() else {
+            return self.next_piece();
+        };
+        let rest = &piece[backlog.taken..];
+        if rest.len() <= bytes_max && backlog.taken == 0 {
+            return self.next_piece();
+        }
+        let part = rest[..rest.len().min(bytes_max)].to_vec();
+        backlog.taken += part.len();
+        backlog.bytes -= part.len();
+        if backlog.taken == piece.len() {
+            backlog.taken = 0;
+            backlog.pieces.pop_front();
+            if backlog.pieces.is_empty() {
+                self.backlog = None;
+            }
+        }
+        part
+    }
+
     /// Gives memory back once nothing is under way.
     pub fn relax(&mut self, queues: &mut Queues) {
         if self.outstanding() > 0 {
@@ -205,6 +291,17 @@ impl Outbound {
         {
             queues.spare.push(queue);
         }
+    }
+}
+
+/// Puts a large reply behind what is to be sent.
+#[cold]
+fn pile(backlog: &mut Option<Box<Backlog>>, out: &mut Vec<u8>, reply: Pieces) {
+    let backlog = backlog.get_or_insert_default();
+    let before = core::iter::once(core::mem::take(out));
+    for piece in before.chain(reply.0).filter(|piece| !piece.is_empty()) {
+        backlog.bytes += piece.len();
+        backlog.pieces.push_back(piece);
     }
 }
 
@@ -604,6 +701,30 @@ mod tests {
                 .all(|byte| *byte == n as u8)
         }));
         assert_eq!((sent.len(), outbound.bytes()), (3_500_000, 0));
+    }
+
+    #[test]
+    fn parts_of_large_pieces_are_the_same_bytes() {
+        let mut outbound = Outbound::default();
+        let seq = outbound.later(false, Call::new(1, 2), &mut Queues::default());
+        let mut left = Vec::new();
+        say(&mut outbound, b"end");
+        let large: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+        outbound.out.extend_from_slice(b"begin");
+        outbound.complete_pieces(
+            seq,
+            Pieces(vec![large[..70_000].to_vec(), large[70_000..].to_vec()]),
+            |call| left.push(call),
+        );
+        assert_eq!(left, [Call::new(1, 2), Call::NONE]);
+        assert_eq!(outbound.bytes(), 200_008);
+        let mut sent = Vec::new();
+        while outbound.bytes() > 0 {
+            let part = outbound.next_part(30_000);
+            assert!(part.len() <= 30_000);
+            sent.extend(part);
+        }
+        assert!(sent == [b"begin", &large[..], b"end"].concat());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
+use crate::aside::walk::Walk;
 use crate::blocking::Waiting;
 use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
@@ -110,6 +111,12 @@ pub struct Core {
     pub replies: Vec<Box<Replies>>,
     /// Other mail of this turn.
     pub posts: Vec<(CoreId, Mail)>,
+    /// Requests that run aside now.
+    pub errands: usize,
+    /// Walks over all keys, each in slices.
+    pub walks: VecDeque<Walk>,
+    /// Questions about slots that run aside: they are asked again.
+    pub late: Vec<(Ticket, Ask)>,
     /// Connections that may go on with their input.
     pub resume: Vec<ConnId>,
     /// Those who wait for keys of this core.
@@ -186,6 +193,9 @@ impl Core {
             requests: (0..cores).map(|_| Box::default()).collect(),
             replies: (0..cores).map(|_| Box::default()).collect(),
             posts: Vec::new(),
+            errands: 0,
+            walks: VecDeque::new(),
+            late: Vec::new(),
             resume: Vec::new(),
             waiting: Waiting::default(),
             pubsub: PubSub::default(),

@@ -201,10 +201,16 @@ impl Core {
         key: Key<'_>,
     ) -> Flow {
         if self.is_free(key.slot) {
+            if row.cost.is_some() && self.is_long(row, &args, conn.db, Some(key)) {
+                return self.set_aside(conn, row, &args, &[key.slot]);
+            }
             let scope = Scope::of(conn);
             let to = (conn.db, conn.resp, scope);
             self.answer(conn, |core, out| core.run(row, args, to, Some(key), out));
             return Flow::Done;
+        }
+        if self.is_here(key.slot) && self.locks.is_full() && conn.outbound.outstanding() > 0 {
+            return Flow::Stall;
         }
         self.pass_on_single(conn, row, &args, (word, key));
         Flow::Done
@@ -237,9 +243,12 @@ impl Core {
         word: u16,
         key: Key<'_>,
     ) -> Flow {
+        if self.locks.is_held(key.slot) {
+            return self.single(conn, row, args, word, key);
+        }
         let access_s = self.shard.access_s(&key);
         let flow = self.single(conn, row, args, word, key);
-        if self.is_free(key.slot) {
+        if self.is_here(key.slot) {
             // Else it has been sent on, and says so to whoever runs it.
             self.restore_access(row, access_s.map(|access_s| (key, access_s)));
         }
@@ -299,10 +308,7 @@ impl Core {
     fn park(&mut self, slot: Slot, args: &Args<'_>, head: Head) {
         let mut batch = Box::<Batch>::default();
         batch.push(args, head);
-        if let Err(refused) = self.locks.park(slot, batch) {
-            // As good as never: a million requests wait for held slots. They try again at once.
-            self.unparked.push_back(refused);
-        }
+        self.locks.park(slot, batch);
     }
 
     /// A request with no key, several keys, or the whole keyspace.
@@ -349,6 +355,9 @@ impl Core {
         let one_core = cores.all(|core| core == first);
         if one_core && first == self.id {
             match self.held_slot(slots.iter().copied()) {
+                None if row.cost.is_some() && self.is_long(row, &args, conn.db, None) => {
+                    return self.set_aside_several(conn, row, &args, &slots);
+                }
                 None => {
                     let scope = if self.is_alone() && !conn.own_port {
                         Scope::Whole
@@ -360,6 +369,11 @@ impl Core {
                     self.answer(conn, |core, out| {
                         core.run_for(no_touch, row, args, to, None, out);
                     });
+                }
+                // Whoever needs every slot waits for all at once.
+                Some(_) if whole => return self.set_aside(conn, row, &args, &slots),
+                Some(_) if self.locks.is_full() && conn.outbound.outstanding() > 0 => {
+                    return Flow::Stall;
                 }
                 Some(slot) => {
                     let head = self.head(conn, row, None);
@@ -390,6 +404,9 @@ impl Core {
 
     /// A request over all slots of this core alone.
     fn wide(&mut self, conn: &mut Connection, row: &'static Row, args: Args<'_>) -> Flow {
+        if self.is_walk(row, conn.db) {
+            return self.walk(conn, row, &args);
+        }
         let scope = Scope::of(conn);
         if self.locks.is_empty() {
             let to = (conn.db, conn.resp, scope);
@@ -437,6 +454,7 @@ impl Core {
             left: self.node.cores(),
             join,
             parts: Vec::new(),
+            large: Vec::new(),
         }));
         ticket
     }

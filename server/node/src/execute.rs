@@ -88,6 +88,8 @@ impl NodeService {
                     arena.keys.get(incoming.keys.0 as usize),
                     args.word(incoming.key_word as usize),
                 )
+                && let is_free = self.core.is_free(*slot)
+                && (is_free || !self.core.is_here(*slot))
             {
                 let key = Key {
                     bytes,
@@ -96,7 +98,7 @@ impl NodeService {
                     db: client.db,
                 };
                 current.has_run = true;
-                if self.core.is_free(*slot) {
+                if is_free {
                     let fresh_bytes = self.core.run_plain(client, row, args.clone(), key);
                     current.is_open = fresh_bytes <= OUTPUT_PER_TURN_BYTES_MAX;
                 } else {
@@ -104,8 +106,7 @@ impl NodeService {
                     self.core
                         .pass_on_single(client, row, &args, (incoming.key_word, key));
                 }
-                if self.core.is_noted | self.core.shard.has_news() | !self.core.unparked.is_empty()
-                {
+                if self.core.is_noted | self.core.shard.has_news() {
                     self.after(&mut current, incoming.row, &args, input);
                 }
                 continue;

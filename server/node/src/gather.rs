@@ -7,6 +7,7 @@ use storage::Rng;
 use crate::admin::info::Sections;
 use crate::admin::peek::join_numbered;
 use crate::admin::slot_stats::{self, Order};
+use crate::connection::Pieces;
 use crate::tracking::Tracking;
 
 /// How the parts become one reply.
@@ -54,9 +55,30 @@ pub struct Gather {
     pub join: Join,
     /// The answers, with the core's number.
     pub parts: Vec<(u16, Vec<u8>)>,
+    /// Large arrays, of which the first piece is the header.
+    pub large: Vec<Pieces>,
 }
 
 impl Gather {
+    /// The reply of `Join::Concat` once all parts are there, some of them large.
+    pub fn finish_large(self, resp: Resp) -> Pieces {
+        let mut pieces = vec![Vec::new()];
+        let mut count = 0;
+        for (_, part) in &self.parts {
+            let (n, rest) = header(part);
+            count += usize::try_from(n).unwrap_or(0);
+            pieces.push(rest.to_vec());
+        }
+        for part in self.large {
+            let mut parts = part.0.into_iter();
+            let n = parts.next().map_or(0, |first| header(&first).0);
+            count += usize::try_from(n).unwrap_or(0);
+            pieces.extend(parts);
+        }
+        Reply::new(&mut pieces[0], resp).array(count);
+        Pieces(pieces)
+    }
+
     /// The reply, once all parts are there.
     pub fn finish(mut self, resp: Resp, rng: &mut Rng) -> Vec<u8> {
         self.parts.sort_by_key(|(core, _)| *core);
@@ -143,6 +165,7 @@ mod tests {
             left: 0,
             join,
             parts,
+            large: Vec::new(),
         }
         .finish(Resp::V2, &mut Rng::new(1))
     }

@@ -8,7 +8,8 @@ use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
 use runtime::{ConnId, Event, Peer, Turn};
 use storage::{Key, Slot};
 
-use crate::connection::Connection;
+use crate::aside::FREED_ASIDE_BYTES_MIN;
+use crate::connection::{Connection, Pieces};
 use crate::mail::Mail;
 use crate::node::Entrance;
 use crate::prefetch::Ahead;
@@ -90,7 +91,11 @@ impl NodeService {
                     self.on_bytes(conn, Bytes::Received(bytes), inputs);
                 }
                 Event::Sent { conn, buffer } => {
-                    self.core.keep_buffer(buffer);
+                    if buffer.capacity() >= FREED_ASIDE_BYTES_MIN {
+                        self.core.node.aside.free(Pieces::of(buffer));
+                    } else {
+                        self.core.keep_buffer(buffer);
+                    }
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
                         if !client.dirty && (client.has_output() || client.closing) {

@@ -17,6 +17,7 @@
 pub mod acl;
 pub mod admin;
 pub mod allocator;
+pub mod aside;
 mod background;
 mod between;
 pub mod blocking;

@@ -16,7 +16,8 @@ use storage::Slot;
 
 use crate::mail::Batch;
 
-/// Requests parked on one core at most; more are refused with an error.
+/// Requests parked on one core before more are turned away: clients of this core wait (one request each is still parked), those of
+/// others are refused with an error.
 pub const PARKED_MAX: usize = 1 << 20;
 
 /// Who waits at, or holds, slots of this core.
@@ -76,6 +77,11 @@ impl Locks {
     #[inline]
     pub fn is_held(&self, slot: Slot) -> bool {
         !self.held.is_empty() && self.held.contains(&slot.0)
+    }
+
+    /// Whether nobody holds one of these slots or waits for it.
+    pub fn is_unclaimed(&self, slots: &[Slot]) -> bool {
+        self.queues.is_empty() || slots.iter().all(|slot| !self.queues.contains_key(&slot.0))
     }
 
     /// Claims slots for a transaction.
@@ -162,15 +168,17 @@ impl Locks {
         (claim.slots, ready)
     }
 
-    /// Parks a request (a batch of one) at a held slot; gives it back when too many wait.
-    pub fn park(&mut self, slot: Slot, request: Box<Batch>) -> Result<(), Box<Batch>> {
+    /// Whether no more than one request of each client should be parked.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.parked_len >= PARKED_MAX
+    }
+
+    /// Parks a request (a batch of one) at a held slot.
+    pub fn park(&mut self, slot: Slot, request: Box<Batch>) {
         debug_assert!(self.is_held(slot));
-        if self.parked_len >= PARKED_MAX {
-            return Err(request);
-        }
         self.parked_len += 1;
         self.parked.entry(slot.0).or_default().push(request);
-        Ok(())
     }
 
     /// Takes the requests that waited for slots which are home now, in the order they came per slot.
@@ -238,7 +246,7 @@ mod tests {
         let mut locks = Locks::default();
         locks.claim(1, CoreId(0), slots(&[1]), vec![]);
         locks.hold(1);
-        assert!(locks.park(Slot(1), Box::default()).is_ok());
+        locks.park(Slot(1), Box::default());
         assert!(locks.unpark(&slots(&[1])).is_empty());
         let (home, _) = locks.release(1);
         assert_eq!(locks.unpark(&home).len(), 1);

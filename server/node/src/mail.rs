@@ -8,9 +8,11 @@ use storage::{Key, Lent, Slot};
 
 use crate::acl::Denied;
 use crate::admin::peek::Peek;
+use crate::aside::Errand;
 use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
+use crate::connection::Pieces;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
@@ -35,6 +37,10 @@ pub enum Mail {
     Refused { tx: u64 },
     /// A transaction gives up what it asked for but has not been granted.
     Cancel { tx: u64 },
+    /// A request that ran aside, with its slots.
+    Aside(Box<Errand>),
+    /// A large reply to a request of a [`Batch`], in pieces.
+    Pieces(Ticket, Pieces),
     /// Slots come home.
     Return { tx: u64, lent: Option<Lent> },
     /// A key is watched no more.

@@ -275,6 +275,16 @@ impl Core {
         check_sort(&conn.user, row, args)
     }
 
+    /// Notes what a queue that runs aside reads, for a client that tracks, and shows the monitors what it runs.
+    pub(crate) fn show_queue(&mut self, conn: &mut Connection, multi: &Multi) {
+        for request in &multi.queued {
+            if conn.tracking.is_some() {
+                self.track(conn, request.row, &request.args());
+            }
+            self.show_queued(conn, request);
+        }
+    }
+
     /// Shows the monitors what EXEC has run.
     fn show_queued(&mut self, conn: &Connection, request: &Request) {
         if self.watchers.count > 0 {
@@ -461,7 +471,12 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
         })
         .collect();
     let here = slots.iter().all(|slot| cx.core.owner(*slot) == cx.core.id);
-    if !here || cx.core.held_slot(slots.iter().copied()).is_some() {
+    let waits = !here || cx.core.held_slot(slots.iter().copied()).is_some();
+    let is_long = !waits && cx.core.is_long_queue(cx.conn, multi);
+    if is_long && whole {
+        slots = (0..storage::SLOTS as u16).map(Slot).collect();
+    }
+    if waits || is_long {
         let ticket = cx.core.begin_exclusive(cx.conn);
         let needs = cx.core.needs(&slots, watched);
         cx.core.start_tx(ticket, Job::Exec, needs);

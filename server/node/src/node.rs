@@ -8,6 +8,7 @@ use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
 
 use crate::acl::{self, Users};
+use crate::aside::Aside;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::control::transfer::Links;
@@ -81,6 +82,8 @@ pub struct Node {
     pub commandlog: CommandLog,
     /// Delays worth a note.
     pub latency: Latency,
+    /// Long requests on their way to the threads beside the cores.
+    pub aside: Aside,
     /// Clients that see all requests.
     pub monitors: Monitors,
     /// Connections now.
@@ -172,6 +175,7 @@ impl Node {
             rates: Rates::default(),
             commandlog: CommandLog::default(),
             latency: Latency::default(),
+            aside: Aside::default(),
             monitors: Monitors::new(parts.cores),
             scripting: Scripting::new(parts.cores),
             links: Links::default(),

@@ -77,6 +77,9 @@ impl Service for NodeService {
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
         self.serve_again();
+        if !self.core.late.is_empty() {
+            self.ask_late();
+        }
         let mut mail = core::mem::take(turn.mail);
         mail.drain(..).for_each(|mail| self.on_mail(mail));
         *turn.mail = mail;
@@ -100,7 +103,12 @@ impl Service for NodeService {
         match self.core.commit.end_of_turn(&mut self.core.shard) {
             Gate::Open => self.flush(turn),
         }
-        if !self.core.resume.is_empty() || self.core.waiting.is_again() {
+        let is_again = self.core.waiting.is_again();
+        if self.core.errands > 0 && (is_again || !self.core.late.is_empty()) {
+            // What waits for slots that run aside is looked at from time to time.
+            turn.ops.wake_at(turn.now.unix_ms + crate::aside::LOOK_MS);
+        }
+        if !self.core.resume.is_empty() || (is_again && self.core.errands == 0) {
             turn.ops.again();
         }
         self.publish();

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
 
 use crate::allocator;
+use crate::aside;
 use crate::config::{Config, Io, Loaded};
 use crate::control;
 use crate::mail::Mail;
@@ -116,6 +117,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     }
     if let Err(error) = control::start(node, admin)
         .and_then(|()| allocator::start(node))
+        .and_then(|()| aside::start(node))
         .and_then(|()| tls::start(node))
     {
         stop(node);

@@ -80,6 +80,8 @@ pub struct Tally {
     pub transactions: u64,
     /// Of those, how often one had to try again.
     pub retries: u64,
+    /// Requests that ran aside.
+    pub asides: u64,
     /// Connections accepted here.
     pub accepted: u64,
     /// Connections refused (maxclients, protected mode).
@@ -117,6 +119,7 @@ impl Tally {
             forwarded: 0,
             transactions: 0,
             retries: 0,
+            asides: 0,
             accepted: 0,
             turned_away: 0,
             output_limit_closes: 0,
@@ -285,6 +288,8 @@ published! {
     transactions,
     /// Their retries.
     retries,
+    /// Requests that ran aside.
+    asides,
     /// Connections accepted.
     accepted,
     /// Connections refused.
@@ -338,6 +343,7 @@ impl Published {
             (&self.forwarded, tally.forwarded),
             (&self.transactions, tally.transactions),
             (&self.retries, tally.retries),
+            (&self.asides, tally.asides),
             (&self.accepted, tally.accepted),
             (&self.turned_away, tally.turned_away),
             (&self.clients, clients as u64),

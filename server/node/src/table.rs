@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use commands::cost::{Cost, cost_of};
 use commands::{Run, Spread};
 use protocol::{Arity, Begin, Find, Flags, Group, Spec};
 
@@ -64,9 +65,11 @@ pub struct Row {
     pub name_words: usize,
     /// Subcommands: their own name and their row's number.
     pub subcommands: Vec<(&'static str, usize)>,
+    /// What a request of it would take, if it can be long.
+    pub cost: Option<Cost>,
     /// Whether it may change data.
     pub writes: bool,
-    /// It has one key and no subcommands, and runs on a shard: nothing but gates stands before it.
+    /// It has one key and no subcommands, runs on a shard and is never long: nothing but gates stands before it.
     pub is_plain: bool,
     /// It works on hashes, whose fields may have deadlines.
     pub of_hashes: bool,
@@ -269,6 +272,10 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
     );
     assert!(!spec.acl.is_empty(), "{}: an ACL category", spec.name);
     let name_words = if spec.name.contains('|') { 2 } else { 1 };
+    let cost = match kind {
+        Kind::Data(Run::Read(_) | Run::Write(_)) => cost_of(spec.name),
+        _ => None,
+    };
     Row {
         spec,
         kind,
@@ -277,10 +284,12 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
         index,
         name_words,
         subcommands: Vec::new(),
+        cost,
         writes,
         is_plain: matches!(kind, Kind::Data(Run::Read(_) | Run::Write(_)))
             && matches!(plan, Plan::Single(_))
-            && name_words == 1,
+            && name_words == 1
+            && cost.is_none(),
         of_hashes: spec.group == Group::Hash,
         arity: spec.arity,
     }

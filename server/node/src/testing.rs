@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, Turn};
 
+use crate::aside::Helper;
 use crate::config::Config;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
@@ -19,6 +20,8 @@ use crate::service::NodeService;
 const ROUNDS_MAX: usize = 10_000;
 /// Bytes of requests in one turn of a core.
 const ARENA_BYTES: usize = 1 << 20;
+/// A variable of the environment that says from how many steps on requests run aside, in every test.
+const ASIDE_STEPS: &str = "MERIDIAN_ASIDE_MIN_STEPS";
 /// The time at which a bench starts, unix ms.
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
@@ -46,6 +49,9 @@ struct Seat {
 pub(crate) struct Bench {
     pub(crate) now: Now,
     seats: Vec<Seat>,
+    helper: Helper,
+    /// What runs aside does not come back.
+    pub(crate) holds_aside: bool,
     clients: Vec<Connected>,
 }
 
@@ -59,6 +65,13 @@ impl Bench {
     /// that of TLS (2), and the cores' own of TLS (3).
     pub(crate) fn with(cores: usize, change: impl FnOnce(&mut Config)) -> Bench {
         let mut config = Config::default();
+        if let Some(steps) = std::env::var_os(ASIDE_STEPS) {
+            let steps = steps
+                .into_string()
+                .ok()
+                .and_then(|steps| steps.parse().ok());
+            config.aside_min_steps = steps.expect("a number");
+        }
         change(&mut config);
         let now = Now {
             unix_ms: START_MS,
@@ -91,6 +104,8 @@ impl Bench {
         Bench {
             now,
             seats: (0..cores).map(seat).collect(),
+            helper: Helper::new(node),
+            holds_aside: false,
             clients: Vec::new(),
         }
     }
@@ -198,6 +213,13 @@ impl Bench {
             .index()
     }
 
+    /// Walks all shards and asserts what must hold.
+    pub(crate) fn check(&self) {
+        self.seats
+            .iter()
+            .for_each(|seat| seat.service.core.shard.check());
+    }
+
     /// Lets time pass.
     pub(crate) fn advance(&mut self, ms: u64) {
         self.now.unix_ms += ms;
@@ -213,7 +235,7 @@ impl Bench {
             let busy = |seat: &Seat| {
                 !seat.stopped && (seat.again || !seat.events.is_empty() || !seat.mail.is_empty())
             };
-            if !self.seats.iter().any(busy) {
+            if !self.seats.iter().any(busy) && !self.run_aside() {
                 return;
             }
             for core in 0..self.seats.len() {
@@ -223,6 +245,27 @@ impl Bench {
             }
         }
         panic!("the node does not come to rest");
+    }
+
+    /// Runs the next task that waits for a thread beside the cores; whether there was one.
+    fn run_aside(&mut self) -> bool {
+        if self.holds_aside {
+            return false;
+        }
+        let node = self.seats[0].service.core.node;
+        let Some(done) = self.helper.try_next(node) else {
+            return false;
+        };
+        if let Some((core, mail)) = done {
+            self.seats[core.index()].mail.push(mail);
+        }
+        true
+    }
+
+    /// Lets what was held aside come back.
+    pub(crate) fn release_aside(&mut self) {
+        self.holds_aside = false;
+        self.rest();
     }
 
     fn turn(&mut self, core: usize) {

@@ -40,7 +40,7 @@ pub use socket::{Listener, Spread};
 pub use stats::{Stats, StatsNow};
 
 /// Largest piece of a send that is given to the kernel at once; between pieces comes [`Event::Progress`].
-pub const SEND_PIECE_BYTES_MAX: usize = 1 << 20;
+pub const SEND_PIECE_BYTES_MAX: usize = 256 << 10;
 
 /// How long `Sent` of a small send may be held back when nothing else happens on its core. Long, since the shorter a
 /// timer, the likelier setting it must program the hardware: at 1 ms it made a lone client's answers 2.5 us slower (under

@@ -1,6 +1,7 @@
 //! KEYS and RANDOMKEY: keys out of a whole database.
 
-use protocol::{Acl, Args, Arity, Flags, Group, Spec};
+use protocol::{Acl, Args, Arity, Flags, Group, Reply, Resp, Spec};
+use storage::Shard;
 
 use crate::key::page::Filter;
 use crate::{Command, Read, Refused, Run, Spread};
@@ -60,6 +61,39 @@ fn keys(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     });
     cx.reply.array_at(later, count);
     Ok(())
+}
+
+/// A step of KEYS through one slot.
+pub struct Step {
+    /// Keys looked at.
+    pub seen: usize,
+    /// Keys written.
+    pub found: usize,
+    /// Where the slot goes on; None at its end.
+    pub next: Option<u64>,
+}
+
+/// Writes about `count` keys of the slot of a cursor, of those that match, as KEYS lists them.
+pub fn keys_of_slot(
+    shard: &Shard,
+    (db, cursor): (u8, u64),
+    count: usize,
+    pattern: &[u8],
+    out: &mut Vec<u8>,
+) -> Step {
+    let filter = Filter::new(pattern);
+    let end = Shard::cursor_slot(cursor).index() + 1;
+    let (mut seen, mut found) = (0, 0);
+    // (What a key looks like is the same in both versions of the protocol.)
+    let mut reply = Reply::new(out, Resp::V2);
+    let next = shard.scan(db, cursor, end, count, |key, _| {
+        seen += 1;
+        if filter.passes(key) {
+            reply.bulk(key);
+            found += 1;
+        }
+    });
+    Step { seen, found, next }
 }
 
 fn randomkey(cx: &mut Read<'_>, _: Args<'_>) -> Result<(), Refused> {

@@ -23,6 +23,8 @@ use storage::{Edit, EventClass, Key, OwnedValue, Ttl};
 
 use crate::Command;
 
+pub use keys::{Step, keys_of_slot};
+
 /// All of them.
 pub const FAMILY: &[&[Command]] = &[
     copy::COMMANDS,

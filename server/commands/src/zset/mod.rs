@@ -2,6 +2,7 @@
 
 mod blocking;
 mod bounds;
+pub(crate) mod cost;
 mod entries;
 mod scores;
 mod zadd;

@@ -406,6 +406,7 @@ mod tests {
                 is_plain: false,
                 of_hashes: false,
                 arity: protocol::Arity::at_least(1),
+                cost: None,
             };
             let checked = user.check(&row, &Args::new(&buf, &words));
             assert_eq!(checked.err(), denied.map(Denied::Channel), "{request}");

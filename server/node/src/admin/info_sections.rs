@@ -453,6 +453,7 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
         "forwarded_requests": node.sum(|core| &core.forwarded),
         "transactions_over_cores": node.sum(|core| &core.transactions),
         "transaction_retries": node.sum(|core| &core.retries),
+        "requests_aside": node.sum(|core| &core.asides),
         "elements_freed_in_slices": node.sum(|core| &core.freed_lazily),
         "connected_clients_peak": node.clients_peak.load(Relaxed),
     );

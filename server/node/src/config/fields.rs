@@ -119,6 +119,8 @@ fields! {
         pub core_port_base: u16,
         /// `core-tls-port-base`: first of the cores' own ports of TLS; 0 = `tls-port` + 1.
         pub core_tls_port_base: u16,
+        /// `aside-min-steps`: from where on a request runs beside its core; 0 = never.
+        pub aside_min_steps: u32,
         /// `turn-cpu-clock`: measure each turn's processor time.
         pub turn_cpu_clock: bool,
 

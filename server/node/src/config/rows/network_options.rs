@@ -219,6 +219,14 @@ pub(super) const OWN_ROWS: &[Row] = &[
         ..Row::AT_START
     },
     Row {
+        name: "aside-min-steps",
+        kind: int(0, INT_MAX),
+        default: "4096",
+        place: at!(aside_min_steps),
+        summary: "A request that would touch at least so many elements (or 256 bytes each of a string) runs beside its core, which goes on with others; 0 runs none so.",
+        ..Row::LIVE
+    },
+    Row {
         name: "turn-cpu-clock",
         default: "no",
         place: at!(turn_cpu_clock),
