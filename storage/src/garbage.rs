@@ -77,10 +77,8 @@ impl Garbage {
             };
             self.freed += freed as u64;
             left -= freed.clamp(1, left);
-            if done {
-                if let Some(Waste::Collection(..)) = self.queue.pop_front() {
-                    self.values_freed += 1;
-                }
+            if done && let Some(Waste::Collection(..)) = self.queue.pop_front() {
+                self.values_freed += 1;
             }
         }
         !self.queue.is_empty()
