@@ -277,17 +277,30 @@ impl Core {
         self.pubsub.messages.push(message);
     }
 
+    /// Publishes one event, from this core to those of its subscribers: by way of its channels' cores the two messages of an
+    /// event could overtake one another.
+    fn publish_event(&mut self, channel: &[u8], payload: &[u8]) {
+        let message = Message {
+            channel: channel.into(),
+            payload: payload.into(),
+            topic: Topic::Channel,
+        };
+        if self.pubsub.met(&message).next().is_some() {
+            self.pass_on(&Arc::new(message));
+        }
+    }
+
     /// Publishes what happened to keys, on the channels of `notify-keyspace-events`.
     pub fn publish_events(&mut self, events: Vec<Event>) {
         let wanted = self.config.notify_keyspace_events;
         for Event { db, name, key } in events {
             if wanted.contains(KeyspaceEvents::KEYSPACE) {
                 let channel = [format!("__keyspace@{db}__:").as_bytes(), &key].concat();
-                self.publish_message(&channel, name.as_bytes(), Topic::Channel);
+                self.publish_event(&channel, name.as_bytes());
             }
             if wanted.contains(KeyspaceEvents::KEYEVENT) {
                 let channel = format!("__keyevent@{db}__:{name}");
-                self.publish_message(channel.as_bytes(), &key, Topic::Channel);
+                self.publish_event(channel.as_bytes(), &key);
             }
         }
     }
@@ -547,6 +560,17 @@ mod tests {
                 "*4 $8 pmessage $10 __key*__:* $16 __keyspace@0__:k $7 expired \
                  *4 $8 pmessage $10 __key*__:* $22 __keyevent@0__:expired $1 k "
             );
+            // Of each change the key's channel hears first, wherever the cores of the two channels are.
+            call(bench, actor, "CONFIG SET notify-keyspace-events KE$");
+            for n in 0..20 {
+                call(bench, actor, &format!("SET key:{n} v"));
+                let told = text(bench, listeners[0]);
+                let by_key = told.find(&format!("__keyspace@0__:key:{n} $3 set"));
+                assert!(
+                    by_key.is_some() && by_key < told.find("__keyevent@0__:set"),
+                    "{told}"
+                );
+            }
             call(bench, actor, "CONFIG SET notify-keyspace-events Em");
             call(bench, actor, "GET none");
             assert_eq!(

@@ -21,7 +21,7 @@ const REPEATED_BYTES_MAX: f64 = 512.0 * 1024.0 * 1024.0;
 pub(crate) const UNWATCHED_BYTES_MAX: usize = 64 * 1024;
 /// More arguments than this leave the binding no room on Lua's stack: they come to it in a table.
 const UNPACKED_ARGS_MAX: c_int = 4000;
-/// Added to the number of an operation whose arguments are in a table.
+/// Added to the number of an operation whose arguments are in a table, with their number behind it.
 pub(crate) const PACKED: u8 = 128;
 /// The type numbers of Lua 5.1.
 const NUMBER: c_int = 3;
@@ -127,11 +127,13 @@ unsafe extern "C-unwind" fn call_bridged(state: *mut ffi::lua_State) -> c_int {
             pack(state, args);
             let op = ffi::lua_tonumber(state, ffi::lua_upvalueindex(2));
             ffi::lua_pushnumber(state, op + f64::from(PACKED));
-            args = 1;
+            ffi::lua_insert(state, 1);
+            ffi::lua_pushnumber(state, args.into());
+            args = 2;
         } else {
             ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
+            ffi::lua_insert(state, 1);
         }
-        ffi::lua_insert(state, 1);
         ffi::lua_rawgeti(state, ffi::lua_upvalueindex(1), 1);
         ffi::lua_insert(state, 1);
         ffi::lua_call(state, args + 1, ffi::LUA_MULTRET);

@@ -172,15 +172,22 @@ impl<'h> Calls<'h> {
         let op = args.pop_front().as_ref().and_then(number_of);
         let mut op = op.map_or(u8::MAX, |n| n as u8);
         if op >= PACKED
-            && let Some(Value::Table(packed)) = args.pop_front()
+            && let (Some(Value::Table(packed)), Some(count)) = (args.pop_front(), args.pop_front())
         {
             op -= PACKED;
-            args = packed.sequence_values().collect::<mlua::Result<_>>()?;
+            let count = number_of(&count).unwrap_or(0.0) as usize;
+            // One at a time: the binding has no room for so many values at once.
+            let words = (0..count).map(|index| packed.raw_get(index + 1));
+            return match op {
+                _ if op == Op::Call as u8 => self.call(lua, words, true),
+                _ if op == Op::Pcall as u8 => self.call(lua, words, false),
+                _ => raise(lua, "too many arguments"),
+            };
         }
         let args = Words { args };
         match op {
-            _ if op == Op::Call as u8 => self.call(lua, &args, true),
-            _ if op == Op::Pcall as u8 => self.call(lua, &args, false),
+            _ if op == Op::Call as u8 => self.call(lua, args.into_all(), true),
+            _ if op == Op::Pcall as u8 => self.call(lua, args.into_all(), false),
             _ if op == Op::Log as u8 => self.log(lua, &args),
             _ if op == Op::SetResp as u8 => self.set_resp(lua, &args),
             _ if op == Op::SetRepl as u8 => set_repl(lua, &args),
@@ -189,11 +196,11 @@ impl<'h> Calls<'h> {
     }
 
     /// The words of a command; None when one of them is none.
-    fn take_words(&mut self, args: &Words) -> Option<()> {
+    fn take_words(&mut self, args: impl Iterator<Item = mlua::Result<Value>>) -> Option<()> {
         self.words.clear();
         self.buf.clear();
-        for value in &args.args {
-            let fits = match value {
+        for value in args {
+            let fits = match &value.ok()? {
                 Value::String(text) => {
                     let bytes = text.as_bytes();
                     let len = self.buf.len().saturating_add(bytes.len());
@@ -212,7 +219,12 @@ impl<'h> Calls<'h> {
         Some(())
     }
 
-    fn call(&mut self, lua: &Lua, args: &Words, raises: bool) -> Result<MultiValue, Fault> {
+    fn call(
+        &mut self,
+        lua: &Lua,
+        args: impl ExactSizeIterator<Item = mlua::Result<Value>>,
+        raises: bool,
+    ) -> Result<MultiValue, Fault> {
         let fail = |text: &str| {
             if raises {
                 return raise(lua, text);
@@ -309,7 +321,7 @@ impl<'h> Calls<'h> {
                 "Please specify at least one argument for this redis lib call",
             );
         }
-        if self.take_words(args).is_none() {
+        if self.take_words(args.all()).is_none() {
             return raise(
                 lua,
                 "Lua redis lib command arguments must be strings or integers",

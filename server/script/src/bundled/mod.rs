@@ -86,6 +86,16 @@ pub(crate) struct Words {
 }
 
 impl Words {
+    /// All of them, in order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = mlua::Result<Value>> {
+        self.args.iter().cloned().map(Ok)
+    }
+
+    /// As `all`, and they are given away.
+    pub(crate) fn into_all(self) -> impl ExactSizeIterator<Item = mlua::Result<Value>> {
+        self.args.into_vec().into_iter().map(Ok)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.args.len()
     }
