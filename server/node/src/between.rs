@@ -161,12 +161,12 @@ impl NodeService {
             }
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
-            Mail::Return { tx, lent } => {
+            Mail::Return { tx, lent, by } => {
                 if let Some(lent) = lent {
                     self.core.shard.take_back(lent);
                 }
                 self.core.release(tx);
-                self.news(None);
+                self.news(by);
             }
             Mail::Unwatch(keys) => {
                 keys.iter()
@@ -186,11 +186,12 @@ impl NodeService {
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }
-            Mail::Track(db, name, tracker) => self.core.remember(db, name, tracker),
+            Mail::Track(db, name, reader, noted) => self.core.remember(db, name, reader, noted),
             Mail::Prefix(prefix, tracker, joins) => {
                 self.core.change_prefix(prefix, tracker, joins);
             }
-            Mail::Invalidate(tracker, keys) => self.core.invalidations.push((tracker, keys)),
+            Mail::Invalidate(invalidation) => self.core.invalidations.push(invalidation),
+            Mail::Redirected(to, home, keys) => self.tell_invalid(to, home, keys),
             Mail::Flushed => self.tell_flush(),
             Mail::RedirectBroken(conn) => self.redirect_broken(conn),
             Mail::Publish(message) => self.core.pass_on(&message),
@@ -339,6 +340,7 @@ impl NodeService {
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
         let client = Client::Of(tx.ticket.core, tx.ticket.conn);
+        let by = (tx.ticket.core, tx.ticket.conn);
         self.core.begin_lap();
         let mut replied = true;
         match tx.job {
@@ -348,6 +350,7 @@ impl NodeService {
             }
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
+                self.core.look_again(&waiter);
                 replied = false;
             }
             Job::One {
@@ -373,7 +376,7 @@ impl NodeService {
                 };
                 let (row, args) = (request.row, request.args());
                 if self.core.run_script(row, args, caller, &mut out) == Ended::NeedsAll {
-                    self.core.finish_tx(number, guests);
+                    self.core.finish_tx(number, guests, by);
                     self.core.keep_buffer(out);
                     let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
                     let needs = self.core.needs(&slots, Vec::new());
@@ -429,7 +432,7 @@ impl NodeService {
                 self.put_back(&mut current);
             }
         }
-        self.core.finish_tx(number, guests);
+        self.core.finish_tx(number, guests, by);
         if replied {
             self.reply(tx.ticket, &out);
         }

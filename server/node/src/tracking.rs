@@ -18,7 +18,6 @@ use storage::Key;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
-use crate::pubsub::Topic;
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -59,19 +58,25 @@ pub struct Tracking {
     pub caching: Option<bool>,
 }
 
-/// Who reads a key, and who is told of its change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tracker {
+/// What a client that has read a key, or follows its prefix, is to be told. Whom that reaches, its core knows: the client may
+/// have chosen other options since.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// The client.
     home: Place,
-    to: Place,
-    noloop: bool,
+    /// It tells of a prefix.
+    broadcast: bool,
+    /// The client itself has made the change.
+    own: bool,
+    /// The keys; None for all.
+    keys: Option<Keys>,
 }
 
 /// Keys of a message between cores.
 pub type Keys = Vec<Box<[u8]>>;
 
 /// Those who track one key, by its database and name.
-type Trackers = HashMap<(u8, Box<[u8]>), Vec<Tracker>>;
+type Trackers = HashMap<(u8, Box<[u8]>), Vec<Place>>;
 
 /// Sums over all cores.
 #[derive(Default)]
@@ -92,7 +97,7 @@ pub struct Trackings {
     /// Who has read which key of this core.
     keys: Trackers,
     /// Prefixes of all clients of the node.
-    prefixes: Vec<(Box<[u8]>, Tracker)>,
+    prefixes: Vec<(Box<[u8]>, Place)>,
     /// Clients of this core that track.
     clients: BTreeSet<u64>,
 }
@@ -106,21 +111,8 @@ impl Trackings {
 }
 
 impl Tracking {
-    fn tracker(&self, home: Place) -> Tracker {
-        Tracker {
-            home,
-            to: self.redirect.map_or(home, |(_, place)| place),
-            noloop: self.noloop,
-        }
-    }
-
-    /// Who reads, if reads of this moment are remembered.
-    pub fn reader(&self, home: Place) -> Option<Tracker> {
-        self.remembers().then(|| self.tracker(home))
-    }
-
     /// Whether reads of this moment are remembered.
-    fn remembers(&self) -> bool {
+    pub fn remembers(&self) -> bool {
         match self.mode {
             Mode::All => true,
             Mode::OptIn => self.caching == Some(true),
@@ -139,9 +131,9 @@ impl Core {
         counts.clients.fetch_add(1, Relaxed);
         let prefixes = tracking.prefixes.len();
         counts.prefixes.fetch_add(prefixes, Relaxed);
-        let tracker = tracking.tracker((self.id, conn.conn));
+        let home = (self.id, conn.conn);
         for prefix in &tracking.prefixes {
-            self.tell_prefix(prefix, tracker, true);
+            self.tell_prefix(prefix, home, true);
         }
         conn.tracking = Some(Box::new(tracking));
     }
@@ -156,31 +148,31 @@ impl Core {
         counts.clients.fetch_sub(1, Relaxed);
         let prefixes = tracking.prefixes.len();
         counts.prefixes.fetch_sub(prefixes, Relaxed);
-        let tracker = tracking.tracker((self.id, conn.conn));
+        let home = (self.id, conn.conn);
         for prefix in &tracking.prefixes {
-            self.tell_prefix(prefix, tracker, false);
+            self.tell_prefix(prefix, home, false);
         }
     }
 
-    fn tell_prefix(&mut self, prefix: &[u8], tracker: Tracker, joins: bool) {
-        self.change_prefix(prefix.into(), tracker, joins);
+    fn tell_prefix(&mut self, prefix: &[u8], home: Place, joins: bool) {
+        self.change_prefix(prefix.into(), home, joins);
         for core in (0..self.node.cores() as u16).map(CoreId) {
             if core != self.id {
-                let mail = Mail::Prefix(prefix.into(), tracker, joins);
+                let mail = Mail::Prefix(prefix.into(), home, joins);
                 self.posts.push((core, mail));
             }
         }
     }
 
     /// A client of the node follows a prefix, or no longer.
-    pub fn change_prefix(&mut self, prefix: Box<[u8]>, tracker: Tracker, joins: bool) {
+    pub fn change_prefix(&mut self, prefix: Box<[u8]>, home: Place, joins: bool) {
         let prefixes = &mut self.trackings.prefixes;
         if joins {
-            prefixes.push((prefix, tracker));
+            prefixes.push((prefix, home));
         } else {
             let known = prefixes
                 .iter()
-                .position(|(name, by)| *name == prefix && by.home == tracker.home);
+                .position(|(name, by)| *name == prefix && *by == home);
             known.map(|at| prefixes.swap_remove(at));
         }
         let any = !self.trackings.prefixes.is_empty();
@@ -190,14 +182,13 @@ impl Core {
     /// A request of a tracking client is about to run: the keys that it reads are remembered where they live.
     pub fn track(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) {
         let tracking = conn.tracking.as_deref();
-        let place = (self.id, conn.conn);
-        if let Some(tracker) = tracking.and_then(|tracking| tracking.reader(place)) {
-            self.track_for(tracker, conn.db, row, args);
+        if tracking.is_some_and(Tracking::remembers) {
+            self.track_for((self.id, conn.conn), conn.db, row, args);
         }
     }
 
     /// As [`Core::track`], for a request of a script.
-    pub fn track_for(&mut self, tracker: Tracker, db: u8, row: &'static Row, args: &Args<'_>) {
+    pub fn track_for(&mut self, reader: Place, db: u8, row: &'static Row, args: &Args<'_>) {
         if row.writes || !matches!(row.kind, crate::table::Kind::Data(_)) {
             return;
         }
@@ -208,26 +199,36 @@ impl Core {
             let key = Key::new(db, name);
             let owner = self.owner(key.slot);
             if owner == self.id {
-                self.remember(db, name.into(), tracker);
+                self.remember(db, name.into(), reader, false);
             } else {
-                let mail = Mail::Track(db, name.into(), tracker);
+                // A slot that visits is asked on its way home what has changed here.
+                let noted = self.tx_slots.binary_search(&key.slot).is_ok();
+                if noted {
+                    self.shard.note_guest(&key);
+                }
+                let mail = Mail::Track(db, name.into(), reader, noted);
                 self.posts.push((owner, mail));
             }
         }
     }
 
-    /// A client is about to read a key of this core.
-    pub fn remember(&mut self, db: u8, name: Box<[u8]>, tracker: Tracker) {
+    /// A client is about to read a key of this core; `noted`: where its slot visits, and is told what changes there.
+    pub fn remember(&mut self, db: u8, name: Box<[u8]>, reader: Place, noted: bool) {
         let trackers = match self.trackings.keys.get_mut(&(db, name.clone())) {
             Some(trackers) => trackers,
             None => {
-                self.shard.follow(&Key::new(db, &name));
+                let key = Key::new(db, &name);
+                if noted {
+                    self.shard.follow_noted(&key);
+                } else {
+                    self.shard.follow(&key);
+                }
                 self.node.tracking.keys.fetch_add(1, Relaxed);
                 self.trackings.keys.entry((db, name)).or_default()
             }
         };
-        if !trackers.contains(&tracker) {
-            trackers.push(tracker);
+        if !trackers.contains(&reader) {
+            trackers.push(reader);
             self.node.tracking.items.fetch_add(1, Relaxed);
         }
         let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
@@ -253,31 +254,32 @@ impl Core {
         }
         let mut told = Vec::new();
         if !self.trackings.keys.is_empty()
-            && let Some(trackers) = self.trackings.keys.remove(&(db, name.into()))
+            && let Some(readers) = self.trackings.keys.remove(&(db, name.into()))
         {
-            self.forgotten(db, name, trackers.len());
-            told = trackers;
+            self.forgotten(db, name, readers.len());
+            told.extend(readers.into_iter().map(|home| (home, false)));
         }
-        for (prefix, tracker) in &self.trackings.prefixes {
-            if name.starts_with(prefix) && !told.contains(tracker) {
-                told.push(*tracker);
+        for (prefix, home) in &self.trackings.prefixes {
+            if name.starts_with(prefix) && !told.contains(&(*home, true)) {
+                told.push((*home, true));
             }
         }
-        for tracker in told {
-            if tracker.noloop && by == Some(tracker.home) {
-                continue;
-            }
-            self.send_invalidation(tracker, Some(vec![name.into()]));
+        for (home, broadcast) in told {
+            self.send_invalidation(Invalidation {
+                home,
+                broadcast,
+                own: by == Some(home),
+                keys: Some(vec![name.into()]),
+            });
         }
     }
 
-    fn send_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
-        let mail = (tracker, keys);
-        if tracker.to.0 == self.id {
-            self.invalidations.push(mail);
+    fn send_invalidation(&mut self, invalidation: Invalidation) {
+        let core = invalidation.home.0;
+        if core == self.id {
+            self.invalidations.push(invalidation);
         } else {
-            self.posts
-                .push((tracker.to.0, Mail::Invalidate(mail.0, mail.1)));
+            self.posts.push((core, Mail::Invalidate(invalidation)));
         }
     }
 
@@ -315,39 +317,68 @@ impl NodeService {
         self.core.invalidate_all();
         let clients: Vec<u64> = self.core.trackings.clients.iter().copied().collect();
         for conn in clients.into_iter().map(ConnId::from_u64) {
-            let home = (self.core.id, conn);
             let client = self.clients.get_mut(conn);
-            if let Some(tracking) = client.and_then(|client| client.tracking.as_deref()) {
-                let tracker = tracking.tracker(home);
-                self.core.send_invalidation(tracker, None);
+            let tracking = client.and_then(|client| client.tracking.as_deref());
+            if let Some(broadcast) = tracking.map(|tracking| tracking.mode == Mode::Broadcast) {
+                self.core.send_invalidation(Invalidation {
+                    home: (self.core.id, conn),
+                    broadcast,
+                    own: false,
+                    keys: None,
+                });
             }
         }
     }
 
     /// Invalidations reach the connections of this core, after the reply of the request that made the change.
     pub(crate) fn deliver_invalidations(&mut self) {
-        for (tracker, keys) in core::mem::take(&mut self.core.invalidations) {
-            self.deliver_invalidation(tracker, keys);
+        for invalidation in core::mem::take(&mut self.core.invalidations) {
+            self.deliver_invalidation(invalidation);
         }
     }
 
-    fn deliver_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
-        let conn = tracker.to.1;
-        let redirected = tracker.to != tracker.home;
+    /// The client's own core: it may track no more, or in another way, or redirect to another client.
+    fn deliver_invalidation(&mut self, invalidation: Invalidation) {
+        let Invalidation {
+            home,
+            broadcast,
+            own,
+            keys,
+        } = invalidation;
+        let client = self.clients.get_mut(home.1);
+        let Some(tracking) = client.and_then(|client| client.tracking.as_deref()) else {
+            return;
+        };
+        if (tracking.noloop && own) || broadcast != (tracking.mode == Mode::Broadcast) {
+            return;
+        }
+        match tracking.redirect {
+            Some((_, (core, _))) if core != self.core.id => {
+                let to = tracking.redirect.map_or(home, |(_, place)| place);
+                self.core
+                    .posts
+                    .push((core, Mail::Redirected(to, home, keys)));
+            }
+            Some((_, to)) => self.tell_invalid(to, home, keys),
+            None => self.tell_invalid(home, home, keys),
+        }
+    }
+
+    /// Tells a connection of this core of invalid keys, for the client at `home`.
+    pub(crate) fn tell_invalid(&mut self, to: Place, home: Place, keys: Option<Keys>) {
+        let (conn, redirected) = (to.1, to != home);
         let Some(client) = self.clients.get_mut(conn).filter(|client| !client.closing) else {
             if redirected {
-                self.tell_broken(tracker.home);
+                self.tell_broken(home);
             }
             return;
         };
-        let listens = client
-            .subscriptions
-            .as_ref()
-            .is_some_and(|subscriptions| subscriptions.contains(Topic::Channel, CHANNEL));
+        // As in Redis any subscription will do.
+        let listens = client.subscriptions.is_some();
         let mut frame = Vec::new();
         let mut reply = Reply::new(&mut frame, client.resp);
         match client.resp {
-            Resp::V3 if client.tracking.is_some() || redirected => {
+            Resp::V3 => {
                 reply.push(2);
                 reply.bulk(b"invalidate");
             }
@@ -356,8 +387,8 @@ impl NodeService {
                 reply.bulk(b"message");
                 reply.bulk(CHANNEL);
             }
-            // It tracks no more, or has no way to be told.
-            _ => return,
+            // It has no way to be told.
+            Resp::V2 => return,
         }
         match &keys {
             Some(keys) => {

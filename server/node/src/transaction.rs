@@ -25,6 +25,7 @@ use crate::connection::Request;
 use crate::core::{Core, Scope};
 use crate::locks::Verdict;
 use crate::mail::{Batch, Granted, Mail, Schedule, Ticket};
+use crate::tracking::Place;
 
 /// What a transaction does once it has all its slots.
 #[allow(
@@ -186,6 +187,7 @@ impl Core {
                     Mail::Return {
                         tx: number,
                         lent: Some(lent),
+                        by: None,
                     },
                 ));
                 None
@@ -213,6 +215,7 @@ impl Core {
                 Mail::Return {
                     tx: number,
                     lent: Some(lent),
+                    by: None,
                 },
             ));
         }
@@ -276,8 +279,8 @@ impl Core {
         Some((tx, guests))
     }
 
-    /// Sends all slots home.
-    pub fn finish_tx(&mut self, number: u64, guests: Guests) {
+    /// Sends all slots home; `by` is the client that has had them.
+    pub fn finish_tx(&mut self, number: u64, guests: Guests, by: Place) {
         self.tx_slots.clear();
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);
@@ -286,6 +289,7 @@ impl Core {
                 Mail::Return {
                     tx: number,
                     lent: Some(lent),
+                    by: Some(by),
                 },
             ));
         }
