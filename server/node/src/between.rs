@@ -191,7 +191,7 @@ impl NodeService {
                 self.core.change_prefix(prefix, tracker, joins);
             }
             Mail::Invalidate(invalidation) => self.core.invalidations.push(invalidation),
-            Mail::Redirected(to, home, keys) => self.tell_invalid(to, home, keys),
+            Mail::Redirected(to, home, keys) => self.tell_invalid(to, Some(home), keys),
             Mail::Flushed => self.tell_flush(),
             Mail::RedirectBroken(conn) => self.redirect_broken(conn),
             Mail::Publish(message) => self.core.pass_on(&message),

@@ -359,16 +359,16 @@ impl NodeService {
                     .posts
                     .push((core, Mail::Redirected(to, home, keys)));
             }
-            Some((_, to)) => self.tell_invalid(to, home, keys),
-            None => self.tell_invalid(home, home, keys),
+            Some((_, to)) => self.tell_invalid(to, Some(home), keys),
+            None => self.tell_invalid(home, None, keys),
         }
     }
 
-    /// Tells a connection of this core of invalid keys, for the client at `home`.
-    pub(crate) fn tell_invalid(&mut self, to: Place, home: Place, keys: Option<Keys>) {
-        let (conn, redirected) = (to.1, to != home);
+    /// Tells a connection of this core of invalid keys; for a client that redirects to it, which may be itself.
+    pub(crate) fn tell_invalid(&mut self, to: Place, home: Option<Place>, keys: Option<Keys>) {
+        let (conn, redirected) = (to.1, home.is_some());
         let Some(client) = self.clients.get_mut(conn).filter(|client| !client.closing) else {
-            if redirected {
+            if let Some(home) = home {
                 self.tell_broken(home);
             }
             return;

@@ -84,13 +84,13 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
             "ERR PREFIX option requires BCAST mode to be enabled",
         ));
     }
-    if let Some(before) = before {
-        if options.broadcast != (before.mode == Mode::Broadcast) {
-            return Err(Refusal::Text(
-                "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+    if let Some(before) = before
+        && options.broadcast != (before.mode == Mode::Broadcast)
+    {
+        return Err(Refusal::Text(
+            "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
                  re-enabling it with a different mode.",
-            ));
-        }
+        ));
     }
     if options.broadcast && (options.opt_in || options.opt_out) {
         return Err(Refusal::Text(
