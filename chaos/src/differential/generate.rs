@@ -19,7 +19,7 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Of 1000 requests made of a row, how many are changed into probably wrong ones.
 const WRONG_PERMILLE: usize = 35;
 /// Of 1000 steps, how many are a scene in lock step.
-const SCENE_PERMILLE: usize = 100;
+const SCENE_PERMILLE: usize = 60;
 /// Of 1000 other steps, how many are a scan, a scene with WATCH, a connection of its own.
 const SCAN_PERMILLE: usize = 600;
 const WATCH_PERMILLE: usize = 140;
@@ -312,7 +312,7 @@ mod tests {
             }
         }
         assert!(
-            batches > 100 && scans > 100 && scratches > 30 && scenes > 50,
+            batches > 100 && scans > 100 && scratches > 30 && scenes > 30,
             "{batches} {scans} {scratches} {scenes}"
         );
         assert!(generator.burst().is_some_and(|step| step.len() > 100));

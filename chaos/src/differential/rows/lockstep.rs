@@ -300,12 +300,16 @@ pub(super) const TRACKING: &[Row] = &[
         10,
         &[("CLIENT TRACKING ON (OPTIN | OPTOUT) [ NOLOOP ]", Exact)],
     ),
+    // Whether the other client is there, the subject asks after it has looked at the options.
     tracks(
         20,
-        &[(
-            "CLIENT TRACKING ON REDIRECT <peer> [ (OPTIN | OPTOUT | NOLOOP | BCAST) ]",
-            Exact,
-        )],
+        &[
+            ("CLIENT TRACKING OFF", Exact),
+            (
+                "CLIENT TRACKING ON REDIRECT <peer> [ (OPTIN | OPTOUT | NOLOOP | BCAST) ]",
+                Exact,
+            ),
+        ],
     ),
     tracks(
         4,
@@ -314,13 +318,7 @@ pub(super) const TRACKING: &[Row] = &[
             Exact,
         )],
     ),
-    tracks(
-        2,
-        &[(
-            "CLIENT TRACKING ON REDIRECT (0 | -1 | abc | 999999999)",
-            Exact,
-        )],
-    ),
+    tracks(2, &[("CLIENT TRACKING ON REDIRECT (0 | -1 | abc)", Exact)]),
     tracks(8, &[("CLIENT TRACKING OFF", Exact)]),
     tracks(
         12,
