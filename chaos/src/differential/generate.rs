@@ -221,7 +221,8 @@ pub(super) fn anywhere(catalogue: &Catalogue, rng: &mut Rng) -> Vec<Rc<Op>> {
 /// returns a cursor, which is any number. Keys of the pool `Lex` must keep one score.
 fn spoilable(op: &Op) -> bool {
     let lex = op.name == "ZADD" && op.key_words().any(|key| key.starts_with(b"x:"));
-    op.name != "TYPE" && !op.name.ends_with("SCAN") && !lex
+    // LATENCY HISTOGRAM without names tells of times.
+    op.name != "TYPE" && !op.name.starts_with("LATENCY") && !op.name.ends_with("SCAN") && !lex
 }
 
 /// COMMAND GETKEYS is asked about a request of the catalogue, that is not run.
