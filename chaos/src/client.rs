@@ -123,6 +123,26 @@ impl Client {
         }
     }
 
+    /// The next reply, if all of it has arrived.
+    pub(crate) fn arrived(&mut self) -> Result<Option<Answer>, ClientError> {
+        loop {
+            let rest = self.input.get(self.taken..).unwrap_or_default();
+            let parsed = self.parser.parse(rest).map_err(ClientError::Malformed)?;
+            if let Some((answer, bytes)) = parsed {
+                self.taken += bytes;
+                return Ok(Some(answer));
+            }
+            self.stream.set_nonblocking(true)?;
+            let filled = self.fill();
+            self.stream.set_nonblocking(false)?;
+            match filled {
+                Ok(()) => {}
+                Err(ClientError::Hung) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The next `count` replies, as far as they come, and why they ended early.
     pub(crate) fn receive_all(&mut self, count: usize) -> (Vec<Answer>, Option<ClientError>) {
         let mut answers = Vec::with_capacity(count);

@@ -247,7 +247,6 @@ impl Refusal {
 
     /// A connection that listens to channels in version 2 has sent another command.
     pub fn only_listens(name: &str) -> Self {
-        let name = name.split('|').next().unwrap_or(name);
         Self::Owned(
             format!(
                 "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
@@ -289,9 +288,9 @@ impl Refusal {
         let mut text = Vec::new();
         cause.write(&mut text);
         let text = String::from_utf8_lossy(&text);
-        // Redis gives a wrong number of arguments without its code here.
+        // Redis leaves out the code of texts that it has made for this request.
         let text = match cause {
-            Self::Arity(_) => text.trim_start_matches("ERR "),
+            Self::Arity(_) | Self::Owned(_) => text.trim_start_matches("ERR "),
             _ => &text,
         };
         Self::Owned(format!("EXECABORT Transaction discarded because of: {text}").into())

@@ -261,6 +261,16 @@ impl Shard {
         self.watched.follow(key.db, key.bytes, key.slot, away);
     }
 
+    /// As [`Shard::follow`] for a key whose slot is away, where [`Shard::note_guest`] has noted it.
+    pub fn follow_noted(&mut self, key: &Key<'_>) {
+        self.watched.follow(key.db, key.bytes, key.slot, false);
+    }
+
+    /// A key of a slot that visits: whether it has changed from here on is told to its owner when the slot goes home.
+    pub fn note_guest(&mut self, key: &Key<'_>) {
+        self.watched.add(key.db, key.bytes, key.slot, false);
+    }
+
     /// Ends one [`Shard::follow`].
     pub fn unfollow(&mut self, db: u8, key: &[u8]) {
         self.watched.unfollow(db, key);

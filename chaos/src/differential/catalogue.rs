@@ -12,7 +12,7 @@ use super::values::Draft;
 use crate::rng::Rng;
 
 /// Groups of commands that can be chosen by name.
-pub(super) const GROUPS: [&str; 15] = [
+pub(super) const GROUPS: [&str; 20] = [
     "string",
     "bitmap",
     "generic",
@@ -28,6 +28,11 @@ pub(super) const GROUPS: [&str; 15] = [
     "server",
     "acl",
     "scripting",
+    "blocking",
+    "pubsub",
+    "notifications",
+    "tracking",
+    "interleaving",
 ];
 
 /// Where a row may be played.
@@ -45,6 +50,22 @@ pub(super) enum Place {
     Burst,
     /// A whole iteration, page by page.
     Scan,
+    /// In lock step (lockstep/): may wait for long.
+    Waits,
+    /// In lock step: waits for several keys.
+    WaitsForMany,
+    /// In lock step: waits for a moment.
+    Brief,
+    /// In lock step: changes what others wait for.
+    Acts,
+    /// In lock step: ends the waits of others, or looks as if.
+    Unblocks,
+    /// In lock step: publish and subscribe.
+    Hears,
+    /// In lock step: client-side caching.
+    Tracks,
+    /// In lock step: transactions between one another.
+    Meets,
 }
 
 /// One row as written in `rows/`.

@@ -51,7 +51,7 @@ impl History {
     }
 
     /// The last requests that touched any of the keys, oldest first.
-    fn of<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<String> {
+    pub(super) fn of<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<String> {
         let mut found: BTreeMap<u64, String> = BTreeMap::new();
         for list in keys.filter_map(|key| self.by_key.get(key)) {
             for (op, connection, request) in list {
@@ -103,8 +103,13 @@ impl Findings {
         self.total
     }
 
-    /// Counts a difference, and prints it unless many of its shape were.
-    pub(super) fn add(&mut self, moment: Moment<'_>, mismatch: &Mismatch, history: &History) {
+    /// Counts a difference, and prints it with what was before unless many of its shape were.
+    pub(super) fn add(
+        &mut self,
+        moment: Moment<'_>,
+        mismatch: &Mismatch,
+        before: impl FnOnce() -> Vec<String>,
+    ) {
         let Mismatch {
             op,
             subject,
@@ -138,7 +143,7 @@ impl Findings {
         println!("    request: {request}");
         println!("    subject: {}", text::answer_line(subject));
         println!("    oracle:  {}", text::answer_line(oracle));
-        for line in history.of(op.key_words()) {
+        for line in before() {
             println!("{line}");
         }
     }
@@ -229,7 +234,7 @@ mod tests {
             };
             history.note(moment, &mismatch.op);
             assert_eq!(history.of([b"k".as_slice()].into_iter()).len(), 1);
-            findings.add(moment, &mismatch, &history);
+            findings.add(moment, &mismatch, Vec::new);
         }
         assert_eq!(findings.total(), 5);
         assert_eq!(findings.summary().lines().count(), 2);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::catalogue::{Catalogue, Op, Place};
+use super::lockstep::{self, Scene};
 use super::scenarios;
 use crate::rng::Rng;
 
@@ -17,7 +18,9 @@ const BATCH_OPS: (usize, usize) = (50, 200);
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Of 1000 requests made of a row, how many are changed into probably wrong ones.
 const WRONG_PERMILLE: usize = 35;
-/// Of 1000 steps, how many are a scan, a scene with WATCH, a connection of its own.
+/// Of 1000 steps, how many are a scene in lock step.
+const SCENE_PERMILLE: usize = 60;
+/// Of 1000 other steps, how many are a scan, a scene with WATCH, a connection of its own.
 const SCAN_PERMILLE: usize = 600;
 const WATCH_PERMILLE: usize = 140;
 const SCRATCH_PERMILLE: usize = 230;
@@ -53,6 +56,8 @@ pub(super) enum Step {
         /// True if the server must close the connection after the last one.
         closes: bool,
     },
+    /// Several connections in lock step.
+    Scene(Scene),
 }
 
 impl Step {
@@ -63,6 +68,7 @@ impl Step {
             Self::Batch { ops, .. } => ops.len(),
             Self::Scan { .. } => 1,
             Self::Scratch { ops, .. } => ops.len(),
+            Self::Scene(scene) => scene.cues.iter().map(|cue| cue.ops.len()).sum(),
         }
     }
 }
@@ -99,6 +105,12 @@ impl Generator {
     }
 
     fn draw_step(&mut self) -> Step {
+        let scenes_only = !self.catalogue.has_place(Place::Anywhere);
+        if (self.rng.below(1000) < SCENE_PERMILLE || scenes_only)
+            && let Some(scene) = lockstep::draw(&self.catalogue, &mut self.rng)
+        {
+            return Step::Scene(scene);
+        }
         let roll = self.rng.below(1000);
         if roll < SCAN_PERMILLE && self.catalogue.has_place(Place::Scan) {
             return self.scan();
@@ -209,7 +221,8 @@ pub(super) fn anywhere(catalogue: &Catalogue, rng: &mut Rng) -> Vec<Rc<Op>> {
 /// returns a cursor, which is any number. Keys of the pool `Lex` must keep one score.
 fn spoilable(op: &Op) -> bool {
     let lex = op.name == "ZADD" && op.key_words().any(|key| key.starts_with(b"x:"));
-    op.name != "TYPE" && !op.name.ends_with("SCAN") && !lex
+    // LATENCY HISTOGRAM without names tells of times.
+    op.name != "TYPE" && !op.name.starts_with("LATENCY") && !op.name.ends_with("SCAN") && !lex
 }
 
 /// COMMAND GETKEYS is asked about a request of the catalogue, that is not run.
@@ -290,17 +303,18 @@ mod tests {
     #[test]
     fn every_kind_of_step_comes() {
         let mut generator = generator(9);
-        let (mut batches, mut scans, mut scratches) = (0, 0, 0);
+        let (mut batches, mut scans, mut scratches, mut scenes) = (0, 0, 0, 0);
         for _ in 0..1000 {
             match generator.next_step() {
                 Step::Batch { .. } => batches += 1,
                 Step::Scan { .. } => scans += 1,
                 Step::Scratch { .. } => scratches += 1,
+                Step::Scene(_) => scenes += 1,
             }
         }
         assert!(
-            batches > 100 && scans > 100 && scratches > 30,
-            "{batches} {scans} {scratches}"
+            batches > 100 && scans > 100 && scratches > 30 && scenes > 30,
+            "{batches} {scans} {scratches} {scenes}"
         );
         assert!(generator.burst().is_some_and(|step| step.len() > 100));
     }

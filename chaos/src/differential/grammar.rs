@@ -87,10 +87,12 @@ impl Template {
             !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
         };
         let first = tokens.first().copied().filter(named);
+        let one_of = (tokens.first() == Some(&"(")).then(|| one_of(&tokens));
         let mut name = first
-            .ok_or_else(|| GrammarError::Name(text.to_owned()))?
-            .to_owned();
-        let mut name_words = 1;
+            .map(str::to_owned)
+            .or_else(|| one_of.flatten())
+            .ok_or_else(|| GrammarError::Name(text.to_owned()))?;
+        let mut name_words = usize::from(first.is_some());
         if CONTAINERS.contains(&name.as_str())
             && let Some(second) = tokens
                 .get(1)
@@ -127,6 +129,14 @@ impl Template {
         draft.marks.push(self.mark);
         expand_all(&self.nodes, rng, draft);
     }
+}
+
+/// The name of a template that begins with a choice of commands: `LPUSH/RPUSH`.
+fn one_of(tokens: &[&str]) -> Option<String> {
+    let end = tokens.iter().position(|token| *token == ")")?;
+    let words = tokens.get(1..end)?;
+    let names = words.iter().filter(|word| **word != "|").copied();
+    Some(names.collect::<Vec<_>>().join("/"))
 }
 
 /// Cuts at blanks and brackets.

@@ -1,14 +1,14 @@
 //! The same commands to a subject and to an oracle: is the subject Redis?
 //!
 //! ```text
-//!   rows/ + values  -> grammar -> generate (+ scenarios, expiry) -> play -> compare -> difference
-//!   (what can be                  (seeded steps)                     |      (rules)    (grouped)
-//!    said, in templates)                                             +----> dump (all data)
+//!   rows/ + values  -> grammar -> generate (+ scenarios, expiry, lockstep) -> play -> compare -> difference
+//!   (what can be                  (seeded steps)                               |      (rules)    (grouped)
+//!    said, in templates)                                                       +----> dump (all data)
 //! ```
 //!
 //! Goals: every command of the groups with every option, right and wrong; a found difference can
 //! be repeated from its seed; a rule for every reply that Redis leaves undefined (rule.rs).
-//! Non-goals: blocking commands that wait, pub/sub, scripts, persistence, speed.
+//! Non-goals: persistence, speed.
 
 mod allow;
 mod catalogue;
@@ -19,8 +19,10 @@ mod dump;
 mod exchange;
 mod expiry;
 mod faults;
+mod few;
 mod generate;
 mod grammar;
+mod lockstep;
 mod play;
 mod proxy;
 mod rows;
@@ -258,11 +260,12 @@ fn outcome(player: &Player, elapsed: Duration, versions: ((u32, u32), (u32, u32)
     let good = player.replies.saturating_sub(player.errors);
     let share = 100.0 * good as f64 / player.replies.max(1) as f64;
     let mut summary = format!(
-        "subject {ours_major}.{ours_minor}, oracle {theirs_major}.{theirs_minor}: {} requests in {:.1} s ({:.0}/s), {share:.1} % of the replies are no errors, {} keys compared\n",
+        "subject {ours_major}.{ours_minor}, oracle {theirs_major}.{theirs_minor}: {} requests in {:.1} s ({:.0}/s), {share:.1} % of the replies are no errors, {} keys and {} messages compared\n",
         player.ops,
         elapsed.as_secs_f64(),
         player.ops as f64 / elapsed.as_secs_f64().max(0.001),
         player.keys_compared,
+        player.told,
     );
     for (command, reason, uses) in player.allow.uses().filter(|(.., uses)| *uses > 0) {
         summary.push_str(&format!("{uses:>8}  allowed: {command} ({reason})\n"));

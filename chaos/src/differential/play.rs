@@ -16,7 +16,9 @@ use super::compare::{Batch, Mismatch};
 use super::coverage::Coverage;
 use super::difference::{Findings, History, Moment};
 use super::dump::Pair;
+use super::few;
 use super::generate::Step;
+use super::lockstep::{Scene, Stage};
 use super::rule::Rule;
 use crate::client::{Client, ClientError};
 
@@ -89,6 +91,8 @@ pub(super) struct Player {
     pub(super) errors: u64,
     /// Keys looked at in comparisons of all data.
     pub(super) keys_compared: usize,
+    /// Messages and invalidated keys that connections in lock step have heard of.
+    pub(super) told: u64,
     /// The longest time between sending a batch and having all replies: two servers may have run
     /// one request that far apart.
     slack: Duration,
@@ -116,6 +120,7 @@ impl Player {
             replies: 0,
             errors: 0,
             keys_compared: 0,
+            told: 0,
             slack: Duration::ZERO,
             scratches: 0,
         })
@@ -132,6 +137,7 @@ impl Player {
                 cursor_at,
             } => self.scan(*connection, op, *cursor_at)?,
             Step::Scratch { ops, closes } => self.scratch(ops, *closes)?,
+            Step::Scene(scene) => self.scene(scene)?,
         };
         self.slack = self.slack.max(begin.elapsed());
         if let Verdict::Dirty(keys) = clean {
@@ -211,7 +217,12 @@ impl Player {
                 }
                 dirty = true;
                 tainted.extend(touched(op));
-                self.findings.add(moment, &mismatch, &self.history);
+                let before = || self.history.of(mismatch.op.key_words());
+                self.findings.add(moment, &mismatch, before);
+            }
+            if is_half_done(op, theirs) {
+                dirty = true;
+                tainted.extend(touched(op));
             }
         }
         if let (Some(error), Some(op), Some(theirs)) =
@@ -228,7 +239,8 @@ impl Player {
                 oracle: theirs.clone(),
                 why: "connection lost",
             };
-            self.findings.add(moment, &mismatch, &self.history);
+            let before = || self.history.of(mismatch.op.key_words());
+            self.findings.add(moment, &mismatch, before);
             dirty = true;
             tainted.extend(ops.iter().skip(subject.len()).flat_map(touched));
         }
@@ -325,13 +337,68 @@ impl Player {
                 op: self.ops,
                 connection: &label,
             };
-            self.findings.add(moment, &mismatch, &self.history);
+            let before = || self.history.of(mismatch.op.key_words());
+            self.findings.add(moment, &mismatch, before);
         }
         Ok(if clean {
             Verdict::Clean
         } else {
             Verdict::Dirty(tainted)
         })
+    }
+
+    /// Connections in lock step. After a difference the rest of the scene would only show it again.
+    fn scene(&mut self, scene: &Scene) -> Result<Verdict, ClientError> {
+        let ends = (
+            self.subject.endpoint.as_str(),
+            self.oracle.endpoint.as_str(),
+        );
+        let mut stage = Stage::begin(ends, scene)?;
+        let mut clean = true;
+        for cue in &scene.cues {
+            let mismatches = stage.play(cue)?;
+            self.ops += cue.ops.len() as u64;
+            self.replies += cue.ops.len() as u64;
+            cue.ops
+                .iter()
+                .for_each(|op| self.coverage.count(&op.marks, false));
+            clean = self.judge_scene(scene, &mismatches, || stage.lines());
+            if !clean {
+                break;
+            }
+        }
+        self.told += stage.told;
+        let lines = stage.lines();
+        let mismatches = stage.end()?;
+        if clean {
+            clean = self.judge_scene(scene, &mismatches, || lines);
+        }
+        Ok(if clean {
+            Verdict::Clean
+        } else {
+            Verdict::Dirty(few::keys().map(String::into_bytes).collect())
+        })
+    }
+
+    /// Whether all that differs in a scene is allowed.
+    fn judge_scene(
+        &mut self,
+        scene: &Scene,
+        mismatches: &[Mismatch],
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> bool {
+        let label = format!("a scene in lock step ({})", scene.group);
+        let moment = Moment {
+            op: self.ops,
+            connection: &label,
+        };
+        let bad = mismatches
+            .iter()
+            .find(|mismatch| !self.allow.allows(mismatch));
+        if let Some(mismatch) = bad {
+            self.findings.add(moment, mismatch, lines);
+        }
+        bad.is_none()
     }
 
     fn reconnect(&mut self) -> Result<(), ClientError> {
@@ -376,7 +443,7 @@ impl Player {
                         connection: &label,
                     },
                     mismatch,
-                    &self.history,
+                    || self.history.of(mismatch.op.key_words()),
                 );
             }
         }
@@ -409,6 +476,20 @@ enum Verdict {
 fn parts<T>(ops: &[(Rc<Op>, T)]) -> Vec<&[(Rc<Op>, T)]> {
     let authenticates = |op: &Op| matches!(op.name.as_str(), "AUTH" | "HELLO");
     ops.chunk_by(|_, (next, _)| !authenticates(next)).collect()
+}
+
+/// Whether the oracle keeps a part of what it has refused: the elements of PFADD that came before the one whose register a
+/// broken sketch has not. The subject keeps nothing, so the key is another one on each side.
+fn is_half_done(op: &Op, oracle: &Answer) -> bool {
+    let broken =
+        |answer: &Answer| matches!(answer, Answer::Error(text) if text.starts_with(b"INVALIDOBJ"));
+    match oracle {
+        Answer::Array(replies) if op.rule == Rule::Exec => {
+            let mut inside = op.queued.iter().zip(replies);
+            inside.any(|(op, reply)| is_half_done(op, reply))
+        }
+        reply => op.name == "PFADD" && broken(reply),
+    }
 }
 
 /// Keys of a request, and of what EXEC runs.

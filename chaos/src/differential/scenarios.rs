@@ -10,9 +10,8 @@ use super::rule::Rule;
 use super::values::{self, Pool};
 use crate::rng::Rng;
 
-/// How often a queued request is a blocking command, which does not wait inside MULTI. None while the
-/// subject has no blocking commands: an EXEC that only one side runs would drown all else.
-const BLOCKING_IN_MULTI_PERCENT: usize = 0;
+/// How often a queued request is a blocking command, which does not wait inside MULTI.
+const BLOCKING_IN_MULTI_PERCENT: usize = 12;
 
 /// Requests between MULTI and EXEC.
 const QUEUED_MAX: usize = 7;

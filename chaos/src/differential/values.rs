@@ -5,6 +5,7 @@
 //! ones have a phase of their own (expiry.rs).
 
 use super::coverage::Mark;
+use super::few::Few;
 use super::scripts;
 use crate::rng::Rng;
 
@@ -113,6 +114,8 @@ macro_rules! kinds {
             Target(Pool),
             /// A number of keys, and the keys.
             Counted(Pool),
+            /// An argument of a scene in lock step.
+            Few(Few),
             $(#[doc = concat!("`<", $name, ">`")] $kind,)+
         }
 
@@ -149,10 +152,14 @@ impl Kind {
             .iter()
             .find(|(known, _)| *known == name)
             .map(|(_, kind)| *kind)
+            .or_else(|| Few::parse(name).map(Kind::Few))
     }
 
     /// The name it has in templates.
     pub(super) fn name(self) -> &'static str {
+        if let Kind::Few(few) = self {
+            return few.name();
+        }
         KINDS
             .iter()
             .find(|(_, kind)| *kind == self)
@@ -177,6 +184,7 @@ pub(super) fn write(kind: Kind, rng: &mut Rng, draft: &mut Draft) {
         Kind::Key(pool) => push_key(pool, rng, draft),
         Kind::Target(pool) => push_target(pool, rng, draft),
         Kind::Counted(pool) => push_counted(pool, rng, draft),
+        Kind::Few(few) => few.write(rng, draft),
         Kind::LibScript => draft.words.push(scripts::library_script(rng)),
         Kind::KeyScript => draft.words.push(scripts::key_script(rng)),
         Kind::BadScript => draft.words.push(scripts::bad_script(rng)),

@@ -239,12 +239,12 @@ impl NodeService {
             Mail::Cancel { tx } => self.core.on_cancel(tx),
             Mail::Aside(errand) => self.on_aside(errand),
             Mail::Pieces(ticket, reply) => self.complete_pieces(ticket, reply),
-            Mail::Return { tx, lent } => {
+            Mail::Return { tx, lent, by } => {
                 if let Some(lent) = lent {
                     self.core.shard.take_back(lent);
                 }
                 self.core.release(tx);
-                self.news(None);
+                self.news(by);
             }
             Mail::Unwatch(keys) => {
                 keys.iter()
@@ -265,11 +265,12 @@ impl NodeService {
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }
-            Mail::Track(db, name, tracker) => self.core.remember(db, name, tracker),
+            Mail::Track(db, name, reader, noted) => self.core.remember(db, name, reader, noted),
             Mail::Prefix(prefix, tracker, joins) => {
                 self.core.change_prefix(prefix, tracker, joins);
             }
-            Mail::Invalidate(tracker, keys) => self.core.invalidations.push((tracker, keys)),
+            Mail::Invalidate(invalidation) => self.core.invalidations.push(invalidation),
+            Mail::Redirected(to, home, keys) => self.tell_invalid(to, Some(home), keys),
             Mail::Flushed => self.tell_flush(),
             Mail::RedirectBroken(conn) => self.redirect_broken(conn),
             Mail::Publish(message) => self.core.pass_on(&message),
@@ -432,18 +433,19 @@ impl NodeService {
         };
         let scope = self.core.tx_scope(&guests);
         let mut out = self.core.buffer();
+        let by = (tx.ticket.core, tx.ticket.conn);
         self.core.begin_lap();
         let job = core::mem::replace(&mut tx.job, Job::Held);
         match self.run_job(number, job, &tx, scope, &mut out) {
             Ran::Done => {
-                self.core.finish_tx(number, guests);
+                self.core.finish_tx(number, guests, by);
                 if !out.is_empty() {
                     self.reply(tx.ticket, &out);
                 }
-                self.news(Some((tx.ticket.core, tx.ticket.conn)));
+                self.news(Some(by));
             }
             Ran::NeedsAll(job) => {
-                self.core.finish_tx(number, guests);
+                self.core.finish_tx(number, guests, by);
                 let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
                 let needs = self.core.needs(&slots, Vec::new());
                 self.core.start_tx(tx.ticket, job, needs);
@@ -464,6 +466,7 @@ impl NodeService {
             Job::Block(attempt) => self.run_attempt(*attempt, scope),
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
+                self.core.look_again(&waiter);
             }
             Job::Migrate(migration) => {
                 if let Some(migration) = self.core.run_migration(number, migration, out) {

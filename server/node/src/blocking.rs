@@ -18,9 +18,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use commands::{Block, Refused, Run, Wait, Write};
-use protocol::{Args, Refusal, Reply, Resp};
+use protocol::{Args, Group, Refusal, Reply, Resp};
 use runtime::ConnId;
-use storage::{Key, Slot};
+use storage::{Key, Slot, Value};
 
 use crate::acl::User;
 use crate::connection::{Connection, Request};
@@ -118,6 +118,11 @@ impl Waiter {
         self.turn(FREE, DONE).is_ok()
     }
 
+    /// Whether its connection is gone, or it has been answered.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
     /// Its connection is gone, or it has been answered.
     pub(crate) fn end(&self) {
         self.state.store(DONE, Ordering::Release);
@@ -133,6 +138,20 @@ impl Waiter {
         let block = block_of(self.attempt.request.row)?;
         let owned = (block.narrow)(&self.attempt.request.args(), word);
         (!owned.is_empty()).then(|| Request::of_words(self.attempt.request.row, &owned))
+    }
+
+    /// Whether a key with this value is one for the request: it waits for one type, and XREADGROUP hears of all that happens.
+    fn is_for(&self, value: Option<Value<'_>>) -> bool {
+        let row = self.attempt.request.row;
+        if block_of(row).is_some_and(|block| block.on_removal) {
+            return true;
+        }
+        matches!(
+            (row.spec.group, value),
+            (Group::List, Some(Value::List(_)))
+                | (Group::SortedSet, Some(Value::Zset(_)))
+                | (Group::Stream, Some(Value::Stream(_)))
+        )
     }
 }
 
@@ -173,6 +192,17 @@ fn has_who_waits_for_end(queue: &Queue) -> bool {
 
 /// When waits of this core's connections end.
 pub(crate) type Timers = BinaryHeap<Reverse<(u64, u64, u64)>>;
+
+/// What came of a request that was run again.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It has been answered.
+    Answered,
+    /// It goes on waiting.
+    Waits,
+    /// It runs as soon as its slots are here.
+    Later,
+}
 
 /// What a try came to.
 pub(crate) enum Tried {
@@ -399,6 +429,17 @@ impl Core {
         }
     }
 
+    /// A request has been run again with slots of other cores: those behind it in its queues here come next.
+    pub fn look_again(&mut self, waiter: &Arc<Waiter>) {
+        for word in &waiter.keys {
+            if let Some(key) = waiter.key(*word)
+                && self.owner(key.slot) == self.id
+            {
+                self.waiting.again.push((key.db, key.bytes.into()));
+            }
+        }
+    }
+
     /// A waiter has been answered or abandoned: the cores of its keys forget it.
     pub fn forget(&mut self, waiter: &Arc<Waiter>) {
         waiter.end();
@@ -560,243 +601,62 @@ impl NodeService {
             return self.core.waiting.again.push((db, name));
         }
         let mut at = 0;
-        let mut exists = self.core.shard.contains(&key);
         loop {
             let queue = self.core.waiting.queues.get(&(db, name.clone()));
             let Some((waiter, word)) = queue.and_then(|queue| queue.get(at)).cloned() else {
                 return;
             };
             at += 1;
-            let block = block_of(waiter.attempt.request.row);
-            if !exists && !block.is_some_and(|block| block.on_removal) {
+            if !waiter.is_for(self.core.shard.peek(&key)) {
                 continue;
             }
             match waiter.take() {
                 Taken::Yes => {}
                 Taken::Busy => {
-                    self.core.waiting.again.push((db, name.clone()));
-                    continue;
+                    // It comes first: those behind it wait until it is known whether something is left for them.
+                    return self.core.waiting.again.push((db, name));
                 }
                 Taken::Done => continue,
             }
-            if self.try_waiter(waiter, word) {
-                at -= 1;
-                exists = self.core.shard.contains(&key);
+            match self.try_waiter(waiter, word) {
+                Again::Answered => at -= 1,
+                Again::Waits => {}
+                // Those behind it are looked at when that is over: see `Core::look_again`.
+                Again::Later => return,
             }
         }
     }
 
-    /// Runs a request that waits, for one of its keys; whether it has been answered.
-    fn try_waiter(&mut self, waiter: Arc<Waiter>, word: usize) -> bool {
+    /// Runs a request that waits once more, because of one of its keys. The whole request, as Redis does; the one for that key
+    /// alone if the slots of its other keys are not at hand, so that no other core has to be asked.
+    fn try_waiter(&mut self, waiter: Arc<Waiter>, word: usize) -> Again {
+        let scope = self.core.attempt_scope(&waiter.attempt);
+        if self.is_at_hand(&waiter.attempt.request) {
+            return self.run_waiter(&waiter, &waiter.attempt.request, scope);
+        }
         let Some(request) = waiter.narrowed(word) else {
             waiter.give_back();
-            return false;
+            return Again::Waits;
         };
+        if self.is_at_hand(&request) {
+            return self.run_waiter(&waiter, &request, scope);
+        }
         let mut slots = Vec::new();
         Core::slots_of(request.row, &request.args(), &mut slots);
-        let here = slots.iter().all(|slot| self.core.is_here(*slot));
-        if !here || self.core.held_slot(slots.iter().copied()).is_some() {
-            let needs = self.core.needs(&slots, Vec::new());
-            let job = Job::Again(waiter.clone(), request);
-            self.core.start_tx(waiter.ticket(), job, needs);
-            return false;
-        }
-        let scope = self.core.attempt_scope(&waiter.attempt);
-        self.run_waiter(&waiter, &request, scope)
+        let needs = self.core.needs(&slots, Vec::new());
+        let job = Job::Again(waiter.clone(), request);
+        self.core.start_tx(waiter.ticket(), job, needs);
+        Again::Later
+    }
+
+    /// Whether all slots of a request are here and free.
+    fn is_at_hand(&self, request: &Request) -> bool {
+        let mut slots = Vec::new();
+        Core::slots_of(request.row, &request.args(), &mut slots);
+        slots.iter().all(|slot| self.core.is_here(*slot))
+            && self.core.held_slot(slots.iter().copied()).is_none()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::testing::{Bench, Client};
-
-    /// For nodes of one to three cores: waiters on every core, and a client that acts.
-    fn everywhere(test: impl Fn(&mut Bench, &[Client], Client)) {
-        for cores in 1..=3 {
-            let mut bench = Bench::new(cores);
-            let waiters: Vec<Client> = (0..6).map(|n| bench.connect(n % cores)).collect();
-            let actor = bench.connect(cores - 1);
-            test(&mut bench, &waiters, actor);
-        }
-    }
-
-    fn text(bench: &mut Bench, client: Client) -> String {
-        String::from_utf8_lossy(&bench.received(client)).replace("\r\n", " ")
-    }
-
-    #[test]
-    fn first_come_first_served() {
-        everywhere(|bench, waiters, actor| {
-            for (n, waiter) in waiters.iter().enumerate() {
-                let request = ["BLPOP a b 0", "BRPOP b 0", "BLMPOP 0 2 a b LEFT"][n % 3];
-                assert_eq!(bench.call(*waiter, request), "");
-            }
-            assert_eq!(bench.call(actor, "RPUSH b 1 2 3 4"), ":4\r\n");
-            assert_eq!(text(bench, waiters[0]), "*2 $1 b $1 1 ");
-            assert_eq!(text(bench, waiters[1]), "*2 $1 b $1 4 ");
-            assert_eq!(text(bench, waiters[2]), "*2 $1 b *1 $1 2 ");
-            assert_eq!(text(bench, waiters[3]), "*2 $1 b $1 3 ");
-            assert_eq!(text(bench, waiters[4]), "");
-            assert_eq!(bench.call(actor, "EXISTS b"), ":0\r\n");
-            assert_eq!(bench.call(actor, "RPUSH a x"), ":1\r\n");
-            assert_eq!(text(bench, waiters[5]), "*2 $1 a *1 $1 x ");
-            let info = bench.call(actor, "INFO clients");
-            assert!(info.contains("blocked_clients:1\r\n"), "{info}");
-        });
-    }
-
-    #[test]
-    fn timeouts_end_waits_in_time() {
-        everywhere(|bench, waiters, actor| {
-            assert_eq!(bench.call(waiters[0], "BLPOP a b 0.05"), "");
-            assert_eq!(bench.call(waiters[1], "BLMOVE a b LEFT LEFT 0.1"), "");
-            assert_eq!(bench.call(waiters[2], "WAIT 1 20"), "");
-            assert_eq!(bench.call(waiters[3], "WAITAOF 0 1 20"), "");
-            assert_eq!(bench.call(waiters[4], "WAIT 0 0"), ":0\r\n");
-            bench.advance(49);
-            assert_eq!(text(bench, waiters[2]), ":0 ");
-            assert_eq!(text(bench, waiters[3]), "*2 :0 :0 ");
-            assert_eq!(text(bench, waiters[0]), "");
-            bench.advance(1);
-            assert_eq!(text(bench, waiters[0]), "*-1 ");
-            bench.advance(50);
-            assert_eq!(text(bench, waiters[1]), "*-1 ");
-            // Nobody waits: what comes stays.
-            assert_eq!(bench.call(actor, "RPUSH a 1"), ":1\r\n");
-            assert_eq!(bench.call(actor, "LLEN a"), ":1\r\n");
-            assert_eq!(bench.call(waiters[0], "PING"), "+PONG\r\n");
-        });
-    }
-
-    #[test]
-    fn a_moved_element_serves_who_waits_for_it() {
-        everywhere(|bench, waiters, actor| {
-            assert_eq!(bench.call(waiters[0], "BLMOVE a b LEFT LEFT 0"), "");
-            assert_eq!(bench.call(waiters[1], "BLMOVE b c LEFT LEFT 0"), "");
-            assert_eq!(bench.call(waiters[2], "BLPOP c 0"), "");
-            assert_eq!(bench.call(actor, "RPUSH a x"), ":1\r\n");
-            assert_eq!(text(bench, waiters[0]), "$1 x ");
-            assert_eq!(text(bench, waiters[1]), "$1 x ");
-            assert_eq!(text(bench, waiters[2]), "*2 $1 c $1 x ");
-            assert_eq!(bench.call(actor, "EXISTS a b c"), ":0\r\n");
-        });
-    }
-
-    /// An element that cannot go where it should stays, and who waits is told, as by the command itself.
-    #[test]
-    fn a_target_of_another_type_ends_the_wait() {
-        everywhere(|bench, waiters, actor| {
-            bench.call(actor, "SET t x");
-            assert_eq!(bench.call(waiters[0], "BRPOPLPUSH a t 0"), "");
-            assert_eq!(bench.call(waiters[1], "BLMOVE a t LEFT LEFT 0"), "");
-            assert_eq!(bench.call(actor, "RPUSH a e"), ":1\r\n");
-            let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value ";
-            assert_eq!(text(bench, waiters[0]), wrong);
-            assert_eq!(text(bench, waiters[1]), wrong);
-            assert_eq!(bench.call(actor, "LLEN a"), ":1\r\n");
-        });
-    }
-
-    #[test]
-    fn new_entries_of_streams_are_waited_for() {
-        everywhere(|bench, waiters, actor| {
-            let read = "XREADGROUP GROUP g c BLOCK 0 STREAMS s >";
-            bench.call(actor, "XADD s 1 f v");
-            bench.call(actor, "XGROUP CREATE s g $");
-            assert_eq!(bench.call(waiters[0], "XREAD BLOCK 0 STREAMS t s $ $"), "");
-            assert_eq!(bench.call(waiters[1], read), "");
-            assert_eq!(bench.call(waiters[2], read), "");
-            assert_eq!(bench.call(actor, "XADD s 2 f w"), "$3\r\n2-0\r\n");
-            let entry = "*1 *2 $1 s *1 *2 $3 2-0 *2 $1 f $1 w ";
-            assert_eq!(text(bench, waiters[0]), entry);
-            assert_eq!(text(bench, waiters[1]), entry);
-            assert_eq!(text(bench, waiters[2]), "");
-            assert_eq!(bench.call(actor, "DEL s"), ":1\r\n");
-            let no_group =
-                "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option ";
-            assert_eq!(text(bench, waiters[2]), no_group);
-            assert_eq!(bench.call(waiters[3], "XREAD BLOCK 20 STREAMS s $"), "");
-            bench.advance(20);
-            assert_eq!(text(bench, waiters[3]), "*-1 ");
-        });
-    }
-
-    #[test]
-    fn a_transaction_is_seen_whole_and_does_not_wait() {
-        everywhere(|bench, waiters, actor| {
-            assert_eq!(bench.call(waiters[0], "BLPOP a b 0"), "");
-            bench.call(actor, "MULTI");
-            for request in [
-                "RPUSH b 1",
-                "RPUSH a 2",
-                "DEL b",
-                "BLPOP none 0",
-                "BLMOVE none a LEFT LEFT 0",
-            ] {
-                assert_eq!(bench.call(actor, request), "+QUEUED\r\n");
-            }
-            assert_eq!(
-                bench.call(actor, "EXEC"),
-                "*5\r\n:1\r\n:1\r\n:1\r\n*-1\r\n$-1\r\n"
-            );
-            assert_eq!(text(bench, waiters[0]), "*2 $1 a $1 2 ");
-        });
-    }
-
-    #[test]
-    fn other_types_and_other_ways_to_get_a_key() {
-        everywhere(|bench, waiters, actor| {
-            assert_eq!(bench.call(waiters[0], "BLPOP k 0"), "");
-            assert_eq!(bench.call(waiters[1], "BZPOPMIN k 0"), "");
-            assert_eq!(bench.call(actor, "SET k x"), "+OK\r\n");
-            assert_eq!(text(bench, waiters[0]), "");
-            bench.call(actor, "ZADD z 1 m");
-            assert_eq!(bench.call(actor, "RENAME z k"), "+OK\r\n");
-            assert_eq!(text(bench, waiters[1]), "*3 $1 k $1 m $1 1 ");
-            bench.call(actor, "RPUSH l x y");
-            assert_eq!(bench.call(actor, "COPY l k"), ":1\r\n");
-            assert_eq!(text(bench, waiters[0]), "*2 $1 k $1 x ");
-        });
-    }
-
-    #[test]
-    fn waits_are_ended_from_outside() {
-        everywhere(|bench, waiters, actor| {
-            let id =
-                |bench: &mut Bench, client| bench.call(client, "CLIENT ID").trim()[1..].to_owned();
-            let ids: Vec<String> = waiters.iter().map(|w| id(bench, *w)).collect();
-            for waiter in waiters {
-                assert_eq!(bench.call(*waiter, "BLPOP a b 0"), "");
-            }
-            let unblock = |bench: &mut Bench, n: usize, how: &str| {
-                bench.call(actor, format!("CLIENT UNBLOCK {}{how}", ids[n]).trim_end())
-            };
-            assert_eq!(unblock(bench, 0, ""), ":1\r\n");
-            assert_eq!(text(bench, waiters[0]), "*-1 ");
-            assert_eq!(unblock(bench, 0, ""), ":0\r\n");
-            assert_eq!(unblock(bench, 1, " ERROR"), ":1\r\n");
-            let error = "-UNBLOCKED client unblocked via CLIENT UNBLOCK ";
-            assert_eq!(text(bench, waiters[1]), error);
-            assert_eq!(
-                bench.call(actor, &format!("CLIENT KILL ID {}", ids[2])),
-                ":1\r\n"
-            );
-            assert!(bench.is_closed(waiters[2]));
-            bench.close(waiters[3]);
-            assert_eq!(bench.call(actor, "RPUSH b 1 2"), ":2\r\n");
-            assert_eq!(text(bench, waiters[4]), "*2 $1 b $1 1 ");
-            assert_eq!(text(bench, waiters[5]), "*2 $1 b $1 2 ");
-        });
-    }
-
-    #[test]
-    fn what_is_pipelined_behind_a_wait_comes_after_it() {
-        everywhere(|bench, waiters, actor| {
-            bench.send(waiters[0], b"SET x 1\r\nBLPOP a 0\r\nGET x\r\nINCR x\r\n");
-            assert_eq!(text(bench, waiters[0]), "+OK ");
-            assert_eq!(bench.call(actor, "SET x 5"), "+OK\r\n");
-            assert_eq!(bench.call(actor, "LPUSH a e"), ":1\r\n");
-            assert_eq!(text(bench, waiters[0]), "*2 $1 a $1 e $1 5 :6 ");
-        });
-    }
-}
+mod tests;

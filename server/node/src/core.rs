@@ -24,7 +24,7 @@ use crate::pubsub::PubSub;
 use crate::scripts::CoreScripts;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
-use crate::tracking::{Keys, Tracker, Trackings};
+use crate::tracking::{Invalidation, Trackings};
 use crate::transaction::Tx;
 
 /// Buffers kept for the next sends, and the largest that is kept, bytes.
@@ -124,7 +124,7 @@ pub struct Core {
     /// Who is told of changes of which keys.
     pub trackings: Trackings,
     /// What is to be told to connections of this core.
-    pub invalidations: Vec<(Tracker, Option<Keys>)>,
+    pub invalidations: Vec<Invalidation>,
     /// Who listens to which channel.
     pub pubsub: PubSub,
     /// Statistics.

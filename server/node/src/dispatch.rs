@@ -615,7 +615,9 @@ impl Core {
 
 /// CLIENT CACHING is about the next command, or the transaction that begins with it.
 fn end_caching(conn: &mut Connection, row: &Row) {
-    let goes_on = conn.in_multi() || matches!(row.spec.name, "multi" | "client|caching");
+    // What MULTI has queued is part of it; see `Core::end_multi` and `Core::run_queue` for its end.
+    let goes_on =
+        conn.in_multi() || row.spec.name == "multi" || row.spec.name.starts_with("client|");
     if let Some(tracking) = conn.tracking.as_mut().filter(|_| !goes_on) {
         tracking.caching = None;
     }

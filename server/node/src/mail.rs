@@ -17,7 +17,7 @@ use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
-use crate::tracking::{Keys, Tracker};
+use crate::tracking::{Invalidation, Keys, Place};
 
 /// A message from core to core, or from the control plane to a core.
 #[allow(
@@ -42,7 +42,11 @@ pub enum Mail {
     /// A large reply to a request of a [`Batch`], in pieces.
     Pieces(Ticket, Pieces),
     /// Slots come home.
-    Return { tx: u64, lent: Option<Lent> },
+    Return {
+        tx: u64,
+        lent: Option<Lent>,
+        by: Option<Place>,
+    },
     /// A key is watched no more.
     Unwatch(WatchedKeys),
     /// Something of the node that every core has its part of; answered like a request.
@@ -65,14 +69,16 @@ pub enum Mail {
     Publish(Arc<Message>),
     /// A message for connections of the receiver.
     Message(Arc<Message>),
-    /// A client is about to read a key of the receiver.
-    Track(u8, Box<[u8]>, Tracker),
+    /// A client is about to read a key of the receiver. True: on a visit, where changes are noted.
+    Track(u8, Box<[u8]>, Place, bool),
     /// A client follows all keys with a prefix, or no longer.
-    Prefix(Box<[u8]>, Tracker, bool),
+    Prefix(Box<[u8]>, Place, bool),
     /// A database has been emptied: clients that track are told.
     Flushed,
     /// Keys (None: all) have changed: a connection of the receiver is told.
-    Invalidate(Tracker, Option<Keys>),
+    Invalidate(Invalidation),
+    /// A connection of the target is told of keys, for the client at the second place that redirects to it.
+    Redirected(Place, Place, Option<Keys>),
     /// The one that a connection of the receiver redirects to has gone.
     RedirectBroken(ConnId),
     /// A note on a request, for the core of its client to say whose it was.

@@ -168,6 +168,9 @@ impl Core {
             return;
         };
         self.unwatch(core::mem::take(&mut multi.watched));
+        if multi.open {
+            end_caching(conn);
+        }
     }
 
     /// Watches keys no more.
@@ -257,6 +260,7 @@ impl Core {
             self.show_queued(conn, request);
         }
         self.tally.nested = false;
+        end_caching(conn);
         self.unwatch(multi.watched);
     }
 
@@ -362,9 +366,17 @@ impl Core {
     }
 
     /// The reply of an EXEC whose watched keys have changed.
-    pub fn abort_queue(&mut self, conn: &Connection, multi: Multi, out: &mut Vec<u8>) {
+    pub fn abort_queue(&mut self, conn: &mut Connection, multi: Multi, out: &mut Vec<u8>) {
+        end_caching(conn);
         self.unwatch(multi.watched);
         Reply::new(out, conn.resp).null_array();
+    }
+}
+
+/// CLIENT CACHING before MULTI has been about what it queued.
+fn end_caching(conn: &mut Connection) {
+    if let Some(tracking) = &mut conn.tracking {
+        tracking.caching = None;
     }
 }
 

@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use commands::Refused;
+use commands::key::glob;
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
 use storage::{Event, Slot};
 
-use crate::config::{KeyspaceEvents, glob_match};
+use crate::config::KeyspaceEvents;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
@@ -153,7 +154,7 @@ impl PubSub {
         let direct = of(message.topic).get(&message.channel);
         let patterns = (message.topic == Topic::Channel).then(|| of(Topic::Pattern).iter());
         let patterns = patterns.into_iter().flatten();
-        let matched = patterns.filter(|(pattern, _)| glob_match(pattern, &message.channel, false));
+        let matched = patterns.filter(|(pattern, _)| glob::matches(pattern, &message.channel));
         direct
             .into_iter()
             .chain(matched.map(|(_, counts)| counts))
@@ -365,7 +366,7 @@ impl NodeService {
             }
             if message.topic == Topic::Channel {
                 for (pattern, conns) in &pubsub.here[Topic::Pattern as usize] {
-                    if glob_match(pattern, &message.channel, false) {
+                    if glob::matches(pattern, &message.channel) {
                         push(conns, &mut Frames::new(&message, Some(pattern)));
                     }
                 }
@@ -439,6 +440,11 @@ mod tests {
             }
             assert_eq!(text(bench, listeners[2]), ">3 $7 message $1 a $2 hi ");
             assert_eq!(call(bench, actor, "PUBLISH c hi"), ":0 ");
+            // The empty channel matches no pattern, not even one of stars.
+            call(bench, listeners[1], "PSUBSCRIBE *");
+            bench.send(actor, b"*3\r\n$7\r\nPUBLISH\r\n$0\r\n\r\n$1\r\nx\r\n");
+            assert_eq!(text(bench, actor), ":0 ");
+            call(bench, listeners[1], "PUNSUBSCRIBE *");
             assert_eq!(call(bench, actor, "PUBSUB CHANNELS"), "*2 $1 a $1 b ");
             assert_eq!(call(bench, actor, "PUBSUB CHANNELS [b]"), "*1 $1 b ");
             assert_eq!(
@@ -494,6 +500,11 @@ mod tests {
                 "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
                  are allowed in this context "
             );
+            let refused = call(bench, client, "PUBSUB NUMPAT");
+            assert!(refused.starts_with("-ERR Can't execute 'pubsub|numpat': only"));
+            let refused = call(bench, client, "EXEC");
+            let begin = "-EXECABORT Transaction discarded because of: Can't execute 'exec': only";
+            assert!(refused.starts_with(begin), "{refused}");
             assert_eq!(call(bench, client, "PING"), "*2 $4 pong $0  ");
             assert_eq!(call(bench, client, "PING x"), "*2 $4 pong $1 x ");
             call(bench, client, "UNSUBSCRIBE a");

@@ -6,11 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use protocol::{Group, Refusal};
-use storage::Key;
-
 use crate::acl::{Denied, Place};
-use crate::blocking::{Attempt, Tried, Waiter, block_of};
+use crate::blocking::{Again, Attempt, Tried, Waiter};
 use crate::commandlog::Client;
 use crate::connection::Request;
 use crate::core::{Core, Scope};
@@ -49,20 +46,6 @@ impl Core {
         self.note(row, &shown.args(), client);
     }
 
-    /// Whether the key that a request waits for holds what it takes from: then it is another key that is of a wrong type.
-    fn holds_wanted(&self, waiter: &Waiter, request: &Request) -> bool {
-        if request.row.spec.group != Group::List {
-            return false;
-        }
-        let (args, mut first) = (request.args(), None);
-        let _ = request.row.spec.keys_of(&args, |word, _| {
-            first.get_or_insert(word);
-        });
-        let key = first.and_then(|word| args.word(word));
-        let info = key.and_then(|key| self.shard.info(&Key::new(waiter.attempt.db, key)));
-        info.is_some_and(|info| info.type_name == "list")
-    }
-
     /// A wait for keys is over, and nothing came.
     pub(crate) fn count_unserved(&mut self, waiter: &Waiter) {
         if !waiter.keys.is_empty() {
@@ -72,19 +55,23 @@ impl Core {
 }
 
 impl NodeService {
-    /// Runs a request that waits, for one of its keys; all slots are here. Whether it has been answered.
+    /// Runs a request that waits, or its part for one of its keys; all slots are here.
     pub(crate) fn run_waiter(
         &mut self,
         waiter: &Arc<Waiter>,
         request: &Request,
         scope: Scope,
-    ) -> bool {
+    ) -> Again {
+        if waiter.is_done() {
+            // Its connection has gone meanwhile: no element is taken for it.
+            return Again::Answered;
+        }
         match self.may_be_served(waiter) {
             Served::May => {}
-            Served::Denied => return true,
+            Served::Denied => return Again::Answered,
             Served::Gone => {
                 waiter.give_back();
-                return false;
+                return Again::Waits;
             }
         }
         let (row, attempt) = (request.row, &waiter.attempt);
@@ -92,17 +79,10 @@ impl NodeService {
         let mut out = self.core.buffer();
         let (tried, ticks) = self.core.try_block(row, request.args(), to, &mut out);
         let ticks = waiter.ticks.fetch_add(ticks, Relaxed) + ticks;
-        let on_removal = block_of(row).is_some_and(|block| block.on_removal);
         let answered = match tried {
             Tried::Replied => {
                 self.core.count_attempt(attempt, ticks, out.len());
                 true
-            }
-            // Something else lies there now: it goes on waiting, as in Redis.
-            Tried::Refused(Refusal::WrongType)
-                if !on_removal && !self.core.holds_wanted(waiter, request) =>
-            {
-                false
             }
             Tried::Refused(refusal) => {
                 self.core.count_refused(row, ticks);
@@ -111,15 +91,17 @@ impl NodeService {
             }
             Tried::Waits(_) => false,
         };
-        if answered {
+        let again = if answered {
             waiter.end();
             self.core.delist(waiter);
             self.reply(waiter.ticket(), &out);
+            Again::Answered
         } else {
             waiter.give_back();
-        }
+            Again::Waits
+        };
         self.core.keep_buffer(out);
-        answered
+        again
     }
 
     /// Asks again what the user of a waiter may, which others may have changed meanwhile.

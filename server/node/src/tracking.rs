@@ -18,7 +18,6 @@ use storage::Key;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
-use crate::pubsub::Topic;
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -62,19 +61,25 @@ pub struct Tracking {
     pub caching: Option<bool>,
 }
 
-/// Who reads a key, and who is told of its change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tracker {
+/// What a client that has read a key, or follows its prefix, is to be told. Whom that reaches, its core knows: the client may
+/// have chosen other options since.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// The client.
     home: Place,
-    to: Place,
-    noloop: bool,
+    /// It tells of a prefix.
+    broadcast: bool,
+    /// The client itself has made the change.
+    own: bool,
+    /// The keys; None for all.
+    keys: Option<Keys>,
 }
 
 /// Keys of a message between cores.
 pub type Keys = Vec<Box<[u8]>>;
 
 /// Those who track one key, by its database and name.
-type Trackers = HashMap<(u8, Box<[u8]>), Vec<Tracker>>;
+type Trackers = HashMap<(u8, Box<[u8]>), Vec<Place>>;
 
 /// Sums over all cores.
 #[derive(Default)]
@@ -95,7 +100,7 @@ pub struct Trackings {
     /// Who has read which key of this core.
     keys: Trackers,
     /// Prefixes of all clients of the node.
-    prefixes: Vec<(Box<[u8]>, Tracker)>,
+    prefixes: Vec<(Box<[u8]>, Place)>,
     /// Clients of this core that track.
     clients: BTreeSet<u64>,
 }
@@ -109,21 +114,8 @@ impl Trackings {
 }
 
 impl Tracking {
-    fn tracker(&self, home: Place) -> Tracker {
-        Tracker {
-            home,
-            to: self.redirect.map_or(home, |(_, place)| place),
-            noloop: self.noloop,
-        }
-    }
-
-    /// Who reads, if reads of this moment are remembered.
-    pub fn reader(&self, home: Place) -> Option<Tracker> {
-        self.remembers().then(|| self.tracker(home))
-    }
-
     /// Whether reads of this moment are remembered.
-    fn remembers(&self) -> bool {
+    pub fn remembers(&self) -> bool {
         match self.mode {
             Mode::All => true,
             Mode::OptIn => self.caching == Some(true),
@@ -142,9 +134,9 @@ impl Core {
         counts.clients.fetch_add(1, Relaxed);
         let prefixes = tracking.prefixes.len();
         counts.prefixes.fetch_add(prefixes, Relaxed);
-        let tracker = tracking.tracker((self.id, conn.conn));
+        let home = (self.id, conn.conn);
         for prefix in &tracking.prefixes {
-            self.tell_prefix(prefix, tracker, true);
+            self.tell_prefix(prefix, home, true);
         }
         conn.tracking = Some(Box::new(tracking));
     }
@@ -159,31 +151,31 @@ impl Core {
         counts.clients.fetch_sub(1, Relaxed);
         let prefixes = tracking.prefixes.len();
         counts.prefixes.fetch_sub(prefixes, Relaxed);
-        let tracker = tracking.tracker((self.id, conn.conn));
+        let home = (self.id, conn.conn);
         for prefix in &tracking.prefixes {
-            self.tell_prefix(prefix, tracker, false);
+            self.tell_prefix(prefix, home, false);
         }
     }
 
-    fn tell_prefix(&mut self, prefix: &[u8], tracker: Tracker, joins: bool) {
-        self.change_prefix(prefix.into(), tracker, joins);
+    fn tell_prefix(&mut self, prefix: &[u8], home: Place, joins: bool) {
+        self.change_prefix(prefix.into(), home, joins);
         for core in (0..self.node.cores() as u16).map(CoreId) {
             if core != self.id {
-                let mail = Mail::Prefix(prefix.into(), tracker, joins);
+                let mail = Mail::Prefix(prefix.into(), home, joins);
                 self.posts.push((core, mail));
             }
         }
     }
 
     /// A client of the node follows a prefix, or no longer.
-    pub fn change_prefix(&mut self, prefix: Box<[u8]>, tracker: Tracker, joins: bool) {
+    pub fn change_prefix(&mut self, prefix: Box<[u8]>, home: Place, joins: bool) {
         let prefixes = &mut self.trackings.prefixes;
         if joins {
-            prefixes.push((prefix, tracker));
+            prefixes.push((prefix, home));
         } else {
             let known = prefixes
                 .iter()
-                .position(|(name, by)| *name == prefix && by.home == tracker.home);
+                .position(|(name, by)| *name == prefix && *by == home);
             known.map(|at| prefixes.swap_remove(at));
         }
         let any = !self.trackings.prefixes.is_empty();
@@ -193,14 +185,13 @@ impl Core {
     /// A request of a tracking client is about to run: the keys that it reads are remembered where they live.
     pub fn track(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) {
         let tracking = conn.tracking.as_deref();
-        let place = (self.id, conn.conn);
-        if let Some(tracker) = tracking.and_then(|tracking| tracking.reader(place)) {
-            self.track_for(tracker, conn.db, row, args);
+        if tracking.is_some_and(Tracking::remembers) {
+            self.track_for((self.id, conn.conn), conn.db, row, args);
         }
     }
 
     /// As [`Core::track`], for a request of a script.
-    pub fn track_for(&mut self, tracker: Tracker, db: u8, row: &'static Row, args: &Args<'_>) {
+    pub fn track_for(&mut self, reader: Place, db: u8, row: &'static Row, args: &Args<'_>) {
         if row.writes || !matches!(row.kind, crate::table::Kind::Data(_)) {
             return;
         }
@@ -211,26 +202,36 @@ impl Core {
             let key = Key::new(db, name);
             let owner = self.owner(key.slot);
             if owner == self.id {
-                self.remember(db, name.into(), tracker);
+                self.remember(db, name.into(), reader, false);
             } else {
-                let mail = Mail::Track(db, name.into(), tracker);
+                // A slot that visits is asked on its way home what has changed here.
+                let noted = self.tx_slots.binary_search(&key.slot).is_ok();
+                if noted {
+                    self.shard.note_guest(&key);
+                }
+                let mail = Mail::Track(db, name.into(), reader, noted);
                 self.posts.push((owner, mail));
             }
         }
     }
 
-    /// A client is about to read a key of this core.
-    pub fn remember(&mut self, db: u8, name: Box<[u8]>, tracker: Tracker) {
+    /// A client is about to read a key of this core; `noted`: where its slot visits, and is told what changes there.
+    pub fn remember(&mut self, db: u8, name: Box<[u8]>, reader: Place, noted: bool) {
         let trackers = match self.trackings.keys.get_mut(&(db, name.clone())) {
             Some(trackers) => trackers,
             None => {
-                self.shard.follow(&Key::new(db, &name));
+                let key = Key::new(db, &name);
+                if noted {
+                    self.shard.follow_noted(&key);
+                } else {
+                    self.shard.follow(&key);
+                }
                 self.node.tracking.keys.fetch_add(1, Relaxed);
                 self.trackings.keys.entry((db, name)).or_default()
             }
         };
-        if !trackers.contains(&tracker) {
-            trackers.push(tracker);
+        if !trackers.contains(&reader) {
+            trackers.push(reader);
             self.node.tracking.items.fetch_add(1, Relaxed);
         }
         if self.tracks_too_many() {
@@ -251,36 +252,37 @@ impl Core {
         if self.trackings.is_idle() {
             return;
         }
-        let mut told = Vec::new();
         if !self.trackings.keys.is_empty()
-            && let Some(trackers) = self.trackings.keys.remove(&(db, name.into()))
+            && let Some(readers) = self.trackings.keys.remove(&(db, name.into()))
         {
-            self.forgotten(db, name, trackers.len());
-            told = trackers;
-            // Who has gone over to BCAST hears of its prefixes alone.
-            let prefixes = &self.trackings.prefixes;
-            told.retain(|tracker| prefixes.iter().all(|(_, other)| other.home != tracker.home));
+            self.forgotten(db, name, readers.len());
+            for home in readers {
+                self.send_invalidation(Invalidation {
+                    home,
+                    broadcast: false,
+                    own: by == Some(home),
+                    keys: Some(vec![name.into()]),
+                });
+            }
         }
-        let is_told = |tracker: &Tracker| !tracker.noloop || by != Some(tracker.home);
         let prefixes = self.trackings.prefixes.iter();
-        let prefixes =
-            prefixes.filter(|(prefix, tracker)| name.starts_with(prefix) && is_told(tracker));
-        let broadcast: Vec<(usize, Tracker)> = prefixes
-            .map(|(prefix, tracker)| (prefix.len(), *tracker))
+        let broadcast: Vec<(usize, Place)> = prefixes
+            .filter(|(prefix, _)| name.starts_with(prefix))
+            .map(|(prefix, home)| (prefix.len(), *home))
             .collect();
-        for tracker in told.into_iter().filter(is_told) {
-            self.send_invalidation(tracker, Some(vec![name.into()]));
-        }
-        for (prefix_len, tracker) in broadcast {
-            self.broadcast_invalidation(tracker, prefix_len, name);
+        for (prefix_len, home) in broadcast {
+            self.broadcast_invalidation(home, by == Some(home), prefix_len, name);
         }
     }
 
     /// What one request changes is told in one message for each prefix, as far as it is still to be sent. (Prefixes of a client
     /// do not overlap: keys that begin alike are of one.)
-    fn broadcast_invalidation(&mut self, tracker: Tracker, prefix_len: usize, name: &[u8]) {
-        let joins = |to: &Tracker, keys: &mut Option<Keys>| {
-            let Some(keys) = keys.as_mut().filter(|_| *to == tracker) else {
+    fn broadcast_invalidation(&mut self, home: Place, own: bool, prefix_len: usize, name: &[u8]) {
+        let joins = |last: &mut Invalidation| {
+            if last.home != home || last.own != own || !last.broadcast {
+                return false;
+            }
+            let Some(keys) = &mut last.keys else {
                 return false;
             };
             let alike = |key: &[u8]| key.get(..prefix_len) == name.get(..prefix_len);
@@ -292,18 +294,23 @@ impl Core {
             }
             true
         };
-        let joined = if tracker.to.0 == self.id {
+        let joined = if home.0 == self.id {
             let mut last = self.invalidations.iter_mut().rev().take(JOINED_MAX);
-            last.any(|(to, keys)| joins(to, keys))
+            last.any(joins)
         } else {
             let mut last = self.posts.iter_mut().rev().take(JOINED_MAX);
             last.any(|(core, mail)| match mail {
-                Mail::Invalidate(to, keys) => *core == tracker.to.0 && joins(to, keys),
+                Mail::Invalidate(last) => *core == home.0 && joins(last),
                 _ => false,
             })
         };
         if !joined {
-            self.send_invalidation(tracker, Some(vec![name.into()]));
+            self.send_invalidation(Invalidation {
+                home,
+                broadcast: true,
+                own,
+                keys: Some(vec![name.into()]),
+            });
         }
     }
 
@@ -319,13 +326,12 @@ impl Core {
         self.config.tracking_table_max_keys > 0 && self.trackings.keys.len() as u64 > share.max(1)
     }
 
-    fn send_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
-        let mail = (tracker, keys);
-        if tracker.to.0 == self.id {
-            self.invalidations.push(mail);
+    fn send_invalidation(&mut self, invalidation: Invalidation) {
+        let core = invalidation.home.0;
+        if core == self.id {
+            self.invalidations.push(invalidation);
         } else {
-            self.posts
-                .push((tracker.to.0, Mail::Invalidate(mail.0, mail.1)));
+            self.posts.push((core, Mail::Invalidate(invalidation)));
         }
     }
 
@@ -363,39 +369,68 @@ impl NodeService {
         self.core.invalidate_all();
         let clients: Vec<u64> = self.core.trackings.clients.iter().copied().collect();
         for conn in clients.into_iter().map(ConnId::from_u64) {
-            let home = (self.core.id, conn);
             let client = self.clients.get_mut(conn);
-            if let Some(tracking) = client.and_then(|client| client.tracking.as_deref()) {
-                let tracker = tracking.tracker(home);
-                self.core.send_invalidation(tracker, None);
+            let tracking = client.and_then(|client| client.tracking.as_deref());
+            if let Some(broadcast) = tracking.map(|tracking| tracking.mode == Mode::Broadcast) {
+                self.core.send_invalidation(Invalidation {
+                    home: (self.core.id, conn),
+                    broadcast,
+                    own: false,
+                    keys: None,
+                });
             }
         }
     }
 
     /// Invalidations reach the connections of this core, after the reply of the request that made the change.
     pub(crate) fn deliver_invalidations(&mut self) {
-        for (tracker, keys) in core::mem::take(&mut self.core.invalidations) {
-            self.deliver_invalidation(tracker, keys);
+        for invalidation in core::mem::take(&mut self.core.invalidations) {
+            self.deliver_invalidation(invalidation);
         }
     }
 
-    fn deliver_invalidation(&mut self, tracker: Tracker, keys: Option<Keys>) {
-        let conn = tracker.to.1;
-        let redirected = tracker.to != tracker.home;
+    /// The client's own core: it may track no more, or in another way, or redirect to another client.
+    fn deliver_invalidation(&mut self, invalidation: Invalidation) {
+        let Invalidation {
+            home,
+            broadcast,
+            own,
+            keys,
+        } = invalidation;
+        let client = self.clients.get_mut(home.1);
+        let Some(tracking) = client.and_then(|client| client.tracking.as_deref()) else {
+            return;
+        };
+        if (tracking.noloop && own) || broadcast != (tracking.mode == Mode::Broadcast) {
+            return;
+        }
+        match tracking.redirect {
+            Some((_, (core, _))) if core != self.core.id => {
+                let to = tracking.redirect.map_or(home, |(_, place)| place);
+                self.core
+                    .posts
+                    .push((core, Mail::Redirected(to, home, keys)));
+            }
+            Some((_, to)) => self.tell_invalid(to, Some(home), keys),
+            None => self.tell_invalid(home, None, keys),
+        }
+    }
+
+    /// Tells a connection of this core of invalid keys; for a client that redirects to it, which may be itself.
+    pub(crate) fn tell_invalid(&mut self, to: Place, home: Option<Place>, keys: Option<Keys>) {
+        let (conn, redirected) = (to.1, home.is_some());
         let Some(client) = self.clients.get_mut(conn).filter(|client| !client.closing) else {
-            if redirected {
-                self.tell_broken(tracker.home);
+            if let Some(home) = home {
+                self.tell_broken(home);
             }
             return;
         };
-        let listens = client
-            .subscriptions
-            .as_ref()
-            .is_some_and(|subscriptions| subscriptions.contains(Topic::Channel, CHANNEL));
+        // As in Redis any subscription will do.
+        let listens = client.subscriptions.is_some();
         let mut frame = Vec::new();
         let mut reply = Reply::new(&mut frame, client.resp);
         match client.resp {
-            Resp::V3 if client.tracking.is_some() || redirected => {
+            Resp::V3 => {
                 reply.push(2);
                 reply.bulk(b"invalidate");
             }
@@ -404,8 +439,8 @@ impl NodeService {
                 reply.bulk(b"message");
                 reply.bulk(CHANNEL);
             }
-            // It tracks no more, or has no way to be told.
-            _ => return,
+            // It has no way to be told.
+            Resp::V2 => return,
         }
         match &keys {
             Some(keys) => {

@@ -27,6 +27,7 @@ use crate::core::{Core, Scope};
 use crate::locks::Verdict;
 use crate::mail::{Batch, Granted, Mail, Schedule, Ticket};
 use crate::scripts::Caller;
+use crate::tracking::Place;
 
 /// What a transaction does once it has all its slots.
 #[allow(
@@ -194,6 +195,7 @@ impl Core {
                     Mail::Return {
                         tx: number,
                         lent: Some(lent),
+                        by: None,
                     },
                 ));
                 None
@@ -221,6 +223,7 @@ impl Core {
                 Mail::Return {
                     tx: number,
                     lent: Some(lent),
+                    by: None,
                 },
             ));
         }
@@ -293,8 +296,8 @@ impl Core {
         self.txs.insert(number, tx);
     }
 
-    /// Sends all slots home.
-    pub fn finish_tx(&mut self, number: u64, guests: Guests) {
+    /// Sends all slots home; `by` is the client that has had them.
+    pub fn finish_tx(&mut self, number: u64, guests: Guests, by: Place) {
         self.tx_slots.clear();
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);
@@ -303,6 +306,7 @@ impl Core {
                 Mail::Return {
                     tx: number,
                     lent: Some(lent),
+                    by: Some(by),
                 },
             ));
         }

@@ -103,12 +103,18 @@ fn nothing() -> Result<MultiValue, Fault> {
 
 /// A text with a code: its own first word, or `ERR` when it has no second.
 fn coded(text: &[u8]) -> Vec<u8> {
-    let trimmed = text.trim_ascii_end();
-    if trimmed.contains(&b' ') {
-        trimmed.to_vec()
-    } else {
-        [b"ERR ", trimmed].concat()
-    }
+    let (code, message) = match text.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (b"ERR".as_slice(), text),
+    };
+    // The end of a line goes, a blank stays.
+    let is_inside = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+    let begin = message.iter().position(is_inside).unwrap_or(message.len());
+    let end = message
+        .iter()
+        .rposition(is_inside)
+        .map_or(begin, |at| at + 1);
+    [code, b" ", &message[begin..end]].concat()
 }
 
 /// An error as scripts see it.
@@ -361,4 +367,24 @@ fn argument_text(n: f64) -> Vec<u8> {
         text.extend_from_slice(number::F64Text::new(n).as_bytes());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::coded;
+
+    #[test]
+    fn an_error_has_a_code() {
+        for (text, all) in [
+            ("x", "ERR x"),
+            ("MY x", "MY x"),
+            ("MY x ", "MY x "),
+            ("x ", "x "),
+            ("MY x\r\n", "MY x"),
+            ("\r\nx\n", "ERR x"),
+            ("", "ERR "),
+        ] {
+            assert_eq!(coded(text.as_bytes()), all.as_bytes(), "{text:?}");
+        }
+    }
 }

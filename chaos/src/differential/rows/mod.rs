@@ -5,6 +5,7 @@ mod collections;
 mod general;
 mod geo;
 mod hyperloglog;
+mod lockstep;
 mod scripting;
 mod streams;
 mod strings;
@@ -58,6 +59,10 @@ pub(super) fn of_group(group: &str) -> &'static [Row] {
         "hyperloglog" => hyperloglog::HYPERLOGLOG,
         "stream" => streams::STREAM,
         "scripting" => scripting::SCRIPTING,
+        "blocking" => lockstep::BLOCKING,
+        "pubsub" => lockstep::PUBSUB,
+        "tracking" => lockstep::TRACKING,
+        "interleaving" => lockstep::INTERLEAVING,
         _ => &[],
     }
 }

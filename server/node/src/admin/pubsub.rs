@@ -1,11 +1,11 @@
 //! SUBSCRIBE and its kin, PUBSUB; PUBLISH is routed by its channel (`table.rs`).
 
 use commands::Refused;
+use commands::key::glob;
 use protocol::{Acl, Args, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Refusal, Spec};
 use storage::Slot;
 
 use super::{Context, Done, NodeCommand, help};
-use crate::config::glob_match;
 use crate::core::Core;
 use crate::pubsub::Topic;
 
@@ -357,7 +357,7 @@ fn names(cx: &mut Context<'_>, mut args: Args<'_>, topic: Topic) -> Result<Done,
     let pattern = args.bytes().ok();
     let all = cx.core.pubsub.names(topic);
     let found: Vec<&[u8]> = all
-        .filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false)))
+        .filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name)))
         .collect();
     cx.reply.array(found.len());
     found.into_iter().for_each(|name| cx.reply.bulk(name));

@@ -54,12 +54,8 @@ fn options(args: &mut Args<'_>) -> Result<Options, Refusal> {
                     "ERR A client can only redirect to a single other client",
                 ));
             }
-            // Zero is to redirect to nobody.
-            let id = args.int()?;
-            options.redirect = u64::try_from(id).ok().filter(|id| *id > 0);
-            if id < 0 {
-                return Err(NO_SUCH_CLIENT);
-            }
+            let id = u64::try_from(args.int()?).ok().filter(|id| *id > 0);
+            options.redirect = Some(id.ok_or(NO_SUCH_CLIENT)?);
         } else if args.keyword("BCAST") {
             options.broadcast = true;
         } else if args.keyword("OPTIN") {
@@ -88,21 +84,13 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
             "ERR PREFIX option requires BCAST mode to be enabled",
         ));
     }
-    if let Some(before) = before {
-        if options.broadcast != (before.mode == Mode::Broadcast) {
-            return Err(Refusal::Text(
-                "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+    if let Some(before) = before
+        && options.broadcast != (before.mode == Mode::Broadcast)
+    {
+        return Err(Refusal::Text(
+            "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
                  re-enabling it with a different mode.",
-            ));
-        }
-        if (options.opt_in && before.mode == Mode::OptOut)
-            || (options.opt_out && before.mode == Mode::OptIn)
-        {
-            return Err(Refusal::Text(
-                "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
-                 re-enabling it with a different mode.",
-            ));
-        }
+        ));
     }
     if options.broadcast && (options.opt_in || options.opt_out) {
         return Err(Refusal::Text(
@@ -112,6 +100,15 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
     if options.opt_in && options.opt_out {
         return Err(Refusal::Text(
             "ERR You can't specify both OPTIN mode and OPTOUT mode",
+        ));
+    }
+    let mode = before.map(|before| before.mode);
+    if (options.opt_in && mode == Some(Mode::OptOut))
+        || (options.opt_out && mode == Some(Mode::OptIn))
+    {
+        return Err(Refusal::Text(
+            "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
+             re-enabling it with a different mode.",
         ));
     }
     let mut prefixes = before.map_or_else(Vec::new, |before| before.prefixes.clone());
@@ -140,20 +137,21 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
             ));
         }
     }
-    prefixes.extend(options.prefixes);
     let mode = match () {
         () if options.broadcast => Mode::Broadcast,
         () if options.opt_in => Mode::OptIn,
         () if options.opt_out => Mode::OptOut,
-        () => before.map_or(Mode::All, |before| before.mode),
+        () => Mode::All,
     };
-    if mode == Mode::Broadcast && prefixes.is_empty() {
+    let any = prefixes.iter().any(|prefix| prefix.is_empty());
+    if mode == Mode::Broadcast && options.prefixes.is_empty() && !any {
         // The empty prefix is that of all keys.
         prefixes.push(Box::default());
     }
+    prefixes.extend(options.prefixes);
     let tracking = Tracking {
         mode,
-        noloop: options.noloop || before.is_some_and(|before| before.noloop),
+        noloop: options.noloop,
         prefixes,
         redirect: None,
         redirect_is_broken: false,
@@ -229,6 +227,7 @@ pub(super) fn client_trackinginfo(cx: &mut Context<'_>, _: Args<'_>) -> Result<D
                 flags.push("broken_redirect");
             }
             prefixes.clone_from(&tracking.prefixes);
+            prefixes.sort_unstable();
         }
     }
     let redirect = redirect(cx);
@@ -331,6 +330,14 @@ mod tests {
             call(bench, client, "GET c");
             call(bench, actor, "MSET a 1 b 2 c 3");
             assert_eq!(text(bench, client), ">2 $10 invalidate *1 $1 b ");
+            call(bench, client, "CLIENT CACHING YES");
+            call(bench, client, "MULTI");
+            call(bench, client, "GET b");
+            assert_eq!(call(bench, client, "EXEC"), "*1 $1 2 ");
+            // The transaction was what CACHING was about.
+            call(bench, client, "GET a");
+            call(bench, actor, "MSET a 1 b 2 c 3");
+            assert_eq!(text(bench, client), ">2 $10 invalidate *1 $1 b ");
             assert_eq!(
                 call(bench, client, "CLIENT CACHING NO"),
                 "-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode. "
@@ -431,6 +438,56 @@ mod tests {
             assert_eq!(
                 call(bench, client, "CLIENT TRACKING on REDIRECT 999999"),
                 "-ERR The client ID you want redirect to does not exist "
+            );
+        });
+    }
+
+    /// A transaction over cores is on a visit everywhere: what it only reads has not changed, what it changes is its own.
+    #[test]
+    fn a_transaction_is_tracked_as_single_requests_are() {
+        everywhere(|bench, client, actor| {
+            call(bench, client, "CLIENT TRACKING on NOLOOP");
+            for request in ["MULTI", "GET a", "SET b 1", "GET b", "GET c", "SET c 1"] {
+                call(bench, client, request);
+            }
+            let replies = call(bench, client, "EXEC");
+            assert!(replies.starts_with("*5 _ +OK $1 1 _ +OK "), "{replies}");
+            assert!(!replies.contains("invalidate"), "{replies}");
+            assert_eq!(text(bench, client), "");
+            call(bench, actor, "SET a 1");
+            assert_eq!(text(bench, client), ">2 $10 invalidate *1 $1 a ");
+        });
+    }
+
+    /// What the client has chosen when a key changes counts, not what it had chosen when it read the key.
+    #[test]
+    fn options_may_change_after_a_read() {
+        everywhere(|bench, client, actor| {
+            let id = call(bench, actor, "CLIENT ID");
+            let id = id.trim().trim_start_matches(':').to_owned();
+            call(bench, client, "CLIENT TRACKING on OPTIN NOLOOP");
+            call(bench, client, "CLIENT CACHING YES");
+            call(bench, client, "GET a");
+            assert_eq!(call(bench, client, "CLIENT TRACKING on"), "+OK ");
+            assert_eq!(
+                call(bench, client, "SET a 1"),
+                "+OK >2 $10 invalidate *1 $1 a "
+            );
+            call(bench, client, "GET a");
+            call(bench, client, &format!("CLIENT TRACKING on REDIRECT {id}"));
+            call(bench, actor, "SUBSCRIBE any");
+            assert_eq!(call(bench, client, "SET a 2"), "+OK ");
+            assert_eq!(
+                text(bench, actor),
+                "*3 $7 message $20 __redis__:invalidate *1 $1 a "
+            );
+            assert_eq!(
+                call(bench, client, "CLIENT TRACKING on REDIRECT 0"),
+                "-ERR The client ID you want redirect to does not exist "
+            );
+            assert_eq!(
+                call(bench, client, "CLIENT CACHING YES"),
+                "-ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode. "
             );
         });
     }

@@ -491,6 +491,7 @@ impl Core {
     /// Counts what has run aside, and makes notes of it.
     fn count_aside(&mut self, errand: &Errand) {
         let client = Client::Of(errand.ticket.core, errand.ticket.conn);
+        self.tally.nested = matches!(errand.work, Work::Exec(_));
         for (request, ran) in errand.work.requests().iter().zip(&errand.ran) {
             let row = request.row;
             self.tally.called(row.index, ran.ticks);
@@ -503,6 +504,7 @@ impl Core {
                 self.note(row, &request.args(), client);
             }
         }
+        self.tally.nested = false;
     }
 }
 
@@ -606,7 +608,7 @@ impl NodeService {
         self.core.shard.add_notes(notes);
         self.core.count_aside(&errand);
         let guests = core::mem::take(&mut errand.guests);
-        self.core.finish_tx(tx, guests);
+        self.core.finish_tx(tx, guests, (ticket.core, ticket.conn));
         if let Work::Exec(multi) = &mut errand.work {
             let watched = core::mem::take(&mut multi.watched);
             self.core.unwatch(watched);

@@ -18,7 +18,7 @@ use crate::scripts::shared::Shown;
 use crate::scripts::watchdog::Watchdog;
 use crate::scripts::{Kind, shared};
 use crate::table::{self, Row};
-use crate::tracking::Tracker;
+use crate::tracking::{Place, Tracking};
 use crate::transaction::Job;
 use runtime::CoreId;
 
@@ -39,7 +39,7 @@ pub struct Caller {
     /// The user, unless that one may do everything.
     pub user: Option<Arc<User>>,
     /// Who is told when keys change that the script reads.
-    pub tracker: Option<Tracker>,
+    pub tracker: Option<Place>,
 }
 
 impl Caller {
@@ -52,7 +52,9 @@ impl Caller {
             scope,
             own_port: conn.own_port,
             user: (!conn.user.may_all).then(|| Arc::clone(&conn.user)),
-            tracker: tracking.and_then(|tracking| tracking.reader((core, conn.conn))),
+            tracker: tracking
+                .is_some_and(Tracking::remembers)
+                .then_some((core, conn.conn)),
         }
     }
 
