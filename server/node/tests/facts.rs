@@ -118,7 +118,6 @@ const PAGE_END: &str = "<!-- to here -->\n";
 const LIMITED: &[(&str, &str)] = &[
     ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("bgsave", "refused: nothing is kept on disk yet"),
-    ("object|freq", "refused: frequencies are not kept yet"),
     ("replicaof", "only NO ONE"),
     ("save", "refused: nothing is kept on disk yet"),
     ("slaveof", "only NO ONE"),
