@@ -10,6 +10,7 @@ use crate::effect::Effect;
 use crate::events::EventClass;
 use crate::hash::Key;
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
+use crate::lfu::Lfu;
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
 use crate::slot::Slot;
@@ -511,6 +512,13 @@ impl<'s> Edit<'s> {
         let idle_s = u32::try_from(idle_s).unwrap_or(u32::MAX);
         if let Some(item) = self.shard.find(key) {
             item.touch(self.shard.now_s().saturating_sub(idle_s));
+        }
+    }
+
+    /// As if a key had been used so often (see [`Shard::set_lfu`]). No change of data: nothing is recorded.
+    pub fn set_frequency(&mut self, key: &Key<'_>, frequency: u8) {
+        if let Some(item) = self.shard.find(key) {
+            item.touch(Lfu::with(self.shard.now_s(), frequency));
         }
     }
 

@@ -310,7 +310,7 @@ impl Item {
         self.set_tag(self.tag() | IN_WHEEL);
     }
 
-    /// Coarse time of the last access, seconds of the shard's clock.
+    /// Coarse time of the last access, seconds of the shard's clock; or how often it was used (`lfu.rs`).
     pub(crate) fn access_s(self) -> u32 {
         // SAFETY: (1, 2) bytes 4..8 of every block.
         unsafe { self.read(4) }

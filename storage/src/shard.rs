@@ -14,6 +14,7 @@ use crate::garbage::Garbage;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
+use crate::lfu::Lfu;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
@@ -98,8 +99,10 @@ pub struct ItemInfo {
     pub encoding: &'static str,
     /// Absolute deadline, unix ms.
     pub deadline_ms: Option<u64>,
-    /// Seconds since the last access.
+    /// Seconds since the last access; means nothing while uses are counted.
     pub idle_s: u64,
+    /// How often it is used, while that is counted (see [`Shard::set_lfu`]), else 0.
+    pub frequency: u8,
     /// Bytes that the key with its value takes, as MEMORY USAGE answers.
     pub heap_bytes: usize,
     /// Elements of a collection, bytes of a string.
@@ -113,6 +116,10 @@ pub struct Shard {
     pub(crate) now_ms: u64,
     /// The same in seconds, as items note it.
     now_s: u32,
+    /// Uses are counted so, in the place of the time of the last one.
+    lfu: Option<Lfu>,
+    /// How often chance has decided about a use.
+    lfu_draws: Cell<u64>,
     pub(crate) wheel: Wheel,
     pub(crate) watched: Watched,
     pub(crate) garbage: Garbage,
@@ -157,6 +164,8 @@ impl Shard {
             limits,
             now_ms,
             now_s: (now_ms / 1000) as u32,
+            lfu: None,
+            lfu_draws: Cell::new(0),
             wheel: Wheel::new(now_ms),
             watched: Watched::default(),
             garbage: Garbage::default(),
@@ -198,6 +207,11 @@ impl Shard {
     /// Changes the limits for what is written from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Counts how often keys are used, from now on; None: only notes when.
+    pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
+        self.lfu = lfu;
     }
 
     /// Number of databases.
@@ -270,7 +284,7 @@ impl Shard {
     fn read(&self, key: &Key<'_>) -> Option<Item> {
         match self.live(key) {
             Some(item) => {
-                item.touch(self.now_s());
+                self.note_access(item);
                 self.hits.set(self.hits.get().wrapping_add(1));
                 Some(item)
             }
@@ -279,6 +293,34 @@ impl Shard {
                 self.note_miss(key);
                 None
             }
+        }
+    }
+
+    /// A use of an item. Mostly it has been used in the same second before: nothing is written then.
+    #[inline(always)]
+    pub(crate) fn note_access(&self, item: Item) {
+        // A counter is never as large as a time.
+        if item.access_s() != self.now_s {
+            match self.lfu {
+                None => item.touch(self.now_s),
+                Some(lfu) => self.count_use(item, lfu),
+            }
+        }
+    }
+
+    #[cold]
+    fn count_use(&self, item: Item, lfu: Lfu) {
+        let draw = self.lfu_draws.get().wrapping_add(1);
+        self.lfu_draws.set(draw);
+        item.touch(lfu.used(item.access_s(), self.now_s, &mut Rng::new(draw)));
+    }
+
+    /// What an item of a new key notes of its use.
+    #[inline(always)]
+    pub(crate) fn first_access(&self) -> u32 {
+        match self.lfu {
+            None => self.now_s,
+            Some(_) => Lfu::first(self.now_s),
         }
     }
 
@@ -317,7 +359,7 @@ impl Shard {
         }
     }
 
-    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time); not an access.
+    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time), or how often; not an access.
     pub fn access_s(&self, key: &Key<'_>) -> Option<u32> {
         self.live(key).map(Item::access_s)
     }
@@ -424,6 +466,9 @@ impl Shard {
             encoding,
             deadline_ms: item.deadline_ms(),
             idle_s: u64::from(self.now_s().saturating_sub(item.access_s())),
+            frequency: self
+                .lfu
+                .map_or(0, |lfu| lfu.frequency(item.access_s(), self.now_s)),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
         })

@@ -18,7 +18,7 @@ impl Edit<'_> {
             self.expire_item(key, item);
             return None;
         }
-        item.touch(self.shard.now_s());
+        self.shard.note_access(item);
         Some(item)
     }
 
@@ -112,7 +112,8 @@ impl Edit<'_> {
         let deadline = ttl.after(old.deadline_ms());
         let extra = payload_bytes(&payload);
         let new = Item::build(key.bytes, deadline, payload, raw);
-        new.touch(self.shard.now_s());
+        // `live` has noted this use.
+        new.touch(old.access_s());
         let db = &mut self.shard.dbs[key.db as usize];
         let table = &mut db.slot_mut(key.slot).table;
         if let Some(mut place) = table.find_mut(key.hash, |item| item == old) {
@@ -134,7 +135,7 @@ impl Edit<'_> {
     /// Adds an item for a key that is not there. `extra` are the bytes of a collection in it.
     #[inline]
     pub(crate) fn insert(&mut self, key: &Key<'_>, item: Item, extra: usize) -> Item {
-        item.touch(self.shard.now_s());
+        item.touch(self.shard.first_access());
         if self.shard.undo.is_on() {
             self.shard.undo.note_absent(key);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use commands::{Block, Read, Refused, Run, Settings, Write};
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
-use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
+use storage::{Key, Lfu, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
@@ -229,6 +229,14 @@ impl Core {
     /// Takes a new configuration over.
     pub fn configure(&mut self, config: Arc<Config>) {
         self.shard.set_limits(limits(&config));
+        let counts_uses = matches!(
+            config.maxmemory_policy,
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
+        );
+        self.shard.set_lfu(counts_uses.then_some(Lfu {
+            log_factor: config.lfu_log_factor,
+            decay_min: config.lfu_decay_time_min,
+        }));
         let events = config.notify_keyspace_events;
         self.shard.set_events(events.classes());
         self.bounds = Bounds::of(&config, self.ticks_per_us);
@@ -243,10 +251,7 @@ impl Core {
         let base = Settings {
             string_bytes_max: config.proto_max_bulk_len,
             cluster: config.cluster_enabled,
-            lfu: matches!(
-                config.maxmemory_policy,
-                MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
-            ),
+            lfu: counts_uses,
             hll_sparse_bytes_max: config.hll_sparse_max_bytes,
             ..Settings::default()
         };

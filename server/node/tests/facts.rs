@@ -123,7 +123,6 @@ const LIMITED: &[(&str, &str)] = &[
     ("cluster|slot-stats", "key-count alone"),
     ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("bgsave", "refused: nothing is kept on disk yet"),
-    ("object|freq", "refused: frequencies are not kept yet"),
     ("replicaof", "only NO ONE"),
     ("save", "refused: nothing is kept on disk yet"),
     ("slaveof", "only NO ONE"),

@@ -2,7 +2,7 @@
 
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, spec};
 use storage::rdb::{self, Fault};
-use storage::{EventClass, Ttl};
+use storage::{EventClass, Lfu, Ttl};
 
 use crate::{Command, Read, Refused, Run, Spread, Write};
 
@@ -80,7 +80,7 @@ struct Options {
     replace: bool,
     absolute_ttl: bool,
     idle_s: Option<u64>,
-    has_frequency: bool,
+    frequency: Option<u8>,
 }
 
 impl Options {
@@ -93,13 +93,12 @@ impl Options {
                 options.replace = true;
             } else if args.keyword("ABSTTL") {
                 options.absolute_ttl = true;
-            } else if valued && !options.has_frequency && args.keyword("IDLETIME") {
+            } else if valued && options.frequency.is_none() && args.keyword("IDLETIME") {
                 let idle = u64::try_from(args.int()?).map_err(|_| Refusal::InvalidIdletime)?;
                 options.idle_s = Some(idle);
             } else if valued && options.idle_s.is_none() && args.keyword("FREQ") {
-                // Read and checked: how often a key was used is not kept here.
-                u8::try_from(args.int()?).map_err(|_| Refusal::InvalidFreq)?;
-                options.has_frequency = true;
+                let frequency = u8::try_from(args.int()?).map_err(|_| Refusal::InvalidFreq)?;
+                options.frequency = Some(frequency);
             } else {
                 return Err(Refusal::Syntax);
             }
@@ -144,7 +143,11 @@ fn restore(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
         // The old key is gone and this one is new, to those who listen.
         cx.edit.event(EventClass::New, "new", &key);
     }
-    if let Some(idle_s) = options.idle_s.filter(|_| !cx.settings.lfu) {
+    if cx.settings.lfu {
+        // Not that of the key that was there before.
+        let frequency = options.frequency.unwrap_or(Lfu::FIRST);
+        cx.edit.set_frequency(&key, frequency);
+    } else if let Some(idle_s) = options.idle_s {
         cx.edit.set_idle(&key, idle_s);
     }
     cx.edit.event(EventClass::Generic, "restore", &key);

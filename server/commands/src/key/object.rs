@@ -164,16 +164,12 @@ fn idletime(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn freq(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let key = cx.key(args.bytes()?);
-    if !cx.shard.contains(&key) {
-        cx.reply.null();
-        return Ok(());
+    match cx.shard.info(&key) {
+        None => cx.reply.null(),
+        Some(_) if !cx.settings.lfu => return Err(Refusal::LfuNotSelected.into()),
+        Some(info) => cx.reply.int(i64::from(info.frequency)),
     }
-    Err(if cx.settings.lfu {
-        Refusal::Text("ERR OBJECT FREQ is not supported yet: access frequency is not tracked")
-    } else {
-        Refusal::LfuNotSelected
-    }
-    .into())
+    Ok(())
 }
 
 fn help(cx: &mut Read<'_>, args: Args<'_>) -> Result<(), Refused> {
@@ -191,6 +187,7 @@ mod tests {
     use protocol::Resp;
 
     use crate::testing::Bench;
+    use storage::Lfu;
 
     #[test]
     fn forms_and_references() {
@@ -246,13 +243,40 @@ mod tests {
                 .contains("policy is not selected")
         );
         bench.settings.lfu = true;
+        let lfu = Lfu {
+            log_factor: 10,
+            decay_min: 1,
+        };
+        bench.shard.set_lfu(Some(lfu));
         assert!(
             bench
                 .run("OBJECT IDLETIME k")
                 .contains("policy is selected")
         );
-        assert!(bench.run("OBJECT FREQ k").starts_with("-ERR "));
-        bench.table("OBJECT IDLETIME none -> $-1");
+        bench.table(
+            "
+            OBJECT IDLETIME none -> $-1
+            OBJECT FREQ none -> $-1
+            SET new v -> +OK
+            OBJECT FREQ new -> :5
+            TOUCH new -> :1
+            OBJECT FREQ new -> :6
+            OBJECT FREQ new -> :6
+            ",
+        );
+        let dump = bench.raw(&[b"DUMP", b"new"]);
+        let payload =
+            &dump[dump.iter().position(|byte| *byte == b'\n').unwrap() + 1..dump.len() - 2];
+        for options in [&[b"FREQ".as_slice(), b"77"][..], &[b"IDLETIME", b"9"]] {
+            let words = [
+                &[b"RESTORE".as_slice(), b"r", b"0", payload, b"REPLACE"],
+                options,
+            ]
+            .concat();
+            assert_eq!(bench.raw(&words), b"+OK\r\n");
+            let frequency = if options[0] == b"FREQ" { ":77" } else { ":5" };
+            assert_eq!(bench.run("OBJECT FREQ r"), frequency);
+        }
     }
 
     #[test]
