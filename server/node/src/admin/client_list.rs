@@ -156,7 +156,7 @@ mod tests {
             ("KILL USER x", "ERR No such user 'x'"),
             ("KILL SKIPME maybe", "ERR syntax error"),
             ("KILL ID 1 SKIPME", "ERR syntax error"),
-            ("KILL MAXAGE", "ERR syntax error"),
+            ("KILL MAXAGE", "ERR No such client"),
             (
                 "KILL MAXAGE x",
                 "ERR maxage is not an integer or out of range",
