@@ -7,13 +7,15 @@
 //!
 //! `*` stands for any text, `?` for one character; the command is compared without regard to
 //! case; replies are written as in text.rs. `@doubles` for both replies: equal but for the digits
-//! in which doubles are written. `#` begins a comment.
+//! in which doubles are written; `@members`: arrays of the same elements in another order. `#` begins a comment.
 
-use super::compare::{Mismatch, same_doubles};
+use super::compare::{Mismatch, same_doubles, same_members};
 use crate::text;
 
 /// Stands for both replies.
 const DOUBLES: &str = "@doubles";
+/// Stands for both replies.
+const MEMBERS: &str = "@members";
 /// Fields of a line.
 const FIELDS: usize = 4;
 /// Differences that one file may allow: more are no exceptions any more.
@@ -91,11 +93,12 @@ impl AllowList {
         let subject = text::answer_line(&mismatch.subject);
         let oracle = text::answer_line(&mismatch.oracle);
         let doubles = same_doubles(&mismatch.subject, &mismatch.oracle);
+        let members = same_members(&mismatch.subject, &mismatch.oracle);
         let allows = |rule: &&mut Allowed| {
-            let replies = if rule.subject == DOUBLES {
-                doubles
-            } else {
-                glob(&rule.subject, &subject) && glob(&rule.oracle, &oracle)
+            let replies = match rule.subject.as_str() {
+                DOUBLES => doubles,
+                MEMBERS => members,
+                pattern => glob(pattern, &subject) && glob(&rule.oracle, &oracle),
             };
             replies && glob(&rule.command, &command)
         };

@@ -436,8 +436,12 @@ impl Failure {
         };
         let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
         let line = bundled::number_of(&field("line")).map(|line| line as i64);
+        let mut message = text(field("err")).unwrap_or_else(|| b"ERR unknown error".to_vec());
+        // An error ends at a zero byte, as a C string does.
+        let end = message.iter().position(|byte| *byte == 0);
+        message.truncate(end.unwrap_or(message.len()));
         Failure {
-            message: text(field("err")).unwrap_or_else(|| b"ERR unknown error".to_vec()),
+            message,
             place: text(field("source")).zip(line),
             counted: field("ignore_error_stats_update") == Value::Boolean(true),
             bare: false,

@@ -40,8 +40,15 @@ impl Directory {
         self.segments_bytes = self.segments_bytes.wrapping_add_signed(bytes);
     }
 
-    /// Splits the segment of `hash` on its next hash bit.
-    pub(super) fn split<E: Entry>(&mut self, hash: u64, rehash: &impl Fn(E) -> u64) {
+    /// Splits the segment of `hash` on its next hash bit. Returns the words, with their tags, for which the halves have no room:
+    /// hashes that come in order crowd a few buckets.
+    #[must_use = "they are in no segment"]
+    pub(super) fn split<E: Entry>(
+        &mut self,
+        hash: u64,
+        rehash: &impl Fn(E) -> u64,
+    ) -> Vec<(u8, u64)> {
+        let mut rest = Vec::new();
         let which = self.at(hash);
         let old_depth = self.segments[which].depth;
         if old_depth == self.depth {
@@ -74,8 +81,9 @@ impl Directory {
                 let part = ((hash >> (64 - u32::from(depth))) & 1) as usize;
                 let position = (hash << depth) >> 48;
                 let word = (word & ADDRESS_MASK) | (position << ADDRESS_BITS);
-                let fitted = parts[part].insert(tag, word, |_| STEP_LAST);
-                debug_assert!(fitted.is_some(), "a part of a segment fits a segment");
+                if parts[part].insert(tag, word, |_| STEP_LAST).is_none() {
+                    rest.push((tag, word));
+                }
             }
         }
         self.segments_bytes -= old.heap_bytes();
@@ -89,5 +97,6 @@ impl Directory {
         let [low, high] = parts;
         self.segments[which] = low;
         self.segments[fresh] = high;
+        rest
     }
 }

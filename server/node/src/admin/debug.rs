@@ -86,11 +86,13 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             }
             // The command itself takes that long, for whoever looks at times.
             std::thread::sleep(std::time::Duration::from_micros(us));
-            // What comes next in this turn finds the time that it is then.
-            cx.core.now.unix_ms += us / 1000;
-            cx.core.now.unix_us += us;
-            cx.core.now.mono_us += us;
-            cx.core.shard.set_now(cx.core.now.unix_ms);
+            // What comes next in this turn finds the time that it is then; for scripts and transactions it stands still.
+            if !cx.core.tally.nested {
+                cx.core.now.unix_ms += us / 1000;
+                cx.core.now.unix_us += us;
+                cx.core.now.mono_us += us;
+                cx.core.shard.set_now(cx.core.now.unix_ms);
+            }
             cx.reply.ok();
         }
         (b"set-active-expire", 1) => {
