@@ -129,7 +129,7 @@ impl Core {
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);
         }
-        if self.pause.until_ms != 0 && self.is_paused(conn, row) {
+        if self.pause.until_ms != 0 && self.is_paused(conn, row, &args) {
             return Flow::Stall;
         }
         if conn.monitor && (row.writes || row.spec.flags.contains(Flags::READONLY)) {
@@ -600,16 +600,27 @@ impl Core {
     }
 
     #[cold]
-    fn is_paused(&mut self, conn: &Connection, row: &Row) -> bool {
+    fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
             self.pause.until_ms = 0;
             return false;
         }
-        let may_write = row.writes
-            || row.spec.flags.contains(Flags::MAY_REPLICATE)
-            || crate::multi::writes(conn, row);
+        let queued = conn.multi.as_ref().filter(|_| crate::multi::is_exec(row));
+        let mut queued = queued.iter().flat_map(|multi| &multi.queued);
+        let may_write = self.may_write(row, args)
+            || queued.any(|request| self.may_write(request.row, &request.args()));
         // (Redis has even the end of a pause wait for that end.)
         (self.pause.all && row.spec.name != "client|unpause") || may_write
+    }
+}
+
+impl Core {
+    /// Whether a request may change data: a script may, unless it declares that it does not.
+    fn may_write(&mut self, row: &'static Row, args: &Args<'_>) -> bool {
+        match row.kind {
+            Kind::Script(kind) => !self.only_reads(row, kind, args),
+            _ => row.writes || row.spec.flags.contains(Flags::MAY_REPLICATE),
+        }
     }
 }
 

@@ -132,15 +132,6 @@ pub fn is_exec(row: &Row) -> bool {
     row.spec.name == "exec"
 }
 
-/// Whether a row is EXEC and what is queued writes.
-pub fn writes(conn: &Connection, row: &Row) -> bool {
-    is_exec(row)
-        && conn
-            .multi
-            .as_ref()
-            .is_some_and(|multi| multi.queued.iter().any(|request| request.row.writes))
-}
-
 impl Core {
     /// Queues a request of an open MULTI.
     pub fn queue(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Flow {

@@ -342,6 +342,14 @@ impl Core {
         Ok(count)
     }
 
+    /// Whether a request runs a script that cannot write, or declares that it does not.
+    pub(crate) fn only_reads(&mut self, row: &'static Row, kind: Kind, args: &Args<'_>) -> bool {
+        let declares =
+            |flags| matches!(flags, FlagsOf::Declared(flags) if flags.contains(Flags::NO_WRITES));
+        row.spec.flags.contains(RowFlags::READONLY)
+            || matches!(self.code(kind, args), Ok(code) if declares(code.flags()))
+    }
+
     /// The code that a request names, compiled here.
     fn code(&mut self, kind: Kind, args: &Args<'_>) -> Result<Code, Refused> {
         let name = args.word(1).unwrap_or_default();

@@ -399,3 +399,35 @@ fn in_cluster_mode_scripts_keep_to_their_slots() {
         "-ERR Can not run script on cluster, 'no-cluster' flag is set.~"
     );
 }
+
+#[test]
+fn a_script_that_only_reads_is_not_paused_with_writes() {
+    for cores in [1, 2] {
+        let mut bench = Bench::new(cores);
+        let (actor, client) = (bench.connect(0), bench.connect(cores - 1));
+        let eval = |code: &str| {
+            let mut request = Vec::new();
+            protocol::request::encode(&["EVAL", code, "0"], &mut request);
+            request
+        };
+        let (reads, writes) = (eval("#!lua flags=no-writes\nreturn 1"), eval("return 2"));
+        bench.call(actor, "CLIENT PAUSE 60000 WRITE");
+        bench.send(client, &reads);
+        assert_eq!(bench.received(client), b":1\r\n");
+        bench.call(client, "MULTI");
+        bench.send(client, &reads);
+        assert_eq!(bench.received(client), b"+QUEUED\r\n");
+        assert_eq!(bench.call(client, "EXEC"), "*1\r\n:1\r\n");
+        bench.send(client, &writes);
+        assert_eq!(bench.received(client), b"");
+        bench.call(actor, "CLIENT UNPAUSE");
+        assert_eq!(bench.received(client), b":2\r\n");
+        bench.call(client, "MULTI");
+        bench.send(client, &writes);
+        assert_eq!(bench.received(client), b"+QUEUED\r\n");
+        bench.call(actor, "CLIENT PAUSE 60000 WRITE");
+        assert_eq!(bench.call(client, "EXEC"), "");
+        bench.call(actor, "CLIENT UNPAUSE");
+        assert_eq!(bench.received(client), b"*1\r\n:2\r\n");
+    }
+}
