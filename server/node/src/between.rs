@@ -88,9 +88,7 @@ impl NodeService {
                 key: None,
             };
             if core == self.core.id {
-                let mut batch = Box::<Batch>::default();
-                batch.push(args, head);
-                self.core.unparked.push_back(batch);
+                self.core.unparked.push_back(Batch::one(args, &head));
             } else {
                 self.core.forward(core, args, head);
             }
@@ -303,43 +301,23 @@ impl NodeService {
                 self.core.held_slot(slots.into_iter())
             }
             _ => {
-                let mut one = Box::<Batch>::default();
-                one.push(
-                    &args,
-                    Head {
-                        words: 0..0,
-                        ..*head
-                    },
-                );
-                self.core.start_wide(one);
+                self.core.start_wide(Batch::one(&args, head));
                 return;
             }
         };
         if let Some(slot) = held {
-            let mut one = Box::<Batch>::default();
-            one.push(
-                &args,
-                Head {
-                    words: 0..0,
-                    ..*head
-                },
-            );
             if self.core.locks.is_full() && head.ticket.core != self.core.id {
                 let mut out = Vec::new();
                 self.core.refuse(&TOO_MANY_WAIT, head.resp, &mut out);
                 return self.reply(head.ticket, &out);
             }
-            self.core.locks.park(slot, one);
+            self.core.locks.park(slot, Batch::one(&args, head));
             return;
         }
         if head.row.cost.is_some() && self.head_aside(batch, head) {
             return;
         }
-        let scope = if head.own_port {
-            Scope::OwnPort
-        } else {
-            Scope::Core
-        };
+        let scope = Scope::by(head.own_port);
         let (row, first) = (head.row, batch.first_key(head));
         self.core.tally.is_part = self.core.is_part(head);
         if head.ticket.core == self.core.id {
@@ -494,11 +472,7 @@ impl NodeService {
             }
             Job::Wide(batch) => {
                 if let Some(head) = batch.heads.first() {
-                    let scope = if head.own_port {
-                        Scope::OwnPort
-                    } else {
-                        Scope::Core
-                    };
+                    let scope = Scope::by(head.own_port);
                     let to = (head.db, head.resp, scope);
                     self.core.tally.is_part = self.core.is_part(head);
                     self.core.run(head.row, batch.args(head), to, None, out);

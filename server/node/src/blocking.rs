@@ -250,7 +250,7 @@ impl Core {
             return Flow::Done;
         }
         let mut out = self.buffer();
-        let scope = self.attempt_scope(&attempt);
+        let scope = Scope::by(attempt.own_port);
         let (tried, ticks) = self.try_block(row, args, (conn.db, conn.resp, scope), &mut out);
         match tried {
             Tried::Replied => {
@@ -269,14 +269,6 @@ impl Core {
         }
         self.keep_buffer(out);
         Flow::Done
-    }
-
-    pub(crate) fn attempt_scope(&self, attempt: &Attempt) -> Scope {
-        if attempt.own_port {
-            Scope::OwnPort
-        } else {
-            Scope::Core
-        }
     }
 
     /// A first try where not all slots are here and free.
@@ -467,7 +459,7 @@ impl NodeService {
         if self.core.held_slot(slots.iter().copied()).is_some() {
             return self.core.attempt(attempt, slots);
         }
-        let scope = self.core.attempt_scope(&attempt);
+        let scope = Scope::by(attempt.own_port);
         self.run_attempt(attempt, scope);
     }
 
@@ -630,7 +622,7 @@ impl NodeService {
     /// Runs a request that waits once more, because of one of its keys. The whole request, as Redis does; the one for that key
     /// alone if the slots of its other keys are not at hand, so that no other core has to be asked.
     fn try_waiter(&mut self, waiter: Arc<Waiter>, word: usize) -> Again {
-        let scope = self.core.attempt_scope(&waiter.attempt);
+        let scope = Scope::by(waiter.attempt.own_port);
         if self.is_at_hand(&waiter.attempt.request) {
             return self.run_waiter(&waiter, &waiter.attempt.request, scope);
         }

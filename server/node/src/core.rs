@@ -49,7 +49,13 @@ impl Scope {
     /// For a request of a connection to its own core.
     #[inline(always)]
     pub fn of(conn: &Connection) -> Scope {
-        if conn.own_port {
+        Scope::by(conn.own_port)
+    }
+
+    /// For a request that came by a core's own port, or by another.
+    #[inline(always)]
+    pub fn by(own_port: bool) -> Scope {
+        if own_port {
             Scope::OwnPort
         } else {
             Scope::Core

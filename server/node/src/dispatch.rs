@@ -306,9 +306,7 @@ impl Core {
 
     /// Lets a request wait for a held slot.
     fn park(&mut self, slot: Slot, args: &Args<'_>, head: Head) {
-        let mut batch = Box::<Batch>::default();
-        batch.push(args, head);
-        self.locks.park(slot, batch);
+        self.locks.park(slot, Batch::one(args, &head));
     }
 
     /// A request with no key, several keys, or the whole keyspace.
@@ -413,9 +411,7 @@ impl Core {
             self.answer(conn, |core, out| core.run(row, args, to, None, out));
         } else {
             let head = self.head(conn, row, None);
-            let mut batch = Box::<Batch>::default();
-            batch.push(&args, head);
-            self.start_wide(batch);
+            self.start_wide(Batch::one(&args, &head));
         }
         Flow::Done
     }

@@ -208,6 +208,19 @@ impl Batch {
         self.heads.push(Head { words, ..head });
     }
 
+    /// A batch of one request: to wait in, or to run later.
+    pub fn one(args: &Args<'_>, head: &Head) -> Box<Batch> {
+        let mut batch = Box::<Batch>::default();
+        batch.push(
+            args,
+            Head {
+                words: 0..0,
+                ..*head
+            },
+        );
+        batch
+    }
+
     /// The words of a request.
     #[inline]
     pub fn args(&self, head: &Head) -> Args<'_> {

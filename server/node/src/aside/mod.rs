@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use commands::cost::Weigh;
 use commands::{Block, Read, Refused, Run, Settings, Write};
-use protocol::{Args, Group, Refusal, Reply, Resp};
+use protocol::{Args, Refusal, Reply, Resp};
 use runtime::CoreId;
 use storage::{Counted, Guise, Key, Lent, Limits, Notes, Rng, SLOTS, Shard, Slot};
 
@@ -215,7 +215,7 @@ impl Placed<'_> {
     fn run(self, request: &Request, out: &mut Vec<u8>) -> Ran {
         let begin = runtime::ticks();
         let (row, args, start) = (request.row, request.args(), out.len());
-        if row.spec.group == Group::Hash
+        if row.of_hashes
             && storage::some_field_expires()
             && let Some(word) = args.word(1)
         {
