@@ -281,6 +281,11 @@ impl Shard {
         self.watched.set_follow_all(all);
     }
 
+    /// Whether a database has been emptied since [`Shard::take_flushed`].
+    pub fn is_flushed(&self) -> bool {
+        self.watched.flushed
+    }
+
     /// Whether a database has been emptied since the last call.
     pub fn take_flushed(&mut self) -> bool {
         core::mem::take(&mut self.watched.flushed)

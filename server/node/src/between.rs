@@ -389,7 +389,6 @@ impl NodeService {
         if flushed {
             // One word for all keys.
             self.tell_flush();
-            self.core.post_flush();
         }
         // Serving changes keys, too.
         self.serve_touched(by, !flushed);

@@ -299,6 +299,10 @@ impl Core {
     /// Sends all slots home; `by` is the client that has had them.
     pub fn finish_tx(&mut self, number: u64, guests: Guests, by: Place) {
         self.tx_slots.clear();
+        if self.shard.is_flushed() {
+            // Before the slots come home with their changes: one word stands for all keys.
+            self.post_flush();
+        }
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);
             self.posts.push((
