@@ -12,6 +12,8 @@ use crate::text;
 
 /// Requests remembered per key.
 const HISTORY_MAX: usize = 6;
+/// More members than these, and those that only one side has are shown as well.
+const FEW: usize = 8;
 /// Differences of one shape that are printed in full.
 const PRINTED_MAX: u64 = 3;
 /// Characters of an error that make its shape.
@@ -143,6 +145,16 @@ impl Findings {
         println!("    request: {request}");
         println!("    subject: {}", text::answer_line(subject));
         println!("    oracle:  {}", text::answer_line(oracle));
+        if let (Answer::Array(ours), Answer::Array(theirs)) = (subject, oracle)
+            && ours.len().max(theirs.len()) > FEW
+        {
+            let only = |own: &[Answer], other: &[Answer]| {
+                let own = own.iter().filter(|member| !other.contains(member));
+                text::answer_line(&Answer::Array(own.cloned().collect()))
+            };
+            println!("    only of the subject: {}", only(ours, theirs));
+            println!("    only of the oracle:  {}", only(theirs, ours));
+        }
         for line in before() {
             println!("{line}");
         }

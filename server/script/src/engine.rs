@@ -471,10 +471,13 @@ fn returned_error(value: &Value) -> Option<Failure> {
         return None;
     };
     match table.raw_get::<Value>("err") {
-        Ok(Value::String(_)) => Some(Failure {
-            place: None,
-            ..Failure::of(value)
-        }),
+        Ok(Value::String(_)) => {
+            let mut failure = Failure::of(value);
+            failure.place = None;
+            let len = reply::error_line(&failure.message).len();
+            failure.message.truncate(len);
+            Some(failure)
+        }
         _ => None,
     }
 }

@@ -201,16 +201,11 @@ fn write_table(
 ) -> Result<(), Unwritten> {
     let field = |name: &str| table.raw_get::<Value>(name);
     if let Some(text) = text_of(&field("err")?) {
-        write_line(b'-', &text, reply);
+        write_line(b'-', error_line(&text), reply);
         return Ok(());
     }
     if let Some(text) = text_of(&field("ok")?) {
-        // A status ends at a zero byte, as a C string does.
-        let end = text
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(text.len());
-        write_line(b'+', &text[..end], reply);
+        write_line(b'+', until_zero(&text), reply);
         return Ok(());
     }
     if let Some(n) = number_of(&field("double")?) {
@@ -282,6 +277,19 @@ fn blank(byte: &u8) -> u8 {
         b'\r' | b'\n' => b' ',
         other => *other,
     }
+}
+
+/// A line ends at a zero byte, as a C string does.
+fn until_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The line of an error that a script returns: as in Redis breaks at its end are left out.
+pub(crate) fn error_line(text: &[u8]) -> &[u8] {
+    let line = until_zero(text);
+    let breaks = line.iter().rev();
+    let breaks = breaks.take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    &line[..line.len() - breaks.count()]
 }
 
 /// A line of a reply; breaks in the text become blanks.

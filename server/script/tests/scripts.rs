@@ -141,6 +141,8 @@ fn values_become_replies() {
         ("return {}", "*0~"),
         ("return {ok = 'fine'}", "+fine~"),
         ("return {err = 'MY bad'}", "-MY bad~"),
+        ("return {err = 'MY\\nbad\\r\\n\\n'}", "-MY bad~"),
+        ("return {1, {err = 'MY bad\\n\\0x'}}", "*2~:1~-MY bad~"),
         ("return {ok = 'a\\r\\nb'}", "+a  b~"),
         ("return {double = 1.5}", "$3~1.5~"),
         ("return {map = {a = 1}}", "*2~$1~a~:1~"),

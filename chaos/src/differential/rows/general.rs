@@ -19,7 +19,7 @@ pub(super) const GENERIC: &[Row] = &[
     row(
         4,
         &[(
-            "RESTORE <any> <atms> <payload> *( REPLACE | ABSTTL | FREQ <small> )",
+            "RESTORE <any> <atms> <payload> ABSTTL *( REPLACE | FREQ <small> )",
             Exact,
         )],
     ),
