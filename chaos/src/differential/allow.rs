@@ -5,6 +5,7 @@
 //!   OBJECT ENCODING * | "listpack" | "hashtable" | small sets are compact since 7.2
 //! ```
 //!
+//! A command with the name of a scene (`tracking: EVAL*`) is allowed in scenes of that name only.
 //! `*` stands for any text, `?` for one character; the command is compared without regard to
 //! case; replies are written as in text.rs. `@doubles` for both replies: equal but for the digits
 //! in which doubles are written; `@members`: arrays of the same elements in another order. `#` begins a comment.
@@ -90,6 +91,13 @@ impl AllowList {
     /// True if a line allows this difference.
     pub(super) fn allows(&mut self, mismatch: &Mismatch) -> bool {
         let command = text::request_line(&mismatch.op.words).to_ascii_uppercase();
+        // What a scene in lock step has found can be allowed there alone.
+        let scene = mismatch
+            .op
+            .name
+            .split_once(": ")
+            .map_or("", |(scene, _)| scene);
+        let in_scene = format!("{}: {command}", scene.to_ascii_uppercase());
         let subject = text::answer_line(&mismatch.subject);
         let oracle = text::answer_line(&mismatch.oracle);
         let doubles = same_doubles(&mismatch.subject, &mismatch.oracle);
@@ -100,7 +108,10 @@ impl AllowList {
                 MEMBERS => members,
                 pattern => glob(pattern, &subject) && glob(&rule.oracle, &oracle),
             };
-            replies && glob(&rule.command, &command)
+            let command = [&command, &in_scene]
+                .iter()
+                .any(|command| glob(&rule.command, command));
+            replies && command
         };
         self.rules
             .iter_mut()
@@ -155,12 +166,16 @@ mod tests {
     use std::rc::Rc;
 
     fn mismatch(line: &str, subject: &str, oracle: &str) -> Mismatch {
+        let (name, line) = match line.split_once(": ") {
+            Some((scene, line)) => (format!("{scene}: x"), line),
+            None => (String::new(), line),
+        };
         let words = line
             .split(' ')
             .map(|word| word.as_bytes().to_vec())
             .collect();
         let op = Op {
-            name: String::new(),
+            name,
             words,
             keys: vec![],
             marks: vec![],
@@ -203,6 +218,10 @@ mod tests {
     fn lines_allow() {
         let text = "# comment\n\nOBJECT ENCODING * | \"listpack\" | \"hashtable\" | compact\nZ* | @doubles | @doubles | digits\n";
         let mut list = AllowList::parse(text).unwrap();
+        let mut scene = AllowList::parse("pubsub: GET* | * | * | in that scene").unwrap();
+        assert!(scene.allows(&mismatch("pubsub: get k", "1", "2")));
+        assert!(!scene.allows(&mismatch("tracking: get k", "1", "2")));
+        assert!(!scene.allows(&mismatch("get k", "1", "2")));
         assert!(list.allows(&mismatch("object encoding k", "listpack", "hashtable")));
         assert!(!list.allows(&mismatch("object encoding k", "hashtable", "listpack")));
         assert!(!list.allows(&mismatch("GET k", "listpack", "hashtable")));
