@@ -26,14 +26,14 @@ pub enum Commit {
 
 impl Commit {
     /// Takes the effects of the turn to where they must go. `refuses`: the core knew all through the turn that the disk
-    /// fails, and has refused writes.
+    /// fails, and has refused writes; how far the log must come for what others have answered in it.
     #[inline]
     pub fn end_of_turn(
         self,
         shard: &mut Shard,
         log: &WriteLog,
         (core, now): (CoreId, Now),
-        refuses: bool,
+        refuses: Option<u64>,
     ) -> Gate {
         match self {
             Commit::Local => {
@@ -45,10 +45,14 @@ impl Commit {
                 Gate::Open
             }
             Commit::Logged => {
-                let only_expires = refuses && only_expires(shard.effects().bytes());
+                let is_idle = refuses.is_some() && only_expires(shard.effects().bytes());
                 queue_effects(shard, log, (core, now));
                 let gate = log.gate(core.index());
-                if only_expires { Gate::Open } else { gate }
+                match refuses {
+                    // Reads are answered, though what they show may be lost with the disk.
+                    Some(acks_until) if is_idle && acks_until <= log.released() => Gate::Open,
+                    _ => gate,
+                }
             }
         }
     }

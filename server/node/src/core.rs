@@ -157,6 +157,8 @@ pub struct Core {
     pub loads: bool,
     /// See `loads`.
     pub refuses: bool,
+    /// How far the log must have come for the replies that other cores have sent in this turn.
+    pub acks_until: u64,
     /// Scripts may call what is not for them (DEBUG).
     pub all_in_scripts: bool,
     /// The time of this turn.
@@ -229,6 +231,7 @@ impl Core {
             active_expire: true,
             loads: node.loading.is_active(),
             refuses: false,
+            acks_until: 0,
             all_in_scripts: false,
             now,
             config: Arc::clone(&config),
@@ -699,6 +702,7 @@ impl Core {
         {
             replies.buf.clear();
             replies.parts.clear();
+            replies.until = 0;
             self.spare_replies.push(replies);
         }
     }
