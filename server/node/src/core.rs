@@ -735,6 +735,12 @@ impl Core {
         }
     }
 
+    /// Clients go on, and deadlines are acted upon again.
+    pub fn end_pause(&mut self) {
+        self.pause.until_ms = 0;
+        self.shard.set_holds_expired(false);
+    }
+
     /// Answers what concerns this core beside its connections.
     pub fn answer_ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
         match ask {
@@ -743,8 +749,9 @@ impl Core {
                 // The stricter of two pauses wins, as in Redis.
                 pause.all = (pause.all && pause.until_ms > self.now.unix_ms) || *all;
                 pause.until_ms = pause.until_ms.max(*until_ms);
+                self.shard.set_holds_expired(pause.until_ms > 0);
             }
-            Ask::Unpause => self.pause.until_ms = 0,
+            Ask::Unpause => self.end_pause(),
             Ask::Peek(peek) => peek.answer(self, out),
             Ask::Publish => self.publish(),
             Ask::PublishHistograms => self.publish_histograms(),

@@ -643,7 +643,7 @@ impl Core {
     #[cold]
     fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
-            self.pause.until_ms = 0;
+            self.end_pause();
             return false;
         }
         let queued = conn.multi.as_ref().filter(|_| crate::multi::is_exec(row));
