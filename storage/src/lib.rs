@@ -7,6 +7,7 @@
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, steps.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
+//!   ├── keys given up when memory is needed, by policy                                       eviction/
 //!   ├── values in Redis's serialisation                                                      rdb/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
@@ -22,6 +23,7 @@ mod due;
 mod edit;
 mod effect;
 mod events;
+mod eviction;
 mod expiry;
 mod garbage;
 mod hash;
@@ -51,6 +53,7 @@ pub use digest::Digest;
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, decode, encode};
 pub use events::{Event, EventClass};
+pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};
 pub use lend::Lent;
 pub use lfu::Lfu;

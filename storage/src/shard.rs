@@ -6,9 +6,11 @@
 
 use core::cell::Cell;
 
+use crate::account::class_size;
 use crate::edit::Edit;
 use crate::effect::Effects;
 use crate::events::{EventClass, Events};
+use crate::eviction::{Eviction, Evictor, QueueWord, Uses};
 use crate::expiry::{Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::Key;
@@ -116,10 +118,15 @@ pub struct Shard {
     pub(crate) now_ms: u64,
     /// The same in seconds, as items note it.
     now_s: u32,
-    /// Uses are counted so, in the place of the time of the last one.
-    lfu: Option<Lfu>,
+    /// What items note of their uses.
+    pub(crate) uses: Uses,
     /// How often chance has decided about a use.
     lfu_draws: Cell<u64>,
+    /// How keys are evicted, and who chooses them.
+    pub(crate) eviction: Option<Eviction>,
+    pub(crate) evictor: Option<Box<Evictor>>,
+    /// Keys removed because memory was needed.
+    pub(crate) evicted: u64,
     pub(crate) wheel: Wheel,
     pub(crate) watched: Watched,
     pub(crate) garbage: Garbage,
@@ -164,8 +171,11 @@ impl Shard {
             limits,
             now_ms,
             now_s: (now_ms / 1000) as u32,
-            lfu: None,
+            uses: Uses::Last,
             lfu_draws: Cell::new(0),
+            eviction: None,
+            evictor: None,
+            evicted: 0,
             wheel: Wheel::new(now_ms),
             watched: Watched::default(),
             garbage: Garbage::default(),
@@ -211,7 +221,7 @@ impl Shard {
 
     /// Counts how often keys are used, from now on; None: only notes when.
     pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
-        self.lfu = lfu;
+        self.uses = lfu.map_or(Uses::Last, Uses::Frequency);
     }
 
     /// Number of databases.
@@ -301,26 +311,41 @@ impl Shard {
     pub(crate) fn note_access(&self, item: Item) {
         // A counter is never as large as a time.
         if item.access_s() != self.now_s {
-            match self.lfu {
-                None => item.touch(self.now_s),
-                Some(lfu) => self.count_use(item, lfu),
+            match self.uses {
+                Uses::Last => item.touch(self.now_s),
+                _ => self.count_use(item),
             }
         }
     }
 
     #[cold]
-    fn count_use(&self, item: Item, lfu: Lfu) {
-        let draw = self.lfu_draws.get().wrapping_add(1);
-        self.lfu_draws.set(draw);
-        item.touch(lfu.used(item.access_s(), self.now_s, &mut Rng::new(draw)));
+    fn count_use(&self, item: Item) {
+        match self.uses {
+            Uses::Last => {}
+            Uses::Frequency(lfu) => {
+                let draw = self.lfu_draws.get().wrapping_add(1);
+                self.lfu_draws.set(draw);
+                item.touch(lfu.used(item.access_s(), self.now_s, &mut Rng::new(draw)));
+            }
+            Uses::Queue => item.touch(QueueWord::used(item.access_s(), self.now_s)),
+        }
     }
 
     /// What an item of a new key notes of its use.
     #[inline(always)]
-    pub(crate) fn first_access(&self) -> u32 {
-        match self.lfu {
-            None => self.now_s,
-            Some(_) => Lfu::first(self.now_s),
+    pub(crate) fn first_access(&mut self, key: &Key<'_>) -> u32 {
+        match self.uses {
+            Uses::Last => self.now_s,
+            Uses::Frequency(_) => Lfu::first(self.now_s),
+            Uses::Queue => self.enqueue(key),
+        }
+    }
+
+    /// Seconds since the last use of an item; means nothing while uses are counted.
+    fn idle_s(&self, item: Item) -> u64 {
+        match self.uses {
+            Uses::Queue => QueueWord::idle_s(item.access_s(), self.now_s),
+            _ => u64::from(self.now_s.saturating_sub(item.access_s())),
         }
     }
 
@@ -465,10 +490,11 @@ impl Shard {
             type_name,
             encoding,
             deadline_ms: item.deadline_ms(),
-            idle_s: u64::from(self.now_s().saturating_sub(item.access_s())),
-            frequency: self
-                .lfu
-                .map_or(0, |lfu| lfu.frequency(item.access_s(), self.now_s)),
+            idle_s: self.idle_s(item),
+            frequency: match self.uses {
+                Uses::Frequency(lfu) => lfu.frequency(item.access_s(), self.now_s),
+                _ => 0,
+            },
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
         })
@@ -583,10 +609,25 @@ impl Shard {
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
-    /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what eviction remembers.
     pub fn used_bytes(&self) -> usize {
         let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
-        data + self.garbage.bytes() + self.wheel.heap_bytes()
+        let evictor = self
+            .evictor
+            .as_ref()
+            .map_or(0, |evictor| evictor.heap_bytes());
+        data + self.garbage.bytes() + self.wheel.heap_bytes() + evictor
+    }
+
+    /// Of these, what removed values take that wait to be freed.
+    pub fn garbage_bytes(&self) -> usize {
+        self.garbage.bytes()
+    }
+
+    /// Bytes of what stands for no key: the arrays in which the tables of all slots lie, by database.
+    pub fn fixed_bytes(&self) -> usize {
+        let tables = self.dbs.iter().filter(|db| db.tables.is_some()).count();
+        tables * class_size(size_of::<[SlotTable<Item>; SLOTS]>())
     }
 
     /// Bytes of a database: tables, items, values.
@@ -714,7 +755,7 @@ impl Drop for Shard {
 
 /// Bytes of a collection and of its box.
 pub(crate) fn boxed_bytes(collection: &Collection) -> usize {
-    crate::account::class_size(size_of::<Collection>()) + collection.heap_bytes()
+    class_size(size_of::<Collection>()) + collection.heap_bytes()
 }
 
 fn type_of(item: Item) -> &'static str {
