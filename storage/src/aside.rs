@@ -10,11 +10,11 @@
 //! effects, changes that are to be told) comes back to be acted upon as if it had happened here.
 
 use crate::events::Event;
-use crate::eviction::Uses;
 use crate::hash::Key;
 use crate::item::Content;
 use crate::lend::{Lent, among};
 use crate::shard::Shard;
+use crate::uses::Uses;
 use crate::view::Text;
 use crate::watch::WatchedKeys;
 use crate::{Limits, Slot};

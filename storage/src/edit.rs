@@ -8,13 +8,14 @@ use core::ops::Deref;
 
 use crate::effect::Effect;
 use crate::events::EventClass;
-use crate::eviction::{QueueWord, Uses};
+use crate::eviction::QueueWord;
 use crate::hash::Key;
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::lfu::Lfu;
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
 use crate::slot::Slot;
+use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
 use crate::whole;

@@ -42,6 +42,7 @@ mod stream_effect;
 mod stream_session;
 mod table;
 mod undo;
+mod uses;
 mod value;
 mod view;
 mod watch;

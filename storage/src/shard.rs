@@ -10,15 +10,15 @@ use crate::account::class_size;
 use crate::edit::Edit;
 use crate::effect::Effects;
 use crate::events::{EventClass, Events};
-use crate::eviction::{Eviction, Evictor, QueueWord, Uses};
+use crate::eviction::{Eviction, Evictor};
 use crate::expiry::{Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
-use crate::lfu::Lfu;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
+use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
@@ -121,7 +121,7 @@ pub struct Shard {
     /// What items note of their uses.
     pub(crate) uses: Uses,
     /// How often chance has decided about a use.
-    lfu_draws: Cell<u64>,
+    pub(crate) lfu_draws: Cell<u64>,
     /// How keys are evicted, and who chooses them.
     pub(crate) eviction: Option<Eviction>,
     pub(crate) evictor: Option<Box<Evictor>>,
@@ -219,11 +219,6 @@ impl Shard {
         self.limits = limits;
     }
 
-    /// Counts how often keys are used, from now on; None: only notes when.
-    pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
-        self.uses = lfu.map_or(Uses::Last, Uses::Frequency);
-    }
-
     /// Number of databases.
     pub fn db_count(&self) -> usize {
         self.dbs.len()
@@ -306,49 +301,6 @@ impl Shard {
         }
     }
 
-    /// A use of an item. Mostly it has been used in the same second before: nothing is written then.
-    #[inline(always)]
-    pub(crate) fn note_access(&self, item: Item) {
-        // A counter is never as large as a time.
-        if item.access_s() != self.now_s {
-            match self.uses {
-                Uses::Last => item.touch(self.now_s),
-                _ => self.count_use(item),
-            }
-        }
-    }
-
-    #[cold]
-    fn count_use(&self, item: Item) {
-        match self.uses {
-            Uses::Last => {}
-            Uses::Frequency(lfu) => {
-                let draw = self.lfu_draws.get().wrapping_add(1);
-                self.lfu_draws.set(draw);
-                item.touch(lfu.used(item.access_s(), self.now_s, &mut Rng::new(draw)));
-            }
-            Uses::Queue => item.touch(QueueWord::used(item.access_s(), self.now_s)),
-        }
-    }
-
-    /// What an item of a new key notes of its use.
-    #[inline(always)]
-    pub(crate) fn first_access(&mut self, key: &Key<'_>) -> u32 {
-        match self.uses {
-            Uses::Last => self.now_s,
-            Uses::Frequency(_) => Lfu::first(self.now_s),
-            Uses::Queue => self.enqueue(key),
-        }
-    }
-
-    /// Seconds since the last use of an item; means nothing while uses are counted.
-    fn idle_s(&self, item: Item) -> u64 {
-        match self.uses {
-            Uses::Queue => QueueWord::idle_s(item.access_s(), self.now_s),
-            _ => u64::from(self.now_s.saturating_sub(item.access_s())),
-        }
-    }
-
     #[inline(always)]
     fn note_miss(&self, key: &Key<'_>) {
         let class = EventClass::KeyMiss;
@@ -381,18 +333,6 @@ impl Shard {
     pub fn prefetch_item(&self, key: &Key<'_>) {
         if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
             table.prefetch_entry(key.hash);
-        }
-    }
-
-    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time), or how often; not an access.
-    pub fn access_s(&self, key: &Key<'_>) -> Option<u32> {
-        self.live(key).map(Item::access_s)
-    }
-
-    /// Puts back what [`Shard::access_s`] told: for who reads without leaving a trace (CLIENT NO-TOUCH).
-    pub fn set_access_s(&self, key: &Key<'_>, access_s: u32) {
-        if let Some(item) = self.live(key) {
-            item.touch(access_s);
         }
     }
 
@@ -491,10 +431,7 @@ impl Shard {
             encoding,
             deadline_ms: item.deadline_ms(),
             idle_s: self.idle_s(item),
-            frequency: match self.uses {
-                Uses::Frequency(lfu) => lfu.frequency(item.access_s(), self.now_s),
-                _ => 0,
-            },
+            frequency: self.frequency(item),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
         })

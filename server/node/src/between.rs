@@ -280,6 +280,8 @@ impl NodeService {
             }
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
+            // The turn that this begins does it.
+            Mail::MakeRoom => {}
             Mail::Stop => self.stopping = true,
         }
         self.news(None);

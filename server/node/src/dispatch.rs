@@ -50,7 +50,7 @@ impl Core {
             && !conn.stalled_in_turn
             && conn.reply_mode == ReplyMode::On
             && conn.received == self.tally.received
-            && self.pause.until_ms | self.watchers.count == 0
+            && self.pause.until_ms | self.watchers.count | self.memory.tight == 0
     }
 
     /// Runs a plain request of a connection for which the gates are open, its slot free. Returns the bytes of what the client
@@ -125,6 +125,9 @@ impl Core {
         }
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
+        }
+        if self.memory.tight != 0 && self.lacks_memory(conn, row, &args) {
+            return self.reject(conn, Some(row), &Refusal::Oom);
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);

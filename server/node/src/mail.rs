@@ -87,6 +87,8 @@ pub enum Mail {
     Lines(Arc<[u8]>),
     /// Keys of a MIGRATE of the receiver, back from their way.
     Migration(Box<Migration>),
+    /// Memory is needed: the receiver evicts its share at the end of its turn.
+    MakeRoom,
     /// Leave when all replies are out.
     Stop,
 }

@@ -76,6 +76,9 @@ impl Service for NodeService {
         self.core.tally.end_turn(turn.sent, runtime::ticks());
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
+        if self.core.memory.bound != 0 {
+            self.core.weigh();
+        }
         self.serve_again();
         if !self.core.late.is_empty() {
             self.ask_late();
@@ -102,6 +105,9 @@ impl Service for NodeService {
         }
         match self.core.commit.end_of_turn(&mut self.core.shard) {
             Gate::Open => self.flush(turn),
+        }
+        if self.core.memory.clients_bound != 0 {
+            self.evict_clients(turn);
         }
         let is_again = self.core.waiting.is_again();
         if self.core.errands > 0 && (is_again || !self.core.late.is_empty()) {

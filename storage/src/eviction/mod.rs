@@ -11,7 +11,7 @@
 //! A policy proposes and never removes; it looks at a bounded number of items for each proposal, so that whoever frees memory
 //! can stop after any key. Keys on a visit elsewhere are not seen; those on a visit here belong to another shard.
 //!
-//! What a policy knows of a key is the `access` word of the item (4 bytes that are there anyway), written by [`Uses`]; the
+//! What a policy knows of a key is the `access` word of the item (4 bytes that are there anyway), written as [`Uses`] says; the
 //! policies of Redis need nothing else, `allkeys-s3fifo` some 3 bytes a key while it is chosen.
 
 mod ghost;
@@ -29,6 +29,7 @@ use crate::lfu::Lfu;
 use crate::rng::Rng;
 use crate::shard::Shard;
 use crate::slot::Slot;
+use crate::uses::Uses;
 
 pub(crate) use s3fifo::Word as QueueWord;
 
@@ -77,17 +78,6 @@ impl Eviction {
             _ => Uses::Last,
         }
     }
-}
-
-/// What the `access` word of an item means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Uses {
-    /// The second of the last use.
-    Last,
-    /// How often it is used: `lfu.rs` of the crate.
-    Frequency(Lfu),
-    /// Its place in S3-FIFO: `s3fifo.rs`.
-    Queue,
 }
 
 /// What a call of [`Shard::evict`] has done.

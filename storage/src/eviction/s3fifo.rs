@@ -132,7 +132,7 @@ impl S3Fifo {
     }
 
     /// The next key of small that goes; those before it that stay go to main.
-    fn from_small(&mut self, keys: &mut Keys<'_>, held: usize) -> Option<Found> {
+    fn next_of_small(&mut self, keys: &mut Keys<'_>, held: usize) -> Option<Found> {
         while self.small.len() * SMALL_SHARE > held && keys.looks > 0 {
             keys.looks -= 1;
             let hint = self.small.pop_front()?;
@@ -151,7 +151,7 @@ impl S3Fifo {
     }
 
     /// The next key of main that goes.
-    fn from_main(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
+    fn next_of_main(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
         loop {
             while let Some((db, hint)) = self.shown.pop() {
                 let found = look(keys, usize::from(db), hint);
@@ -230,9 +230,9 @@ impl Policy for S3Fifo {
             self.has_begun = true;
             self.ghosts.fit(held);
         }
-        match self.from_small(keys, held) {
+        match self.next_of_small(keys, held) {
             Some(found) => Some(found),
-            None if keys.looks > 0 => self.from_main(keys),
+            None if keys.looks > 0 => self.next_of_main(keys),
             None => None,
         }
     }
