@@ -24,8 +24,8 @@ check: toolchain ## format, lints, tidy
 	cargo test -p node --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml is not checked"; fi
 
-bench: toolchain ## beside redis-server on this machine, about 15 minutes: BENCH_ARGS="speed --rounds 5", QUICK=1
-	@scripts/bench.sh
+bench: toolchain ## beside redis-server on this machine, about 15 minutes: NAME=eviction (one part), BENCH_ARGS="speed --rounds 5", QUICK=1
+	@BENCH_ARGS="$(or $(BENCH_ARGS),$(NAME))" scripts/bench.sh
 
 microbench: toolchain ## micro benches of protocol and storage
 	cargo bench -p protocol -p storage

@@ -4,6 +4,7 @@
 # written. Needs 2 CPUs and 4 GiB of memory.
 #
 #   BENCH_ARGS="speed --rounds 5"   parts and flags of `compare` (default: all)
+#   NAME=eviction                   with make: one part
 #   QUICK=1                         all parts with a tenth of the load, 3 minutes: shows that they work
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -54,6 +54,17 @@ impl Client {
         self.answer()
     }
 
+    /// Asks all of these together; the answers in their order.
+    pub(crate) fn ask_all<const WORDS: usize>(
+        &mut self,
+        requests: &[[&[u8]; WORDS]],
+    ) -> io::Result<Vec<Answer>> {
+        let mut bytes = Vec::new();
+        requests.iter().for_each(|words| encode(words, &mut bytes));
+        self.stream.write_all(&bytes)?;
+        requests.iter().map(|_| self.answer()).collect()
+    }
+
     /// The next answer of the stream.
     pub(crate) fn answer(&mut self) -> io::Result<Answer> {
         let mut parser = AnswerParser::default();

@@ -1,7 +1,7 @@
 //! Meridian beside the servers it is compared with, on one machine: `compare PART`.
 //!
 //! ```text
-//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | all
+//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | eviction | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -20,9 +20,11 @@
 //!
 //! Every load is bounded by a count and by time. Only our own children are stopped, by pid, also when interrupted.
 
+mod caches;
 mod client;
 mod connections;
 mod cores;
+mod eviction;
 mod find;
 mod growth;
 mod histogram;
@@ -120,9 +122,13 @@ const PARTS: &[Part] = &[
         name: "long-requests",
         run: long::run,
     },
+    Part {
+        name: "eviction",
+        run: eviction::run,
+    },
 ];
 
-const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|all \
+const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|eviction|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

@@ -14,6 +14,7 @@ use crate::hash::Key;
 use crate::item::Content;
 use crate::lend::{Lent, among};
 use crate::shard::Shard;
+use crate::uses::Uses;
 use crate::view::Text;
 use crate::watch::WatchedKeys;
 use crate::{Limits, Slot};
@@ -30,6 +31,7 @@ pub struct Guise {
     events: u16,
     follows_all: bool,
     records: bool,
+    uses: Uses,
 }
 
 /// What a shard has noted beside its data.
@@ -106,6 +108,7 @@ impl Shard {
             events: self.events.wanted(),
             follows_all: self.watched.follows_all(),
             records: self.effects.is_recording(),
+            uses: self.uses,
         }
     }
 
@@ -116,6 +119,7 @@ impl Shard {
         self.set_events(guise.events);
         self.set_follow_all(guise.follows_all);
         self.effects.set_recording(guise.records);
+        self.uses = guise.uses;
     }
 
     /// What has been noted beside the data since the last call.

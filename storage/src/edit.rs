@@ -8,6 +8,7 @@ use core::ops::Deref;
 
 use crate::effect::Effect;
 use crate::events::EventClass;
+use crate::eviction::QueueWord;
 use crate::hash::Key;
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::lfu::Lfu;
@@ -15,6 +16,7 @@ use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
 use crate::slot::Slot;
 use crate::table::Table;
+use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
 use crate::whole;
@@ -511,8 +513,12 @@ impl<'s> Edit<'s> {
     /// As if a key had been used last so many seconds ago. No change of data: nothing is recorded.
     pub fn set_idle(&mut self, key: &Key<'_>, idle_s: u64) {
         let idle_s = u32::try_from(idle_s).unwrap_or(u32::MAX);
+        let now_s = self.shard.now_s();
         if let Some(item) = self.shard.find(key) {
-            item.touch(self.shard.now_s().saturating_sub(idle_s));
+            item.touch(match self.shard.uses {
+                Uses::Queue => QueueWord::with_idle(item.access_s(), idle_s, now_s),
+                _ => now_s.saturating_sub(idle_s),
+            });
         }
     }
 

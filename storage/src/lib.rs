@@ -7,6 +7,7 @@
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, steps.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
+//!   ├── keys given up when memory is needed, by policy                                       eviction/
 //!   ├── values in Redis's serialisation                                                      rdb/
 //!   ├── frames and segments of the log, as bytes                              log/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
@@ -23,6 +24,7 @@ mod due;
 mod edit;
 mod effect;
 mod events;
+mod eviction;
 mod expiry;
 mod garbage;
 mod hash;
@@ -42,6 +44,7 @@ mod stream_effect;
 mod stream_session;
 mod table;
 mod undo;
+mod uses;
 mod value;
 mod view;
 mod watch;
@@ -53,6 +56,7 @@ pub use digest::Digest;
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, decode, encode};
 pub use events::{Event, EventClass};
+pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};
 pub use lend::Lent;
 pub use lfu::Lfu;

@@ -6,17 +6,19 @@
 
 use core::cell::Cell;
 
+use crate::account::class_size;
 use crate::edit::Edit;
 use crate::effect::Effects;
 use crate::events::{EventClass, Events};
+use crate::eviction::{Eviction, Evictor};
 use crate::expiry::{Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
-use crate::lfu::Lfu;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
+use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType};
 use crate::watch::Watched;
@@ -118,10 +120,15 @@ pub struct Shard {
     pub(crate) now_ms: u64,
     /// The same in seconds, as items note it.
     now_s: u32,
-    /// Uses are counted so, in the place of the time of the last one.
-    lfu: Option<Lfu>,
+    /// What items note of their uses.
+    pub(crate) uses: Uses,
     /// How often chance has decided about a use.
-    lfu_draws: Cell<u64>,
+    pub(crate) lfu_draws: Cell<u64>,
+    /// How keys are evicted, and who chooses them.
+    pub(crate) eviction: Option<Eviction>,
+    pub(crate) evictor: Option<Box<Evictor>>,
+    /// Keys removed because memory was needed.
+    pub(crate) evicted: u64,
     pub(crate) wheel: Wheel,
     pub(crate) watched: Watched,
     pub(crate) garbage: Garbage,
@@ -168,8 +175,11 @@ impl Shard {
             limits,
             now_ms,
             now_s: (now_ms / 1000) as u32,
-            lfu: None,
+            uses: Uses::Last,
             lfu_draws: Cell::new(0),
+            eviction: None,
+            evictor: None,
+            evicted: 0,
             wheel: Wheel::new(now_ms),
             watched: Watched::default(),
             garbage: Garbage::default(),
@@ -212,11 +222,6 @@ impl Shard {
     /// Changes the limits for what is written from now on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
-    }
-
-    /// Counts how often keys are used, from now on; None: only notes when.
-    pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
-        self.lfu = lfu;
     }
 
     /// Number of databases.
@@ -313,34 +318,6 @@ impl Shard {
         }
     }
 
-    /// A use of an item. Mostly it has been used in the same second before: nothing is written then.
-    #[inline(always)]
-    pub(crate) fn note_access(&self, item: Item) {
-        // A counter is never as large as a time.
-        if item.access_s() != self.now_s {
-            match self.lfu {
-                None => item.touch(self.now_s),
-                Some(lfu) => self.count_use(item, lfu),
-            }
-        }
-    }
-
-    #[cold]
-    fn count_use(&self, item: Item, lfu: Lfu) {
-        let draw = self.lfu_draws.get().wrapping_add(1);
-        self.lfu_draws.set(draw);
-        item.touch(lfu.used(item.access_s(), self.now_s, &mut Rng::new(draw)));
-    }
-
-    /// What an item of a new key notes of its use.
-    #[inline(always)]
-    pub(crate) fn first_access(&self) -> u32 {
-        match self.lfu {
-            None => self.now_s,
-            Some(_) => Lfu::first(self.now_s),
-        }
-    }
-
     #[inline(always)]
     fn note_miss(&self, key: &Key<'_>) {
         let class = EventClass::KeyMiss;
@@ -373,18 +350,6 @@ impl Shard {
     pub fn prefetch_item(&self, key: &Key<'_>) {
         if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
             table.prefetch_entry(key.hash);
-        }
-    }
-
-    /// When a key was last accessed, seconds of the shard's clock (32 bits of unix time), or how often; not an access.
-    pub fn access_s(&self, key: &Key<'_>) -> Option<u32> {
-        self.live(key).map(Item::access_s)
-    }
-
-    /// Puts back what [`Shard::access_s`] told: for who reads without leaving a trace (CLIENT NO-TOUCH).
-    pub fn set_access_s(&self, key: &Key<'_>, access_s: u32) {
-        if let Some(item) = self.live(key) {
-            item.touch(access_s);
         }
     }
 
@@ -482,10 +447,8 @@ impl Shard {
             type_name,
             encoding,
             deadline_ms: item.deadline_ms(),
-            idle_s: u64::from(self.now_s().saturating_sub(item.access_s())),
-            frequency: self
-                .lfu
-                .map_or(0, |lfu| lfu.frequency(item.access_s(), self.now_s)),
+            idle_s: self.idle_s(item),
+            frequency: self.frequency(item),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
             address: item.address(),
@@ -601,10 +564,25 @@ impl Shard {
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
-    /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what eviction remembers.
     pub fn used_bytes(&self) -> usize {
         let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
-        data + self.garbage.bytes() + self.wheel.heap_bytes()
+        let evictor = self
+            .evictor
+            .as_ref()
+            .map_or(0, |evictor| evictor.heap_bytes());
+        data + self.garbage.bytes() + self.wheel.heap_bytes() + evictor
+    }
+
+    /// Of these, what removed values take that wait to be freed.
+    pub fn garbage_bytes(&self) -> usize {
+        self.garbage.bytes()
+    }
+
+    /// Bytes of what stands for no key: the arrays in which the tables of all slots lie, by database.
+    pub fn fixed_bytes(&self) -> usize {
+        let tables = self.dbs.iter().filter(|db| db.tables.is_some()).count();
+        tables * class_size(size_of::<[SlotTable<Item>; SLOTS]>())
     }
 
     /// Bytes of a database: tables, items, values.
@@ -732,7 +710,7 @@ impl Drop for Shard {
 
 /// Bytes of a collection and of its box.
 pub(crate) fn boxed_bytes(collection: &Collection) -> usize {
-    crate::account::class_size(size_of::<Collection>()) + collection.heap_bytes()
+    class_size(size_of::<Collection>()) + collection.heap_bytes()
 }
 
 fn type_of(item: Item) -> &'static str {

@@ -43,6 +43,21 @@ impl Edit<'_> {
         self.note(key);
     }
 
+    /// Removes a key because memory is needed; one whose deadline has passed goes for that.
+    #[cold]
+    pub(crate) fn evict_item(&mut self, key: &Key<'_>, item: Item) {
+        if item.is_expired(self.shard.now_ms) {
+            return self.expire_item(key, item);
+        }
+        self.discard(key, item);
+        self.shard.evicted += 1;
+        self.event(EventClass::Evicted, "evicted", key);
+        self.shard
+            .effects
+            .push(key.db, &Effect::Remove { key: key.bytes });
+        self.note(key);
+    }
+
     /// A key has changed.
     #[inline(always)]
     pub(crate) fn note(&mut self, key: &Key<'_>) {
@@ -135,7 +150,8 @@ impl Edit<'_> {
     /// Adds an item for a key that is not there. `extra` are the bytes of a collection in it.
     #[inline]
     pub(crate) fn insert(&mut self, key: &Key<'_>, item: Item, extra: usize) -> Item {
-        item.touch(self.shard.first_access());
+        let first = self.shard.first_access(key);
+        item.touch(first);
         if self.shard.undo.is_on() {
             self.shard.undo.note_absent(key);
         }

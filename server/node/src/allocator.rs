@@ -37,6 +37,28 @@ pub fn put_off_purging() {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
 }
 
+/// Bytes that the allocator has from the system, used and not.
+pub fn committed() -> u64 {
+    let (mut times, mut resident, mut faults) = ([0; 3], [0; 2], 0);
+    let (mut committed, mut committed_peak) = (0, 0);
+    let [elapsed, user, system] = &mut times;
+    let [current, peak] = &mut resident;
+    // SAFETY: writes eight numbers to where it is told to.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            elapsed,
+            user,
+            system,
+            current,
+            peak,
+            &mut committed,
+            &mut committed_peak,
+            &mut faults,
+        )
+    }
+    committed as u64
+}
+
 /// Starts the thread; it ends with the process.
 ///
 /// # Errors

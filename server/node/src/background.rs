@@ -53,6 +53,7 @@ impl NodeService {
                 client.closed = true;
                 client.closing = true;
                 turn.ops.close(conn);
+                self.core.forget_client_bytes(client);
                 continue;
             }
             if gate != Gate::Open || client.outbound.is_gated() {
@@ -68,6 +69,7 @@ impl NodeService {
             }
             if client.sending_bytes.is_some() {
                 client.outbound.pile_up();
+                self.core.count_client(client);
                 continue;
             }
             let mut out = match client.tls {
@@ -80,6 +82,9 @@ impl NodeService {
             }
             if !out.is_empty() {
                 client.sending_bytes = Some(out.len());
+                if client.holds_memory(out.len()) {
+                    self.core.count_client(client);
+                }
                 turn.ops.send(conn, out);
                 if client.closing {
                     // The end of the send is waited for: to be told at once, not when something else happens.
@@ -144,6 +149,9 @@ impl NodeService {
             if shard.free_garbage(GARBAGE_PER_TURN_MAX) {
                 turn.ops.again();
             }
+        }
+        if self.core.memory.bound != 0 {
+            self.make_room(turn);
         }
         if !self.core.walks.is_empty() {
             self.walk_some(turn);
@@ -281,11 +289,15 @@ impl NodeService {
     pub(crate) fn publish(&mut self) {
         let published = &self.core.node.published[self.core.id.index()];
         published.publish(&mut self.core.tally, &self.core.shard, self.clients.len());
+        published
+            .client_bytes
+            .store(self.core.memory.client_bytes, Relaxed);
         let now_ms = self.core.now.unix_ms;
         if now_ms.saturating_sub(self.calls_published_ms) >= PUBLISH_CALLS_MS {
             self.calls_published_ms = now_ms;
             published.publish_calls(&self.core.tally);
             let node = self.core.node;
+            node.weigh_scripts();
             node.note_used_bytes();
             node.rates.note(now_ms, || node.sample(now_ms));
         }

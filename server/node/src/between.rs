@@ -286,6 +286,8 @@ impl NodeService {
             Mail::Replay(batch) => batch.apply(&mut self.core),
             // The end of the turn looks.
             Mail::Logged => {}
+            // The turn that this begins does it.
+            Mail::MakeRoom => {}
             Mail::Stop => self.stopping = true,
         }
         self.news(None);

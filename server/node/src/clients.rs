@@ -205,8 +205,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
         tracking.redirect.map_or(0, |(id, _)| id.cast_signed())
     });
     let output = client.outbound.bytes() + client.sending_bytes.unwrap_or(0);
-    let memory =
-        size_of::<Connection>() + input + output + multi.map_or(0, |multi| multi.queued_bytes);
+    let memory = client.memory_bytes() + if is_running { client.running_bytes } else { 0 };
     let listens = |topic| {
         let subscriptions = client.subscriptions.as_ref();
         subscriptions.map_or(0, |subscriptions| subscriptions.len(topic))

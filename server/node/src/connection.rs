@@ -527,8 +527,10 @@ pub struct Connection {
     pub exclusive: bool,
     /// Receiving is paused, because a stalled client sent too much.
     pub paused: bool,
-    /// A large request is being received into its own buffer.
-    pub filling: bool,
+    /// A large request is being received into its own buffer, up to this length.
+    pub filling: Option<usize>,
+    /// Bytes that its core counts for it: see `client_memory.rs`.
+    pub counted_bytes: usize,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -603,7 +605,8 @@ impl Connection {
             stalled_in_turn: false,
             exclusive: false,
             paused: false,
-            filling: false,
+            filling: None,
+            counted_bytes: 0,
             no_evict: false,
             no_touch: false,
             maintenance: false,

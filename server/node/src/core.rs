@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use commands::{Block, Read, Refused, Run, Settings, Write};
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
-use storage::{Key, Lfu, Limits, Rng, SLOTS, Shard, Slot};
+use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
@@ -18,6 +18,7 @@ use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::memory::Memory;
 use crate::monitor::Watchers;
 use crate::node::Node;
 use crate::pubsub::PubSub;
@@ -141,6 +142,10 @@ pub struct Core {
     pub pause: Pause,
     /// MONITOR.
     pub watchers: Watchers,
+    /// How much is used, and how much may be.
+    pub memory: Memory,
+    /// Keys may be evicted.
+    pub config_evicts: bool,
     /// The reading of the processor's counter at which the last request ended: the next one begins there.
     pub lap: u64,
     /// Readings of that counter in a microsecond.
@@ -223,6 +228,8 @@ impl Core {
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             watchers: Watchers::default(),
+            memory: Memory::default(),
+            config_evicts: false,
             lap: 0,
             ticks_per_us: runtime::ticks_per_us(),
             bounds: Bounds::of(&config, 1.0),
@@ -257,10 +264,6 @@ impl Core {
             config.maxmemory_policy,
             MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
         );
-        self.shard.set_lfu(counts_uses.then_some(Lfu {
-            log_factor: config.lfu_log_factor,
-            decay_min: config.lfu_decay_time_min,
-        }));
         let events = config.notify_keyspace_events;
         self.shard.set_events(events.classes());
         self.bounds = Bounds::of(&config, self.ticks_per_us);
@@ -296,7 +299,8 @@ impl Core {
                 ..base
             },
         ];
-        self.config = config;
+        self.config = Arc::clone(&config);
+        self.bound_memory(&config);
         self.trim_tracked();
     }
 
@@ -390,6 +394,8 @@ impl Core {
         let clients = published.clients.load(Relaxed) as usize;
         published.publish(&mut self.tally, &self.shard, clients);
         published.publish_calls(&self.tally);
+        self.publish_memory();
+        self.node.weigh_scripts();
     }
 
     /// Whether a request has brought something about that others wait for: see `NodeService::news`.
@@ -760,6 +766,7 @@ impl Core {
                 self.tally.expired_before = self.shard.expired();
                 self.tally.freed_before = self.shard.freed_lazily();
                 self.tally.values_freed_before = self.shard.values_freed_lazily().1;
+                self.tally.evicted_before = self.shard.evicted();
                 self.shard.set_hits_and_misses(0, 0);
                 if let Some(stats) = self.node.handle().and_then(|handle| handle.stats(self.id)) {
                     stats.reset();

@@ -53,7 +53,7 @@ impl Core {
             && !conn.stalled_in_turn
             && conn.reply_mode == ReplyMode::On
             && conn.received == self.tally.received
-            && self.pause.until_ms | self.watchers.count == 0
+            && self.pause.until_ms | self.watchers.count | self.memory.tight == 0
             && !(self.loads | self.refuses)
     }
 
@@ -134,6 +134,9 @@ impl Core {
             && let Some(refusal) = self.denied(row, conn)
         {
             return self.reject(conn, Some(row), &refusal);
+        }
+        if self.memory.tight != 0 && self.lacks_memory(conn, row, &args) {
+            return self.reject(conn, Some(row), &Refusal::Oom);
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);

@@ -21,6 +21,8 @@ use crate::tls::{HANDSHAKE_MS_MAX, Session};
 const REQUESTS_PER_TURN_MAX: usize = 1024;
 /// A bulk of at least so many bytes is received straight into the buffer of its request.
 const FILLED_BYTES_MIN: usize = 32 << 10;
+/// ...a piece at a time, of at least so many bytes.
+const FILLED_PIECE_BYTES: usize = 1 << 20;
 /// Input that a stalled connection may hold before its client is held back, bytes.
 const STALLED_BYTES_MAX: usize = 1 << 20;
 
@@ -98,6 +100,9 @@ impl NodeService {
                     }
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
+                        if client.has_counted_buffers() {
+                            self.core.count_client(client);
+                        }
                         if !client.dirty && (client.has_output() || client.closing) {
                             client.dirty = true;
                             self.dirty.push(conn);
@@ -106,7 +111,7 @@ impl NodeService {
                 }
                 Event::Filled { conn, buffer } => {
                     if let Some(client) = self.clients.get_mut(conn) {
-                        client.filling = false;
+                        client.filling = None;
                         let partial = client.partial.get_or_insert_default();
                         partial.input = buffer;
                         self.on_bytes(conn, Bytes::Received(&[]), inputs);
@@ -178,6 +183,7 @@ impl NodeService {
                     return;
                 }
                 if client.stalled {
+                    self.core.count_client(client);
                     return;
                 }
                 Bytes::Kept(core::mem::take(&mut partial.input))
@@ -268,6 +274,7 @@ impl NodeService {
             client.dirty = true;
             self.dirty.push(conn);
         }
+        self.core.count_client(&mut client);
         self.clients.insert(client);
     }
 
@@ -285,6 +292,7 @@ impl NodeService {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_roles(&mut client);
             self.core.end_wait(&mut client);
+            self.core.forget_client_bytes(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }
     }
@@ -412,8 +420,11 @@ impl NodeService {
             let Some(client) = self.clients.get_mut(input.conn) else {
                 continue;
             };
-            if client.closing || client.filling {
+            if client.closing || client.filling.is_some() {
                 continue;
+            }
+            if client.partial.is_some() || client.has_counted_buffers() {
+                self.core.count_client(client);
             }
             let Some(partial) = &mut client.partial else {
                 continue;
@@ -430,9 +441,13 @@ impl NodeService {
                 && let Some((start, len)) = partial.parser.pending_bulk()
                 && len >= FILLED_BYTES_MIN
             {
-                client.filling = true;
+                // In pieces, each as large as what is there: between them it is counted what has come.
+                let here = partial.input.len();
+                let wanted = (start + len + 2).min(here + here.max(FILLED_PIECE_BYTES));
                 let buffer = core::mem::take(&mut partial.input);
-                turn.ops.recv_into(input.conn, buffer, start + len + 2);
+                client.filling = Some(wanted);
+                turn.ops.recv_into(input.conn, buffer, wanted);
+                self.core.count_client(client);
             }
         }
     }

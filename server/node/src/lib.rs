@@ -11,6 +11,7 @@
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
 //! tls/: TLS between a connection's socket and its parser
+//! memory.rs, client_memory.rs: what is used, and what is given up for `maxmemory`
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
 
@@ -21,6 +22,7 @@ pub mod aside;
 mod background;
 mod between;
 pub mod blocking;
+mod client_memory;
 pub mod clients;
 pub mod commandlog;
 pub mod commit;
@@ -39,6 +41,7 @@ pub mod loading;
 pub mod locks;
 pub mod log;
 pub mod mail;
+pub mod memory;
 pub mod monitor;
 pub mod multi;
 pub mod node;

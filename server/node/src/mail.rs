@@ -92,6 +92,8 @@ pub enum Mail {
     Replay(Box<replay::Batch>),
     /// The log has come further: replies may leave.
     Logged,
+    /// Memory is needed: the receiver evicts its share at the end of its turn.
+    MakeRoom,
     /// Leave when all replies are out.
     Stop,
 }

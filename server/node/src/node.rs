@@ -17,6 +17,7 @@ use crate::latency::Latency;
 use crate::loading::Loading;
 use crate::log::Log;
 use crate::mail::Mail;
+use crate::memory::SharedMemory;
 use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
 use crate::scripts::Scripting;
@@ -100,8 +101,10 @@ pub struct Node {
     pub blocking_keys: AtomicUsize,
     /// See [`Node::blocking_keys`].
     pub blocking_keys_on_nokey: AtomicUsize,
-    /// Most bytes of data seen.
+    /// Most bytes seen in use.
     pub used_bytes_peak: AtomicU64,
+    /// What is used beside the cores' own.
+    pub memory: SharedMemory,
     /// The process is about to stop.
     pub stopping: AtomicBool,
     /// Cores that are about to stop and have no reply under way.
@@ -199,6 +202,7 @@ impl Node {
             blocking_keys_on_nokey: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
             used_bytes_peak: AtomicU64::new(0),
+            memory: SharedMemory::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicUsize::new(0),
             last_save_s: AtomicU64::new(parts.started_ms / 1000),
@@ -372,9 +376,9 @@ impl Node {
         }
     }
 
-    /// Bytes of data over all cores; remembers the most seen.
+    /// Bytes in use over all cores; remembers the most seen.
     pub fn note_used_bytes(&self) -> u64 {
-        let used = self.sum(|core| &core.used_bytes);
+        let used = self.used().total;
         self.used_bytes_peak.fetch_max(used, Relaxed);
         used
     }

@@ -27,6 +27,11 @@ pub struct CpuTime {
     pub user_children: f64,
 }
 
+/// Resident memory that is no file's, bytes: what the program has taken for itself.
+pub fn resident_anonymous() -> u64 {
+    kilobytes("/proc/self/status", "RssAnon:").unwrap_or(0)
+}
+
 /// Reads the memory.
 pub fn memory() -> Memory {
     Memory {

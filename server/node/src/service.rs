@@ -84,6 +84,9 @@ impl Service for NodeService {
         if self.core.commit != Commit::Local {
             self.core.look_at_log();
         }
+        if self.core.memory.bound != 0 {
+            self.core.weigh();
+        }
         self.serve_again();
         if !self.core.late.is_empty() {
             self.ask_late();
@@ -122,6 +125,9 @@ impl Service for NodeService {
             turn.ops.post(target, mail);
         }
         self.flush(turn, gate);
+        if self.core.memory.clients_bound != 0 {
+            self.evict_clients(turn);
+        }
         let is_again = self.core.waiting.is_again();
         if self.core.errands > 0 && (is_again || !self.core.late.is_empty()) {
             // What waits for slots that run aside is looked at from time to time.

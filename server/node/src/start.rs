@@ -118,6 +118,8 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     })
     .map_err(Fault::Cores)?;
     node.set_handle(running.handle());
+    let startup_bytes = crate::process::resident_anonymous();
+    node.memory.startup_bytes.store(startup_bytes, Relaxed);
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);
     }

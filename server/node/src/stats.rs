@@ -97,6 +97,10 @@ pub struct Tally {
     pub freed_before: u64,
     /// The same of values.
     pub values_freed_before: u64,
+    /// Keys evicted by then.
+    pub evicted_before: u64,
+    /// Connections closed to save memory.
+    pub evicted_clients: u64,
 }
 
 impl Tally {
@@ -127,6 +131,8 @@ impl Tally {
             expired_before: 0,
             freed_before: 0,
             values_freed_before: 0,
+            evicted_before: 0,
+            evicted_clients: 0,
         }
     }
 
@@ -308,8 +314,20 @@ published! {
     expired,
     /// Mutations.
     changes,
-    /// Bytes of data.
+    /// Bytes of data, with what waits to be freed.
     used_bytes,
+    /// Of them, what waits.
+    garbage_bytes,
+    /// Bytes of arrays of slots.
+    fixed_bytes,
+    /// Bytes of connections.
+    client_bytes,
+    /// The memory class of the largest connection that may be closed to save memory, while there is need.
+    largest_client,
+    /// Keys evicted.
+    evicted,
+    /// Connections closed to save memory.
+    evicted_clients,
     /// Elements of removed values freed in slices.
     freed_lazily,
     /// Removed values freed so.
@@ -361,6 +379,11 @@ impl Published {
                 values_freed.saturating_sub(tally.values_freed_before),
             ),
             (&self.garbage_values, garbage_values as u64),
+            (
+                &self.evicted,
+                shard.evicted().saturating_sub(tally.evicted_before),
+            ),
+            (&self.evicted_clients, tally.evicted_clients),
         ];
         pairs
             .into_iter()
@@ -368,6 +391,8 @@ impl Published {
         if changed {
             self.changes.store(shard.changes(), Relaxed);
             self.used_bytes.store(shard.used_bytes() as u64, Relaxed);
+            let garbage = shard.garbage_bytes();
+            self.garbage_bytes.store(garbage as u64, Relaxed);
             for (db, (keys, expires)) in self.dbs.iter().enumerate() {
                 let count = shard.count(db as u8);
                 keys.store(count.keys as u64, Relaxed);

@@ -371,7 +371,8 @@ impl<E: Entry> Table<E> {
         let mut at = bits;
         for _ in 0..128 {
             at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            let segment = &segments[((at >> 32) as usize) % segments.len()];
+            // By the hashes that lead to it: a segment of few bits holds twice as many as one of a bit more.
+            let segment = &segments[self.directory().at(at)];
             if segment.len > 0 {
                 return segment.random(at);
             }

@@ -4,8 +4,8 @@
 //! Meridian does not have is 0 (no replicas), and what it has but does not measure is left
 //! out.
 //!
-//! `used_memory` is the exact sum of what the data takes, which is also what `maxmemory` bounds; buffers
-//! of connections and the program itself are in `used_memory_rss` only.
+//! `used_memory` is what `maxmemory` bounds: the exact sum of what the data takes, connections with their buffers, scripts, and what
+//! was there at the start.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use runtime::{CoreId, StatsNow};
 
 use crate::acl::Denial;
+use crate::admin::memory::{Excess, Report, percent};
 use crate::admin::{VERSION_REPORTED, latency};
 use crate::config::Choice;
 use crate::core::Core;
@@ -30,7 +31,6 @@ pub(super) struct Facts<'a> {
     core: &'a Core,
     node: &'a Node,
     now_ms: u64,
-    used_bytes: u64,
     /// The runtime's counters, by core.
     runtime: Vec<StatsNow>,
     per_second: PerSecond,
@@ -46,7 +46,6 @@ impl Facts<'_> {
             core,
             node,
             now_ms,
-            used_bytes: node.note_used_bytes(),
             runtime: node.runtime_stats(),
             per_second: node.rates.per_second(node.sample(now_ms)),
             sizes,
@@ -163,28 +162,11 @@ fn human(bytes: u64) -> String {
     )
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 * 100.0 / whole as f64
-    }
-}
-
-/// Resident memory over the bytes of data; 0 while there is no data.
-pub(super) fn fragmentation(resident: u64, used: u64) -> f64 {
-    if used == 0 {
-        0.0
-    } else {
-        resident as f64 / used as f64
-    }
-}
-
 pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
     let config = &facts.core.config;
-    let used = facts.used_bytes;
-    let peak = facts.node.used_bytes_peak.load(Relaxed);
-    let process::Memory { resident, machine } = process::memory();
+    let report = Report::of(facts.node);
+    let (used, peak) = (report.used.total, report.peak);
+    let ratio = |excess: Excess| format!("{:.2}", excess.ratio);
     let scripting = &facts.node.scripting;
     // One state of Lua runs the scripts and the functions of a core: it is told as that of the scripts.
     let (lua, libraries) = (scripting.lua_bytes(), scripting.libraries());
@@ -192,20 +174,27 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         let cache = scripting.cache();
         (cache.bytes() as u64, cache.len())
     };
+    let (inside, pages) = (
+        report.allocator_fragmentation(),
+        report.allocator_resident(),
+    );
     lines!(out,
         "used_memory": used,
         "used_memory_human": human(used),
-        "used_memory_rss": resident,
-        "used_memory_rss_human": human(resident),
+        "used_memory_rss": report.resident,
+        "used_memory_rss_human": human(report.resident),
         "used_memory_peak": peak,
         "used_memory_peak_human": human(peak),
         "used_memory_peak_perc": format_args!("{:.2}%", percent(used, peak)),
-        "used_memory_overhead": 0,
-        "used_memory_startup": 0,
-        "used_memory_dataset": used,
-        "used_memory_dataset_perc": format_args!("{:.2}%", percent(used, used)),
-        "total_system_memory": machine,
-        "total_system_memory_human": human(machine),
+        "used_memory_overhead": report.overhead(),
+        "used_memory_startup": report.startup,
+        "used_memory_dataset": report.dataset(),
+        "used_memory_dataset_perc": format_args!("{:.2}%", report.dataset_percent()),
+        "allocator_allocated": used,
+        "allocator_active": report.active,
+        "allocator_resident": report.resident,
+        "total_system_memory": report.machine,
+        "total_system_memory_human": human(report.machine),
         "used_memory_lua": lua,
         "used_memory_vm_eval": lua,
         "used_memory_lua_human": human(lua),
@@ -222,18 +211,25 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "maxmemory": config.maxmemory,
         "maxmemory_human": human(config.maxmemory),
         "maxmemory_policy": config.maxmemory_policy.word(),
-        "mem_fragmentation_ratio": format_args!("{:.2}", fragmentation(resident, used)),
-        "mem_fragmentation_bytes": resident.saturating_sub(used),
+        "allocator_frag_ratio": ratio(inside),
+        "allocator_frag_bytes": inside.bytes,
+        "allocator_rss_ratio": ratio(pages),
+        "allocator_rss_bytes": pages.bytes,
+        "rss_overhead_ratio": "1.00",
+        "rss_overhead_bytes": 0,
+        "mem_fragmentation_ratio": ratio(report.fragmentation()),
+        "mem_fragmentation_bytes": report.fragmentation().bytes,
         "mem_not_counted_for_evict": 0,
-        "lazyfree_pending_objects": facts.node.sum(|core| &core.garbage_values),
-        "lazyfreed_objects": facts.node.sum(|core| &core.values_freed_lazily),
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,
+        "mem_clients_normal": report.used.clients,
         "mem_cluster_links": 0,
         "mem_aof_buffer": 0,
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
+        "lazyfree_pending_objects": facts.node.sum(|core| &core.garbage_values),
+        "lazyfreed_objects": facts.node.sum(|core| &core.values_freed_lazily),
     );
 }
 
@@ -307,6 +303,7 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
 pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
     let node = facts.node;
     let rates = &facts.per_second;
+    let (exceeds_us, exceeded_us) = node.exceeded_us(facts.core.now.mono_us);
     lines!(out,
         "total_connections_received": node.sum(|core| &core.accepted),
         "total_commands_processed": node.sum(|core| &core.commands),
@@ -324,10 +321,10 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
         "expired_keys": node.sum(|core| &core.expired),
-        "evicted_keys": 0,
-        "evicted_clients": 0,
-        "total_eviction_exceeded_time": 0,
-        "current_eviction_exceeded_time": 0,
+        "evicted_keys": node.sum(|core| &core.evicted),
+        "evicted_clients": node.sum(|core| &core.evicted_clients),
+        "total_eviction_exceeded_time": exceeded_us / 1000,
+        "current_eviction_exceeded_time": exceeds_us / 1000,
         "keyspace_hits": node.sum(|core| &core.hits),
         "keyspace_misses": node.sum(|core| &core.misses),
         "pubsub_channels": facts.core.pubsub.len(Topic::Channel),
@@ -521,7 +518,7 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{fragmentation, human, percent};
+    use super::{human, percent};
 
     #[test]
     fn bytes_for_people() {
@@ -537,6 +534,5 @@ mod tests {
             assert_eq!(human(bytes), text);
         }
         assert_eq!((percent(1, 4), percent(1, 0)), (25.0, 0.0));
-        assert_eq!((fragmentation(3, 2), fragmentation(3, 0)), (1.5, 0.0));
     }
 }

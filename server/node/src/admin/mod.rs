@@ -15,6 +15,7 @@ mod graph;
 pub mod info;
 mod info_sections;
 pub mod latency;
+mod memory;
 pub(crate) mod migrate;
 mod monitor;
 pub mod peek;
@@ -86,13 +87,14 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 19] = [
+    let families: [&[NodeCommand]; 20] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
         config_set::COMMANDS,
         info::COMMANDS,
         server::COMMANDS,
+        memory::COMMANDS,
         replicas::COMMANDS,
         cluster::COMMANDS,
         slot_stats::COMMANDS,

@@ -1,4 +1,4 @@
-//! The server as a whole: SHUTDOWN, TIME, LASTSAVE, SAVE and its like, MEMORY, LOLWUT.
+//! The server as a whole: SHUTDOWN, TIME, LASTSAVE, SAVE and its like, LOLWUT.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -6,10 +6,8 @@ use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 use runtime::CoreId;
 
-use crate::admin::info_sections::fragmentation;
-use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED, help};
+use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
 use crate::mail::Mail;
-use crate::process;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -94,73 +92,6 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             ..BASE
         },
         run: Some(lolwut),
-    },
-    NodeCommand {
-        spec: Spec {
-            name: "memory|doctor",
-            summary: "Tells what is odd about the memory.",
-            since: "4.0.0",
-            arity: Arity::exactly(2),
-            tips: &[
-                "nondeterministic_output",
-                "request_policy:all_shards",
-                "response_policy:special",
-            ],
-            ..BASE
-        },
-        run: Some(memory_doctor),
-    },
-    NodeCommand {
-        spec: Spec {
-            name: "memory|help",
-            summary: "Lists the subcommands.",
-            since: "4.0.0",
-            arity: Arity::exactly(2),
-            flags: Flags::LOADING.and(Flags::STALE),
-            ..BASE
-        },
-        run: Some(help),
-    },
-    NodeCommand {
-        spec: Spec {
-            name: "memory|malloc-stats",
-            summary: "Tells the numbers of the allocator.",
-            since: "4.0.0",
-            arity: Arity::exactly(2),
-            tips: &[
-                "nondeterministic_output",
-                "request_policy:all_shards",
-                "response_policy:special",
-            ],
-            ..BASE
-        },
-        run: Some(memory_malloc_stats),
-    },
-    NodeCommand {
-        spec: Spec {
-            name: "memory|purge",
-            summary: "Asks the allocator to give memory back.",
-            since: "4.0.0",
-            arity: Arity::exactly(2),
-            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-            ..BASE
-        },
-        run: Some(memory_purge),
-    },
-    NodeCommand {
-        spec: Spec {
-            name: "memory|stats",
-            summary: "Tells what the memory is used for.",
-            since: "4.0.0",
-            arity: Arity::exactly(2),
-            tips: &[
-                "nondeterministic_output",
-                "request_policy:all_shards",
-                "response_policy:special",
-            ],
-            ..BASE
-        },
-        run: Some(memory_stats),
     },
     NodeCommand {
         spec: Spec {
@@ -298,91 +229,6 @@ fn lolwut(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
-fn memory_stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.core.publish();
-    let node = cx.core.node;
-    let used = node.note_used_bytes();
-    let peak = node.used_bytes_peak.load(Relaxed);
-    let resident = process::memory().resident;
-    let keys: u64 = (0..cx.core.shard.db_count())
-        .map(|db| node.db_count(db).0)
-        .sum();
-    let share = |part: u64, whole: u64| {
-        if whole == 0 {
-            0.0
-        } else {
-            part as f64 * 100.0 / whole as f64
-        }
-    };
-    let integers = [
-        ("peak.allocated", peak),
-        ("total.allocated", used),
-        ("startup.allocated", 0),
-        ("replication.backlog", 0),
-        ("clients.slaves", 0),
-        ("cluster.links", 0),
-        ("aof.buffer", 0),
-        ("lua.caches", 0),
-        ("functions.caches", 0),
-        ("overhead.total", 0),
-        ("keys.count", keys),
-        ("keys.bytes-per-key", used.checked_div(keys).unwrap_or(0)),
-        ("dataset.bytes", used),
-        ("fragmentation.bytes", resident.saturating_sub(used)),
-    ];
-    let doubles = [
-        ("dataset.percentage", share(used, used)),
-        ("peak.percentage", share(used, peak)),
-        ("fragmentation", fragmentation(resident, used)),
-    ];
-    let reply = &mut cx.reply;
-    reply.map(integers.len() + doubles.len());
-    for (name, value) in integers {
-        reply.bulk(name.as_bytes());
-        reply.int(value.cast_signed());
-    }
-    for (name, value) in doubles {
-        reply.bulk(name.as_bytes());
-        reply.double(value);
-    }
-    Ok(Done::Replied)
-}
-
-fn memory_doctor(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.core.publish();
-    let used = cx.core.node.note_used_bytes();
-    let resident = process::memory().resident;
-    let ratio = fragmentation(resident, used);
-    let advice = if used < DOCTOR_BYTES_MIN {
-        "There is too little data to say anything of its memory."
-    } else if ratio > DOCTOR_RATIO_MAX {
-        "The process holds much more memory than its data needs: look at the output buffers of clients, or \
-         at a peak that has passed."
-    } else {
-        "The memory is as it should be."
-    };
-    let text = format!("{advice}\nData: {used} bytes. Resident: {resident} bytes.\n");
-    cx.reply.verbatim("txt", text.as_bytes());
-    Ok(Done::Replied)
-}
-
-/// MEMORY DOCTOR has nothing to say of less data than this, bytes.
-const DOCTOR_BYTES_MIN: u64 = 5 << 20;
-/// Resident memory over data from which on MEMORY DOCTOR is worried.
-const DOCTOR_RATIO_MAX: f64 = 2.0;
-
-fn memory_malloc_stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.reply
-        .bulk(b"The allocator, mimalloc, is not asked for its numbers.");
-    Ok(Done::Replied)
-}
-
-fn memory_purge(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    crate::allocator::ask();
-    cx.reply.ok();
-    Ok(Done::Replied)
-}
-
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
@@ -425,7 +271,6 @@ mod tests {
                 "WAIT x 1",
                 "-ERR value is not an integer or out of range\r\n",
             ),
-            ("MEMORY PURGE", "+OK\r\n"),
             ("LATENCY LATEST", "*0\r\n"),
             ("ACL WHOAMI", "$7\r\ndefault\r\n"),
             ("ACL CAT x", "-ERR Unknown category 'x'\r\n"),
@@ -439,11 +284,6 @@ mod tests {
         }
         let picture = bench.call(client, "LOLWUT");
         assert!(picture.ends_with("\nRedis ver. 7.4.9\n\r\n"), "{picture}");
-        assert!(
-            bench
-                .call(client, "MEMORY STATS")
-                .contains("$10\r\nkeys.count\r\n:0\r\n")
-        );
         assert!(
             bench
                 .call(client, "CONFIG HELP")

@@ -63,6 +63,8 @@ choices! {
         AllkeysLfu,
         /// Any key.
         AllkeysRandom,
+        /// As S3-FIFO chooses, among all keys; not a policy of Redis.
+        AllkeysS3Fifo,
         /// Nothing: writes that need memory are refused.
         NoEviction,
     }
@@ -74,6 +76,7 @@ choices! {
         "allkeys-lru" => AllkeysLru,
         "allkeys-lfu" => AllkeysLfu,
         "allkeys-random" => AllkeysRandom,
+        "allkeys-s3fifo" => AllkeysS3Fifo,
         "noeviction" => NoEviction,
     }
 }

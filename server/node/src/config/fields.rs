@@ -145,6 +145,8 @@ fields! {
         // Memory.
         /// `maxmemory`: bytes of the whole node; 0 = no limit.
         pub maxmemory: u64,
+        /// `maxmemory-clients`: bytes of all connections; below 0: so many percent of `maxmemory`; 0 = no limit.
+        pub maxmemory_clients: i64,
         /// `maxmemory-policy`: what to evict.
         pub maxmemory_policy: MaxmemoryPolicy,
         /// `maxmemory-samples`: candidates looked at for an eviction.

@@ -227,9 +227,19 @@ const FAMILIES: &[Family] = &[
         "Memory of keys and values, as the allocator's classes have it.",
     ),
     gauge(
-        "meridian_data_bytes_peak",
+        "meridian_client_bytes",
+        Source::Core(|core| &core.client_bytes),
+        "Memory of connections and their buffers.",
+    ),
+    gauge(
+        "meridian_used_bytes",
+        Source::Node(|node| node.used().total),
+        "Memory in use, which `maxmemory` bounds.",
+    ),
+    gauge(
+        "meridian_used_bytes_peak",
         Source::Node(|node| node.used_bytes_peak.load(Relaxed)),
-        "Most memory of keys and values seen.",
+        "Most memory seen in use.",
     ),
     counter(
         "meridian_key_hits_total",
@@ -245,6 +255,16 @@ const FAMILIES: &[Family] = &[
         "meridian_expired_total",
         Source::Core(|core| &core.expired),
         "Keys removed because their deadline had passed.",
+    ),
+    counter(
+        "meridian_evicted_total",
+        Source::Core(|core| &core.evicted),
+        "Keys removed because memory was needed.",
+    ),
+    counter(
+        "meridian_evicted_clients_total",
+        Source::Core(|core| &core.evicted_clients),
+        "Connections closed because `maxmemory-clients` was exceeded.",
     ),
     counter(
         "meridian_changes_total",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commands::Run;
-use protocol::{Args, Flags, Resp};
+use protocol::{Args, Flags, Refusal, Resp};
 use runtime::{ConnId, Peer};
 use script::{Called, Host};
 use storage::{Key, Slot};
@@ -28,6 +28,8 @@ pub(crate) struct ScriptHost<'c> {
     /// In cluster mode: the slot of its first key, when it must stay in one.
     pub(crate) slot: Option<Slot>,
     pub(crate) one_slot: bool,
+    /// Memory was full when it began, and it has not written yet: then it may not do what may need more.
+    pub(crate) lacks_memory: bool,
     /// The client that commands of the node see, once one has been called.
     pub(crate) client: Option<Box<Connection>>,
 }
@@ -39,6 +41,7 @@ enum Not {
     Denied(String),
     /// The log of writes cannot be written.
     Misconf(String),
+    NoMemory,
     Abandoned,
 }
 
@@ -54,6 +57,13 @@ impl Host for ScriptHost<'_> {
             Err(Not::Misconf(text)) => {
                 self.core.tally.refused("MISCONF");
                 Called::Refused(text)
+            }
+            Err(Not::NoMemory) => {
+                if let Some(row) = row {
+                    self.core.tally.rejected(row.index);
+                }
+                self.core.tally.refused("OOM");
+                Called::Refused(Refusal::Oom.to_string())
             }
             Err(Not::Refused(text)) => {
                 if let Some(row) = row {
@@ -145,6 +155,11 @@ impl ScriptHost<'_> {
             }));
         }
         self.permit(row, args)?;
+        if self.lacks_memory && row.spec.flags.contains(Flags::DENYOOM) {
+            return Err(Not::NoMemory);
+        }
+        // What has begun to write is not stopped in the middle.
+        self.lacks_memory &= !row.writes;
         self.reach(row, &args.clone().skip(row.name_words - 1))?;
         Ok(row)
     }

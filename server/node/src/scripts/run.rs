@@ -285,6 +285,7 @@ impl Core {
             read_only: row.spec.flags.contains(RowFlags::READONLY) || declared(Flags::NO_WRITES),
             slot: keys.first().map(|key| Slot::of(key)),
             one_slot,
+            lacks_memory: self.memory.is_full && !declared(Flags::ALLOW_OOM),
             client: None,
             caller,
             core: self,
@@ -338,6 +339,10 @@ impl Core {
                 let text = "ERR Can not execute a script with write flag using *_ro command.";
                 return Err(Refusal::Text(text).into());
             }
+            if self.memory.is_full && may_grow(flags) {
+                let text = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
+                return Err(Refusal::Text(text).into());
+            }
         }
         Ok(count)
     }
@@ -348,6 +353,13 @@ impl Core {
             |flags| matches!(flags, FlagsOf::Declared(flags) if flags.contains(Flags::NO_WRITES));
         row.spec.flags.contains(RowFlags::READONLY)
             || matches!(self.code(kind, args), Ok(code) if declares(code.flags()))
+    }
+
+    /// Whether a request runs a script that may need memory and says so: one without flags is asked command by command.
+    pub(crate) fn script_needs_memory(&mut self, kind: Kind, args: &Args<'_>) -> bool {
+        let code = self.code(kind, args);
+        let flags = code.as_ref().map(Code::flags);
+        matches!(flags, Ok(FlagsOf::Declared(flags)) if may_grow(flags))
     }
 
     /// The code that a request names, compiled here.
@@ -485,6 +497,7 @@ impl Core {
             read_only: true,
             slot: None,
             one_slot: false,
+            lacks_memory: false,
             client: None,
             core: self,
         };
@@ -495,6 +508,11 @@ impl Core {
         self.scripts.engine = Some(engine);
         Some(done)
     }
+}
+
+/// Whether a script of these flags may make the data larger.
+fn may_grow(flags: Flags) -> bool {
+    !flags.contains(Flags::NO_WRITES) && !flags.contains(Flags::ALLOW_OOM)
 }
 
 /// How long the code of a library may run while it is loaded, us.

@@ -141,7 +141,7 @@ pub(super) const ROWS: &[Row] = &[
             max: LONG_MAX,
         },
         default: "0",
-        standing: Standing::Later("closing the largest clients to save memory comes later"),
+        place: at!(maxmemory_clients),
         summary: "Memory of all clients' buffers, or a share of `maxmemory`, beyond which the largest are closed; 0 for no limit.",
         ..Row::LIVE
     },
