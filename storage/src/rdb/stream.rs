@@ -8,13 +8,13 @@
 //! listpack: entries, removed ones, fields, field..., 0, then entries:
 //!   flags (1 removed, 2 same fields) | ms and seq behind the node's | [fields, field value... | value...] | elements so far
 //! ```
-//! Type 19 is written, which Redis 7.0 reads.
+//! Type 19 is written, which Redis 7.0 reads; 15 and 21 on request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::Limits;
-use crate::rdb::encode::{write_bytes, write_length};
+use crate::rdb::encode::{Style, write_block, write_bytes, write_length};
 use crate::rdb::listpack::{self, Builder, Element};
 use crate::rdb::{Fault, Reader, kind};
 use crate::value::stream::{Entry, Group, Stream, StreamId};
@@ -39,7 +39,7 @@ fn raw_id(id: StreamId) -> [u8; 16] {
     wide.to_be_bytes()
 }
 
-pub(super) fn write(stream: &Stream, out: &mut Vec<u8>) {
+pub(super) fn write(stream: &Stream, style: Style, out: &mut Vec<u8>) {
     let (mut nodes, mut count) = (Vec::new(), 0);
     let mut all = stream.range(StreamId::MIN, StreamId::MAX).peekable();
     while let Some(first) = all.peek().cloned() {
@@ -53,18 +53,26 @@ pub(super) fn write(stream: &Stream, out: &mut Vec<u8>) {
             entries.push(entry);
         }
         write_bytes(&raw_id(first.id), &mut nodes);
-        write_bytes(&node(&entries), &mut nodes);
+        write_block(&node(&entries), style, &mut nodes);
         count += 1;
     }
     write_length(count, out);
     out.extend_from_slice(&nodes);
+    write_end(stream, style, out);
+}
+
+/// Appends what stands behind a stream's nodes.
+pub(crate) fn write_end(stream: &Stream, style: Style, out: &mut Vec<u8>) {
     write_length(stream.len() as u64, out);
     write_id(stream.last_id(), out);
-    write_id(stream.first_id(), out);
-    write_id(stream.max_deleted_id(), out);
-    write_length(stream.entries_added(), out);
+    if style.version >= 10 {
+        write_id(stream.first_id(), out);
+        write_id(stream.max_deleted_id(), out);
+        write_length(stream.entries_added(), out);
+    }
     write_length(stream.groups().len() as u64, out);
-    stream.groups().for_each(|group| write_group(group, out));
+    let groups = stream.groups();
+    groups.for_each(|group| write_group(group, style, out));
 }
 
 fn node(entries: &[Entry<'_>]) -> Vec<u8> {
@@ -101,10 +109,12 @@ fn node(entries: &[Entry<'_>]) -> Vec<u8> {
     block.finish()
 }
 
-fn write_group(group: &Group, out: &mut Vec<u8>) {
+fn write_group(group: &Group, style: Style, out: &mut Vec<u8>) {
     write_bytes(group.name(), out);
     write_id(group.last_id(), out);
-    write_length(group.entries_read().unwrap_or(NONE), out);
+    if style.version >= 10 {
+        write_length(group.entries_read().unwrap_or(NONE), out);
+    }
     write_length(group.pending_len() as u64, out);
     for (id, pending) in group.pending_from(StreamId::MIN) {
         out.extend_from_slice(&raw_id(id));
@@ -115,6 +125,9 @@ fn write_group(group: &Group, out: &mut Vec<u8>) {
     for consumer in group.consumers() {
         write_bytes(consumer.name(), out);
         out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
+        if style.version >= 11 {
+            out.extend_from_slice(&consumer.active_ms.unwrap_or(NONE).to_le_bytes());
+        }
         write_length(consumer.pending_len() as u64, out);
         for (id, _) in group.pending_with(consumer, StreamId::MIN) {
             out.extend_from_slice(&raw_id(id));
