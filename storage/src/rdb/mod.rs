@@ -28,7 +28,7 @@ mod listpack;
 mod lzf;
 mod measure;
 mod reader;
-mod stream;
+pub(crate) mod stream;
 mod ziplist;
 
 pub use crc64::crc64;

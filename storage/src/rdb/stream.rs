@@ -17,7 +17,7 @@ use crate::Limits;
 use crate::rdb::encode::{Style, write_block, write_bytes, write_length};
 use crate::rdb::listpack::{self, Builder, Element};
 use crate::rdb::{Fault, Reader, kind};
-use crate::value::stream::{Entry, Group, Stream, StreamId};
+use crate::value::stream::{Group, Stream, StreamId};
 
 /// Entries of a listpack that is written, and bytes after which it is closed.
 const NODE_ENTRIES: usize = 100;
@@ -42,18 +42,16 @@ fn raw_id(id: StreamId) -> [u8; 16] {
 pub(super) fn write(stream: &Stream, style: Style, out: &mut Vec<u8>) {
     let (mut nodes, mut count) = (Vec::new(), 0);
     let mut all = stream.range(StreamId::MIN, StreamId::MAX).peekable();
-    while let Some(first) = all.peek().cloned() {
+    while all.peek().is_some() {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(entry) = all.next_if(|_| entries.len() < NODE_ENTRIES && bytes < NODE_BYTES)
         {
-            let words = entry
-                .pairs()
-                .map(|(field, value)| field.len() + value.len());
+            let pairs: Vec<_> = entry.pairs().collect();
+            let words = pairs.iter().map(|(field, value)| field.len() + value.len());
             bytes += words.sum::<usize>();
-            entries.push(entry);
+            entries.push((entry.id, pairs));
         }
-        write_bytes(&raw_id(first.id), &mut nodes);
-        write_block(&node(&entries), style, &mut nodes);
+        write_node(&entries, style, &mut nodes);
         count += 1;
     }
     write_length(count, out);
@@ -75,30 +73,32 @@ pub(crate) fn write_end(stream: &Stream, style: Style, out: &mut Vec<u8>) {
     groups.for_each(|group| write_group(group, style, out));
 }
 
-fn node(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut block = Builder::new();
-    let Some(first) = entries.first() else {
-        return block.finish();
+/// An entry: its id, its fields with their values.
+pub(crate) type Flat<'a> = (StreamId, Vec<(&'a [u8], &'a [u8])>);
+
+/// Appends a node of these entries.
+pub(crate) fn write_node(entries: &[Flat<'_>], style: Style, out: &mut Vec<u8>) {
+    let Some((first, pairs)) = entries.first() else {
+        return;
     };
-    let fields: Vec<&[u8]> = first.pairs().map(|(field, _)| field).collect();
+    let mut block = Builder::new();
+    let fields: Vec<&[u8]> = pairs.iter().map(|(field, _)| *field).collect();
     block.push_int(entries.len() as i64);
     block.push_int(0);
     block.push_int(fields.len() as i64);
     fields.iter().for_each(|field| block.push(field));
     block.push_int(0);
-    for entry in entries {
-        let same = entry
-            .pairs()
-            .map(|(field, _)| field)
-            .eq(fields.iter().copied());
+    for (id, pairs) in entries {
+        let own = pairs.iter().map(|(field, _)| *field);
+        let same = own.eq(fields.iter().copied());
         block.push_int(if same { SAME_FIELDS } else { 0 });
-        block.push_int(entry.id.ms.wrapping_sub(first.id.ms).cast_signed());
-        block.push_int(entry.id.seq.wrapping_sub(first.id.seq).cast_signed());
-        let len = entry.len() as i64;
+        block.push_int(id.ms.wrapping_sub(first.ms).cast_signed());
+        block.push_int(id.seq.wrapping_sub(first.seq).cast_signed());
+        let len = pairs.len() as i64;
         if !same {
             block.push_int(len);
         }
-        for (field, value) in entry.pairs() {
+        for (field, value) in pairs {
             if !same {
                 block.push(field);
             }
@@ -106,7 +106,8 @@ fn node(entries: &[Entry<'_>]) -> Vec<u8> {
         }
         block.push_int(if same { len + 3 } else { 2 * len + 4 });
     }
-    block.finish()
+    write_bytes(&raw_id(*first), out);
+    write_block(&block.finish(), style, out);
 }
 
 fn write_group(group: &Group, style: Style, out: &mut Vec<u8>) {
