@@ -15,6 +15,7 @@ use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::lfu::Lfu;
+use crate::snapshot::Snapshot;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
@@ -129,6 +130,8 @@ pub struct Shard {
     pub(crate) events: Events,
     /// What a script has changed so far.
     pub(crate) undo: Undo,
+    /// The image that is being written.
+    pub(crate) snapshot: Snapshot,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -176,6 +179,7 @@ impl Shard {
             effects: Effects::default(),
             events: Events::default(),
             undo: Undo::default(),
+            snapshot: Snapshot::new(dbs),
             owned,
             away: SlotSet::default(),
             foreign_hints: Vec::new(),
@@ -217,6 +221,10 @@ impl Shard {
     /// Counts how often keys are used, from now on; None: only notes when.
     pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
         self.lfu = lfu;
+    }
+
+    pub(crate) fn lfu(&self) -> Option<Lfu> {
+        self.lfu
     }
 
     /// Number of databases.
@@ -601,10 +609,10 @@ impl Shard {
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
-    /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what waits to be written to a snapshot.
     pub fn used_bytes(&self) -> usize {
         let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
-        data + self.garbage.bytes() + self.wheel.heap_bytes()
+        data + self.garbage.bytes() + self.wheel.heap_bytes() + self.snapshot.heap_bytes()
     }
 
     /// Bytes of a database: tables, items, values.
@@ -700,6 +708,7 @@ impl Shard {
             let counted = (db.len, db.expires, db.bytes);
             assert_eq!(counted, (len, expires, bytes), "slots add up");
         }
+        self.check_snapshot();
     }
 }
 
