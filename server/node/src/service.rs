@@ -66,6 +66,11 @@ impl NodeService {
             leave_until_ms: None,
         }
     }
+
+    /// The slots that live here, for simulators.
+    pub fn shard(&self) -> &storage::Shard {
+        &self.core.shard
+    }
 }
 
 impl Service for NodeService {
