@@ -12,7 +12,7 @@ use crate::STOP_DRAIN_MS_MAX;
 use crate::clock;
 use crate::driver::Driver;
 use crate::mailbox::{Arrival, Mailbox, Parcel, Post};
-use crate::service::{CoreId, Event, Now, Ops, Service, Turn};
+use crate::service::{CoreId, Event, Now, Op, Ops, Service, Turn};
 use crate::socket::Spread;
 use crate::stats::{Stats, Tally};
 
@@ -57,6 +57,8 @@ pub(crate) struct Core<S: Service, D: Driver> {
     pub(crate) ops: Ops<S::Mail>,
     arrivals: Vec<Arrival>,
     adopted: Vec<Arrival>,
+    /// Sends that wait until all mail is in its lanes.
+    held: Vec<Op>,
     /// Next core in turn for the connections this core spreads.
     spread_next: usize,
     /// When the last turn began and how long it took, to reckon the next wait by.
@@ -75,6 +77,7 @@ impl<S: Service, D: Driver> Core<S, D> {
         let last = driver.now();
         Core {
             post: Post::new(spec.core, cores),
+            held: Vec::new(),
             spread_next: spec.core.index(),
             spec,
             shared,
@@ -262,8 +265,16 @@ impl<S: Service, D: Driver> Core<S, D> {
             self.post
                 .send(&self.shared.boxes, target, Parcel::Mail(mail));
         }
+        // What clients are told waits with the mail that it may rely upon, when a lane is full.
+        let waits = !self.post.is_drained();
+        if !waits && !self.held.is_empty() {
+            self.held.drain(..).for_each(|op| self.driver.perform(op));
+        }
         for op in self.ops.list.drain(..) {
-            self.driver.perform(op);
+            match op {
+                Op::Send(..) if waits => self.held.push(op),
+                op => self.driver.perform(op),
+            }
         }
         self.driver.recycle();
         self.wake_touched();
@@ -317,6 +328,9 @@ impl<S: Service, D: Driver> Core<S, D> {
         self.driver.recycle();
         self.post.flush(&self.shared.boxes);
         self.wake_touched();
+        if self.post.is_drained() {
+            self.held.drain(..).for_each(|op| self.driver.perform(op));
+        }
         let is_busy = self.driver.is_sending() || !self.post.is_drained();
         !is_busy || now_us >= until_us
     }

@@ -192,8 +192,8 @@ impl Player for Subscriber {
         self.owed = 1;
         let is_open = self.open.contains_key(channel.as_bytes());
         if is_open && rng.percent(30) {
-            let at = self.open.remove(channel.as_bytes());
-            if let Some(heard) = at.and_then(|at| facts.channels.heard.get_mut(at)) {
+            let at = self.open.get(channel.as_bytes());
+            if let Some(heard) = at.and_then(|at| facts.channels.heard.get_mut(*at)) {
                 heard.to = Some(facts.step);
             }
             return vec![Request::new(&["UNSUBSCRIBE", channel], Tag::Nothing)];
@@ -224,12 +224,16 @@ impl Player for Subscriber {
                     texts: Vec::new(),
                 });
             }
-            Some((b"unsubscribe", _)) => self.owed = 0,
+            // (What comes before it may still be a message.)
+            Some((b"unsubscribe", [Answer::Bulk(channel), _])) => {
+                self.owed = 0;
+                self.open.remove(channel);
+            }
             Some((b"message", [Answer::Bulk(channel), Answer::Bulk(text)])) => {
-                // Those that come after it has asked to unsubscribe are nobody's.
                 let at = self.open.get(channel);
-                if let Some(heard) = at.and_then(|at| facts.channels.heard.get_mut(*at)) {
-                    heard.texts.push(text.clone());
+                match at.and_then(|at| facts.channels.heard.get_mut(*at)) {
+                    Some(heard) => heard.texts.push(text.clone()),
+                    None => facts.fault(format!("a message of no subscription: {answer:?}")),
                 }
             }
             _ => facts.fault(format!("a subscriber heard {answer:?}")),
