@@ -339,7 +339,6 @@ fn apply_zset(state: Value, op: &Op) -> (Value, Answer) {
 impl Op {
     /// The request; none for what is more than one.
     pub(crate) fn words(&self, key: &[u8]) -> Vec<Text> {
-        let words: Vec<&[u8]>;
         let n;
         let (name, rest): (&str, &[&[u8]]) = match self {
             Op::Get => ("GET", &[]),
@@ -387,11 +386,9 @@ impl Op {
             Op::ZRange => ("ZRANGE", &[b"0", b"-1", b"WITHSCORES"]),
             Op::ZPopMin => ("ZPOPMIN", &[]),
         };
-        words = [name.as_bytes(), key]
-            .into_iter()
-            .chain(rest.iter().copied())
-            .collect();
-        words.into_iter().map(<[u8]>::to_vec).collect()
+        let words = [name.as_bytes(), key].into_iter();
+        let words = words.chain(rest.iter().copied());
+        words.map(<[u8]>::to_vec).collect()
     }
 }
 

@@ -31,14 +31,19 @@ pub(crate) struct Book {
 
 /// One that transfers and looks.
 pub(crate) struct Teller {
-    /// Of a transfer by WATCH: from, to, and what they have.
-    watched: Option<(usize, usize, Option<(i64, i64)>)>,
+    /// Of a transfer by WATCH: from and to.
+    watched: Option<(usize, usize)>,
+    /// What these two have.
+    seen: Option<(i64, i64)>,
 }
 
 impl Teller {
     /// One that has done nothing yet.
     pub(crate) fn new() -> Teller {
-        Teller { watched: None }
+        Teller {
+            watched: None,
+            seen: None,
+        }
     }
 }
 
@@ -79,8 +84,8 @@ impl Player for Teller {
 
     fn act(&mut self, facts: &mut Facts, rng: &mut Rng) -> Vec<Request> {
         let own = |line: &str, number| Request::line(line, Tag::Own(number));
-        if let Some((from, to, seen)) = self.watched.take() {
-            let Some((a, b)) = seen else {
+        if let Some((from, to)) = self.watched.take() {
+            let Some((a, b)) = self.seen.take() else {
                 return vec![Request::line("UNWATCH", Tag::ok())];
             };
             let (from, to) = (ACCOUNTS[from], ACCOUNTS[to]);
@@ -120,7 +125,7 @@ impl Player for Teller {
                 Tag::Exactly(Answer::Int(1)),
             )],
             3 => {
-                self.watched = Some((from, to, None));
+                self.watched = Some((from, to));
                 vec![
                     Request::line(&format!("WATCH {a} {b}"), Tag::ok()),
                     own(&format!("MGET {a} {b}"), BALANCES),
@@ -154,9 +159,7 @@ impl Player for Teller {
             SUM => looked(facts, &answer),
             BALANCES => {
                 let seen = numbers(&answer).filter(|seen| seen.len() == 2);
-                if let (Some(watched), Some(seen)) = (&mut self.watched, seen) {
-                    watched.2 = Some((seen[0], seen[1]));
-                }
+                self.seen = seen.map(|seen| (seen[0], seen[1]));
             }
             PAIR => match &answer {
                 Answer::Array(members) if members.windows(2).all(|two| two[0] == two[1]) => {}
@@ -169,5 +172,6 @@ impl Player for Teller {
 
     fn lost(&mut self, _own: &[u64], _crashed: bool, _facts: &mut Facts) {
         self.watched = None;
+        self.seen = None;
     }
 }
