@@ -1,7 +1,7 @@
 //! Meridian beside the servers it is compared with, on one machine: `compare PART`.
 //!
 //! ```text
-//!   compare speed | kernel | cores | memory | connections | growth | tls | long-requests | all
+//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -28,6 +28,7 @@ mod growth;
 mod histogram;
 mod kernel;
 mod load;
+mod log;
 mod long;
 mod memory;
 mod process;
@@ -112,12 +113,16 @@ const PARTS: &[Part] = &[
         run: tls::run,
     },
     Part {
+        name: "log",
+        run: log::run,
+    },
+    Part {
         name: "long-requests",
         run: long::run,
     },
 ];
 
-const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|long-requests|all \
+const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 //!
 //! - `differential`: the same commands to a subject and to an oracle (Redis), reply by reply.
 //! - `atomicity`: transfers between cores whose sum must never change.
+//! - `durability`: `kill -9` under load, and what is there after the restart.
 //! - `badinput`: hostile clients, while a well-behaved one is timed.
 //! - `sim`: a whole node with simulated network, clocks and disk, from one seed.
 //!
@@ -14,6 +15,7 @@ mod check;
 mod client;
 pub mod command_line;
 pub mod differential;
+pub mod durability;
 mod rng;
 pub mod sim;
 mod spawned;

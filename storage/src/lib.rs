@@ -8,6 +8,7 @@
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
 //!   ├── values in Redis's serialisation                                                      rdb/
+//!   ├── frames and segments of the log, as bytes                              log/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
 //!
@@ -29,6 +30,7 @@ mod item;
 mod lend;
 mod lfu;
 mod limits;
+pub mod log;
 mod packed;
 pub mod rdb;
 mod rng;

@@ -280,6 +280,9 @@ impl NodeService {
             }
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
+            Mail::Replay(batch) => batch.apply(&mut self.core),
+            // The end of the turn looks.
+            Mail::Logged => {}
             Mail::Stop => self.stopping = true,
         }
         self.news(None);
@@ -289,6 +292,13 @@ impl NodeService {
     /// Runs a request that came from elsewhere or was parked, or parks it (again).
     pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
         let args = batch.args(head);
+        if self.core.refuses && head.row.writes {
+            // The core of its client did not know yet.
+            let mut out = Vec::new();
+            let refusal = self.core.log_failure();
+            self.core.refuse(&refusal, head.resp, &mut out);
+            return self.reply(head.ticket, &out);
+        }
         if self.core.is_walk(head.row, head.db) {
             return self.core.walk_for(batch, head);
         }

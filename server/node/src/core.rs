@@ -11,9 +11,9 @@ use storage::{Key, Lfu, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
-use crate::blocking::Waiting;
+use crate::blocking::{Waiter, Waiting};
 use crate::commandlog::{Bounds, Noted};
-use crate::commit::Commit;
+use crate::commit::{Commit, queue_effects};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
@@ -127,6 +127,8 @@ pub struct Core {
     pub resume: Vec<ConnId>,
     /// Those who wait for keys of this core.
     pub waiting: Waiting,
+    /// Those of them who wait for the log.
+    pub log_waits: Vec<Arc<Waiter>>,
     /// Who is told of changes of which keys.
     pub trackings: Trackings,
     /// What is to be told to connections of this core.
@@ -151,6 +153,10 @@ pub struct Core {
     pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Data is being read, or writes are refused: no request is plain.
+    pub loads: bool,
+    /// See `loads`.
+    pub refuses: bool,
     /// Scripts may call what is not for them (DEBUG).
     pub all_in_scripts: bool,
     /// The time of this turn.
@@ -189,7 +195,11 @@ impl Core {
             settings: core::array::from_fn(|_| Settings::default()),
             shard,
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            commit: Commit::Local,
+            commit: if config.appendonly {
+                Commit::Logged
+            } else {
+                Commit::Local
+            },
             locks: Locks::default(),
             tx_slots: Vec::new(),
             scripts: CoreScripts::new(),
@@ -204,6 +214,7 @@ impl Core {
             late: Vec::new(),
             resume: Vec::new(),
             waiting: Waiting::default(),
+            log_waits: Vec::new(),
             pubsub: PubSub::default(),
             trackings: Trackings::default(),
             invalidations: Vec::new(),
@@ -216,6 +227,8 @@ impl Core {
             noted: None,
             is_noted: false,
             active_expire: true,
+            loads: node.loading.is_active(),
+            refuses: false,
             all_in_scripts: false,
             now,
             config: Arc::clone(&config),
@@ -229,6 +242,8 @@ impl Core {
         };
         core.configure(config);
         core.take_users();
+        let records = core.commit != Commit::Local;
+        core.shard.effects().set_recording(records);
         core
     }
 
@@ -280,6 +295,14 @@ impl Core {
         ];
         self.config = config;
         self.trim_tracked();
+    }
+
+    /// Queues what has been recorded in this turn so far.
+    pub fn queue_effects(&mut self) {
+        if self.commit == Commit::Logged {
+            let at = (self.id, self.now);
+            queue_effects(&mut self.shard, &self.node.write_log, at);
+        }
     }
 
     /// Takes the users over that are in force in the node.

@@ -13,6 +13,7 @@ use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
 use crate::connection::Pieces;
+use crate::control::log::replay;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
@@ -87,6 +88,10 @@ pub enum Mail {
     Lines(Arc<[u8]>),
     /// Keys of a MIGRATE of the receiver, back from their way.
     Migration(Box<Migration>),
+    /// Effects of the log, at the start.
+    Replay(Box<replay::Batch>),
+    /// The log has come further: replies may leave.
+    Logged,
     /// Leave when all replies are out.
     Stop,
 }

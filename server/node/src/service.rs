@@ -13,7 +13,7 @@ use runtime::{ConnId, CoreId, Now, Service, Turn};
 
 use crate::blocking::Timers;
 use crate::clients::Clients;
-use crate::commit::Gate;
+use crate::commit::Commit;
 use crate::core::Core;
 use crate::inbound::{Arena, Input};
 use crate::mail::{Batch, Mail};
@@ -29,6 +29,9 @@ pub struct NodeService {
     pub(crate) batches: Vec<Box<Batch>>,
     /// Connections with output.
     pub(crate) dirty: Vec<ConnId>,
+    /// Connections whose output waits for the log, and how far that had come when they were looked at.
+    pub(crate) behind: Vec<ConnId>,
+    pub(crate) released: u64,
     /// Connections that have sent their last byte and are owed replies.
     pub(crate) lingering: Vec<ConnId>,
     /// Connections of TLS that shake hands, and until when they may; the oldest first.
@@ -55,6 +58,8 @@ impl NodeService {
             arena: Arena::default(),
             batches: Vec::new(),
             dirty: Vec::new(),
+            behind: Vec::new(),
+            released: 0,
             lingering: Vec::new(),
             shaking: VecDeque::new(),
             held: Vec::new(),
@@ -65,6 +70,11 @@ impl NodeService {
             drained: false,
             leave_until_ms: None,
         }
+    }
+
+    /// Takes a part of what was logged over, for simulators: it comes by mail in production.
+    pub fn replay(&mut self, batch: &crate::control::log::replay::Batch) {
+        batch.apply(&mut self.core);
     }
 
     /// The slots that live here, for simulators.
@@ -81,6 +91,9 @@ impl Service for NodeService {
         self.core.tally.end_turn(turn.sent, runtime::ticks());
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
+        if self.core.commit != Commit::Local {
+            self.core.look_at_log();
+        }
         self.serve_again();
         if !self.core.late.is_empty() {
             self.ask_late();
@@ -99,15 +112,22 @@ impl Service for NodeService {
         self.settle();
         self.keep_unfinished(inputs, turn);
 
+        if !self.core.log_waits.is_empty() {
+            self.end_log_waits();
+        }
         self.background(turn);
         self.send_lines();
         self.core.seal_messages();
         for (core, mail) in self.core.posts.drain(..) {
             turn.ops.post(core, mail);
         }
-        match self.core.commit.end_of_turn(&mut self.core.shard) {
-            Gate::Open => self.flush(turn),
-        }
+        let core = &mut self.core;
+        let log = &core.node.write_log;
+        let at = (core.id, core.now);
+        let gate = core
+            .commit
+            .end_of_turn(&mut core.shard, log, at, core.refuses);
+        self.flush(turn, gate);
         let is_again = self.core.waiting.is_again();
         if self.core.errands > 0 && (is_again || !self.core.late.is_empty()) {
             // What waits for slots that run aside is looked at from time to time.

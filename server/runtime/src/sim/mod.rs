@@ -155,6 +155,11 @@ impl<S: Service> Simulation<S> {
         self.seats.get(core).map(|seat| &seat.core.service)
     }
 
+    /// As [`Simulation::service`], to be changed between its turns.
+    pub fn service_mut(&mut self, core: usize) -> Option<&mut S> {
+        self.seats.get_mut(core).map(|seat| &mut seat.core.service)
+    }
+
     /// Sets the clocks of all cores; the monotonic one never goes back.
     pub fn set_now(&mut self, now: Now) {
         let mono_us = now.mono_us.max(self.now.mono_us);
