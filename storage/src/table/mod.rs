@@ -37,9 +37,8 @@ use core::ptr::NonNull;
 
 use crate::SLOTS;
 use directory::Directory;
-use segment::{
-    ADDRESS_BITS, ADDRESS_MASK, LANES, Segment, address_of, entry_of, last_step, tag_of,
-};
+use segment::{ADDRESS_BITS, ADDRESS_MASK, LANES, Segment, last_step, tag_of};
+pub(crate) use segment::{address_of, entry_of};
 
 /// Bits of the hash prefix that a scan cursor carries.
 pub(crate) const CURSOR_BITS: u32 = 38;

@@ -97,18 +97,20 @@ pub(super) fn tag_of(hash: u64) -> u8 {
     if tag == 0 { 1 } else { tag }
 }
 
+/// The entry in the lower 48 bits of a word that `address_of` has made.
 #[inline(always)]
-pub(super) fn entry_of<E: Entry>(word: u64) -> E {
+pub(crate) fn entry_of<E: Entry>(word: u64) -> E {
     // SAFETY: (1) every non-empty word was made by `address_of` from an `E` whose owner removes it
-    // from the table before it frees the block.
+    // from the table (or tree) before it frees the block.
     unsafe {
         let raw = NonNull::new_unchecked((word & ADDRESS_MASK) as *mut u8);
         E::from_raw(raw)
     }
 }
 
+/// An entry's address, below 2^48.
 #[inline(always)]
-pub(super) fn address_of<E: Entry>(entry: E) -> u64 {
+pub(crate) fn address_of<E: Entry>(entry: E) -> u64 {
     let address = entry.into_raw().as_ptr() as u64;
     debug_assert!(address != 0);
     debug_assert!(address <= ADDRESS_MASK);
