@@ -14,6 +14,8 @@ use crate::service::NodeService;
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
 const EXPIRE_PER_TURN_MAX: usize = 128;
 const GARBAGE_PER_TURN_MAX: usize = 512;
+/// Blocks that other threads have freed and that a turn puts back into their pages.
+const RETURNED_PER_TURN_MAX: usize = 256;
 /// Bytes of one connection of TLS that a turn seals.
 const SEALED_BYTES_MAX: usize = 256 << 10;
 /// How long a stopping core waits for replies under way, and how often it looks, ms.
@@ -152,6 +154,10 @@ impl NodeService {
         }
         if self.core.memory.bound != 0 {
             self.make_room(turn);
+        }
+        // Blocks of this core's that others have freed: a core that allocates nothing would never look.
+        if heap::collect(RETURNED_PER_TURN_MAX) {
+            turn.ops.again();
         }
         if !self.core.walks.is_empty() {
             self.walk_some(turn);

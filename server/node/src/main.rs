@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: heap::Small<mimalloc::MiMalloc> = heap::Small(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     allocator::put_off_purging();

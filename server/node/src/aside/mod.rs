@@ -331,6 +331,8 @@ fn serve(node: &'static Node) {
             let from = node.aside.from.try_lock();
             from.ok().and_then(|from| from.try_recv().ok())
         } else {
+            // Blocks made here that cores free meanwhile can be looked after.
+            heap::rest();
             let from = node.aside.from.lock();
             match from.unwrap_or_else(PoisonError::into_inner).recv() {
                 Ok(task) => Some(task),
