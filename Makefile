@@ -6,7 +6,7 @@ SEED ?= 1
 SERVER ?= 127.0.0.1:6379
 ORACLE ?= 127.0.0.1:6380
 
-.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput suite docs toolchain
+.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput durability suite docs toolchain
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -38,6 +38,10 @@ differential: toolchain ## SERVER against the Redis at ORACLE, reply by reply: O
 
 atomicity: toolchain ## transfers between the cores of SERVER: SECONDS=60 SEED=1
 	cargo run --release -p chaos --bin atomicity -- --server $(SERVER) --seconds $(or $(SECONDS),60) --seed $(SEED)
+
+durability: toolchain ## kill -9 under load, restart, compare: ROUNDS=200 SEED=1 PLANT=nothing
+	cargo build --bin meridian
+	cargo run --release -p chaos --bin durability -- --binary "$(CARGO_TARGET_DIR)/debug/meridian" --rounds $(or $(ROUNDS),200) --seed $(SEED) --plant $(or $(PLANT),nothing)
 
 badinput: toolchain ## hostile clients against SERVER: SECONDS=4 (each kind) SEED=1
 	cargo run --release -p chaos --bin badinput -- --server $(SERVER) --seconds $(or $(SECONDS),4) --seed $(SEED)

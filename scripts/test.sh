@@ -3,7 +3,7 @@
 # "N passed, N failed". What cannot be had is skipped aloud; with CI set, that is a failure.
 #
 #   COMBINATIONS="uring:1 uring:2 epoll:1 epoll:2"   io and cores that the client suites are run with
-#   DIFFERENTIAL_OPS=100000  ATOMICITY_SECONDS=10    0 leaves them out
+#   DIFFERENTIAL_OPS=100000  ATOMICITY_SECONDS=10  DURABILITY_ROUNDS=10    0 leaves them out
 #   SKIP_CARGO=1                                     only what needs a running server
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 combinations=${COMBINATIONS:-uring:1 uring:2 epoll:1 epoll:2}
 differential_ops=${DIFFERENTIAL_OPS:-100000}
 atomicity_seconds=${ATOMICITY_SECONDS:-10}
+durability_rounds=${DURABILITY_ROUNDS:-10}
 clients="$PWD/server/node/tests/clients"
 bin="$CARGO_TARGET_DIR/debug"
 work=$(mktemp -d)
@@ -295,6 +296,15 @@ chaos() {
     tail -n 30 "$work/chaos.log"
     if [ $status -eq 0 ]; then count 1 0 0 "$name"; else count 0 1 1 "$name"; fi
 }
+if [ "$durability_rounds" -gt 0 ] && [ -x "$bin/durability" ] && [ -x "$bin/meridian" ]; then
+    for cores in 1 2; do
+        say "durability: $durability_rounds kills, $cores cores"
+        chaos durability --binary "$bin/meridian" --rounds "$durability_rounds" --cores "$cores" --seed "$RANDOM"
+    done
+    for planted in no-log lost-tail flipped-bit old-log; do
+        chaos durability --binary "$bin/meridian" --rounds 8 --plant "$planted"
+    done
+fi
 if [ -n "$combinations" ]; then
     port=$(free_port)
     if start "meridian" "$work/chaos-server.log" "$port" "$bin/meridian" --port "$port" --cores 2 --enable-debug-command yes --save ""; then

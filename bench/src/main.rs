@@ -1,7 +1,7 @@
 //! Meridian beside the servers it is compared with, on one machine: `compare PART`.
 //!
 //! ```text
-//!   compare speed | kernel | cores | memory | connections | growth | tls | long-requests | eviction | all
+//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | eviction | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -30,6 +30,7 @@ mod growth;
 mod histogram;
 mod kernel;
 mod load;
+mod log;
 mod long;
 mod memory;
 mod process;
@@ -114,6 +115,10 @@ const PARTS: &[Part] = &[
         run: tls::run,
     },
     Part {
+        name: "log",
+        run: log::run,
+    },
+    Part {
         name: "long-requests",
         run: long::run,
     },
@@ -123,7 +128,7 @@ const PARTS: &[Part] = &[
     },
 ];
 
-const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|long-requests|eviction|all \
+const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|eviction|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 //!
 //! - `differential`: the same commands to a subject and to an oracle (Redis), reply by reply.
 //! - `atomicity`: transfers between cores whose sum must never change.
+//! - `durability`: `kill -9` under load, and what is there after the restart.
 //! - `badinput`: hostile clients, while a well-behaved one is timed.
 //!
 //! Everything here is a client: it knows RESP and the documented behaviour of Redis, and nothing
@@ -12,6 +13,7 @@ pub mod badinput;
 mod client;
 pub mod command_line;
 pub mod differential;
+pub mod durability;
 mod rng;
 mod spawned;
 mod text;

@@ -85,6 +85,7 @@ impl Shard {
                 }
                 self.applying().swap_db(db, with);
             }
+            Effect::FlushSlots { first, last } => self.applying().flush_slots(db, first, last),
             _ => self.apply_to_collection(db, effect)?,
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::lfu::Lfu;
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
 use crate::slot::Slot;
+use crate::table::Table;
 use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
 use crate::view::{Text, Value, WrongType, canonical_int};
@@ -552,7 +553,28 @@ impl<'s> Edit<'s> {
         self.shard.watched.note_flush();
         // Also an empty one has been changed: it is recorded, for others may hold keys.
         self.shard.changes += 1;
-        self.shard.effects.push(db, &Effect::FlushDb);
+        let effect = self.shard.partial_flush().unwrap_or(Effect::FlushDb);
+        self.shard.effects.push(db, &effect);
+    }
+
+    /// Empties slots of a database that are at home here, for who applies what another shard has recorded of its own.
+    pub(crate) fn flush_slots(&mut self, db: u8, first: u16, last: u16) {
+        let shard = &mut *self.shard;
+        let mut freed = Vec::new();
+        for slot in (first..=last).map(Slot) {
+            let number = &mut shard.dbs[db as usize];
+            if !shard.owned.contains(slot) || number.table(slot).is_none_or(Table::is_empty) {
+                continue;
+            }
+            let slot = core::mem::take(number.slot_mut(slot));
+            number.len -= slot.table.len();
+            number.expires -= slot.expires as usize;
+            number.bytes -= slot.bytes;
+            shard.changes += slot.table.len() as u64;
+            freed.push(slot);
+        }
+        shard.watched.note_flush();
+        shard.garbage.add_tables(freed);
     }
 
     /// Empties all databases. The memory is freed in slices.
@@ -560,7 +582,12 @@ impl<'s> Edit<'s> {
         (0..self.shard.dbs.len()).for_each(|db| self.empty(db as u8));
         self.shard.watched.note_flush();
         self.shard.changes += 1;
-        self.shard.effects.push(0, &Effect::FlushAll);
+        let Some(effect) = self.shard.partial_flush() else {
+            return self.shard.effects.push(0, &Effect::FlushAll);
+        };
+        for db in 0..self.shard.dbs.len() {
+            self.shard.effects.push(db as u8, &effect);
+        }
     }
 
     /// Two databases change places.

@@ -14,10 +14,10 @@
 //! beyond the key it names. A decoder meets hostile bytes: it returns [`Corrupt`], never panics and
 //! allocates no more than the bytes it was given call for.
 
-use crate::Ttl;
 use crate::stream_effect::StreamChange;
 use crate::value::Side;
 use crate::wire::{Reader, Writer};
+use crate::{SLOTS, Ttl};
 
 /// One change. Borrowed from the record it was decoded from.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +146,11 @@ pub enum Effect<'a> {
     SwapDb {
         with: u8,
     },
+    /// The slots `first..=last` of the database of the record are empty: a core's own slots were flushed alone.
+    FlushSlots {
+        first: u16,
+        last: u16,
+    },
 }
 
 impl<'a> Effect<'a> {
@@ -175,7 +180,10 @@ impl<'a> Effect<'a> {
             | Effect::ZsetAdd { key, .. }
             | Effect::ZsetRemove { key, .. }
             | Effect::Stream { key, .. } => Some(key),
-            Effect::FlushDb | Effect::FlushAll | Effect::SwapDb { .. } => None,
+            Effect::FlushDb
+            | Effect::FlushAll
+            | Effect::SwapDb { .. }
+            | Effect::FlushSlots { .. } => None,
         }
     }
 }
@@ -226,6 +234,20 @@ impl Effects {
         core::mem::take(&mut self.bytes)
     }
 
+    /// The encoded effects recorded since the last [`Effects::take`] or [`Effects::forget`].
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Starts anew, in the same memory if that is no more than so many bytes.
+    pub fn forget(&mut self, kept_bytes_max: usize) {
+        self.count = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > kept_bytes_max {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Puts what another shard recorded behind what is recorded here.
     pub(crate) fn append(&mut self, bytes: &[u8], count: usize) {
         self.bytes.extend_from_slice(bytes);
@@ -273,6 +295,7 @@ mod kind {
     pub(super) const FLUSH_DB: u8 = 21;
     pub(super) const FLUSH_ALL: u8 = 22;
     pub(super) const SWAP_DB: u8 = 23;
+    pub(super) const FLUSH_SLOTS: u8 = 24;
     // 32 to 47 are those of streams: see `stream_effect.rs`.
     pub(super) const HASH_EXPIRE_AT: u8 = 60;
     pub(super) const HASH_PERSIST: u8 = 61;
@@ -382,6 +405,11 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
             to.head(kind::SWAP_DB, db, b"");
             to.out.push(with);
         }
+        Effect::FlushSlots { first, last } => {
+            to.head(kind::FLUSH_SLOTS, db, b"");
+            to.number(first.into());
+            to.number(last.into());
+        }
     }
 }
 
@@ -485,12 +513,23 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
         kind::FLUSH_DB => Effect::FlushDb,
         kind::FLUSH_ALL => Effect::FlushAll,
         kind::SWAP_DB => Effect::SwapDb { with: from.byte()? },
+        kind::FLUSH_SLOTS => Effect::FlushSlots {
+            first: slot_number(from.number()?)?,
+            last: slot_number(from.number()?)?,
+        },
         _ => Effect::Stream {
             key,
             change: StreamChange::decode(kind, &mut from)?,
         },
     };
     Ok((db, effect, from.input))
+}
+
+fn slot_number(n: u64) -> Result<u16, Corrupt> {
+    match u16::try_from(n) {
+        Ok(number) if usize::from(number) < SLOTS => Ok(number),
+        _ => Err(Corrupt),
+    }
 }
 
 /// Longest string, bytes: a record that would make a longer one is corrupt.

@@ -413,6 +413,11 @@ impl Item {
         }
     }
 
+    /// Where its block begins, as a number to be shown.
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
     /// Heap bytes of the item with its string; a collection's own bytes are counted by the shard.
     pub(crate) fn heap_bytes(self) -> usize {
         let block = class_size(self.total());

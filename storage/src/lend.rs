@@ -11,6 +11,7 @@
 //! expiry hints wait. A database is emptied or exchanged only by a core at which all its slots are: at
 //! home, or on a visit. Then a slot comes home with its keys in the databases where they are now.
 
+use crate::effect::Effect;
 use crate::expiry::Hint;
 use crate::hash::Key;
 use crate::item::Item;
@@ -33,6 +34,14 @@ impl SlotSet {
     #[inline(always)]
     pub(crate) fn contains(&self, slot: Slot) -> bool {
         self.0[slot.index() / 64] >> (slot.index() % 64) & 1 != 0
+    }
+
+    /// The first and the last slot, and how many there are; None of an empty set.
+    fn span(&self) -> Option<(u16, u16, usize)> {
+        let mut slots = (0..SLOTS as u16).filter(|slot| self.contains(Slot(*slot)));
+        let first = slots.next()?;
+        let (last, len) = slots.fold((first, 1), |(_, len), slot| (slot, len + 1));
+        Some((first, last, len))
     }
 
     pub(crate) fn insert(&mut self, slot: Slot) {
@@ -82,6 +91,13 @@ impl Shard {
     #[inline(always)]
     pub fn owns(&self, slot: Slot) -> bool {
         self.owned.contains(slot)
+    }
+
+    /// What a flush of all that is here records when that is not every slot: those that live here.
+    pub(crate) fn partial_flush(&self) -> Option<Effect<'static>> {
+        let (first, last, len) = self.owned.span()?;
+        let is_whole = len + self.guests >= SLOTS;
+        (!is_whole).then_some(Effect::FlushSlots { first, last })
     }
 
     /// Takes the boxes of owned slots out, to be borrowed by another core.
@@ -201,4 +217,47 @@ pub(crate) fn among(slots: &[Slot]) -> impl Fn(Slot) -> bool {
     let mut set = SlotSet::default();
     slots.iter().for_each(|slot| set.insert(*slot));
     move |slot| set.contains(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Ttl, decode};
+
+    fn shard(slots: core::ops::Range<u16>) -> Shard {
+        Shard::new(2, slots.map(Slot), Limits::default(), 1000)
+    }
+
+    /// A core that flushed its own slots alone once recorded that all were empty: after a restart keys of others were gone.
+    #[test]
+    fn a_flush_of_some_slots_is_recorded_as_such() {
+        let (half, all) = (SLOTS as u16 / 2, SLOTS as u16);
+        let (mut low, mut whole) = (shard(0..half), shard(0..all));
+        low.effects().set_recording(true);
+        let mut kept = 0;
+        for n in 0..40u32 {
+            let bytes = n.to_string();
+            let key = Key::new(n as u8 % 2, bytes.as_bytes());
+            whole.edit().put_string(&key, b"v", Ttl::At(9000));
+            if low.owns(key.slot) {
+                low.edit().put_string(&key, b"v", Ttl::At(9000));
+            } else {
+                kept += 1;
+            }
+        }
+        low.effects().take();
+        low.edit().flush_all();
+        let record = low.effects().take();
+        let mut rest = &record[..];
+        while let Ok((db, effect, after)) = decode(rest) {
+            whole.apply(db, &effect).unwrap();
+            rest = after;
+        }
+        whole.check();
+        assert_eq!(whole.count(0).keys + whole.count(1).keys, kept);
+        assert!((1..40).contains(&kept));
+        whole.effects().set_recording(true);
+        whole.edit().flush_all();
+        assert_eq!(decode(&whole.effects().take()).unwrap().1, Effect::FlushAll);
+    }
 }

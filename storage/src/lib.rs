@@ -9,6 +9,7 @@
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
 //!   ├── keys given up when memory is needed, by policy                                       eviction/
 //!   ├── values in Redis's serialisation                                                      rdb/
+//!   ├── frames and segments of the log, as bytes                              log/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
 //!
@@ -31,6 +32,7 @@ mod item;
 mod lend;
 mod lfu;
 mod limits;
+pub mod log;
 mod packed;
 pub mod rdb;
 mod rng;

@@ -109,6 +109,8 @@ pub struct ItemInfo {
     pub heap_bytes: usize,
     /// Elements of a collection, bytes of a string.
     pub len: usize,
+    /// Where it lies in memory.
+    pub address: usize,
 }
 
 /// The slots of one core: see the crate's head.
@@ -151,6 +153,8 @@ pub struct Shard {
     /// Keys that reads have met after their deadline, to be removed when the read is over.
     met_expired: Cell<Vec<(u8, Box<[u8]>)>>,
     has_met_expired: Cell<bool>,
+    /// Keys stay past their deadline, though nobody sees them.
+    holds_expired: bool,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -191,6 +195,7 @@ impl Shard {
             expired: 0,
             met_expired: Cell::default(),
             has_met_expired: Cell::new(false),
+            holds_expired: false,
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
@@ -269,10 +274,22 @@ impl Shard {
         self.has_met_expired.get()
     }
 
+    /// Whether keys stay past their deadline until this is taken back: while clients may not write. Nobody sees them.
+    pub fn set_holds_expired(&mut self, holds: bool) {
+        self.holds_expired = holds;
+    }
+
+    /// See [`Shard::set_holds_expired`].
+    pub fn holds_expired(&self) -> bool {
+        self.holds_expired
+    }
+
     /// Removes the keys that reads have met after their deadline.
     #[cold]
     pub fn expire_met(&mut self) {
-        for (db, key) in self.met_expired.take() {
+        let met = self.met_expired.take();
+        let met = if self.holds_expired { Vec::new() } else { met };
+        for (db, key) in met {
             let key = Key::new(db, &key);
             if self
                 .find(&key)
@@ -434,6 +451,7 @@ impl Shard {
             frequency: self.frequency(item),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
+            address: item.address(),
         })
     }
 

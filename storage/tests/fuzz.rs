@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use storage::log::{FrameHead, FrameKind, Scan, SegmentHead, Step, look_behind, payload_sum};
 use storage::rdb::{self, Reader};
 use storage::{
     Effect, Limits, Rng, SLOTS, Shard, Side, Slot, StreamChange, StreamId, Ttl, decode, encode,
@@ -194,6 +195,10 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
         },
         25 => Effect::HashPersist { key, field: &a },
         22 if rng.index(20) == 0 => Effect::FlushAll,
+        22 if n == 0 => Effect::FlushSlots {
+            first: 0,
+            last: m as u16 % SLOTS as u16,
+        },
         22 => Effect::FlushDb,
         23 => Effect::SwapDb { with: n as u8 },
         _ => Effect::Stream {
@@ -447,5 +452,57 @@ fn redis_payloads() {
             let most = most_held(|| drop(rdb::restore(&payload, &limits)));
             assert!(most < 20_000 + 400 * payload.len() as isize);
         }
+    });
+}
+
+/// A segment of the log whose bytes have been changed is read up to the change at most, with no memory beyond its own size.
+#[test]
+fn segments() {
+    fuzz(|rng| {
+        let head = SegmentHead {
+            first_sequence: rng.below(3),
+            begun: 0,
+        };
+        let mut file = head.encode().to_vec();
+        for sequence in head.first_sequence..head.first_sequence + rng.below(6) {
+            let payload = log(rng);
+            let head = FrameHead {
+                len: payload.len() as u64,
+                sequence,
+                synced: sequence.saturating_sub(rng.below(4)),
+                time_ms: 0,
+                core: 0,
+                kind: FrameKind::Effects,
+                payload_sum: payload_sum(&payload),
+            };
+            file.extend(head.encode());
+            file.extend(payload);
+        }
+        let at = rng.index(file.len());
+        match rng.index(4) {
+            0 => file[at] ^= 1 << rng.index(8),
+            1 => file.truncate(at),
+            2 => drop(file.splice(at..at, bytes(rng))),
+            _ => {}
+        }
+        let most = most_held(|| {
+            let (mut scan, mut fed) = (Scan::new(file.len() as u64), 0);
+            loop {
+                match scan.step() {
+                    Step::More(bytes) => {
+                        let end = fed + bytes as usize;
+                        scan.feed(file.get(fed..end).expect("no more than the file has"));
+                        fed = end;
+                    }
+                    Step::Frame(_) => {}
+                    Step::End => break,
+                    Step::Bad(bad) => {
+                        look_behind(&file[bad.offset as usize..], bad.sequence);
+                        break;
+                    }
+                }
+            }
+        });
+        assert!(most < 200 + 3 * file.len() as isize, "{most}");
     });
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{ConnId, Turn};
 
+use crate::commit::Gate;
 use crate::connection::{Connection, Pieces};
 use crate::core::Core;
 use crate::mail::Mail;
@@ -28,7 +29,10 @@ const PUBLISH_CALLS_MS: u64 = 100;
 
 impl NodeService {
     /// One send per connection with output.
-    pub(crate) fn flush(&mut self, turn: &mut Turn<'_, Mail>) {
+    pub(crate) fn flush(&mut self, turn: &mut Turn<'_, Mail>, gate: Gate) {
+        if !self.behind.is_empty() {
+            self.look_behind();
+        }
         let mut held = core::mem::take(&mut self.held);
         let mut dirty = core::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
@@ -52,12 +56,24 @@ impl NodeService {
                 self.core.forget_client_bytes(client);
                 continue;
             }
+            if gate != Gate::Open || client.outbound.is_gated() {
+                let until = match gate {
+                    Gate::Open => 0,
+                    Gate::Until(position) => position,
+                };
+                client.outbound.hold(until);
+                if !client.behind {
+                    client.behind = true;
+                    self.behind.push(conn);
+                }
+            }
             if client.sending_bytes.is_some() {
                 client.outbound.pile_up();
                 self.core.count_client(client);
                 continue;
             }
             let mut out = match client.tls {
+                _ if client.outbound.is_gated() => client.outbound.next_released(self.released),
                 None => client.outbound.next_piece(),
                 Some(_) => client.outbound.next_part(SEALED_BYTES_MAX),
             };
@@ -75,6 +91,7 @@ impl NodeService {
                     turn.ops.again();
                 }
             } else if client.closing
+                && !client.outbound.is_gated()
                 && (client.outbound.outstanding() == 0 || client.blocked.is_some())
             {
                 client.closed = true;
@@ -88,11 +105,34 @@ impl NodeService {
         (self.dirty, self.held) = (held, dirty);
     }
 
+    /// The log may have come further: output that has waited for it is looked at.
+    #[cold]
+    fn look_behind(&mut self) {
+        let released = self.core.node.write_log.released();
+        if released == self.released {
+            return;
+        }
+        self.released = released;
+        let mut behind = core::mem::take(&mut self.behind);
+        behind.retain(|conn| {
+            let Some(client) = self.clients.get_mut(*conn) else {
+                return false;
+            };
+            if !client.dirty {
+                client.dirty = true;
+                self.dirty.push(*conn);
+            }
+            client.behind = client.outbound.is_gated();
+            client.behind
+        });
+        self.behind = behind;
+    }
+
     /// Deadlines, garbage, idle clients, the end.
     pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
         let begin = (self.core.config.latency_monitor_threshold_ms > 0).then(runtime::ticks);
         let shard = &mut self.core.shard;
-        if self.core.active_expire {
+        if self.core.active_expire && !self.core.loads && !shard.holds_expired() {
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
                 turn.ops.again();
             } else if let Some(at_ms) = shard.next_expiry_ms() {
@@ -121,7 +161,7 @@ impl NodeService {
             let us = ticks / self.core.ticks_per_us;
             self.core.note_delay("expire-cycle", us as u64 / 1000);
         }
-        if self.core.pause.until_ms != 0 && !self.paused.is_empty() {
+        if self.core.pause.until_ms != 0 {
             turn.ops.wake_at(self.core.pause.until_ms);
         }
         let timeout_s = u64::from(self.core.config.timeout_s);

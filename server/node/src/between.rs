@@ -236,7 +236,10 @@ impl NodeService {
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
             Mail::Aside(errand) => self.on_aside(errand),
-            Mail::Pieces(ticket, reply) => self.complete_pieces(ticket, reply),
+            Mail::Pieces(ticket, reply, until) => {
+                self.core.acks_until = self.core.acks_until.max(until);
+                self.complete_pieces(ticket, reply);
+            }
             Mail::Return { tx, lent, by } => {
                 if let Some(lent) = lent {
                     self.core.shard.take_back(lent);
@@ -280,6 +283,9 @@ impl NodeService {
             }
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
+            Mail::Replay(batch) => batch.apply(&mut self.core),
+            // The end of the turn looks.
+            Mail::Logged => {}
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::Stop => self.stopping = true,
@@ -291,6 +297,13 @@ impl NodeService {
     /// Runs a request that came from elsewhere or was parked, or parks it (again).
     pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
         let args = batch.args(head);
+        if self.core.refuses && head.row.writes {
+            // The core of its client did not know yet.
+            let mut out = Vec::new();
+            let refusal = self.core.log_failure();
+            self.core.refuse(&refusal, head.resp, &mut out);
+            return self.reply(head.ticket, &out);
+        }
         if self.core.is_walk(head.row, head.db) {
             return self.core.walk_for(batch, head);
         }
@@ -346,6 +359,7 @@ impl NodeService {
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
         let mut at = 0;
         let from = replies.from;
+        self.core.acks_until = self.core.acks_until.max(replies.until);
         for (conn, seq, len) in &replies.parts {
             let ticket = Ticket {
                 core: self.core.id,

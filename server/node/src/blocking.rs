@@ -11,6 +11,7 @@
 //! it back or is DONE. So one element is never taken for two reasons, and no message has to be waited for. Queues are served
 //! right after the request (or transaction) that changed the key, before the next one.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use runtime::ConnId;
 use storage::{Key, Slot, Value};
 
 use crate::acl::User;
+use crate::admin::replicas::waitaof_reply;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
@@ -67,7 +69,18 @@ pub struct Waiter {
     until_ms: Option<u64>,
     /// The reply when the time is over.
     timeout_reply: Vec<u8>,
+    /// What it waits for of the log.
+    log_wait: Option<LogWait>,
     state: AtomicU8,
+}
+
+/// A wait for the log of writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogWait {
+    /// How far it must have come.
+    pub position: u64,
+    /// That is all that is waited for: the reply leaves then.
+    pub is_enough: bool,
 }
 
 /// Whether a waiter may be tried.
@@ -86,7 +99,21 @@ impl Waiter {
             ticks: AtomicU64::new(0),
             until_ms,
             timeout_reply,
+            log_wait: None,
             state: AtomicU8::new(FREE),
+        }
+    }
+
+    /// The same, which waits for the log, too.
+    pub fn and_log(self, log_wait: Option<LogWait>) -> Waiter {
+        Waiter { log_wait, ..self }
+    }
+
+    /// The reply when the time is over, or the log has come so far.
+    fn time_reply(&self, synced: u64) -> Cow<'_, [u8]> {
+        match self.log_wait {
+            None => Cow::Borrowed(&self.timeout_reply),
+            Some(wait) => Cow::Owned(waitaof_reply(synced >= wait.position)),
         }
     }
 
@@ -345,6 +372,7 @@ impl Core {
             ticks: AtomicU64::new(ticks),
             until_ms: wait.until_ms,
             timeout_reply,
+            log_wait: None,
             state: AtomicU8::new(BUSY),
         });
         for word in &waiter.keys {
@@ -369,7 +397,11 @@ impl Core {
 
     /// A connection of this core waits for time alone.
     pub fn begin_timer(&mut self, waiter: Waiter) {
-        self.waiting.begun.push(Arc::new(waiter));
+        let waiter = Arc::new(waiter);
+        if waiter.log_wait.is_some_and(|wait| wait.is_enough) {
+            self.log_waits.push(Arc::clone(&waiter));
+        }
+        self.waiting.begun.push(waiter);
     }
 
     /// A waiter joins the queue of a key of this core.
@@ -525,7 +557,8 @@ impl NodeService {
             }
             if waiter.finish() {
                 self.core.count_unserved(&waiter);
-                self.complete(waiter.ticket(), self.core.id, &waiter.timeout_reply);
+                let reply = waiter.time_reply(self.core.node.write_log.synced());
+                self.complete(waiter.ticket(), self.core.id, &reply);
             } else {
                 // It is being tried elsewhere: either its reply comes, or it is free again.
                 self.timers
@@ -534,6 +567,24 @@ impl NodeService {
             }
         }
         None
+    }
+
+    /// Answers those who have waited for the log to come as far as it has.
+    #[cold]
+    pub(crate) fn end_log_waits(&mut self) {
+        let synced = self.core.node.write_log.await_sync(self.core.id.index());
+        let waits = core::mem::take(&mut self.core.log_waits);
+        for waiter in waits {
+            let is_due = |wait: LogWait| wait.position <= synced;
+            if !waiter.log_wait.is_some_and(is_due) {
+                if !waiter.is_done() {
+                    self.core.log_waits.push(waiter);
+                }
+            } else if waiter.finish() {
+                self.core.count_unserved(&waiter);
+                self.complete(waiter.ticket(), self.core.id, &waiter.time_reply(synced));
+            }
+        }
     }
 
     /// CLIENT UNBLOCK: whether the client waited and does so no more.
@@ -552,7 +603,7 @@ impl NodeService {
             self.core.tally.failed(waiter.attempt.request.row.index);
             self.core.refuse(&refusal, waiter.attempt.resp, &mut reply);
         } else {
-            reply.extend_from_slice(&waiter.timeout_reply);
+            reply.extend_from_slice(&waiter.time_reply(self.core.node.write_log.synced()));
         }
         self.core.count_unserved(&waiter);
         self.complete(waiter.ticket(), self.core.id, &reply);

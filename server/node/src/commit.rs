@@ -2,29 +2,39 @@
 //!
 //! At the end of a turn the node hands over the effects that the turn recorded; the answer is the gate
 //! for the turn's replies. A single node without a log asks for nothing: what a turn wrote is visible
-//! at once, and its replies leave with it.
+//! at once, and its replies leave with it. With a log the effects are queued as one frame, before any mail of the turn
+//! leaves; see `control/log` for what the replies wait for.
 
-use storage::Shard;
+use runtime::{CoreId, Now};
+use storage::log::FrameKind;
+use storage::{Effect, Shard, decode};
+
+pub use crate::control::log::Gate;
+use crate::control::log::WriteLog;
+
+/// A turn's effects of more bytes give their memory back.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// How writes become facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     /// By being executed: no log, no replicas.
     Local,
-}
-
-/// Whether the replies of a turn may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "replies wait for the gate"]
-pub enum Gate {
-    /// At once.
-    Open,
+    /// By being logged.
+    Logged,
 }
 
 impl Commit {
-    /// Takes the effects of the turn to where they must go.
+    /// Takes the effects of the turn to where they must go. `refuses`: the core knew all through the turn that the disk
+    /// fails, and has refused writes; how far the log must come for what others have answered in it.
     #[inline]
-    pub fn end_of_turn(self, shard: &mut Shard) -> Gate {
+    pub fn end_of_turn(
+        self,
+        shard: &mut Shard,
+        log: &WriteLog,
+        (core, now): (CoreId, Now),
+        refuses: Option<u64>,
+    ) -> Gate {
         match self {
             Commit::Local => {
                 debug_assert_eq!(
@@ -34,6 +44,39 @@ impl Commit {
                 );
                 Gate::Open
             }
+            Commit::Logged => {
+                let is_idle = refuses.is_some() && only_expires(shard.effects().bytes());
+                queue_effects(shard, log, (core, now));
+                let gate = log.gate(core.index());
+                match refuses {
+                    // Reads are answered, though what they show may be lost with the disk.
+                    Some(acks_until) if is_idle && acks_until <= log.released() => Gate::Open,
+                    _ => gate,
+                }
+            }
         }
     }
+}
+
+/// Queues what the shard has recorded as a frame of the log.
+#[inline]
+pub fn queue_effects(shard: &mut Shard, log: &WriteLog, (core, now): (CoreId, Now)) {
+    let effects = shard.effects();
+    if effects.bytes().is_empty() {
+        return;
+    }
+    log.push(FrameKind::Effects, core.0, now.unix_ms, effects.bytes());
+    effects.forget(KEPT_BYTES_MAX);
+}
+
+/// Whether nothing but ends of keys has been recorded: those come also while writes are refused.
+#[cold]
+fn only_expires(mut record: &[u8]) -> bool {
+    while !record.is_empty() {
+        match decode(record) {
+            Ok((_, Effect::Expire { .. }, rest)) => record = rest,
+            _ => return false,
+        }
+    }
+    true
 }

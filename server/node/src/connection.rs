@@ -37,6 +37,8 @@ pub struct Outbound {
     pub out: Vec<u8>,
     /// What the client has not read, while it is much.
     backlog: Option<Box<Backlog>>,
+    /// What waits for the log, or did, and has not been sent: before everything else.
+    gated: Option<Box<Gated>>,
     /// There while something is outstanding, and until [`Outbound::relax`].
     queue: Option<Box<Queue>>,
     first_seq: u64,
@@ -48,6 +50,13 @@ struct Backlog {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that have been taken, by [`Outbound::next_part`].
     taken: usize,
+    bytes: usize,
+}
+
+/// Output with the position that the log must have reached before it leaves.
+#[derive(Default)]
+struct Gated {
+    pieces: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
 }
 
@@ -216,7 +225,51 @@ impl Outbound {
 
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
-        self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+        let gated = self.gated.as_ref().map_or(0, |gated| gated.bytes);
+        gated + self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    /// Whether something waits for the log, or did and has not been sent.
+    #[inline]
+    pub fn is_gated(&self) -> bool {
+        self.gated.is_some()
+    }
+
+    /// What could be sent now waits until the log has come to a position.
+    pub fn hold(&mut self, until: u64) {
+        while self.is_ready() {
+            let piece = self.next_piece();
+            if piece.is_empty() {
+                continue;
+            }
+            let gated = self.gated.get_or_insert_default();
+            gated.bytes += piece.len();
+            gated.pieces.push_back((until, piece));
+        }
+    }
+
+    /// What has waited for the log, and may leave now that it has come so far; what follows it comes with it, up to some size.
+    pub fn next_released(&mut self, position: u64) -> Vec<u8> {
+        let Some(gated) = &mut self.gated else {
+            return Vec::new();
+        };
+        let mut out: Vec<u8> = Vec::new();
+        while let Some((until, piece)) = gated.pieces.front_mut() {
+            if *until > position || out.len() + piece.len() > PIECE_BYTES_MIN && !out.is_empty() {
+                break;
+            }
+            gated.bytes -= piece.len();
+            if out.is_empty() {
+                out = core::mem::take(piece);
+            } else {
+                out.extend_from_slice(piece);
+            }
+            gated.pieces.pop_front();
+        }
+        if gated.pieces.is_empty() {
+            self.gated = None;
+        }
+        out
     }
 
     /// Whether something could be sent now.
@@ -464,6 +517,8 @@ pub struct Connection {
     pub sending_bytes: Option<usize>,
     /// It is on the list of connections with output.
     pub dirty: bool,
+    /// It is on the list of those whose output waits for the log.
+    pub behind: bool,
     /// It waits until all its replies are there (or a pause is over) before it goes on with `partial`.
     pub stalled: bool,
     /// As `stalled`, while the turn that found it out goes on.
@@ -545,6 +600,7 @@ impl Connection {
             closed: false,
             sending_bytes: None,
             dirty: false,
+            behind: false,
             stalled: false,
             stalled_in_turn: false,
             exclusive: false,

@@ -11,9 +11,9 @@ use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
-use crate::blocking::Waiting;
+use crate::blocking::{Waiter, Waiting};
 use crate::commandlog::{Bounds, Noted};
-use crate::commit::Commit;
+use crate::commit::{Commit, queue_effects};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
@@ -128,6 +128,8 @@ pub struct Core {
     pub resume: Vec<ConnId>,
     /// Those who wait for keys of this core.
     pub waiting: Waiting,
+    /// Those of them who wait for the log.
+    pub log_waits: Vec<Arc<Waiter>>,
     /// Who is told of changes of which keys.
     pub trackings: Trackings,
     /// What is to be told to connections of this core.
@@ -156,6 +158,12 @@ pub struct Core {
     pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
+    /// Data is being read, or writes are refused: no request is plain.
+    pub loads: bool,
+    /// See `loads`.
+    pub refuses: bool,
+    /// How far the log must have come for the replies that other cores have sent in this turn.
+    pub acks_until: u64,
     /// Scripts may call what is not for them (DEBUG).
     pub all_in_scripts: bool,
     /// The time of this turn.
@@ -194,7 +202,11 @@ impl Core {
             settings: core::array::from_fn(|_| Settings::default()),
             shard,
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            commit: Commit::Local,
+            commit: if config.appendonly {
+                Commit::Logged
+            } else {
+                Commit::Local
+            },
             locks: Locks::default(),
             tx_slots: Vec::new(),
             scripts: CoreScripts::new(),
@@ -209,6 +221,7 @@ impl Core {
             late: Vec::new(),
             resume: Vec::new(),
             waiting: Waiting::default(),
+            log_waits: Vec::new(),
             pubsub: PubSub::default(),
             trackings: Trackings::default(),
             invalidations: Vec::new(),
@@ -223,6 +236,9 @@ impl Core {
             noted: None,
             is_noted: false,
             active_expire: true,
+            loads: node.loading.is_active(),
+            refuses: false,
+            acks_until: 0,
             all_in_scripts: false,
             now,
             config: Arc::clone(&config),
@@ -236,6 +252,8 @@ impl Core {
         };
         core.configure(config);
         core.take_users();
+        let records = core.commit != Commit::Local;
+        core.shard.effects().set_recording(records);
         core
     }
 
@@ -284,6 +302,14 @@ impl Core {
         self.config = Arc::clone(&config);
         self.bound_memory(&config);
         self.trim_tracked();
+    }
+
+    /// Queues what has been recorded in this turn so far.
+    pub fn queue_effects(&mut self) {
+        if self.commit == Commit::Logged {
+            let at = (self.id, self.now);
+            queue_effects(&mut self.shard, &self.node.write_log, at);
+        }
     }
 
     /// Takes the users over that are in force in the node.
@@ -682,6 +708,7 @@ impl Core {
         {
             replies.buf.clear();
             replies.parts.clear();
+            replies.until = 0;
             self.spare_replies.push(replies);
         }
     }
@@ -714,6 +741,12 @@ impl Core {
         }
     }
 
+    /// Clients go on, and deadlines are acted upon again.
+    pub fn end_pause(&mut self) {
+        self.pause.until_ms = 0;
+        self.shard.set_holds_expired(false);
+    }
+
     /// Answers what concerns this core beside its connections.
     pub fn answer_ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
         match ask {
@@ -722,8 +755,9 @@ impl Core {
                 // The stricter of two pauses wins, as in Redis.
                 pause.all = (pause.all && pause.until_ms > self.now.unix_ms) || *all;
                 pause.until_ms = pause.until_ms.max(*until_ms);
+                self.shard.set_holds_expired(pause.until_ms > 0);
             }
-            Ask::Unpause => self.pause.until_ms = 0,
+            Ask::Unpause => self.end_pause(),
             Ask::Peek(peek) => peek.answer(self, out),
             Ask::Publish => self.publish(),
             Ask::PublishHistograms => self.publish_histograms(),

@@ -38,6 +38,9 @@ pub enum Flow {
     Spread(Join),
 }
 
+/// How long writes are held back at a time while too much waits for the disk, ms.
+const CHOKED_LOOK_MS: u64 = 5;
+
 /// Keys of the request as the router knows them.
 pub type Routed<'k> = Option<(u16, Key<'k>)>;
 
@@ -51,6 +54,7 @@ impl Core {
             && conn.reply_mode == ReplyMode::On
             && conn.received == self.tally.received
             && self.pause.until_ms | self.watchers.count | self.memory.tight == 0
+            && !(self.loads | self.refuses)
     }
 
     /// Runs a plain request of a connection for which the gates are open, its slot free. Returns the bytes of what the client
@@ -126,6 +130,11 @@ impl Core {
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
+        if self.loads | self.refuses
+            && let Some(refusal) = self.denied(row, conn)
+        {
+            return self.reject(conn, Some(row), &refusal);
+        }
         if self.memory.tight != 0 && self.lacks_memory(conn, row, &args) {
             return self.reject(conn, Some(row), &Refusal::Oom);
         }
@@ -169,6 +178,37 @@ impl Core {
             }
         }
         flow
+    }
+
+    /// Why a request may not run while data is read, or while the log cannot be written.
+    #[cold]
+    fn denied(&self, row: &Row, conn: &Connection) -> Option<Refusal> {
+        if self.loads && !row.spec.flags.contains(Flags::LOADING) {
+            return Some(Refusal::Loading);
+        }
+        let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
+        let writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
+        let is_denied = self.refuses && (row.writes || writes || row.spec.name == "ping");
+        is_denied.then(|| self.log_failure())
+    }
+
+    /// What a write is answered while the log cannot be written.
+    #[cold]
+    pub fn log_failure(&self) -> Refusal {
+        let why = self.node.write_log.failure();
+        Refusal::Owned(format!("MISCONF Errors writing to the AOF file: {why}").into())
+    }
+
+    /// Looks how the log and the loading are, at the beginning of a turn.
+    pub fn look_at_log(&mut self) {
+        let (log, loading) = (&self.node.write_log, &self.node.loading);
+        self.loads = loading.is_active();
+        self.refuses = log.is_failed();
+        if log.is_choked() {
+            // As if a client had said CLIENT PAUSE WRITE, again and again until there is room.
+            let until_ms = self.now.unix_ms + CHOKED_LOOK_MS;
+            self.pause.until_ms = self.pause.until_ms.max(until_ms);
+        }
     }
 
     /// The gate of a user that may not do everything.
@@ -514,7 +554,11 @@ impl Core {
             }
             Ok(Done::Later) => true,
             Ok(Done::Wait(until_ms, timeout_reply)) => {
-                wait = Some((until_ms, timeout_reply));
+                wait = Some((until_ms, timeout_reply, None));
+                true
+            }
+            Ok(Done::WaitLog(until_ms, log_wait)) => {
+                wait = Some((until_ms, Vec::new(), Some(log_wait)));
                 true
             }
             Err(refused) => {
@@ -538,7 +582,7 @@ impl Core {
             } else {
                 self.keep_buffer(out);
             }
-            if let Some((until_ms, timeout_reply)) = wait
+            if let Some((until_ms, timeout_reply, log_wait)) = wait
                 && !waits
             {
                 let attempt = Attempt {
@@ -550,7 +594,8 @@ impl Core {
                     shown: None,
                     user: Arc::clone(&conn.user),
                 };
-                self.begin_timer(Waiter::for_time(attempt, until_ms, timeout_reply));
+                let waiter = Waiter::for_time(attempt, until_ms, timeout_reply);
+                self.begin_timer(waiter.and_log(log_wait));
             }
             return flow;
         }
@@ -601,7 +646,7 @@ impl Core {
     #[cold]
     fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
-            self.pause.until_ms = 0;
+            self.end_pause();
             return false;
         }
         let queued = conn.multi.as_ref().filter(|_| crate::multi::is_exec(row));

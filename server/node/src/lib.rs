@@ -37,6 +37,7 @@ pub mod histogram;
 mod inbound;
 pub mod keysizes;
 pub mod latency;
+pub mod loading;
 pub mod locks;
 pub mod log;
 pub mod mail;

@@ -88,7 +88,7 @@ fn run(loaded: config::Loaded) -> ExitCode {
     match server.join() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("a core failed: {error}");
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

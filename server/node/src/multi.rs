@@ -9,6 +9,7 @@ use runtime::CoreId;
 use storage::{Key, Slot};
 
 use crate::acl::{Place, check_sort};
+use crate::admin::replicas::waitaof_reply;
 use crate::admin::{Context, Done, NodeCommand, NodeRun};
 use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
@@ -323,6 +324,12 @@ impl Core {
             Ok(Done::Wait(_, reply)) => {
                 out.truncate(start);
                 out.extend_from_slice(&reply);
+                return;
+            }
+            Ok(Done::WaitLog(_, wait)) => {
+                out.truncate(start);
+                let synced = self.node.write_log.synced() >= wait.position;
+                out.extend_from_slice(&waitaof_reply(synced));
                 return;
             }
             Ok(Done::Ask(ask, Join::Count(count))) => {

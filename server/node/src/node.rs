@@ -11,8 +11,10 @@ use crate::acl::{self, Users};
 use crate::aside::Aside;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::control::log::WriteLog;
 use crate::control::transfer::Links;
 use crate::latency::Latency;
+use crate::loading::Loading;
 use crate::log::Log;
 use crate::mail::Mail;
 use crate::memory::SharedMemory;
@@ -113,6 +115,12 @@ pub struct Node {
     pub scripting: Scripting,
     /// Ways to other servers.
     pub links: Links,
+    /// The log of writes.
+    pub write_log: WriteLog,
+    /// Data that is read at the start.
+    pub loading: Loading,
+    /// It stops because it could not start.
+    pub has_failed: AtomicBool,
     log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
@@ -182,6 +190,9 @@ impl Node {
             monitors: Monitors::new(parts.cores),
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
+            write_log: WriteLog::new(parts.cores, runtime::mono_us),
+            loading: Loading::default(),
+            has_failed: AtomicBool::new(false),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),

@@ -13,7 +13,7 @@ use runtime::{ConnId, CoreId, Now, Service, Turn};
 
 use crate::blocking::Timers;
 use crate::clients::Clients;
-use crate::commit::Gate;
+use crate::commit::{Commit, Gate};
 use crate::core::Core;
 use crate::inbound::{Arena, Input};
 use crate::mail::{Batch, Mail};
@@ -29,6 +29,9 @@ pub struct NodeService {
     pub(crate) batches: Vec<Box<Batch>>,
     /// Connections with output.
     pub(crate) dirty: Vec<ConnId>,
+    /// Connections whose output waits for the log, and how far that had come when they were looked at.
+    pub(crate) behind: Vec<ConnId>,
+    pub(crate) released: u64,
     /// Connections that have sent their last byte and are owed replies.
     pub(crate) lingering: Vec<ConnId>,
     /// Connections of TLS that shake hands, and until when they may; the oldest first.
@@ -55,6 +58,8 @@ impl NodeService {
             arena: Arena::default(),
             batches: Vec::new(),
             dirty: Vec::new(),
+            behind: Vec::new(),
+            released: 0,
             lingering: Vec::new(),
             shaking: VecDeque::new(),
             held: Vec::new(),
@@ -76,6 +81,9 @@ impl Service for NodeService {
         self.core.tally.end_turn(turn.sent, runtime::ticks());
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
+        if self.core.commit != Commit::Local {
+            self.core.look_at_log();
+        }
         if self.core.memory.bound != 0 {
             self.core.weigh();
         }
@@ -97,15 +105,26 @@ impl Service for NodeService {
         self.settle();
         self.keep_unfinished(inputs, turn);
 
+        if !self.core.log_waits.is_empty() {
+            self.end_log_waits();
+        }
         self.background(turn);
         self.send_lines();
         self.core.seal_messages();
-        for (core, mail) in self.core.posts.drain(..) {
-            turn.ops.post(core, mail);
+        let core = &mut self.core;
+        let log = &core.node.write_log;
+        let refuses = core.refuses.then_some(core.acks_until);
+        let gate = core
+            .commit
+            .end_of_turn(&mut core.shard, log, (core.id, core.now), refuses);
+        core.acks_until = 0;
+        for (target, mut mail) in core.posts.drain(..) {
+            if let Gate::Until(position) = gate {
+                mail.stamp(position);
+            }
+            turn.ops.post(target, mail);
         }
-        match self.core.commit.end_of_turn(&mut self.core.shard) {
-            Gate::Open => self.flush(turn),
-        }
+        self.flush(turn, gate);
         if self.core.memory.clients_bound != 0 {
             self.evict_clients(turn);
         }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,8 @@ use crate::allocator;
 use crate::aside;
 use crate::config::{Config, Io, Loaded};
 use crate::control;
+use crate::control::disk::SystemDisk;
+use crate::control::log::thread as write_log;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
@@ -82,6 +85,9 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     let node = Node::new(parts).map_err(Fault::Config)?;
     let node: &'static Node = Box::leak(Box::new(node));
     let config = node.config();
+    if config.appendonly {
+        node.loading.begin(node.started_ms);
+    }
     let choice = match config.io {
         Io::Auto => Choice::Auto,
         Io::Uring => Choice::Uring,
@@ -121,6 +127,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| allocator::start(node))
         .and_then(|()| aside::start(node))
         .and_then(|()| tls::start(node))
+        .and_then(|()| start_log(node))
     {
         stop(node);
         return Err(Fault::Control(error));
@@ -128,13 +135,27 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     Ok(Server { node, running })
 }
 
+/// Starts what writes the log, and reads what is there.
+fn start_log(node: &'static Node) -> io::Result<()> {
+    write_log::drive(node)?;
+    if node.config().appendonly {
+        write_log::load(node, Arc::new(SystemDisk))?;
+    }
+    Ok(())
+}
+
 impl Server {
-    /// Waits until the cores have left their loops.
+    /// Waits until the cores have left their loops; then the log is ended.
     ///
     /// # Errors
-    /// When a core failed.
+    /// When a core or the log failed, or the data could not be read at the start.
     pub fn join(self) -> io::Result<()> {
-        self.running.join()
+        self.running.join()?;
+        self.node.write_log.end(unix_ms())?;
+        match self.node.has_failed.load(Relaxed) {
+            true => Err(io::Error::other("the data could not be read")),
+            false => Ok(()),
+        }
     }
 }
 

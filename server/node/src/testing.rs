@@ -7,11 +7,16 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, Turn};
 
 use crate::aside::Helper;
 use crate::config::Config;
+use crate::control::log::replay::{Batch, Spread};
+use crate::control::log::tests::MemoryDisk;
+use crate::control::log::writer::Writer;
+use crate::control::log::{recover, thread};
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
@@ -52,6 +57,8 @@ pub(crate) struct Bench {
     helper: Helper,
     /// What runs aside does not come back.
     pub(crate) holds_aside: bool,
+    /// The log does nothing by itself.
+    pub(crate) holds_log: bool,
     clients: Vec<Connected>,
 }
 
@@ -106,6 +113,7 @@ impl Bench {
             seats: (0..cores).map(seat).collect(),
             helper: Helper::new(node),
             holds_aside: false,
+            holds_log: false,
             clients: Vec::new(),
         }
     }
@@ -229,13 +237,52 @@ impl Bench {
         self.rest();
     }
 
+    /// Reads the log that a disk holds, and goes on writing it.
+    pub(crate) fn log_to(&mut self, disk: &MemoryDisk) {
+        let node = self.seats[0].service.core.node;
+        let place = thread::place(&node.config());
+        let manifest = recover::find(disk, &place).expect("a log");
+        let seats = &mut self.seats;
+        let posts = |core: CoreId, batch: Box<Batch>| {
+            batch.apply(&mut seats[core.index()].service.core);
+            None
+        };
+        let mut spread = Spread::new(node, Box::new(posts));
+        let manifest = manifest.unwrap_or_default();
+        let past = recover::replay(disk, &place, &manifest, true, &mut spread);
+        spread.finish().expect("it fits");
+        drop(spread);
+        let disk = Arc::new(disk.clone());
+        let writer = Writer::begin(disk, place, past.expect("no damage"), 1);
+        node.write_log.set_policy(node.config().appendfsync);
+        node.write_log.turn_on(writer.expect("a disk that works"));
+    }
+
+    /// The log writes and syncs; the cores that have waited for it turn.
+    pub(crate) fn step_log(&mut self) -> bool {
+        let log = &self.seats[0].service.core.node.write_log;
+        if log.is_on() {
+            log.step();
+        }
+        let woken: Vec<usize> = log.woken().collect();
+        woken.iter().for_each(|core| self.seats[*core].again = true);
+        !woken.is_empty()
+    }
+
+    /// As `step_log`, and all that follows from it.
+    pub(crate) fn release_log(&mut self) {
+        self.step_log();
+        self.rest();
+    }
+
     /// Runs turns of all cores until nothing is left to do.
     fn rest(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let busy = |seat: &Seat| {
                 !seat.stopped && (seat.again || !seat.events.is_empty() || !seat.mail.is_empty())
             };
-            if !self.seats.iter().any(busy) && !self.run_aside() {
+            let rests = !self.seats.iter().any(busy) && !self.run_aside();
+            if rests && (self.holds_log || !self.step_log()) {
                 return;
             }
             for core in 0..self.seats.len() {

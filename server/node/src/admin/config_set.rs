@@ -107,7 +107,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 /// Options that clients may change in Redis, but that are only looked at when this server starts.
-const AT_START_HERE: [&str; 3] = ["bind", "port", "tls-port"];
+const AT_START_HERE: [&str; 4] = ["appendonly", "bind", "port", "tls-port"];
 
 fn config_get(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let patterns: Vec<&[u8]> = args.rest().collect();
@@ -191,6 +191,7 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
     for row in changed {
         match row.name {
             "tcp-keepalive" => core.node.keepalive().store(config.tcp_keepalive_s, Relaxed),
+            "appendfsync" => core.node.write_log.set_policy(config.appendfsync),
             "turn-cpu-clock" => core.node.set_turn_cpu_clock(config.turn_cpu_clock),
             "requirepass" => {
                 let change = core.node.change_users(|users| {

@@ -234,8 +234,10 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
 }
 
 pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
+    let (node, log) = (facts.node, &facts.node.write_log);
+    let loading = node.loading.progress();
     lines!(out,
-        "loading": 0,
+        "loading": u8::from(loading.is_some()),
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
@@ -253,7 +255,7 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": 0,
         "rdb_last_load_keys_loaded": 0,
-        "aof_enabled": 0,
+        "aof_enabled": u8::from(log.is_on() || facts.core.config.appendonly),
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
         "aof_last_rewrite_time_sec": -1,
@@ -262,9 +264,40 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         "aof_rewrites": 0,
         "aof_rewrites_consecutive_failures": 0,
         "aof_last_cow_size": 0,
-        "aof_last_write_status": "ok",
+        "aof_last_write_status": if log.is_failed() { "err" } else { "ok" },
         "module_fork_in_progress": 0,
     );
+    if log.is_on() {
+        let counters = &log.counters;
+        lines!(out,
+            "aof_current_size": counters.bytes.load(Relaxed),
+            "aof_base_size": counters.base_bytes.load(Relaxed),
+            "aof_pending_rewrite": 0,
+            "aof_buffer_length": log.queued_bytes(),
+            "aof_pending_bio_fsync": u8::from(log.is_syncing()),
+            "aof_delayed_fsync": counters.delayed.load(Relaxed),
+            "aof_fsyncs": counters.syncs.load(Relaxed),
+        );
+    }
+    if let Some(loading) = loading {
+        let (total, loaded) = (
+            loading.total_bytes,
+            loading.loaded_bytes.min(loading.total_bytes),
+        );
+        let elapsed_s = facts.now_ms.saturating_sub(loading.since_ms) / 1000;
+        let eta_s = match loaded {
+            0 => 1,
+            loaded => elapsed_s * (total - loaded) / loaded,
+        };
+        lines!(out,
+            "loading_start_time": loading.since_ms / 1000,
+            "loading_total_bytes": total,
+            "loading_rdb_used_mem": 0,
+            "loading_loaded_bytes": loaded,
+            "loading_loaded_perc": format_args!("{:.2}", percent(loaded, total)),
+            "loading_eta_seconds": eta_s,
+        );
+    }
 }
 
 pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {

@@ -20,7 +20,7 @@ pub(crate) mod migrate;
 mod monitor;
 pub mod peek;
 mod pubsub;
-mod replicas;
+pub(crate) mod replicas;
 mod server;
 mod session;
 pub(crate) mod slot_stats;
@@ -33,6 +33,7 @@ pub(crate) use pubsub::PUBLISH;
 use commands::Refused;
 use protocol::{Args, Reply, Spec};
 
+use crate::blocking::LogWait;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::gather::Join;
@@ -66,6 +67,8 @@ pub enum Done {
     Later,
     /// This is the reply, at this time (unix ms; None: never) or where nobody may wait.
     Wait(Option<u64>, Vec<u8>),
+    /// As `Wait`; the reply tells whether the log has come so far.
+    WaitLog(Option<u64>, LogWait),
 }
 
 /// What a handler of the node works with.

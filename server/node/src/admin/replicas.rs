@@ -5,6 +5,7 @@ use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
 
 use crate::admin::client::deadline_ms;
 use crate::admin::{Context, Done, NodeCommand};
+use crate::blocking::LogWait;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -138,19 +139,37 @@ fn waitaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         return Err(not_positive.into());
     }
     let until_ms = wait_until(args.bytes()?, cx.core.now.unix_ms)?;
-    if local > 0 {
+    let log = &cx.core.node.write_log;
+    if local > 0 && !log.is_on() {
         return Err(Refusal::Text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         )
         .into());
     }
-    if replicas == 0 {
+    // What the connection has written before may be of this very turn.
+    cx.core.queue_effects();
+    let position = log.queued();
+    let synced = log.is_on() && log.synced() >= position;
+    if replicas == 0 && (local == 0 || synced) {
         cx.reply.array(2);
-        cx.reply.int(0);
+        cx.reply.int(i64::from(synced));
         cx.reply.int(0);
         return Ok(Done::Replied);
     }
-    Ok(Done::Wait(until_ms, b"*2\r\n:0\r\n:0\r\n".to_vec()))
+    if !log.is_on() {
+        return Ok(Done::Wait(until_ms, waitaof_reply(false)));
+    }
+    // Replicas never answer: with some asked for, only the end of the time is waited for.
+    let waits = LogWait {
+        position,
+        is_enough: replicas == 0,
+    };
+    Ok(Done::WaitLog(until_ms, waits))
+}
+
+/// What WAITAOF answers: whether the writes are on the disk here, and by no replica.
+pub(crate) fn waitaof_reply(synced: bool) -> Vec<u8> {
+    format!("*2\r\n:{}\r\n:0\r\n", u8::from(synced)).into_bytes()
 }
 
 /// A timeout in milliseconds as a time; 0 is for ever.

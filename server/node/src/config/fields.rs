@@ -203,6 +203,8 @@ fields! {
         pub appendfilename: String,
         /// `appenddirname`: folder of the log, below `dir`.
         pub appenddirname: String,
+        /// `aof-load-truncated`: start even though the end of the log is cut off.
+        pub aof_load_truncated: bool,
         /// `appendfsync`: when the log is forced to the disk.
         pub appendfsync: AppendFsync,
 

@@ -11,6 +11,7 @@
 
 pub mod disk;
 mod http;
+pub mod log;
 pub mod metrics;
 pub mod transfer;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 use script::{Libraries, Library, dump, restore};
+use storage::log::FrameKind;
 
 use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::glob_match;
@@ -155,12 +156,41 @@ fn compile(core: &mut Core, code: &[u8]) -> Result<Arc<Library>, String> {
     loaded.unwrap_or_else(|| Err("Lua is busy".to_owned()))
 }
 
+impl Core {
+    /// Puts the libraries of a payload of FUNCTION DUMP in the place of those that are there.
+    ///
+    /// # Errors
+    /// What is wrong with them; then nothing has changed.
+    pub(crate) fn restore_libraries(&mut self, payload: &[u8]) -> Result<(), String> {
+        let mut new = Libraries::default();
+        for code in restore(payload)? {
+            let library = compile(self, &code);
+            let added = library.and_then(|library| new.add(&[library], false));
+            added.inspect_err(|_| self.forget_library_changes())?;
+        }
+        let replace = |libraries: &mut Libraries| {
+            *libraries = new;
+            Ok(())
+        };
+        let changed = self.node.scripting.change_libraries(replace, |_| {});
+        self.forget_library_changes();
+        changed
+    }
+}
+
 /// Changes the node's libraries; whatever this core has compiled is compared with them when it is used next.
 fn change(
     core: &mut Core,
     change: impl FnOnce(&mut Libraries) -> Result<(), String>,
 ) -> Result<(), Refused> {
-    let changed = core.node.scripting.change_libraries(change);
+    let (log, id, now_ms) = (&core.node.write_log, core.id.0, core.now.unix_ms);
+    let changed = core.node.scripting.change_libraries(change, |libraries| {
+        if log.is_on() {
+            // Here, where no other core can change them: the log has the changes in their order.
+            let payload = dump(libraries.iter().map(|library| library.code.as_slice()));
+            log.push(FrameKind::Libraries, id, now_ms, &payload);
+        }
+    });
     core.forget_library_changes();
     changed.map_err(refusal)
 }

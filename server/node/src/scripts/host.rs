@@ -39,6 +39,8 @@ enum Not {
     Refused(&'static str),
     /// By the user's rules.
     Denied(String),
+    /// The log of writes cannot be written.
+    Misconf(String),
     NoMemory,
     Abandoned,
 }
@@ -50,6 +52,10 @@ impl Host for ScriptHost<'_> {
             Err(Not::Abandoned) => Called::Abandon,
             Err(Not::Denied(text)) => {
                 self.core.tally.refused("NOPERM");
+                Called::Refused(text)
+            }
+            Err(Not::Misconf(text)) => {
+                self.core.tally.refused("MISCONF");
                 Called::Refused(text)
             }
             Err(Not::NoMemory) => {
@@ -129,6 +135,10 @@ impl ScriptHost<'_> {
             return Err(Not::Refused(
                 "Write commands are not allowed from read-only scripts.",
             ));
+        }
+        if self.core.refuses && row.writes {
+            let why = self.core.log_failure().to_string();
+            return Err(Not::Misconf(why));
         }
         let waits = || {
             let words = (1..args.total()).filter_map(|at| args.word(at));

@@ -77,13 +77,14 @@ impl Scripting {
         Arc::clone(&libraries.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the libraries, one change at a time.
+    /// Changes the libraries, one change at a time; `seen` sees them before the next change.
     ///
     /// # Errors
     /// That of `change`; then nothing has changed.
     pub fn change_libraries(
         &self,
         change: impl FnOnce(&mut Libraries) -> Result<(), String>,
+        seen: impl FnOnce(&Libraries),
     ) -> Result<(), String> {
         let mut libraries = self
             .libraries
@@ -91,6 +92,7 @@ impl Scripting {
             .unwrap_or_else(PoisonError::into_inner);
         let mut changed = Libraries::clone(&libraries);
         change(&mut changed)?;
+        seen(&changed);
         *libraries = Arc::new(changed);
         self.library_changes.fetch_add(1, Relaxed);
         Ok(())

@@ -145,9 +145,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "appendonly",
         default: "no",
         change: Change::NotWhileLoading,
-        standing: Standing::Refused(
-            "this version does not keep a log of writes: with `appendonly yes` data would be lost at a restart",
-        ),
         place: at!(appendonly),
         summary: "Keep a log of writes, from which a restart rebuilds the data.",
         ..Row::LIVE
@@ -160,7 +157,6 @@ pub(super) const ROWS: &[Row] = &[
         },
         default: "appendonly.aof",
         place: at!(appendfilename),
-        standing: LOG_LATER,
         summary: "Base of the log's file names.",
         ..Row::AT_START
     },
@@ -172,7 +168,6 @@ pub(super) const ROWS: &[Row] = &[
         },
         default: "appendonlydir",
         place: at!(appenddirname),
-        standing: LOG_LATER,
         summary: "Folder of the log, below `dir`.",
         ..Row::AT_START
     },
@@ -181,7 +176,6 @@ pub(super) const ROWS: &[Row] = &[
         kind: Kind::OneOf(AppendFsync::NAMES),
         default: "everysec",
         place: at!(appendfsync),
-        standing: LOG_LATER,
         summary: "When the log is forced to the disk: before each reply, once a second, or when the kernel likes.",
         ..Row::LIVE
     },
@@ -211,7 +205,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "aof-load-truncated",
         default: "yes",
-        standing: LOG_LATER,
+        place: at!(aof_load_truncated),
         summary: "Start even though the end of the log is cut off.",
         ..Row::LIVE
     },

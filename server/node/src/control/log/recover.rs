@@ -1,0 +1,242 @@
+//! Reading the log at a start: whole frames in order, each once; what is torn is cut, what is damaged is told.
+//!
+//! ```text
+//! manifest ─> base (its reader is elsewhere) ─> segment ─> segment ─> last segment
+//!                                                 │                      │
+//!        a bad frame that the next segment repeats: go on there          a bad frame: torn? cut it off. damaged? no start
+//! ```
+//! Torn is what was never synced: a bad frame with nothing whole behind it, or nothing that says that it was on the disk once.
+//! Everything else is damage: it is told with file and offset, and nothing is served.
+
+use std::io;
+use std::path::Path;
+
+use storage::log::{
+    Bad, Behind, Fault, FrameHead, SEGMENT_HEAD_BYTES, Scan, SegmentHead, Step, look_behind,
+};
+
+use super::manifest::{Manifest, Place, named};
+use super::writer::Past;
+use crate::control::disk::{Disk, File};
+
+/// Bytes of a segment that are read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// What a reader is told, and asked.
+pub trait Replays {
+    /// A frame, each once and in order.
+    ///
+    /// # Errors
+    /// When it cannot be acted upon.
+    fn frame(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), String>;
+    /// Bytes that have been read.
+    fn progress(&mut self, bytes: u64);
+    /// Something that an operator must know.
+    fn warn(&mut self, text: &str);
+}
+
+/// The log of a place: its manifest, or None when there is no log.
+///
+/// # Errors
+/// When the manifest cannot be read, or is missing although there is a log.
+pub fn find(disk: &dyn Disk, place: &Place) -> io::Result<Option<Manifest>> {
+    if let Some(manifest) = Manifest::read(disk, place)? {
+        return Ok(Some(manifest));
+    }
+    let names = match disk.list(&place.folder) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named(&place.folder, &error)),
+    };
+    for name in names.iter().filter(|name| place.number(name).is_some()) {
+        let path = place.path(name);
+        let size = disk.open(&path).and_then(|mut file| file.size());
+        // The first start may have ended between the first segment and the manifest.
+        if size.map_err(|error| named(&path, &error))? > SEGMENT_HEAD_BYTES as u64 {
+            let why = format!("it is no part of a log: {} is missing", place.manifest());
+            return Err(named(&path, &why));
+        }
+    }
+    Ok(None)
+}
+
+/// Bytes of all files of a log, base included; what cannot be looked at counts nothing.
+pub fn total_bytes(disk: &dyn Disk, place: &Place, manifest: &Manifest) -> u64 {
+    let base = manifest.base.iter().map(|(file, _)| file);
+    let sizes = base.chain(&manifest.segments).map(|file| {
+        let file = disk.open(&place.path(file));
+        file.and_then(|mut file| file.size()).unwrap_or(0)
+    });
+    sizes.sum()
+}
+
+/// Reads all segments; the base has been read before. `cuts` allows a torn end to be cut off.
+///
+/// # Errors
+/// What is wrong, with file and offset; nothing has been changed on the disk then.
+pub fn replay(
+    disk: &dyn Disk,
+    place: &Place,
+    manifest: &Manifest,
+    cuts: bool,
+    to: &mut dyn Replays,
+) -> io::Result<Past> {
+    let through = manifest.base.as_ref().map_or(0, |(_, through)| *through);
+    let mut past = Past {
+        manifest: manifest.clone(),
+        segments: Vec::new(),
+        base_bytes: 0,
+        last: through,
+    };
+    if let Some((file, _)) = &manifest.base {
+        let path = place.path(file);
+        let size = disk.open(&path).and_then(|mut file| file.size());
+        past.base_bytes = size.map_err(|error| named(&path, &error))?;
+    }
+    let mut before: Option<(&String, Bad)> = None;
+    for (index, name) in manifest.segments.iter().enumerate() {
+        let path = place.path(name);
+        let mut segment = Segment::open(disk, &path).map_err(|error| named(&path, &error))?;
+        let begun = segment.begin(past.last, to);
+        let first = segment.first_sequence;
+        if let Some((name, bad)) = before.take()
+            && bad.sequence < first
+        {
+            return Err(damage(&place.path(name), &bad));
+        }
+        begun?;
+        let ended = segment.read(&mut past.last, to)?;
+        let is_last = index + 1 == manifest.segments.len();
+        past.segments.push((first, segment.scan.offset()));
+        match ended {
+            None => {}
+            Some(bad) if !is_last => before = Some((name, bad)),
+            Some(bad) => segment.cut(&bad, cuts, to)?,
+        }
+    }
+    Ok(past)
+}
+
+/// One that is read.
+struct Segment<'p> {
+    path: &'p Path,
+    file: Box<dyn File>,
+    size: u64,
+    scan: Scan,
+    first_sequence: u64,
+}
+
+impl<'p> Segment<'p> {
+    fn open(disk: &dyn Disk, path: &'p Path) -> io::Result<Segment<'p>> {
+        let mut file = disk.open(path)?;
+        let size = file.size()?;
+        Ok(Segment {
+            path,
+            file,
+            size,
+            scan: Scan::new(size),
+            first_sequence: 0,
+        })
+    }
+
+    /// Feeds the scan at least so many bytes.
+    fn feed(&mut self, mut bytes: u64, to: &mut dyn Replays) -> io::Result<()> {
+        let mut piece = vec![0; PIECE_BYTES];
+        while bytes > 0 {
+            let read = self.file.read(&mut piece);
+            let read = read.map_err(|error| named(self.path, &error))?;
+            if read == 0 {
+                return Err(named(
+                    self.path,
+                    &"the file has become shorter while it was read",
+                ));
+            }
+            self.scan.feed(&piece[..read]);
+            to.progress(read as u64);
+            bytes = bytes.saturating_sub(read as u64);
+        }
+        Ok(())
+    }
+
+    /// Passes on every frame behind `last`; where they end before the file does.
+    fn read(&mut self, last: &mut u64, to: &mut dyn Replays) -> io::Result<Option<Bad>> {
+        loop {
+            let offset = self.scan.offset();
+            let lack = match self.scan.step() {
+                Step::More(lack) => lack,
+                Step::Frame(frame) => {
+                    let head = frame.head;
+                    if head.sequence > *last {
+                        *last = head.sequence;
+                        let done = to.frame(&head, frame.payload);
+                        done.map_err(|why| {
+                            named(self.path, &format!("at offset {offset}: {why}"))
+                        })?;
+                    }
+                    continue;
+                }
+                Step::End => return Ok(None),
+                Step::Bad(bad) => return Ok(Some(bad)),
+            };
+            self.feed(lack, to)?;
+        }
+    }
+
+    /// Reads the head: the segment must go on where the one before it ends, or before that.
+    fn begin(&mut self, last: u64, to: &mut dyn Replays) -> io::Result<()> {
+        self.feed(self.size.min(SEGMENT_HEAD_BYTES as u64), to)?;
+        let head = SegmentHead::decode(self.scan.rest());
+        let head = head.map_err(|fault| {
+            let bad = Bad {
+                offset: 0,
+                sequence: 0,
+                fault,
+            };
+            damage(self.path, &bad)
+        })?;
+        self.first_sequence = head.first_sequence;
+        if head.first_sequence <= last + 1 {
+            return Ok(());
+        }
+        let (from, to) = (last + 1, head.first_sequence - 1);
+        Err(named(
+            self.path,
+            &format!("the log has lost frames {from} to {to} before it"),
+        ))
+    }
+
+    /// The last segment ends badly: cuts it, if it is only torn.
+    fn cut(&mut self, bad: &Bad, cuts: bool, to: &mut dyn Replays) -> io::Result<()> {
+        let fed = self.scan.offset() + self.scan.rest().len() as u64;
+        self.feed(self.size - fed, to)?;
+        let behind = look_behind(self.scan.rest(), bad.sequence);
+        if behind == Behind::Synced || matches!(bad.fault, Fault::Sequence(_)) {
+            return Err(damage(self.path, bad));
+        }
+        let bytes = self.size - bad.offset;
+        let what = format!(
+            "{bytes} bytes at its end, from offset {} on, were never synced ({})",
+            bad.offset, bad.fault
+        );
+        if !cuts {
+            let why = format!("{what}; aof-load-truncated forbids to start without them");
+            return Err(named(self.path, &why));
+        }
+        to.warn(&format!(
+            "{}: {what}: they are cut off",
+            self.path.display()
+        ));
+        let done = self
+            .file
+            .truncate(bad.offset)
+            .and_then(|()| self.file.sync());
+        done.map_err(|error| named(self.path, &error))
+    }
+}
+
+fn damage(path: &Path, bad: &Bad) -> io::Error {
+    named(
+        path,
+        &format!("damaged at offset {}: {}", bad.offset, bad.fault),
+    )
+}

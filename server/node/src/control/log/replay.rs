@@ -1,0 +1,244 @@
+//! The log's effects on their way to the cores that own their slots.
+//!
+//! ```text
+//! reader (a thread) ──frame──> split by slot ──> one batch per core, in the order of the log ──mail──> Batch::apply
+//!                              whole databases: to every core, which does its part
+//! ```
+//! What changes one key goes to one core, in the log's order, and so does a core's part of what changes whole databases: so cores
+//! need not wait for each other. No core has more than [`BATCHES_MAX`] batches before it. Of libraries the last ones count.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use runtime::CoreId;
+use storage::log::{FrameHead, FrameKind};
+use storage::{Slot, decode};
+
+use super::recover::Replays;
+use crate::core::Core;
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// Bytes of effects that travel together, and batches that a core may have before it.
+const BATCH_BYTES: usize = 512 << 10;
+const BATCHES_MAX: usize = 4;
+/// How often a reader looks whether cores have caught up.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// How far the cores have come with what they were sent.
+#[derive(Default)]
+pub struct Ahead {
+    /// Batches that a core has before it.
+    left: Box<[AtomicUsize]>,
+    failed: AtomicBool,
+    why: Mutex<Option<String>>,
+}
+
+/// Effects for one core, or the libraries of functions for all.
+pub struct Batch {
+    effects: Vec<u8>,
+    libraries: Option<Vec<u8>>,
+    ahead: Arc<Ahead>,
+}
+
+impl Batch {
+    /// Applies it to a core.
+    pub fn apply(&self, core: &mut Core) {
+        if let Err(why) = self.try_apply(core) {
+            self.ahead.fail(why);
+        }
+        if let Some(left) = self.ahead.left.get(core.id.index()) {
+            left.fetch_sub(1, Release);
+        }
+    }
+
+    fn try_apply(&self, core: &mut Core) -> Result<(), String> {
+        if let Some(payload) = &self.libraries {
+            core.restore_libraries(payload)?;
+        }
+        let mut rest = &self.effects[..];
+        while let Some(kind) = rest.first()
+            && !self.ahead.failed.load(Relaxed)
+        {
+            let (db, effect, after) = decode(rest).map_err(|corrupt| corrupt.to_string())?;
+            core.shard.apply(db, &effect).map_err(|_| {
+                format!(
+                    "an effect (kind {kind}, database {db}) does not fit the data that it is about"
+                )
+            })?;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+impl Ahead {
+    fn fail(&self, why: String) {
+        let mut first = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(why);
+        self.failed.store(true, Release);
+    }
+
+    fn why(&self) -> Option<String> {
+        if !self.failed.load(Acquire) {
+            return None;
+        }
+        self.why
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// How batches reach a core; a full mailbox gives them back.
+pub type Posts<'n> = Box<dyn FnMut(CoreId, Box<Batch>) -> Option<Box<Batch>> + 'n>;
+
+/// To the mailboxes of a node's cores.
+pub fn by_mail(node: &Node) -> Posts<'_> {
+    Box::new(|core, batch| {
+        let Some(handle) = node.handle() else {
+            return Some(batch);
+        };
+        match handle.post(core, Mail::Replay(batch)) {
+            Err(Mail::Replay(batch)) => Some(batch),
+            // INVARIANT: a mailbox gives back what it was given.
+            Ok(()) | Err(_) => None,
+        }
+    })
+}
+
+/// See the module's head.
+pub struct Spread<'n> {
+    node: &'n Node,
+    posts: Posts<'n>,
+    batches: Vec<Vec<u8>>,
+    libraries: Option<Vec<u8>>,
+    ahead: Arc<Ahead>,
+}
+
+impl<'n> Spread<'n> {
+    /// To the cores of a node.
+    pub fn new(node: &'n Node, posts: Posts<'n>) -> Spread<'n> {
+        let cores = node.cores();
+        Spread {
+            node,
+            posts,
+            batches: (0..cores).map(|_| Vec::new()).collect(),
+            libraries: None,
+            ahead: Arc::new(Ahead {
+                left: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+                ..Ahead::default()
+            }),
+        }
+    }
+
+    /// Effects of one frame, one after the other.
+    fn effects(&mut self, payload: &[u8]) -> Result<(), String> {
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let (_, effect, after) = decode(rest).map_err(|corrupt| corrupt.to_string())?;
+            let record = &rest[..rest.len() - after.len()];
+            match effect.key() {
+                Some(key) => {
+                    let core = self.node.owner(Slot::of(key));
+                    self.batches[core.index()].extend_from_slice(record);
+                    if self.batches[core.index()].len() >= BATCH_BYTES {
+                        self.send(core)?;
+                    }
+                }
+                None => {
+                    let batches = self.batches.iter_mut();
+                    batches.for_each(|batch| batch.extend_from_slice(record));
+                }
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, core: CoreId) -> Result<(), String> {
+        let effects = core::mem::take(&mut self.batches[core.index()]);
+        if effects.is_empty() {
+            return Ok(());
+        }
+        self.post(core, effects, None)
+    }
+
+    fn post(
+        &mut self,
+        core: CoreId,
+        effects: Vec<u8>,
+        libraries: Option<Vec<u8>>,
+    ) -> Result<(), String> {
+        while self.ahead.left[core.index()].load(Acquire) >= BATCHES_MAX {
+            self.look()?;
+        }
+        self.ahead.left[core.index()].fetch_add(1, Relaxed);
+        let mut batch = Box::new(Batch {
+            effects,
+            libraries,
+            ahead: Arc::clone(&self.ahead),
+        });
+        while let Some(back) = (self.posts)(core, batch) {
+            batch = back;
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> Result<(), String> {
+        if let Some(why) = self.ahead.why() {
+            return Err(why);
+        }
+        if self.node.stopping.load(Relaxed) {
+            return Err("the server was stopped while it was read".to_owned());
+        }
+        std::thread::sleep(LOOK);
+        Ok(())
+    }
+
+    /// Waits until every core has done all that has been read.
+    ///
+    /// # Errors
+    /// When one could not.
+    pub fn finish(&mut self) -> Result<(), String> {
+        if let Some(libraries) = self.libraries.take() {
+            self.post(CoreId(0), Vec::new(), Some(libraries))?;
+        }
+        for core in (0..self.node.cores() as u16).map(CoreId) {
+            self.send(core)?;
+        }
+        for core in 0..self.ahead.left.len() {
+            while self.ahead.left[core].load(Acquire) > 0 {
+                self.look()?;
+            }
+        }
+        match self.ahead.why() {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Replays for Spread<'_> {
+    fn frame(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), String> {
+        match head.kind {
+            FrameKind::Effects => self.effects(payload),
+            FrameKind::Libraries => {
+                self.libraries = Some(payload.to_vec());
+                Ok(())
+            }
+            FrameKind::End => Ok(()),
+        }
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        self.node.loading.add(bytes);
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.node.log(|log| log.warning(text));
+    }
+}

@@ -1,0 +1,157 @@
+//! The threads of the log: one that drives it, and one that reads it at the start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use runtime::CoreId;
+
+use super::manifest::{Manifest, Place, named};
+use super::recover;
+use super::replay::{Spread, by_mail};
+use super::writer::{Past, Writer};
+use super::{Heard, WriteLog};
+use crate::config::Config;
+use crate::control::disk::Disk;
+use crate::mail::Mail;
+use crate::node::Node;
+use crate::start::{self, unix_ms};
+
+/// Where a configuration has its log.
+pub fn place(config: &Config) -> Place {
+    Place {
+        folder: Path::new(&config.dir).join(&config.appenddirname),
+        name: config.appendfilename.clone(),
+    }
+}
+
+/// Starts the thread that drives the log; it ends with the process.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn drive(node: &'static Node) -> io::Result<()> {
+    let log = &node.write_log;
+    log.set_hears(Box::new(move |heard| hear(node, heard)));
+    let thread = std::thread::Builder::new().name("log".to_owned());
+    let thread = thread.spawn(move || {
+        loop {
+            let patience = node.write_log.step();
+            wake_cores(node);
+            if !patience.is_zero() {
+                std::thread::park_timeout(patience);
+            }
+        }
+    })?;
+    log.set_thread(thread.thread().clone());
+    Ok(())
+}
+
+/// Wakes the cores whose replies may leave.
+fn wake_cores(node: &Node) {
+    let Some(handle) = node.handle() else { return };
+    for core in node.write_log.woken() {
+        // A core whose mailbox is full is about to turn, and looks by itself.
+        let _full = handle.post(CoreId(core as u16), Mail::Logged);
+    }
+}
+
+fn hear(node: &Node, heard: Heard<'_>) {
+    match heard {
+        Heard::Failed(error) => node.log(|log| {
+            log.warning(&format!(
+                "Error writing to the log of writes: {error}. Writes are refused"
+            ));
+        }),
+        Heard::Recovered => node.log(|log| {
+            log.warning("The log of writes can be written again. Writes are accepted");
+        }),
+        Heard::SlowSync => node.log(|log| {
+            log.notice(
+                "A sync of the log of writes took too long (disk is busy?): writes were held back",
+            );
+        }),
+        Heard::Took(event, us) => {
+            let from_ms = node.config().latency_monitor_threshold_ms;
+            if from_ms > 0 && us / 1000 >= from_ms {
+                node.latency.add(event, unix_ms() / 1000, us / 1000);
+            }
+        }
+    }
+}
+
+/// Reads the log in a thread, and then goes on writing it. If that fails the server stops.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("load".to_owned());
+    thread.spawn(move || {
+        let begin_ms = unix_ms();
+        match load_here(node, disk) {
+            Ok(()) => {
+                node.loading.end();
+                let s = (unix_ms() - begin_ms) as f64 / 1000.0;
+                node.log(|log| {
+                    log.notice(&format!("DB loaded from append only file: {s:.3} seconds"))
+                });
+            }
+            Err(error) if node.stopping.load(Relaxed) => {
+                node.log(|log| log.notice(&error.to_string()));
+            }
+            Err(error) => {
+                node.log(|log| {
+                    log.warning(&format!("Fatal error loading the log of writes: {error}"));
+                });
+                node.has_failed.store(true, Relaxed);
+                start::stop(node);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// A log that Redis has written where ours is to be: its manifest, or its one file of older versions.
+fn redis_log(disk: &dyn Disk, config: &Config) -> Option<PathBuf> {
+    let place = place(config);
+    let manifest = place.path(&format!("{}.manifest", place.name));
+    let single = Path::new(&config.dir).join(&config.appendfilename);
+    [manifest, single]
+        .into_iter()
+        .find(|path| disk.open(path).is_ok())
+}
+
+fn load_here(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
+    let config = node.config();
+    let place = place(&config);
+    let mut past = Past {
+        manifest: Manifest::default(),
+        segments: Vec::new(),
+        base_bytes: 0,
+        last: 0,
+    };
+    if let Some(manifest) = recover::find(&*disk, &place)? {
+        node.loading
+            .expect(recover::total_bytes(&*disk, &place, &manifest));
+        let mut spread = Spread::new(node, by_mail(node));
+        if let Some((file, _)) = &manifest.base {
+            let why = "the snapshot that the log begins with cannot be read by this version";
+            return Err(named(&place.path(file), &why));
+        }
+        past = recover::replay(
+            &*disk,
+            &place,
+            &manifest,
+            config.aof_load_truncated,
+            &mut spread,
+        )?;
+        spread.finish().map_err(io::Error::other)?;
+    } else if let Some(file) = redis_log(&*disk, &config) {
+        let why = "this log of Redis cannot be read by this version; to start without its data, move it away";
+        return Err(named(&file, &why));
+    }
+    let log: &WriteLog = &node.write_log;
+    log.set_policy(config.appendfsync);
+    log.turn_on(Writer::begin(disk, place, past, unix_ms())?);
+    Ok(())
+}

@@ -1,0 +1,487 @@
+//! What writes the log's files: a state machine that somebody drives. It has no thread, no queue and no clock.
+//!
+//! ```text
+//! take(chunks) ──> pending ──write()──> file ──begin_sync(), sync, end_sync()──> on the disk
+//!                                        │ kept until then
+//!                    a sync has failed:  └──> new_segment(): all that was kept is written again, to another file
+//! ```
+//! After a failed sync nobody knows what of the file has reached the disk, and the next sync may say that all is well though it
+//! is not: so what was not synced before is written again, and the file is left as it is. A write that has failed may have
+//! left half of a frame: it is cut off before anything else is written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use storage::log::{SEGMENT_HEAD_BYTES, SegmentHead};
+
+use super::manifest::{Manifest, Place};
+use crate::control::disk::{Disk, File};
+
+/// Whole frames, and the sequence of the last one.
+pub struct Chunk {
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+    /// The sequence of the last frame.
+    pub last: u64,
+}
+
+/// Chunks that are kept are put together up to this size, bytes.
+const KEPT_CHUNK_BYTES: usize = 256 << 10;
+/// Buffers that are used again, and the largest of them, bytes.
+const SPARE_LEN_MAX: usize = 64;
+
+/// A segment of the log that is written or waits to be removed.
+struct Segment {
+    file: String,
+    first_sequence: u64,
+    bytes: u64,
+}
+
+/// A sync that is under way, perhaps without the writer.
+pub struct SyncJob {
+    file: Box<dyn File>,
+    number: u64,
+    through: u64,
+    chunks: usize,
+}
+
+impl SyncJob {
+    /// Syncs.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+/// See the module's head.
+pub struct Writer {
+    disk: Arc<dyn Disk>,
+    place: Place,
+    base: Option<(String, u64)>,
+    base_bytes: u64,
+    segments: Vec<Segment>,
+    /// Of the newest file.
+    number: u64,
+    file: Box<dyn File>,
+    /// Another handle of the same file: a sync goes on beside writes. None while one does.
+    sync_file: Option<Box<dyn File>>,
+    /// The file may hold half of a frame behind its whole ones.
+    torn: bool,
+    pending: VecDeque<Chunk>,
+    kept: VecDeque<Chunk>,
+    kept_bytes: usize,
+    /// What is kept begins behind this sequence.
+    kept_from: u64,
+    /// The last chunk that is kept belongs to a sync under way: nothing is added to it.
+    sealed: bool,
+    keeps: bool,
+    written: u64,
+    synced: u64,
+    /// A sync has failed: the file is to be left.
+    is_lost: bool,
+    /// Of what is written, unix ms.
+    time_ms: u64,
+    spare: Vec<Vec<u8>>,
+}
+
+/// What a new writer goes on from.
+pub struct Past {
+    /// The manifest that is in force; empty without one.
+    pub manifest: Manifest,
+    /// By segment of it: its first sequence and its bytes.
+    pub segments: Vec<(u64, u64)>,
+    /// Bytes of its base.
+    pub base_bytes: u64,
+    /// The last sequence that has been read.
+    pub last: u64,
+}
+
+impl Writer {
+    /// Goes on from what has been read, in a segment of its own. Everything before is taken to be on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn begin(disk: Arc<dyn Disk>, place: Place, past: Past, now_ms: u64) -> io::Result<Writer> {
+        disk.create_dir(&place.folder)?;
+        let names = disk.list(&place.folder)?;
+        let numbers = names.iter().filter_map(|name| place.number(name));
+        let number = numbers.max().unwrap_or(0) + 1;
+        let of_manifest = past.manifest.segments.iter().zip(&past.segments);
+        let mut segments: Vec<Segment> = of_manifest
+            .map(|(file, (first_sequence, bytes))| Segment {
+                file: file.clone(),
+                first_sequence: *first_sequence,
+                bytes: *bytes,
+            })
+            .collect();
+        let parts = (past.manifest.base, past.last + 1);
+        let fresh = fresh_segment(&*disk, &place, number, (parts.1, now_ms), &VecDeque::new())?;
+        segments.push(fresh.segment);
+        write_manifest(&*disk, &place, &parts.0, &segments)?;
+        remove_others(&*disk, &place, &names, &parts.0, &segments);
+        Ok(Writer {
+            disk,
+            place,
+            base: parts.0,
+            base_bytes: past.base_bytes,
+            segments,
+            number,
+            file: fresh.file,
+            sync_file: Some(fresh.sync_file),
+            torn: false,
+            pending: VecDeque::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            kept_from: past.last,
+            sealed: false,
+            keeps: true,
+            written: past.last,
+            synced: past.last,
+            is_lost: false,
+            time_ms: now_ms,
+            spare: Vec::new(),
+        })
+    }
+
+    /// Where the log lies.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether what is not synced is kept, to be written again if its sync fails. Not while nothing is ever synced.
+    pub fn keep(&mut self, keeps: bool) {
+        if self.keeps && !keeps {
+            self.kept.clear();
+            self.kept_bytes = 0;
+            self.kept_from = self.written;
+        }
+        self.keeps = keeps;
+    }
+
+    /// The last sequence that is in the file, and the last that is on the disk.
+    pub fn positions(&self) -> (u64, u64) {
+        (self.written, self.synced)
+    }
+
+    /// Bytes that are kept until they are synced.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Bytes of the present segment, of all of the log, and of its base.
+    pub fn sizes(&self) -> (u64, u64, u64) {
+        let segments: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
+        let last = self.segments.last().map_or(0, |segment| segment.bytes);
+        (last, segments + self.base_bytes, self.base_bytes)
+    }
+
+    /// Of what is written next, unix ms.
+    pub fn set_time(&mut self, time_ms: u64) {
+        self.time_ms = time_ms;
+    }
+
+    /// Bytes that are to be written.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(|chunk| chunk.bytes.len()).sum()
+    }
+
+    /// Frames that are to be written behind those before.
+    pub fn take(&mut self, chunk: Chunk) {
+        self.pending.push_back(chunk);
+    }
+
+    /// An empty buffer.
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Writes everything that is to be written.
+    ///
+    /// # Errors
+    /// Those of the disk; what could not be written is written by a later call.
+    pub fn write(&mut self) -> io::Result<()> {
+        if self.is_lost {
+            self.new_segment()?;
+        }
+        let Some(segment) = self.segments.last_mut() else {
+            return Ok(());
+        };
+        while let Some(chunk) = self.pending.pop_front() {
+            if self.torn {
+                if let Err(error) = self.file.truncate(segment.bytes) {
+                    self.pending.push_front(chunk);
+                    return Err(error);
+                }
+                self.torn = false;
+            }
+            if let Err(error) = self.file.append(&chunk.bytes) {
+                self.torn = true;
+                self.pending.push_front(chunk);
+                return Err(error);
+            }
+            segment.bytes += chunk.bytes.len() as u64;
+            self.written = chunk.last;
+            keep_chunk(
+                chunk,
+                self.keeps,
+                &mut self.sealed,
+                &mut self.kept,
+                &mut self.kept_bytes,
+                &mut self.spare,
+            );
+            if !self.keeps {
+                self.kept_from = self.written;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something has been written that is not on the disk.
+    pub fn is_unsynced(&self) -> bool {
+        self.written > self.synced || self.is_lost
+    }
+
+    /// A sync of all that has been written, to be run without the writer; None when one is under way.
+    pub fn begin_sync(&mut self) -> Option<SyncJob> {
+        let file = self.sync_file.take()?;
+        self.sealed = true;
+        Some(SyncJob {
+            file,
+            number: self.number,
+            through: self.written,
+            chunks: self.kept.len(),
+        })
+    }
+
+    /// A sync has ended. After one that failed the next `write` begins another segment.
+    pub fn end_sync(&mut self, job: SyncJob, done: &io::Result<()>) {
+        if job.number != self.number {
+            // Another segment has been begun meanwhile, and all that had been written is in it or was synced before.
+            return;
+        }
+        self.sync_file = Some(job.file);
+        if done.is_err() {
+            self.is_lost = true;
+            return;
+        }
+        self.synced = self.synced.max(job.through);
+        for chunk in self.kept.drain(..job.chunks.min(self.kept.len())) {
+            self.kept_bytes -= chunk.bytes.len();
+            give_back(&mut self.spare, chunk.bytes);
+        }
+        if self.keeps {
+            self.kept_from = self.kept_from.max(job.through);
+        }
+    }
+
+    /// Writes and syncs everything, here and now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn write_through(&mut self) -> io::Result<()> {
+        self.write()?;
+        if let Some(mut job) = self.begin_sync() {
+            let done = job.run();
+            self.end_sync(job, &done);
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Goes on in another segment, into which all that is kept is written again.
+    ///
+    /// # Errors
+    /// Those of the disk; then all is as before.
+    pub fn new_segment(&mut self) -> io::Result<()> {
+        let number = self.number + 1;
+        let first = (self.kept_from + 1, self.time_ms);
+        let fresh = fresh_segment(&*self.disk, &self.place, number, first, &self.kept);
+        let fresh = fresh.inspect_err(|_| {
+            // It may be there, as far as it came; the next begin tries the same name.
+            let _gone = self
+                .disk
+                .remove(&self.place.path(&self.place.segment(number)));
+        })?;
+        self.segments.push(fresh.segment);
+        if let Err(error) = write_manifest(&*self.disk, &self.place, &self.base, &self.segments) {
+            // Whether it is named on the disk or not: this number is not used again before that is known to be so.
+            self.segments.pop();
+            self.number = number;
+            return Err(error);
+        }
+        self.number = number;
+        self.file = fresh.file;
+        self.sync_file = Some(fresh.sync_file);
+        (self.torn, self.is_lost, self.sealed) = (false, false, false);
+        self.synced = self.written;
+        self.kept_from = self.written;
+        self.kept_bytes = 0;
+        for chunk in self.kept.drain(..) {
+            give_back(&mut self.spare, chunk.bytes);
+        }
+        Ok(())
+    }
+
+    /// A name for a new snapshot, on which the log may be based.
+    pub fn base_name(&mut self) -> String {
+        self.place.base(self.number + 1)
+    }
+
+    /// The log has a snapshot as its base, with everything up to `through`; its file is whole, synced, and in the folder.
+    /// Segments that hold nothing newer are removed.
+    ///
+    /// # Errors
+    /// Those of the disk; then the log is what it was.
+    pub fn set_base(&mut self, file: String, through: u64, bytes: u64) -> io::Result<()> {
+        let mut left = self.segments.len();
+        while left > 1 {
+            let next = &self.segments[self.segments.len() - left + 1];
+            if next.first_sequence > through + 1 {
+                break;
+            }
+            left -= 1;
+        }
+        let gone = self.segments.len() - left;
+        let base = Some((file.clone(), through));
+        write_manifest(&*self.disk, &self.place, &base, &self.segments[gone..])?;
+        let old = core::mem::replace(&mut self.base, base);
+        self.base_bytes = bytes;
+        let segments = self.segments.drain(..gone).map(|segment| segment.file);
+        let old = old.map(|(file, _)| file).filter(|old| *old != file);
+        let files: Vec<String> = segments.chain(old).collect();
+        for file in files {
+            // One that stays is removed at the next start.
+            let _gone = self.disk.remove(&self.place.path(&file));
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a chunk until it is synced, or its buffer for later.
+fn keep_chunk(
+    chunk: Chunk,
+    keeps: bool,
+    sealed: &mut bool,
+    kept: &mut VecDeque<Chunk>,
+    kept_bytes: &mut usize,
+    spare: &mut Vec<Vec<u8>>,
+) {
+    if !keeps {
+        return give_back(spare, chunk.bytes);
+    }
+    *kept_bytes += chunk.bytes.len();
+    if chunk.bytes.len() >= KEPT_CHUNK_BYTES {
+        *sealed = false;
+        kept.push_back(chunk);
+        return;
+    }
+    let fits = |last: &&mut Chunk| last.bytes.len() + chunk.bytes.len() <= KEPT_CHUNK_BYTES;
+    match kept.back_mut().filter(fits) {
+        Some(last) if !*sealed => {
+            last.bytes.extend_from_slice(&chunk.bytes);
+            last.last = chunk.last;
+        }
+        _ => {
+            *sealed = false;
+            let mut bytes = spare
+                .iter()
+                .position(|spare| spare.capacity() >= KEPT_CHUNK_BYTES)
+                .map_or_else(
+                    || Vec::with_capacity(KEPT_CHUNK_BYTES),
+                    |at| spare.swap_remove(at),
+                );
+            bytes.extend_from_slice(&chunk.bytes);
+            kept.push_back(Chunk {
+                bytes,
+                last: chunk.last,
+            });
+        }
+    }
+    give_back(spare, chunk.bytes);
+}
+
+fn give_back(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
+    if spare.len() < SPARE_LEN_MAX && bytes.capacity() <= 2 * KEPT_CHUNK_BYTES {
+        bytes.clear();
+        spare.push(bytes);
+    }
+}
+
+struct Fresh {
+    file: Box<dyn File>,
+    sync_file: Box<dyn File>,
+    segment: Segment,
+}
+
+/// Makes a segment that begins with these frames; it outlives a crash.
+fn fresh_segment(
+    disk: &dyn Disk,
+    place: &Place,
+    number: u64,
+    (first_sequence, now_ms): (u64, u64),
+    frames: &VecDeque<Chunk>,
+) -> io::Result<Fresh> {
+    let name = place.segment(number);
+    let path = place.path(&name);
+    let mut file = disk.create(&path)?;
+    let head = SegmentHead {
+        first_sequence,
+        begun: now_ms as u32,
+    };
+    file.append(&head.encode())?;
+    let mut bytes = SEGMENT_HEAD_BYTES as u64;
+    for chunk in frames {
+        file.append(&chunk.bytes)?;
+        bytes += chunk.bytes.len() as u64;
+    }
+    file.sync()?;
+    disk.sync_dir(&place.folder)?;
+    let sync_file = disk.open(&path)?;
+    Ok(Fresh {
+        file,
+        sync_file,
+        segment: Segment {
+            file: name,
+            first_sequence,
+            bytes,
+        },
+    })
+}
+
+fn write_manifest(
+    disk: &dyn Disk,
+    place: &Place,
+    base: &Option<(String, u64)>,
+    segments: &[Segment],
+) -> io::Result<()> {
+    let manifest = Manifest {
+        base: base.clone(),
+        segments: segments
+            .iter()
+            .map(|segment| segment.file.clone())
+            .collect(),
+    };
+    manifest.write(disk, place)
+}
+
+/// Removes files of the log that are no part of it: what a crash has left.
+fn remove_others(
+    disk: &dyn Disk,
+    place: &Place,
+    names: &[String],
+    base: &Option<(String, u64)>,
+    segments: &[Segment],
+) {
+    let is_part = |name: &String| {
+        base.as_ref().is_some_and(|(file, _)| file == name)
+            || segments.iter().any(|segment| segment.file == *name)
+    };
+    let ours = names.iter().filter(|name| place.number(name).is_some());
+    for name in ours.filter(|name| !is_part(name)) {
+        // One that stays does no harm.
+        let _gone = disk.remove(&place.path(name));
+    }
+}
