@@ -149,7 +149,8 @@ fn every_policy_keeps_the_bound_on_every_core() {
             let used = info(&mut bench, client, "used_memory");
             assert!(used <= bound + 4096, "{name} {cores}: {used} of {bound}");
             let gone = info(&mut bench, client, "evicted_keys");
-            assert!((2000..2700).contains(&gone), "{name} {cores}: {gone}");
+            // (Of keys with a deadline the hints stay for a while.)
+            assert!((2000..2900).contains(&gone), "{name} {cores}: {gone}");
             bench.check();
         }
     }
@@ -214,14 +215,14 @@ fn volatile_policies_refuse_when_no_key_has_a_deadline() {
 #[test]
 fn large_values_count_until_they_are_freed_and_take_no_others_with_them() {
     let mut bench = Bench::with(1, |config| {
-        config.maxmemory_policy = MaxmemoryPolicy::AllkeysLru;
+        config.maxmemory_policy = MaxmemoryPolicy::VolatileLru;
     });
     let client = bench.connect(0);
     for n in 0..400 {
         let members: Vec<String> = (0..50).map(|m| format!("member:{n}:{m}")).collect();
         bench.call(client, &format!("SADD large {}", members.join(" ")));
     }
-    bench.advance(60_000);
+    bench.call(client, "EXPIRE large 1000");
     fill(&mut bench, client, 0..200, false);
     let bound = info(&mut bench, client, "used_memory") - 100_000;
     bench.call(client, &format!("CONFIG SET maxmemory {bound}"));
@@ -273,10 +274,10 @@ fn the_largest_clients_are_closed_until_all_fit() {
             bench.send(other, request.as_bytes());
             other
         };
-        let large: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 30_000)).collect();
+        let large: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 60_000)).collect();
         let small: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 9_000)).collect();
         let taken = info(&mut bench, client, "mem_clients_normal");
-        assert!((156_000..200_000).contains(&taken), "{taken}");
+        assert!((276_000..330_000).contains(&taken), "{taken}");
         bench.call(client, "CONFIG SET maxmemory-clients 90000");
         bench.advance(200);
         bench.advance(200);
