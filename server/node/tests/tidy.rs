@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "heap/src/heap.rs",
     "heap/src/lib.rs",
+    "heap/src/lines.rs",
     "heap/src/region.rs",
     "heap/tests/stress.rs",
     "server/node/src/allocator.rs",
