@@ -108,6 +108,7 @@ impl NodeService {
         if !self.core.walks.is_empty() {
             self.walk_some(turn);
         }
+        self.background_image(turn);
         if let Some(begin) = begin {
             let ticks = runtime::ticks().wrapping_sub(begin) as f64;
             let us = ticks / self.core.ticks_per_us;
@@ -152,10 +153,12 @@ impl NodeService {
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_, Mail>) {
         let now_ms = turn.now.unix_ms;
         let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
+        let has_left = self.core.node.snapshots.has_left.load(Relaxed);
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
             let replies = outbound.bytes() + outbound.outstanding();
-            client.sending_bytes.is_some() || (client.blocked.is_none() && replies > 0)
+            let owed = client.blocked.is_none() && replies > 0 && !has_left;
+            client.sending_bytes.is_some() || owed
         });
         if !under_way && !self.drained {
             self.drained = true;

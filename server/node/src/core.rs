@@ -16,6 +16,7 @@ use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
+use crate::image::Image;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::monitor::Watchers;
@@ -133,6 +134,10 @@ pub struct Core {
     pub invalidations: Vec<Invalidation>,
     /// Who listens to which channel.
     pub pubsub: PubSub,
+    /// Its part in snapshots.
+    pub image: Image,
+    /// What holds requests back (see `image.rs`); 0 for nothing.
+    pub holds: u64,
     /// Statistics.
     pub tally: Tally,
     /// CLIENT PAUSE.
@@ -207,6 +212,8 @@ impl Core {
             pubsub: PubSub::default(),
             trackings: Trackings::default(),
             invalidations: Vec::new(),
+            image: Image::default(),
+            holds: 0,
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             watchers: Watchers::default(),
@@ -279,6 +286,7 @@ impl Core {
             },
         ];
         self.config = config;
+        self.update_holds();
         self.trim_tracked();
     }
 

@@ -50,7 +50,7 @@ impl Core {
             && !conn.stalled_in_turn
             && conn.reply_mode == ReplyMode::On
             && conn.received == self.tally.received
-            && self.pause.until_ms | self.watchers.count == 0
+            && self.pause.until_ms | self.watchers.count | self.holds == 0
     }
 
     /// Runs a plain request of a connection for which the gates are open, its slot free. Returns the bytes of what the client
@@ -125,6 +125,11 @@ impl Core {
         }
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
+        }
+        if self.holds != 0
+            && let Some(refusal) = self.held_back(row)
+        {
+            return self.reject(conn, Some(row), &refusal);
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);
@@ -462,7 +467,11 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        let is_alone = crate::multi::is_exec(row) || row.spec.name == "migrate";
+        let is_alone = crate::multi::is_exec(row)
+            || matches!(
+                row.spec.name,
+                "migrate" | "save" | "bgsave" | "shutdown" | "debug"
+            );
         if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }

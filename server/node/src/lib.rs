@@ -32,6 +32,7 @@ pub mod dispatch;
 mod execute;
 pub mod gather;
 pub mod histogram;
+pub mod image;
 mod inbound;
 pub mod keysizes;
 pub mod latency;

@@ -13,6 +13,8 @@ use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
 use crate::connection::Pieces;
+use crate::control::load::{Expired, Part};
+use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
@@ -87,6 +89,14 @@ pub enum Mail {
     Lines(Arc<[u8]>),
     /// Keys of a MIGRATE of the receiver, back from their way.
     Migration(Box<Migration>),
+    /// A snapshot has ended.
+    SnapshotEnded(Arc<Ended>),
+    /// Keys or a function from a file that is being loaded.
+    Load(Box<Part>, Expired),
+    /// All has been loaded.
+    Loaded,
+    /// The receiver sees to it that the server leaves, as SHUTDOWN does.
+    Leave { save: bool, force: bool },
     /// Leave when all replies are out.
     Stop,
 }

@@ -11,6 +11,8 @@ use crate::acl::{self, Users};
 use crate::aside::Aside;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::control::load::Loading;
+use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::latency::Latency;
 use crate::log::Log;
@@ -104,8 +106,10 @@ pub struct Node {
     pub stopping: AtomicBool,
     /// Cores that are about to stop and have no reply under way.
     pub drained: AtomicUsize,
-    /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
-    pub last_save_s: AtomicU64,
+    /// The snapshot that is written, and the last one.
+    pub snapshots: Snapshots,
+    /// What is loaded at the start.
+    pub loading: Loading,
     /// Scripts and libraries.
     pub scripting: Scripting,
     /// Ways to other servers.
@@ -190,7 +194,8 @@ impl Node {
             used_bytes_peak: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             drained: AtomicUsize::new(0),
-            last_save_s: AtomicU64::new(parts.started_ms / 1000),
+            snapshots: Snapshots::new(parts.cores, parts.started_ms / 1000),
+            loading: Loading::new(parts.cores),
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
             keepalive_s,

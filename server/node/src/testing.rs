@@ -12,6 +12,8 @@ use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, 
 
 use crate::aside::Helper;
 use crate::config::Config;
+use crate::control::disk::SystemDisk;
+use crate::control::snapshot::Writer;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
@@ -50,6 +52,7 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     seats: Vec<Seat>,
     helper: Helper,
+    writer: Writer,
     /// What runs aside does not come back.
     pub(crate) holds_aside: bool,
     clients: Vec<Connected>,
@@ -72,6 +75,8 @@ impl Bench {
                 .and_then(|steps| steps.parse().ok());
             config.aside_min_steps = steps.expect("a number");
         }
+        // Nothing happens by itself, unless a test asks for it.
+        config.save.clear();
         change(&mut config);
         let now = Now {
             unix_ms: START_MS,
@@ -105,6 +110,7 @@ impl Bench {
             now,
             seats: (0..cores).map(seat).collect(),
             helper: Helper::new(node),
+            writer: Writer::default(),
             holds_aside: false,
             clients: Vec::new(),
         }
@@ -253,6 +259,20 @@ impl Bench {
             return false;
         }
         let node = self.seats[0].service.core.node;
+        if let Some(mail) = node.snapshots.step(&mut self.writer, &SystemDisk) {
+            for mail in mail {
+                let Mail::SnapshotEnded(ended) = mail else {
+                    continue;
+                };
+                for seat in &mut self.seats {
+                    seat.mail
+                        .push(Mail::SnapshotEnded(std::sync::Arc::clone(&ended)));
+                }
+            }
+            // A walk may have waited for the disk.
+            self.seats.iter_mut().for_each(|seat| seat.again = true);
+            return true;
+        }
         let Some(done) = self.helper.try_next(node) else {
             return false;
         };

@@ -11,7 +11,9 @@
 
 pub mod disk;
 mod http;
+pub mod load;
 pub mod metrics;
+pub mod snapshot;
 pub mod transfer;
 
 use std::io;
