@@ -611,6 +611,11 @@ impl Shard {
         self.changes
     }
 
+    /// What has been changed until here was no change of the data, but its loading.
+    pub fn forget_changes(&mut self) {
+        self.changes = 0;
+    }
+
     /// Keys removed because their deadline had passed.
     pub fn expired(&self) -> u64 {
         self.expired

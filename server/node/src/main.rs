@@ -76,13 +76,19 @@ fn run(loaded: config::Loaded) -> ExitCode {
     log.ready(node);
     std::thread::spawn(move || {
         for signal in &mut signals {
-            log.set_level(node.config().loglevel);
+            let config = node.config();
+            log.set_level(config.loglevel);
             log.notice(if signal == SIGINT {
                 "Received SIGINT, stopping"
             } else {
                 "Received SIGTERM, stopping"
             });
-            start::stop(node);
+            let flags = if signal == SIGINT {
+                config.shutdown_on_sigint
+            } else {
+                config.shutdown_on_sigterm
+            };
+            start::shut_down(node, flags);
         }
     });
     match server.join() {

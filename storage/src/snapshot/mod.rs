@@ -23,11 +23,11 @@ use std::collections::VecDeque;
 pub(crate) use open::Open;
 
 use crate::hash::Key;
-use crate::item::{CUT, Content, Item};
+use crate::item::{CUT, Content, EMBEDDED_BYTES_MAX, Item};
 use crate::rdb::{self, KeyInfo, Style};
 use crate::shard::{Shard, value_of, whole_bytes};
 use crate::table::SlotTable;
-use crate::{Lfu, Slot};
+use crate::{Lfu, OwnedValue, Slot, Ttl};
 
 /// A value of more bytes is written element by element.
 const LARGE_BYTES: usize = 64 << 10;
@@ -334,6 +334,33 @@ impl Shard {
         self.snapshot.ready.extend(chunks);
     }
 
+    /// Shows all keys of a database with their values, as whole records: for who has every slot in hand. `show` empties what it
+    /// is shown.
+    pub fn write_db(&self, db: u8, style: Style, mut show: impl FnMut(&mut Vec<u8>)) {
+        let mut out = Vec::new();
+        let items = self.dbs[usize::from(db)]
+            .tables()
+            .flat_map(|table| table.iter());
+        for item in items.filter(|item: &Item| !item.is_expired(self.now_ms)) {
+            let info = KeyInfo {
+                deadline_ms: item.deadline_ms(),
+                ..KeyInfo::default()
+            };
+            rdb::write_key(item.key(), info, value_of(item), style, &mut out);
+            show(&mut out);
+        }
+    }
+
+    /// Puts a value from a file.
+    pub fn load_value(&mut self, key: &Key<'_>, value: OwnedValue, ttl: Ttl) {
+        match value {
+            OwnedValue::String(text) if text.len() <= EMBEDDED_BYTES_MAX => {
+                self.edit().put_bytes(key, &text, ttl);
+            }
+            value => self.edit().put_value(key, value, ttl),
+        }
+    }
+
     // ---- the door -----------------------------------------------------------------------------
 
     /// An item that is pending is about to be changed or removed.
@@ -484,7 +511,7 @@ impl Shard {
         }
         snapshot.opens.append(&mut carried.opens);
         let doomed = core::mem::take(&mut carried.doomed);
-        if snapshot.walks {
+        if snapshot.walks || !returns {
             snapshot.doomed.extend(doomed);
         } else {
             let take = |mut doomed: Doomed| core::mem::take(&mut doomed.table);
