@@ -63,7 +63,10 @@ for _, key in ipairs(keys) do
     if kind == 'string' then value = redis.call('GET', key)
     elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
     elseif kind == 'set' then value = sorted(redis.call('SMEMBERS', key))
-    elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    elseif kind == 'zset' then
+        -- (Versions differ in how they write a score.)
+        value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+        for i = 2, #value, 2 do value[i] = string.format('%.17g', tonumber(value[i])) end
     elseif kind == 'hash' then
         local all, pairs_of = redis.call('HGETALL', key), {}
         for i = 1, #all, 2 do pairs_of[#pairs_of + 1] = all[i] .. '\2' .. all[i + 1] end

@@ -33,7 +33,7 @@ use crate::node::Node;
 /// Bytes of a core's walk that may wait for the disk.
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 /// The number of what is written at once.
-const AT_ONCE: u32 = 0;
+const AT_ONCE: u32 = u32::MAX;
 /// A failed snapshot by schedule is tried again after this time at the earliest, ms.
 pub const RETRY_MS: u64 = 5000;
 /// How often a full mailbox is tried, and how long between two tries.
@@ -113,7 +113,7 @@ pub struct Snapshots {
     from: Mutex<Receiver<Note>>,
     /// By core: bytes of its walk that wait for the disk.
     queued: Vec<AtomicUsize>,
-    /// The last snapshot that was given up.
+    /// The last snapshot that was given up; 0 for none.
     given_up: AtomicU32,
     /// The last file before the server leaves is written: what is under way is not acknowledged any more.
     pub has_left: AtomicBool,
@@ -137,7 +137,7 @@ impl Snapshots {
             to,
             from: Mutex::new(from),
             queued: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
-            given_up: AtomicU32::new(u32::MAX),
+            given_up: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             keys: (AtomicU64::new(0), AtomicU64::new(0)),
             at_cut: OnceLock::new(),
