@@ -362,6 +362,19 @@ impl<E: Entry> Table<E> {
         }
     }
 
+    /// Shows all entries of the bucket that a hash leads to. By random hashes each entry is about as likely.
+    pub(crate) fn neighbours(&self, hash: u64, mut f: impl FnMut(E)) {
+        let segment = self.segment(hash);
+        if segment.buckets.is_null() {
+            return;
+        }
+        let mut number = Some(segment.home(hash));
+        while let Some(at) = number {
+            segment.lanes(at).for_each(|(_, word)| f(entry_of(word)));
+            number = segment.next(at);
+        }
+    }
+
     /// Some entry, each about as likely, chosen by random `bits`.
     pub(crate) fn random(&self, bits: u64) -> Option<E> {
         if !self.is_large() {
@@ -519,8 +532,9 @@ fn prefix_mask(depth: u8) -> u64 {
     }
 }
 
+/// Asks for a cache line ahead of its use.
 #[inline(always)]
-fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address is harmless; SSE is part of the x86-64 baseline.
     unsafe {
