@@ -6,7 +6,7 @@ SEED ?= 1
 SERVER ?= 127.0.0.1:6379
 ORACLE ?= 127.0.0.1:6380
 
-.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput durability suite docs toolchain
+.PHONY: help run test check tidy bench microbench fuzz differential atomicity badinput durability sim suite docs toolchain
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -45,6 +45,9 @@ durability: toolchain ## kill -9 under load, restart, compare: ROUNDS=200 SEED=1
 
 badinput: toolchain ## hostile clients against SERVER: SECONDS=4 (each kind) SEED=1
 	cargo run --release -p chaos --bin badinput -- --server $(SERVER) --seconds $(or $(SECONDS),4) --seed $(SEED)
+
+sim: toolchain ## simulated nodes: SEEDS=1000 FROM=1, or one with all that happens: SEED=7; PLANT=name plants a fault
+	cargo run --profile quick -p chaos --bin sim -- $(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED),--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1)) $(if $(PLANT),--plant $(PLANT))
 
 suite:           ## the units of Redis's own test suite against the release program: REDIS_SRC=tree of Redis 7.2 [UNITS=unit/sort] [CORES=1]
 	@scripts/redis_suite.sh

@@ -287,6 +287,16 @@ for combination in $combinations; do
     stop "$plain" "$cluster"
 done
 
+say "RDB files, there and back"
+if command -v redis-server >/dev/null; then
+    scripts/rdb.sh "$bin/meridian" >"$work/rdb.log" 2>&1
+    status=$?
+    tail -n 30 "$work/rdb.log"
+    count "$(total '^[0-9]+ passed' "$work/rdb.log")" "$(total ', [0-9]+ failed' "$work/rdb.log")" $status "RDB files"
+else
+    skip "no redis-server to exchange RDB files with"
+fi
+
 # A program of chaos that exists is run: against Redis where it compares, against two cores where it races.
 chaos() {
     local name=$1

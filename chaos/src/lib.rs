@@ -4,17 +4,20 @@
 //! - `atomicity`: transfers between cores whose sum must never change.
 //! - `durability`: `kill -9` under load, and what is there after the restart.
 //! - `badinput`: hostile clients, while a well-behaved one is timed.
+//! - `sim`: a whole node with simulated network, clocks and disk, from one seed.
 //!
-//! Everything here is a client: it knows RESP and the documented behaviour of Redis, and nothing
+//! All but `sim` are clients: they know RESP and the documented behaviour of Redis, and nothing
 //! of how Meridian works inside. Randomness is seeded (`rng.rs`), so that a run can be repeated.
 
 pub mod atomicity;
 pub mod badinput;
+mod check;
 mod client;
 pub mod command_line;
 pub mod differential;
 pub mod durability;
 mod rng;
+pub mod sim;
 mod spawned;
 mod text;
 

@@ -16,7 +16,7 @@ use std::hint::black_box;
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot, Ttl};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: heap::Small<mimalloc::MiMalloc> = heap::Small(mimalloc::MiMalloc);
 
 const NOW_MS: u64 = 1_700_000_000_000;
 

@@ -3,8 +3,8 @@
 //! A hint says where to look. Keys whose deadline has passed are removed, fields of hashes likewise, a few a look; what is not due
 //! yet goes on under one hint.
 
-use crate::expiry::{HINT_HASH_MASK, Hint};
-use crate::hash::{Key, hash_bytes};
+use crate::expiry::{HINT_HASH_BITS, Hint};
+use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::shard::{Db, HINTS_SPARE_MAX, Shard};
 use crate::value::some_field_expires;
@@ -70,15 +70,14 @@ impl Shard {
         for db in 0..self.dbs.len() {
             let mut keys = Vec::new();
             if let Some(table) = self.dbs[db].table(hint.slot()) {
-                table.find(hint.hash(), |item: Item| {
-                    if let Some(at_ms) = first_field_ms(item).filter(|_| is_hinted(item, hint)) {
+                table.with_prefix(hint.hash(), HINT_HASH_BITS, |item: Item| {
+                    if let Some(at_ms) = first_field_ms(item) {
                         if at_ms <= self.now_ms {
                             keys.push(item.key().to_vec());
                         } else {
                             next = Some(next.map_or(at_ms, |next: u64| at_ms.min(next)));
                         }
                     }
-                    false
                 });
             }
             for key in keys {
@@ -106,15 +105,15 @@ impl Shard {
     /// those that have not.
     fn due_item(&self, db: usize, hint: Hint, next: &mut Option<u64>) -> Option<Item> {
         let table = self.dbs[db].table(hint.slot())?;
-        table.find(hint.hash(), |item: Item| match item.deadline_ms() {
-            Some(at_ms) if is_hinted(item, hint) => {
-                if at_ms > self.now_ms {
-                    *next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
-                }
-                at_ms <= self.now_ms
+        let mut due = None;
+        table.with_prefix(hint.hash(), HINT_HASH_BITS, |item: Item| {
+            match item.deadline_ms() {
+                None => {}
+                Some(at_ms) if at_ms <= self.now_ms => due = Some(item),
+                Some(at_ms) => *next = Some(next.map_or(at_ms, |next| at_ms.min(next))),
             }
-            _ => false,
-        })
+        });
+        due
     }
 
     #[cold]
@@ -124,13 +123,13 @@ impl Shard {
             let (dbs, away) = (&self.dbs, &self.away);
             self.wheel.sweep(SWEEP_LOOKS, |hint| {
                 let stands_for_one = |db: &Db| {
-                    let table = db.table(hint.slot());
-                    let found = |item: Item| {
-                        let expires =
-                            item.deadline_ms().is_some() || first_field_ms(item).is_some();
-                        expires && is_hinted(item, hint)
-                    };
-                    table.is_some_and(|table| table.find(hint.hash(), found).is_some())
+                    let mut found = false;
+                    if let Some(table) = db.table(hint.slot()) {
+                        table.with_prefix(hint.hash(), HINT_HASH_BITS, |item: Item| {
+                            found |= item.deadline_ms().is_some() || first_field_ms(item).is_some();
+                        });
+                    }
+                    found
                 };
                 !away.contains(hint.slot()) && !dbs.iter().any(stands_for_one)
             });
@@ -152,7 +151,7 @@ impl Shard {
                 return;
             }
             assert!(in_wheel, "a deadline is hinted at");
-            let hint = Hint::new(slot, hash_bytes(item.key()));
+            let hint = Hint::new(slot, crate::hash::hash_bytes(item.key()));
             let at_ms = hints.get(&hint).copied().unwrap_or(u64::MAX);
             let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16);
             assert!(at_ms <= latest_ms, "a hint at {at_ms} for {deadline_ms}");
@@ -166,8 +165,4 @@ fn first_field_ms(item: Item) -> Option<u64> {
         Content::Collection(collection) => collection.first_deadline_ms(),
         _ => None,
     }
-}
-
-fn is_hinted(item: Item, hint: Hint) -> bool {
-    hash_bytes(item.key()) & HINT_HASH_MASK == hint.hash()
 }

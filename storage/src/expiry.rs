@@ -1,16 +1,16 @@
 //! A timing wheel of deadlines: says which keys to look at, decides nothing.
 //!
-//! Four levels of 256 buckets; a tick is 8 ms. A hint is 8 bytes and carries no deadline: when its
+//! Four levels of 256 buckets; a tick is 8 ms. A hint is 4 bytes and carries no deadline: when its
 //! bucket comes due the shard looks the item up, expires it, or pushes it again nearer to its time.
 //! Overwritten and removed keys leave stale hints that die when looked at. Extending a deadline
 //! pushes nothing (the hint in place is early); only a shorter one does.
 //!
 //! ```text
 //! level 0: 256 x 8 ms    level 1: 256 x 2.05 s    level 2: 256 x 8.7 min    level 3: 256 x 37 h, and beyond
-//! hint: slot 14 | hash: top 42, low 8
+//! hint: slot 14 | hash: top 18
 //! ```
 //! A hint names no database: databases change places, and a slot may come home from a visit with its
-//! keys in another one. It stands for every item of its slot with these hash bits.
+//! keys in another one. It stands for every item of its slot with these hash bits: the table finds them without reading others.
 //!
 //! What bounds the wheel: a lock that is taken with a long deadline and removed at once leaves a hint
 //! each time, so past [`Wheel::len`] twice the keys with a deadline the shard sweeps stale ones out, a few a push.
@@ -24,28 +24,29 @@ const TICK_MS_SHIFT: u32 = 3;
 const LEVELS: usize = 4;
 const BUCKETS: usize = 256;
 /// Hints of one block of a bucket: a bucket of millions grows without ever being copied.
-const CHUNK_HINTS_MAX: usize = 128;
-/// The hash bits that a hint keeps.
-pub(crate) const HINT_HASH_MASK: u64 = !((1 << 22) - 1) | 0xff;
+const CHUNK_HINTS_MAX: usize = 256;
+/// The bits of a hash that a hint keeps, from the top. A table of one slot needs millions of keys until several share them.
+pub(crate) const HINT_HASH_BITS: u8 = 18;
 
 /// Where to look for an item whose deadline may have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Hint(u64);
+pub(crate) struct Hint(u32);
 
 impl Hint {
     /// A hint for the items of this hash.
     pub(crate) fn new(slot: Slot, hash: u64) -> Hint {
-        Hint(u64::from(slot.0) << 50 | (hash >> 22) << 8 | (hash & 0xff))
+        let prefix = (hash >> (64 - u32::from(HINT_HASH_BITS))) as u32;
+        Hint(u32::from(slot.0) << HINT_HASH_BITS | prefix)
     }
 
     /// The slot to look in.
     pub(crate) fn slot(self) -> Slot {
-        Slot((self.0 >> 50) as u16)
+        Slot((self.0 >> HINT_HASH_BITS) as u16)
     }
 
-    /// The hash under [`HINT_HASH_MASK`].
+    /// The top [`HINT_HASH_BITS`] of the hash, the others 0.
     pub(crate) fn hash(self) -> u64 {
-        ((self.0 >> 8) & ((1 << 42) - 1)) << 22 | (self.0 & 0xff)
+        u64::from(self.0) << (64 - u32::from(HINT_HASH_BITS))
     }
 }
 
@@ -282,10 +283,7 @@ mod tests {
     fn a_hint_keeps_the_slot_and_the_bits_that_find_the_item() {
         let hash = 0xfedc_ba98_7654_3210;
         let hint = Hint::new(Slot(16383), hash);
-        assert_eq!(
-            (hint.slot(), hint.hash()),
-            (Slot(16383), hash & HINT_HASH_MASK)
-        );
+        assert_eq!((hint.slot(), hint.hash()), (Slot(16383), hash >> 46 << 46));
     }
 
     proptest! {
@@ -297,7 +295,7 @@ mod tests {
             let mut wheel = Wheel::new(start);
             // The item's deadline, by hash: what the shard would find.
             for (i, delay) in delays.iter().enumerate() {
-                wheel.push(start + delay, Hint::new(Slot(0), (i as u64) << 30));
+                wheel.push(start + delay, Hint::new(Slot(0), (i as u64) << 46));
             }
             let (mut now, mut left) = (start, delays.len());
             while left > 0 {
@@ -305,7 +303,7 @@ mod tests {
                 now = next.max(now + 1);
                 wheel.advance(now);
                 while let Some(hint) = wheel.pop_due() {
-                    let deadline = start + delays[(hint.hash() >> 30) as usize];
+                    let deadline = start + delays[(hint.hash() >> 46) as usize];
                     if deadline > now {
                         wheel.push(deadline, hint);
                     } else {

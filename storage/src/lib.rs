@@ -8,8 +8,9 @@
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
 //!   ├── keys given up when memory is needed, by policy                                       eviction/
-//!   ├── values in Redis's serialisation                                                      rdb/
-//!   ├── frames and segments of the log, as bytes                              log/
+//!   ├── values and files in Redis's serialisation                                            rdb/
+//!   ├── snapshots: the image of one instant, written while data change                       snapshot/
+//!   ├── frames and segments of the log, as bytes                                             log/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
 //!
@@ -39,6 +40,7 @@ mod rng;
 mod session;
 mod shard;
 mod slot;
+mod snapshot;
 mod steps;
 mod stream_effect;
 mod stream_session;
@@ -65,6 +67,7 @@ pub use rng::Rng;
 pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
+pub use snapshot::{Chunk, Uses};
 pub use stream_effect::StreamChange;
 pub use value::stream::{
     Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,
@@ -73,4 +76,5 @@ pub use value::{
     Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset, some_field_expires,
 };
 pub use view::{Text, Value, WrongType};
+pub use watch::KeyHasher;
 pub use whole::{read_value, write_value};

@@ -16,6 +16,7 @@ use crate::garbage::Garbage;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
+use crate::snapshot::Snapshot;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
 use crate::uses::Uses;
@@ -136,6 +137,8 @@ pub struct Shard {
     pub(crate) events: Events,
     /// What a script has changed so far.
     pub(crate) undo: Undo,
+    /// The image that is being written.
+    pub(crate) snapshot: Snapshot,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -186,6 +189,7 @@ impl Shard {
             effects: Effects::default(),
             events: Events::default(),
             undo: Undo::default(),
+            snapshot: Snapshot::new(dbs),
             owned,
             away: SlotSet::default(),
             foreign_hints: Vec::new(),
@@ -564,14 +568,15 @@ impl Shard {
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
-    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what eviction remembers.
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what eviction remembers, what waits for a snapshot's file.
     pub fn used_bytes(&self) -> usize {
         let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
         let evictor = self
             .evictor
             .as_ref()
             .map_or(0, |evictor| evictor.heap_bytes());
-        data + self.garbage.bytes() + self.wheel.heap_bytes() + evictor
+        let kept = self.wheel.heap_bytes() + self.snapshot.heap_bytes();
+        data + self.garbage.bytes() + kept + evictor
     }
 
     /// Of these, what removed values take that wait to be freed.
@@ -604,6 +609,11 @@ impl Shard {
     /// Mutations since the beginning: grows with each change of a key.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// What has been changed until here was no change of the data, but its loading.
+    pub fn forget_changes(&mut self) {
+        self.changes = 0;
     }
 
     /// Keys removed because their deadline had passed.
@@ -678,6 +688,7 @@ impl Shard {
             let counted = (db.len, db.expires, db.bytes);
             assert_eq!(counted, (len, expires, bytes), "slots add up");
         }
+        self.check_snapshot();
     }
 }
 

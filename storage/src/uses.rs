@@ -25,6 +25,14 @@ impl Shard {
         self.uses = lfu.map_or(Uses::Last, Uses::Frequency);
     }
 
+    /// How uses are counted, if they are.
+    pub(crate) fn lfu(&self) -> Option<Lfu> {
+        match self.uses {
+            Uses::Frequency(lfu) => Some(lfu),
+            Uses::Last | Uses::Queue => None,
+        }
+    }
+
     /// A use of an item. Mostly it has been used in the same second before: nothing is written then.
     #[inline(always)]
     pub(crate) fn note_access(&self, item: Item) {

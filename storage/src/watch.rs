@@ -41,7 +41,7 @@ struct Version {
 
 /// Hashes as the tables do: seeded against flooding, and the same for every shard of a process.
 #[derive(Default)]
-struct KeyHasher(u64);
+pub struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {

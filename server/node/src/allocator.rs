@@ -2,7 +2,7 @@
     unsafe_code,
     reason = "mimalloc's options and its collection are C functions"
 )]
-//! Gives freed memory back to the system, from a thread of its own.
+//! Gives freed memory back to the system, from a thread of its own: that of small blocks (`heap`) and of all others.
 //!
 //! mimalloc would do it by itself, on whatever thread frees something when the time has come: a core that loads keys, and
 //! thereby frees outgrown tables, stood still for 3 to 7 ms. So its own purging is put off for ever, and a thread beside
@@ -93,6 +93,7 @@ fn watch(node: &'static Node) {
         // While it still shrinks, more is about to be freed.
         let is_time = looks > 0 && (used >= before || looks >= LOOKS_MAX);
         if ASKED.swap(false, Relaxed) || is_time {
+            heap::purge();
             // SAFETY: may be called by any thread at any time: it frees what no thread uses.
             unsafe { libmimalloc_sys::mi_collect(true) }
             (most, looks) = (used, 0);

@@ -14,6 +14,8 @@ use crate::service::NodeService;
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
 const EXPIRE_PER_TURN_MAX: usize = 128;
 const GARBAGE_PER_TURN_MAX: usize = 512;
+/// Blocks that other threads have freed and that a turn puts back into their pages.
+const RETURNED_PER_TURN_MAX: usize = 256;
 /// Bytes of one connection of TLS that a turn seals.
 const SEALED_BYTES_MAX: usize = 256 << 10;
 /// How long a stopping core waits for replies under way, and how often it looks, ms.
@@ -131,8 +133,9 @@ impl NodeService {
     /// Deadlines, garbage, idle clients, the end.
     pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
         let begin = (self.core.config.latency_monitor_threshold_ms > 0).then(runtime::ticks);
+        let is_loading = self.core.is_loading();
         let shard = &mut self.core.shard;
-        if self.core.active_expire && !self.core.loads && !shard.holds_expired() {
+        if self.core.active_expire && !is_loading && !shard.holds_expired() {
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
                 turn.ops.again();
             } else if let Some(at_ms) = shard.next_expiry_ms() {
@@ -153,9 +156,14 @@ impl NodeService {
         if self.core.memory.bound != 0 {
             self.make_room(turn);
         }
+        // Blocks of this core's that others have freed: a core that allocates nothing would never look.
+        if heap::collect(RETURNED_PER_TURN_MAX) {
+            turn.ops.again();
+        }
         if !self.core.walks.is_empty() {
             self.walk_some(turn);
         }
+        self.background_image(turn);
         if let Some(begin) = begin {
             let ticks = runtime::ticks().wrapping_sub(begin) as f64;
             let us = ticks / self.core.ticks_per_us;
@@ -200,10 +208,12 @@ impl NodeService {
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_, Mail>) {
         let now_ms = turn.now.unix_ms;
         let until_ms = *self.leave_until_ms.get_or_insert(now_ms + DRAIN_MS_MAX);
+        let has_left = self.core.node.snapshots.has_left.load(Relaxed);
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
             let replies = outbound.bytes() + outbound.outstanding();
-            client.sending_bytes.is_some() || (client.blocked.is_none() && replies > 0)
+            let owed = client.blocked.is_none() && replies > 0 && !has_left;
+            client.sending_bytes.is_some() || owed
         });
         if !under_way && !self.drained {
             self.drained = true;

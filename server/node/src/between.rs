@@ -1,5 +1,7 @@
 //! Hot path. What goes between cores: requests and replies, transactions, questions to all.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use protocol::{Args, Refusal, Reply};
 use runtime::CoreId;
 use storage::Slot;
@@ -10,6 +12,7 @@ use crate::connection::{Connection, Pieces};
 use crate::control::transfer::{self, Migration};
 use crate::core::{Core, Scope};
 use crate::gather::Join;
+use crate::image::Work;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::scripts::Ended;
 use crate::service::NodeService;
@@ -25,6 +28,8 @@ enum Ran {
     NeedsAll(Job),
     /// Its slots stay held while this is on its way.
     Deliver(Box<Migration>),
+    /// Its slots stay held for good: the server leaves, and nothing that comes later may be acknowledged.
+    Left,
 }
 
 /// More requests of other cores wait for held slots than are kept.
@@ -288,6 +293,15 @@ impl NodeService {
             Mail::Logged => {}
             // The turn that this begins does it.
             Mail::MakeRoom => {}
+            Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Load(part, expired) => self.on_load(*part, expired),
+            Mail::Loaded => {
+                self.core.shard.forget_changes();
+                self.core.update_holds();
+            }
+            Mail::Leave { save, force } => {
+                self.core.start_own_image(Work::Leave { save, force });
+            }
             Mail::Stop => self.stopping = true,
         }
         self.news(None);
@@ -443,6 +457,7 @@ impl NodeService {
                 let needs = self.core.needs(&slots, Vec::new());
                 self.core.start_tx(tx.ticket, job, needs);
             }
+            Ran::Left => self.core.put_aside(number, tx, guests),
             Ran::Deliver(migration) => {
                 self.core.put_aside(number, tx, guests);
                 transfer::deliver(self.core.node, migration);
@@ -460,6 +475,12 @@ impl NodeService {
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
                 self.core.look_again(&waiter);
+            }
+            Job::Image(work, resp) => {
+                self.core.run_image(tx.ticket, resp, work, out);
+                if self.core.node.stopping.load(Relaxed) && matches!(work, Work::Leave { .. }) {
+                    return Ran::Left;
+                }
             }
             Job::Migrate(migration) => {
                 if let Some(migration) = self.core.run_migration(number, migration, out) {

@@ -16,6 +16,7 @@ use crate::commandlog::{Bounds, Noted};
 use crate::commit::{Commit, queue_effects};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
+use crate::image::Image;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
 use crate::memory::Memory;
@@ -136,6 +137,10 @@ pub struct Core {
     pub invalidations: Vec<Invalidation>,
     /// Who listens to which channel.
     pub pubsub: PubSub,
+    /// Its part in snapshots.
+    pub image: Image,
+    /// What holds requests back (see `image.rs`); 0 for nothing.
+    pub holds: u64,
     /// Statistics.
     pub tally: Tally,
     /// CLIENT PAUSE.
@@ -158,9 +163,7 @@ pub struct Core {
     pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
-    /// Data is being read, or writes are refused: no request is plain.
-    pub loads: bool,
-    /// See `loads`.
+    /// The log cannot be written: writes are refused.
     pub refuses: bool,
     /// How far the log must have come for the replies that other cores have sent in this turn.
     pub acks_until: u64,
@@ -225,6 +228,8 @@ impl Core {
             pubsub: PubSub::default(),
             trackings: Trackings::default(),
             invalidations: Vec::new(),
+            image: Image::default(),
+            holds: 0,
             tally: Tally::new(node.table().rows().len()),
             pause: Pause::default(),
             watchers: Watchers::default(),
@@ -236,7 +241,6 @@ impl Core {
             noted: None,
             is_noted: false,
             active_expire: true,
-            loads: node.loading.is_active(),
             refuses: false,
             acks_until: 0,
             all_in_scripts: false,
@@ -301,6 +305,7 @@ impl Core {
         ];
         self.config = Arc::clone(&config);
         self.bound_memory(&config);
+        self.update_holds();
         self.trim_tracked();
     }
 

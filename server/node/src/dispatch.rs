@@ -54,8 +54,7 @@ impl Core {
             && !conn.stalled_in_turn
             && conn.reply_mode == ReplyMode::On
             && conn.received == self.tally.received
-            && self.pause.until_ms | self.watchers.count | self.memory.tight == 0
-            && !(self.loads | self.refuses)
+            && self.pause.until_ms | self.watchers.count | self.memory.tight | self.holds == 0
     }
 
     /// Runs a plain request of a connection for which the gates are open, its slot free. Returns the bytes of what the client
@@ -131,8 +130,8 @@ impl Core {
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
-        if self.loads | self.refuses
-            && let Some(refusal) = self.denied(row, conn)
+        if self.holds != 0
+            && let Some(refusal) = self.held_back(row, conn)
         {
             return self.reject(conn, Some(row), &refusal);
         }
@@ -185,18 +184,6 @@ impl Core {
         flow
     }
 
-    /// Why a request may not run while data is read, or while the log cannot be written.
-    #[cold]
-    fn denied(&self, row: &Row, conn: &Connection) -> Option<Refusal> {
-        if self.loads && !row.spec.flags.contains(Flags::LOADING) {
-            return Some(Refusal::Loading);
-        }
-        let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
-        let writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
-        let is_denied = self.refuses && (row.writes || writes || row.spec.name == "ping");
-        is_denied.then(|| self.log_failure())
-    }
-
     /// What a write is answered while the log cannot be written.
     #[cold]
     pub fn log_failure(&self) -> Refusal {
@@ -207,9 +194,12 @@ impl Core {
     /// Looks how the log and the loading are, at the beginning of a turn.
     pub fn look_at_log(&mut self) {
         let (log, loading) = (&self.node.write_log, &self.node.loading);
-        self.loads = loading.is_active();
-        self.refuses = log.is_failed();
-        if log.is_choked() {
+        let refuses = log.is_failed();
+        if refuses != self.refuses || loading.is_on() != self.is_loading() {
+            self.refuses = refuses;
+            self.update_holds();
+        }
+        if self.node.write_log.is_choked() {
             // As if a client had said CLIENT PAUSE WRITE, again and again until there is room.
             let until_ms = self.now.unix_ms + CHOKED_LOOK_MS;
             self.pause.until_ms = self.pause.until_ms.max(until_ms);
@@ -510,7 +500,11 @@ impl Core {
         };
         let mut flow = Flow::Done;
         let waits = conn.outbound.outstanding() > 0;
-        let is_alone = crate::multi::is_exec(row) || row.spec.name == "migrate";
+        let is_alone = crate::multi::is_exec(row)
+            || matches!(
+                row.spec.name,
+                "migrate" | "save" | "bgsave" | "shutdown" | "debug"
+            );
         if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
         }

@@ -13,7 +13,9 @@ use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
 use crate::connection::Pieces;
+use crate::control::load::{Expired, Part};
 use crate::control::log::replay;
+use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
@@ -94,6 +96,14 @@ pub enum Mail {
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.
     MakeRoom,
+    /// A snapshot has ended.
+    SnapshotEnded(Arc<Ended>),
+    /// Keys or a function from a file that is being loaded.
+    Load(Box<Part>, Expired),
+    /// All has been loaded.
+    Loaded,
+    /// The receiver sees to it that the server leaves, as SHUTDOWN does.
+    Leave { save: bool, force: bool },
     /// Leave when all replies are out.
     Stop,
 }

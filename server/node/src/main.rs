@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: heap::Small<mimalloc::MiMalloc> = heap::Small(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     allocator::put_off_purging();
@@ -76,13 +76,19 @@ fn run(loaded: config::Loaded) -> ExitCode {
     log.ready(node);
     std::thread::spawn(move || {
         for signal in &mut signals {
-            log.set_level(node.config().loglevel);
+            let config = node.config();
+            log.set_level(config.loglevel);
             log.notice(if signal == SIGINT {
                 "Received SIGINT, stopping"
             } else {
                 "Received SIGTERM, stopping"
             });
-            start::stop(node);
+            let flags = if signal == SIGINT {
+                config.shutdown_on_sigint
+            } else {
+                config.shutdown_on_sigterm
+            };
+            start::shut_down(node, flags);
         }
     });
     match server.join() {

@@ -11,10 +11,11 @@ use crate::acl::{self, Users};
 use crate::aside::Aside;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::control::load::Loading;
 use crate::control::log::WriteLog;
+use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::latency::Latency;
-use crate::loading::Loading;
 use crate::log::Log;
 use crate::mail::Mail;
 use crate::memory::SharedMemory;
@@ -109,16 +110,16 @@ pub struct Node {
     pub stopping: AtomicBool,
     /// Cores that are about to stop and have no reply under way.
     pub drained: AtomicUsize,
-    /// When the last SAVE was, unix seconds: the start, as nothing is saved yet.
-    pub last_save_s: AtomicU64,
+    /// The snapshot that is written, and the last one.
+    pub snapshots: Snapshots,
+    /// What is loaded at the start.
+    pub loading: Loading,
     /// Scripts and libraries.
     pub scripting: Scripting,
     /// Ways to other servers.
     pub links: Links,
     /// The log of writes.
     pub write_log: WriteLog,
-    /// Data that is read at the start.
-    pub loading: Loading,
     /// It stops because it could not start.
     pub has_failed: AtomicBool,
     log: OnceLock<Arc<Log>>,
@@ -191,7 +192,6 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            loading: Loading::default(),
             has_failed: AtomicBool::new(false),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
@@ -205,7 +205,8 @@ impl Node {
             memory: SharedMemory::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicUsize::new(0),
-            last_save_s: AtomicU64::new(parts.started_ms / 1000),
+            snapshots: Snapshots::new(parts.cores, parts.started_ms / 1000),
+            loading: Loading::new(parts.cores),
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
             keepalive_s,

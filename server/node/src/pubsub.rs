@@ -10,13 +10,14 @@
 //! confirmation leaves the core, so that a message published after the confirmation reaches it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use commands::Refused;
 use commands::key::glob;
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
-use storage::{Event, Slot};
+use storage::{Event, KeyHasher, Slot};
 
 use crate::config::KeyspaceEvents;
 use crate::connection::Connection;
@@ -86,11 +87,14 @@ impl Subscriptions {
 /// Subscribers of each core, of one name.
 type Counts = Vec<(CoreId, u32)>;
 
+/// Connections of one core, by name.
+type Here = HashMap<Box<[u8]>, BTreeSet<u64>, BuildHasherDefault<KeyHasher>>;
+
 /// One core's part.
 #[derive(Default)]
 pub struct PubSub {
     /// Connections of this core, by topic and name.
-    here: [HashMap<Box<[u8]>, BTreeSet<u64>>; Topic::COUNT],
+    here: [Here; Topic::COUNT],
     /// How many subscribers each core has. Sorted, as PUBSUB CHANNELS pages through it.
     all: [BTreeMap<Box<[u8]>, Counts>; Topic::COUNT],
     /// Messages for connections of this core, to be delivered after the request that runs.

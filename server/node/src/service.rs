@@ -71,6 +71,16 @@ impl NodeService {
             leave_until_ms: None,
         }
     }
+
+    /// Takes a part of what was logged over, for simulators: it comes by mail in production.
+    pub fn replay(&mut self, batch: &crate::control::log::replay::Batch) {
+        batch.apply(&mut self.core);
+    }
+
+    /// The slots that live here, for simulators.
+    pub fn shard(&self) -> &storage::Shard {
+        &self.core.shard
+    }
 }
 
 impl Service for NodeService {

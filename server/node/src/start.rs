@@ -13,7 +13,7 @@ use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
 
 use crate::allocator;
 use crate::aside;
-use crate::config::{Config, Io, Loaded};
+use crate::config::{Config, Io, Loaded, ShutdownFlags};
 use crate::control;
 use crate::control::disk::SystemDisk;
 use crate::control::log::thread as write_log;
@@ -85,8 +85,9 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     let node = Node::new(parts).map_err(Fault::Config)?;
     let node: &'static Node = Box::leak(Box::new(node));
     let config = node.config();
-    if config.appendonly {
-        node.loading.begin(node.started_ms);
+    let snapshot = control::snapshot::path_of(&config);
+    if config.appendonly || snapshot.exists() {
+        node.loading.begin(unix_ms());
     }
     let choice = match config.io {
         Io::Auto => Choice::Auto,
@@ -127,7 +128,9 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| allocator::start(node))
         .and_then(|()| aside::start(node))
         .and_then(|()| tls::start(node))
+        .and_then(|()| control::snapshot::start(node))
         .and_then(|()| start_log(node))
+        .and_then(|()| control::load::start(node))
     {
         stop(node);
         return Err(Fault::Control(error));
@@ -148,14 +151,38 @@ impl Server {
     /// Waits until the cores have left their loops; then the log is ended.
     ///
     /// # Errors
-    /// When a core or the log failed, or the data could not be read at the start.
+    /// When a core or the log failed, or what should have been loaded was damaged.
     pub fn join(self) -> io::Result<()> {
-        self.running.join()?;
+        let failed = |error| io::Error::other(format!("a core failed: {error}"));
+        self.running.join().map_err(failed)?;
         self.node.write_log.end(unix_ms())?;
-        match self.node.has_failed.load(Relaxed) {
-            true => Err(io::Error::other("the data could not be read")),
-            false => Ok(()),
+        if self.node.has_failed.load(Relaxed) {
+            return Err(io::Error::other("the data could not be read"));
         }
+        match self.node.loading.fault() {
+            Some(why) => Err(io::Error::other(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// As SHUTDOWN does: with a snapshot first, if these flags or the save points ask for one.
+pub fn shut_down(node: &Node, flags: ShutdownFlags) {
+    let save = flags.save || (!node.config().save.is_empty() && !flags.nosave);
+    if !save || node.loading.is_on() {
+        return stop(node);
+    }
+    let Some(handle) = node.handle() else { return };
+    let mut mail = Mail::Leave {
+        save,
+        force: flags.force,
+    };
+    for _ in 0..STOP_TRIES_MAX {
+        match handle.post(CoreId(0), mail) {
+            Ok(()) => return,
+            Err(back) => mail = back,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

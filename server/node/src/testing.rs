@@ -13,10 +13,12 @@ use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, 
 
 use crate::aside::Helper;
 use crate::config::Config;
+use crate::control::disk::SystemDisk;
 use crate::control::log::replay::{Batch, Spread};
 use crate::control::log::tests::MemoryDisk;
 use crate::control::log::writer::Writer;
 use crate::control::log::{recover, thread};
+use crate::control::snapshot::Writer as ImageWriter;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
 use crate::service::NodeService;
@@ -55,6 +57,7 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     seats: Vec<Seat>,
     helper: Helper,
+    writer: ImageWriter,
     /// What runs aside does not come back.
     pub(crate) holds_aside: bool,
     /// The log does nothing by itself.
@@ -79,6 +82,8 @@ impl Bench {
                 .and_then(|steps| steps.parse().ok());
             config.aside_min_steps = steps.expect("a number");
         }
+        // Nothing happens by itself, unless a test asks for it.
+        config.save.clear();
         change(&mut config);
         let now = Now {
             unix_ms: START_MS,
@@ -112,6 +117,7 @@ impl Bench {
             now,
             seats: (0..cores).map(seat).collect(),
             helper: Helper::new(node),
+            writer: ImageWriter::default(),
             holds_aside: false,
             holds_log: false,
             clients: Vec::new(),
@@ -300,6 +306,20 @@ impl Bench {
             return false;
         }
         let node = self.seats[0].service.core.node;
+        if let Some(mail) = node.snapshots.step(&mut self.writer, &SystemDisk) {
+            for mail in mail {
+                let Mail::SnapshotEnded(ended) = mail else {
+                    continue;
+                };
+                for seat in &mut self.seats {
+                    seat.mail
+                        .push(Mail::SnapshotEnded(std::sync::Arc::clone(&ended)));
+                }
+            }
+            // A walk may have waited for the disk.
+            self.seats.iter_mut().for_each(|seat| seat.again = true);
+            return true;
+        }
         let Some(done) = self.helper.try_next(node) else {
             return false;
         };

@@ -8,12 +8,13 @@
 //! A remembered key is told once and forgotten. Over `tracking-table-max-keys` keys are told at random before they change.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
-use storage::Key;
+use storage::{Key, KeyHasher};
 
 use crate::connection::Connection;
 use crate::core::Core;
@@ -79,7 +80,7 @@ pub struct Invalidation {
 pub type Keys = Vec<Box<[u8]>>;
 
 /// Those who track one key, by its database and name.
-type Trackers = HashMap<(u8, Box<[u8]>), Vec<Place>>;
+type Trackers = HashMap<(u8, Box<[u8]>), Vec<Place>, BuildHasherDefault<KeyHasher>>;
 
 /// Sums over all cores.
 #[derive(Default)]

@@ -24,6 +24,7 @@ use crate::blocking::{Attempt, Waiter};
 use crate::connection::Request;
 use crate::control::transfer::Migration;
 use crate::core::{Core, Scope};
+use crate::image::Work;
 use crate::locks::Verdict;
 use crate::mail::{Batch, Granted, Mail, Schedule, Ticket};
 use crate::scripts::Caller;
@@ -52,6 +53,8 @@ pub enum Job {
     Again(Arc<Waiter>, Request),
     /// Keys that move to another server.
     Migrate(Box<Migration>),
+    /// A snapshot begins, or something else that needs all data at one instant.
+    Image(Work, Resp),
     /// Its slots are put aside, still held, until somebody brings what it does next.
     Held,
     /// A parked request of one core that needs all of its slots.
@@ -302,6 +305,10 @@ impl Core {
         if self.shard.is_flushed() {
             // Before the slots come home with their changes: one word stands for all keys.
             self.post_flush();
+        }
+        if !guests.is_empty() {
+            // What was written out of them is on its way before their owners can be done.
+            self.send_image(true);
         }
         for (core, slots) in guests {
             let lent = self.shard.give_back(&slots);

@@ -1,18 +1,19 @@
 //! Hot path. The loop of one core: wait, gather, take mail, let the service turn, perform its wishes.
+//!
+//! A thread runs it ([`Core::run`]); the simulator takes the same steps one at a time (`sim/`): [`Core::lie_down`],
+//! [`Core::get_up`], [`Core::take_mail`], [`Core::turn`], [`Core::finish`], and at the end [`Core::drain_some`].
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use std::os::fd::AsFd;
-
 use crate::STOP_DRAIN_MS_MAX;
 use crate::clock;
 use crate::driver::Driver;
 use crate::mailbox::{Arrival, Mailbox, Parcel, Post};
-use crate::service::{CoreId, Event, Now, Ops, Service, Turn};
-use crate::socket::{self, Spread};
+use crate::service::{CoreId, Event, Now, Op, Ops, Service, Turn};
+use crate::socket::Spread;
 use crate::stats::{Stats, Tally};
 
 /// How long a core naps while its overflow queues are past their maximum.
@@ -46,16 +47,18 @@ pub(crate) struct CoreSpec {
 
 /// One core: a driver, a service, and the mail between this core and the others.
 pub(crate) struct Core<S: Service, D: Driver> {
-    spec: CoreSpec,
+    pub(crate) spec: CoreSpec,
     shared: Arc<Shared<S::Mail>>,
-    driver: D,
-    service: S,
-    post: Post<S::Mail>,
-    events: Vec<Event>,
-    mail: Vec<S::Mail>,
-    ops: Ops<S::Mail>,
+    pub(crate) driver: D,
+    pub(crate) service: S,
+    pub(crate) post: Post<S::Mail>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) mail: Vec<S::Mail>,
+    pub(crate) ops: Ops<S::Mail>,
     arrivals: Vec<Arrival>,
     adopted: Vec<Arrival>,
+    /// Sends that wait until all mail is in its lanes.
+    held: Vec<Op>,
     /// Next core in turn for the connections this core spreads.
     spread_next: usize,
     /// When the last turn began and how long it took, to reckon the next wait by.
@@ -71,8 +74,10 @@ impl<S: Service, D: Driver> Core<S, D> {
         let mut ops = Ops::new();
         // The first turn comes at once, so that a service can ask for its timers.
         ops.again = true;
+        let last = driver.now();
         Core {
             post: Post::new(spec.core, cores),
+            held: Vec::new(),
             spread_next: spec.core.index(),
             spec,
             shared,
@@ -83,7 +88,7 @@ impl<S: Service, D: Driver> Core<S, D> {
             ops,
             arrivals: Vec::new(),
             adopted: Vec::new(),
-            last: clock::read(),
+            last,
             last_took_us: 0,
             sent: clock::ticks(),
         }
@@ -95,25 +100,23 @@ impl<S: Service, D: Driver> Core<S, D> {
             if self.post.is_overflowing() {
                 self.driver.submit()?;
                 std::thread::sleep(Duration::from_micros(OVERFLOW_NAP_US));
-                self.last = clock::read();
+                self.last = self.driver.now();
             } else {
                 let sends = D::SENDS_IN_WAIT && self.driver.is_sending();
-                self.wait()?;
-                self.last = clock::read();
+                let timeout = self.lie_down();
+                let waited = self.driver.wait(timeout);
+                self.get_up();
+                waited?;
                 if sends {
                     // Its end wakes the core: this is soon after.
                     self.sent = clock::ticks();
                 }
-                self.driver
-                    .gather(self.last.mono_us, &mut self.events, &mut self.arrivals);
-                self.admit();
+                self.gather();
             }
             let cpu_us = self.stats().is_cpu_clock().then(clock::thread_cpu_us);
             self.take_mail();
-            self.turn(self.last);
-            self.perform();
-            self.sent = clock::ticks();
-            self.publish(cpu_us);
+            self.turn();
+            self.finish(cpu_us);
             if self.ops.stop {
                 return self.drain();
             }
@@ -128,8 +131,9 @@ impl<S: Service, D: Driver> Core<S, D> {
         &self.shared.boxes[self.spec.core.index()]
     }
 
-    /// Sleeps in the driver, unless there is a reason not to. The order matters: park, then look once more.
-    fn wait(&mut self) -> io::Result<()> {
+    /// Announces that the core sleeps, unless there is a reason not to, and says how long it may. The order matters: park,
+    /// then look once more.
+    pub(crate) fn lie_down(&self) -> Option<Duration> {
         let mut timeout = self.patience();
         if timeout != Some(Duration::ZERO) {
             let may_sleep = self.mailbox().park() && self.post.may_sleep(&self.shared.boxes);
@@ -137,9 +141,20 @@ impl<S: Service, D: Driver> Core<S, D> {
                 timeout = Some(Duration::ZERO);
             }
         }
-        let waited = self.driver.wait(timeout);
+        timeout
+    }
+
+    /// The core is awake, and reads the clocks.
+    pub(crate) fn get_up(&mut self) {
         self.mailbox().unpark();
-        waited
+        self.last = self.driver.now();
+    }
+
+    /// Takes what the driver has.
+    pub(crate) fn gather(&mut self) {
+        self.driver
+            .gather(self.last.mono_us, &mut self.events, &mut self.arrivals);
+        self.admit();
     }
 
     /// How long the core may sleep: not at all, for a time, or without limit.
@@ -194,23 +209,15 @@ impl<S: Service, D: Driver> Core<S, D> {
             .entrances
             .get(arrival.listener)
             .is_some_and(|e| e.is_tcp);
-        let tally = self.driver.tally();
-        if is_tcp {
-            tally.kernel_entries += 2;
-            let keepalive_s = self.spec.keepalive_s.load(Relaxed);
-            if keepalive_s > 0 {
-                tally.kernel_entries += 4;
-                // A connection without keepalive is better than none.
-                let _set = socket::keep_alive(arrival.fd.as_fd(), keepalive_s);
-            }
-        }
+        let keepalive_s = self.spec.keepalive_s.load(Relaxed);
         // A peer that has gone already is nobody's loss.
-        if let Ok(peer) = socket::peer_of(arrival.fd.as_fd(), is_tcp) {
+        if let Ok(peer) = self.driver.greet(&arrival, is_tcp, keepalive_s) {
             self.driver.adopt(arrival, peer, &mut self.events);
         }
     }
 
-    fn take_mail(&mut self) {
+    /// Takes what other cores have sent, within the turn's budget.
+    pub(crate) fn take_mail(&mut self) {
         let (mail, adopted) = (&mut self.mail, &mut self.adopted);
         self.post.take(
             &self.shared.boxes,
@@ -225,12 +232,13 @@ impl<S: Service, D: Driver> Core<S, D> {
         }
     }
 
-    fn turn(&mut self, now: Now) {
+    /// The service's turn.
+    pub(crate) fn turn(&mut self) {
         self.ops.again = false;
         self.ops.wake_at_ms = None;
         self.post.backlog(&mut self.ops.backlog_lens);
         let mut turn = Turn {
-            now,
+            now: self.last,
             sent: self.sent,
             core: self.spec.core,
             events: &mut self.events,
@@ -243,6 +251,13 @@ impl<S: Service, D: Driver> Core<S, D> {
         self.mail.clear();
     }
 
+    /// Does what the turn has asked for, and publishes the counters.
+    pub(crate) fn finish(&mut self, cpu_us: Option<u64>) {
+        self.perform();
+        self.sent = clock::ticks();
+        self.publish(cpu_us);
+    }
+
     fn perform(&mut self) {
         // Mail first: what a client has been told may be relied upon at the other cores.
         self.post.flush(&self.shared.boxes);
@@ -250,8 +265,16 @@ impl<S: Service, D: Driver> Core<S, D> {
             self.post
                 .send(&self.shared.boxes, target, Parcel::Mail(mail));
         }
+        // What clients are told waits with the mail that it may rely upon, when a lane is full.
+        let waits = !self.post.is_drained();
+        if !waits && !self.held.is_empty() {
+            self.held.drain(..).for_each(|op| self.driver.perform(op));
+        }
         for op in self.ops.list.drain(..) {
-            self.driver.perform(op);
+            match op {
+                Op::Send(..) if waits => self.held.push(op),
+                op => self.driver.perform(op),
+            }
         }
         self.driver.recycle();
         self.wake_touched();
@@ -268,7 +291,7 @@ impl<S: Service, D: Driver> Core<S, D> {
         tally.turns += 1;
         tally.kernel_entries += if cpu_us.is_some() { 2 } else { 0 };
         let tally: Tally = *tally;
-        self.last_took_us = clock::mono_us().saturating_sub(self.last.mono_us);
+        self.last_took_us = self.driver.mono_us().saturating_sub(self.last.mono_us);
         let stats = self.stats();
         stats.publish(&tally);
         stats.turn_took(self.last_took_us);
@@ -280,18 +303,9 @@ impl<S: Service, D: Driver> Core<S, D> {
     /// The end: what was asked in the last turn still happens, within limits. No more events are told.
     fn drain(&mut self) -> io::Result<()> {
         self.driver.wait(Some(Duration::ZERO))?;
-        let until_us = clock::mono_us() + STOP_DRAIN_MS_MAX * 1000;
+        let until_us = self.driver.mono_us() + STOP_DRAIN_MS_MAX * 1000;
         loop {
-            let now_us = clock::mono_us();
-            self.driver
-                .gather(now_us, &mut self.events, &mut self.arrivals);
-            self.events.clear();
-            self.arrivals.clear();
-            self.driver.recycle();
-            self.post.flush(&self.shared.boxes);
-            self.wake_touched();
-            let is_busy = self.driver.is_sending() || !self.post.is_drained();
-            if !is_busy || now_us >= until_us {
+            if self.drain_some(until_us) {
                 break;
             }
             self.driver
@@ -302,5 +316,22 @@ impl<S: Service, D: Driver> Core<S, D> {
         let tally = *self.driver.tally();
         self.stats().publish(&tally);
         Ok(())
+    }
+
+    /// One step towards the end; whether it is reached.
+    pub(crate) fn drain_some(&mut self, until_us: u64) -> bool {
+        let now_us = self.driver.mono_us();
+        self.driver
+            .gather(now_us, &mut self.events, &mut self.arrivals);
+        self.events.clear();
+        self.arrivals.clear();
+        self.driver.recycle();
+        self.post.flush(&self.shared.boxes);
+        self.wake_touched();
+        if self.post.is_drained() {
+            self.held.drain(..).for_each(|op| self.driver.perform(op));
+        }
+        let is_busy = self.driver.is_sending() || !self.post.is_drained();
+        !is_busy || now_us >= until_us
     }
 }

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::buffer::View;
-use crate::mailbox::{Arrival, WakePoint};
-use crate::service::{ConnId, Event, Op, Peer};
-use crate::socket::Listener;
+use crate::clock;
+use crate::mailbox::{Arrival, Socket, WakePoint};
+use crate::service::{ConnId, Event, Now, Op, Peer};
+use crate::socket::{self, Listener};
 use crate::stats::Tally;
 
 /// Sends up to this size report `Sent` lazily (see [`crate::SENT_HOLD_US_MAX`]); larger ones at once, since more is
@@ -51,6 +53,33 @@ pub(crate) trait Driver: Sized {
 
     /// Turns what happened into events; accepted sockets go to `arrivals`, at most the budget's number per turn.
     fn gather(&mut self, mono_us: u64, events: &mut Vec<Event>, arrivals: &mut Vec<Arrival>);
+
+    /// Both clocks.
+    fn now(&self) -> Now {
+        clock::read()
+    }
+
+    /// The monotonic clock alone, microseconds.
+    fn mono_us(&self) -> u64 {
+        clock::mono_us()
+    }
+
+    /// Sets what must be set on an accepted socket, and tells who is at its other end.
+    fn greet(&mut self, arrival: &Arrival, is_tcp: bool, keepalive_s: u32) -> io::Result<Peer> {
+        let Socket::Kernel(fd) = &arrival.socket else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let tally = self.tally();
+        if is_tcp {
+            tally.kernel_entries += 2;
+            if keepalive_s > 0 {
+                tally.kernel_entries += 4;
+                // A connection without keepalive is better than none.
+                let _set = socket::keep_alive(fd.as_fd(), keepalive_s);
+            }
+        }
+        socket::peer_of(fd.as_fd(), is_tcp)
+    }
 
     /// Takes a connection over and starts receiving.
     fn adopt(&mut self, arrival: Arrival, peer: Peer, events: &mut Vec<Event>);

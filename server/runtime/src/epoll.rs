@@ -28,7 +28,7 @@ use rustix::net::{self, RecvFlags, SendFlags, SocketFlags};
 
 use crate::buffer::{Fill, Region, View};
 use crate::driver::{ACCEPT_REST_US, Door, Driver, DriverSpec, SENT_HOLD_BYTES_MAX, sent};
-use crate::mailbox::{Arrival, WakePoint};
+use crate::mailbox::{Arrival, Socket, WakePoint};
 use crate::service::{Cause, ConnId, Event, Op, Peer, Span};
 use crate::slab::Slab;
 use crate::socket::Listener;
@@ -222,8 +222,11 @@ impl Driver for Epoll {
     }
 
     fn adopt(&mut self, arrival: Arrival, peer: Peer, events: &mut Vec<Event>) {
+        let Socket::Kernel(fd) = arrival.socket else {
+            return;
+        };
         let conn = Conn {
-            fd: arrival.fd,
+            fd,
             readable: false,
             queued: false,
             hung_up: false,
@@ -389,7 +392,7 @@ impl Epoll {
             self.tally.kernel_entries += 1;
             match net::accept_with(&gate.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(fd) => self.door.push(Arrival {
-                    fd,
+                    socket: Socket::Kernel(fd),
                     listener: gate.number,
                 }),
                 Err(Errno::AGAIN) => break,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Two drivers do the waiting, io_uring and epoll, chosen at start ([`Choice`]); they behave alike and pass the same
-//! tests. Non-goals: TLS, files, timers finer than a turn's `wake_at`, outgoing connections.
+//! tests. A third one has no kernel: the simulator's ([`sim`]). Non-goals: TLS, files, timers finer than a turn's `wake_at`, outgoing connections.
 //!
 //! System calls per turn: io_uring 1, however many connections were served; epoll 1 + one recv and one send per
 //! connection served. Memory per core: the receive pool (8 MiB, touched as needed) and under 100 bytes a connection.
@@ -23,6 +23,7 @@ mod probe;
 mod ring;
 mod running;
 mod service;
+pub mod sim;
 mod slab;
 mod socket;
 mod stats;

@@ -54,8 +54,16 @@ pub(crate) enum Parcel<M> {
 
 /// An accepted socket on its way to the core that will serve it.
 pub(crate) struct Arrival {
-    pub(crate) fd: OwnedFd,
+    pub(crate) socket: Socket,
     pub(crate) listener: usize,
+}
+
+/// Where a connection's bytes come from.
+pub(crate) enum Socket {
+    /// A descriptor.
+    Kernel(OwnedFd),
+    /// One of the simulator's, by its number there.
+    Simulated(u64),
 }
 
 struct Lane<M> {
@@ -78,6 +86,8 @@ pub(crate) struct Mailbox<M> {
 pub(crate) struct WakePoint {
     eventfd: OwnedFd,
     ring_fd: AtomicI32,
+    /// The bell has been rung: for the simulator, whose cores wait for no descriptor.
+    rung: AtomicBool,
 }
 
 impl WakePoint {
@@ -87,13 +97,24 @@ impl WakePoint {
         Ok(WakePoint {
             eventfd,
             ring_fd: AtomicI32::new(-1),
+            rung: AtomicBool::new(false),
         })
     }
 
     /// Wakes by the eventfd: one system call.
     pub(crate) fn ring_bell(&self) {
+        self.rung.store(true, Release);
         // It fails only for a counter of 2^64-2, and then the core has been woken many times over.
         let _written = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+    }
+
+    /// Whether the bell has been rung since it was last silenced.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.rung.load(Acquire)
+    }
+
+    pub(crate) fn silence(&self) {
+        self.rung.store(false, Release);
     }
 
     pub(crate) fn eventfd(&self) -> &OwnedFd {

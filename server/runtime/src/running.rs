@@ -30,6 +30,12 @@ impl<M> Clone for Handle<M> {
     }
 }
 
+impl<M> Handle<M> {
+    pub(crate) fn of(shared: Arc<Shared<M>>) -> Handle<M> {
+        Handle { shared }
+    }
+}
+
 impl<M: Send + 'static> Handle<M> {
     /// Mail to a core, waking it if it sleeps; in order per core and calling thread. Given back when the core's
     /// mailbox for outside threads is full, or the core has left or does not exist.

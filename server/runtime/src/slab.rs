@@ -74,6 +74,11 @@ impl<C> Slab<C> {
         Some(state)
     }
 
+    /// The states of all that live.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &C> {
+        self.places.iter().filter_map(|place| place.state.as_ref())
+    }
+
     /// Every index that is in use.
     pub(crate) fn live(&self) -> Vec<u32> {
         (0u32..)

@@ -39,7 +39,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use crate::buffer::{Fill, View};
 use crate::driver::{Door, Driver, DriverSpec, SENT_HOLD_BYTES_MAX, sent};
-use crate::mailbox::{Arrival, WakePoint};
+use crate::mailbox::{Arrival, Socket, WakePoint};
 use crate::ring::{GROUP, Ring};
 use crate::service::{Cause, ConnId, Event, Op, Peer, Span};
 use crate::slab::Slab;
@@ -303,8 +303,11 @@ impl Driver for Uring {
     }
 
     fn adopt(&mut self, arrival: Arrival, peer: Peer, events: &mut Vec<Event>) {
-        let fd = arrival.fd.as_raw_fd();
-        if let Some(conn) = self.conns.insert(Conn::new(arrival.fd)) {
+        let Socket::Kernel(socket) = arrival.socket else {
+            return;
+        };
+        let fd = socket.as_raw_fd();
+        if let Some(conn) = self.conns.insert(Conn::new(socket)) {
             events.push(Event::Accepted {
                 conn,
                 listener: arrival.listener,

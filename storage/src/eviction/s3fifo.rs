@@ -7,8 +7,8 @@
 //!
 //! access u32: 0 (8 bits) | time of the last use, 8 s (19) | lap (2) | main (1) | uses, at most 3 (2)
 //! ```
-//! *Small* is a ring of 8-byte hints of where the keys are, as the wheel of deadlines has them: 0.8 bytes for each key of the
-//! shard. A key that is removed leaves its hint, which is passed over when its turn comes.
+//! *Small* is a ring of 8-byte marks of where the keys are: 0.8 bytes for each key of the
+//! shard. A key that is removed leaves its mark, which is passed over when its turn comes.
 //! *Main* is no queue. The order of the tables is that of the hashes, so it has nothing to do with that of use; a hand that walks
 //! it meets every key once a lap, as a queue to whose end used keys go back meets them. A key that came in this lap is
 //! left alone until the next one (`lap`), so that it stays a lap on average, as it would in a queue; one of small that
@@ -20,15 +20,15 @@
 use crate::eviction::ghost::Ghosts;
 use crate::eviction::ring::Ring;
 use crate::eviction::{Found, Hand, Keys, Policy};
-use crate::expiry::{HINT_HASH_MASK, Hint};
 use crate::hash::{Key, hash_bytes};
 use crate::item::Item;
+use crate::slot::Slot;
 
 /// One of so many keys is small's.
 const SMALL_SHARE: usize = 10;
 /// Keys of small that have been used so often go to main.
 const USES_TO_STAY: u32 = 2;
-/// The ring is cut when it holds more hints than a quarter of the keys, and so many more: nobody evicts, or many are stale.
+/// The ring is cut when it holds more marks than a quarter of the keys, and so many more: nobody evicts, or many are stale.
 const RING_SHARE_MAX: usize = 4;
 const RING_SPARE: usize = 1024;
 /// Candidates that one bucket of main has shown, at most.
@@ -108,15 +108,37 @@ impl Word {
     }
 }
 
+/// The bits of a hash that a [`Mark`] keeps: those that lead to a bucket, and the tag there.
+const MARK_HASH_MASK: u64 = !((1 << 22) - 1) | 0xff;
+
+/// Where a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark(u64);
+
+impl Mark {
+    fn new(slot: Slot, hash: u64) -> Mark {
+        Mark(u64::from(slot.0) << 50 | (hash >> 22) << 8 | (hash & 0xff))
+    }
+
+    fn slot(self) -> Slot {
+        Slot((self.0 >> 50) as u16)
+    }
+
+    /// The hash under [`MARK_HASH_MASK`].
+    fn hash(self) -> u64 {
+        ((self.0 >> 8) & ((1 << 42) - 1)) << 22 | (self.0 & 0xff)
+    }
+}
+
 /// See the module's head.
 pub(crate) struct S3Fifo {
-    small: Ring<Hint>,
+    small: Ring<Mark>,
     ghosts: Ghosts,
     hand: Hand,
     /// The hand's lap, at its place in a word.
     lap: u32,
-    /// Candidates of main that were met together with one that has gone: database, hint.
-    shown: Vec<(u8, Hint)>,
+    /// Candidates of main that were met together with one that has gone: database, mark.
+    shown: Vec<(u8, Mark)>,
     /// Something has been evicted: new keys come to small.
     has_begun: bool,
 }
@@ -137,9 +159,9 @@ impl S3Fifo {
     fn next_of_small(&mut self, keys: &mut Keys<'_>, held: usize) -> Option<Found> {
         while self.small.len() * SMALL_SHARE > held && keys.looks > 0 {
             keys.looks -= 1;
-            let hint = self.small.pop_front()?;
+            let mark = self.small.pop_front()?;
             self.look_ahead(keys);
-            let Some(found) = (0..keys.shard.dbs.len()).find_map(|db| find(keys, db, hint)) else {
+            let Some(found) = (0..keys.shard.dbs.len()).find_map(|db| find(keys, db, mark)) else {
                 continue;
             };
             let word = Word::of(found.item.access_s());
@@ -158,7 +180,7 @@ impl S3Fifo {
         let bucket = self.small.get(BUCKETS_AHEAD);
         let item = self.small.get(ITEMS_AHEAD);
         for db in keys.shard.dbs.iter().filter(|db| db.len > 0) {
-            let table = |hint: &Hint| Some((db.table(hint.slot())?, hint.hash()));
+            let table = |mark: &Mark| Some((db.table(mark.slot())?, mark.hash()));
             if let Some((table, hash)) = bucket.and_then(table) {
                 table.prefetch_bucket(hash);
             }
@@ -171,8 +193,8 @@ impl S3Fifo {
     /// The next key of main that goes.
     fn next_of_main(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
         loop {
-            while let Some((db, hint)) = self.shown.pop() {
-                let found = look(keys, usize::from(db), hint);
+            while let Some((db, mark)) = self.shown.pop() {
+                let found = look(keys, usize::from(db), mark);
                 let is_free = |found: &Found| {
                     let word = Word::of(found.item.access_s());
                     word.is_main() && word.uses() == 0
@@ -188,7 +210,7 @@ impl S3Fifo {
             let pass = |found: Found| {
                 if passes(found.item, lap) && shown.len() < SHOWN_MAX {
                     let hash = hash_bytes(found.item.key());
-                    shown.push((found.db, Hint::new(found.slot, hash)));
+                    shown.push((found.db, Mark::new(found.slot, hash)));
                 }
             };
             if keys.walk(&mut self.hand, pass) {
@@ -216,27 +238,27 @@ fn passes(item: Item, lap: u32) -> bool {
             uses => word.0 - uses + (uses - 1),
         }
     } else {
-        // Small has no hint of it any more.
+        // Small has no mark of it any more.
         word.0 | MAIN
     };
     item.touch(stays & !LAP | lap);
     false
 }
 
-/// The key of small that a hint stands for in a database.
-fn find(keys: &Keys<'_>, db: usize, hint: Hint) -> Option<Found> {
-    look(keys, db, hint).filter(|found| !Word::of(found.item.access_s()).is_main())
+/// The key of small that a mark stands for in a database.
+fn find(keys: &Keys<'_>, db: usize, mark: Mark) -> Option<Found> {
+    look(keys, db, mark).filter(|found| !Word::of(found.item.access_s()).is_main())
 }
 
-fn look(keys: &Keys<'_>, db: usize, hint: Hint) -> Option<Found> {
-    let slot = hint.slot();
+fn look(keys: &Keys<'_>, db: usize, mark: Mark) -> Option<Found> {
+    let slot = mark.slot();
     if keys.shard.dbs.get(db)?.len == 0 || !keys.shard.owned.contains(slot) {
         return None;
     }
-    let is_hinted = |item: Item| hash_bytes(item.key()) & HINT_HASH_MASK == hint.hash();
+    let is_marked = |item: Item| hash_bytes(item.key()) & MARK_HASH_MASK == mark.hash();
     let item = keys.shard.dbs[db]
         .table(slot)?
-        .find(hint.hash(), is_hinted)?;
+        .find(mark.hash(), is_marked)?;
     let db = db as u8;
     Some(Found { db, slot, item })
 }
@@ -270,7 +292,7 @@ impl Policy for S3Fifo {
         if self.ghosts.take(key.hash) {
             return main.0;
         }
-        self.small.push_back(Hint::new(key.slot, key.hash));
+        self.small.push_back(Mark::new(key.slot, key.hash));
         if self.small.len() > keys_held / RING_SHARE_MAX + RING_SPARE {
             // Its key is main's when the hand comes by.
             self.small.pop_front();

@@ -4,6 +4,7 @@
     reason = "buckets are a raw array: tagged words, no initialised Option per lane"
 )]
 
+use core::ops::RangeInclusive;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
@@ -12,12 +13,11 @@ use super::Entry;
 pub(super) const LANES: usize = 7;
 pub(super) const ADDRESS_BITS: u32 = 48;
 pub(super) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
-/// A table grows when an average main bucket holds more than this many eighths of an entry.
-pub(super) const LOAD_MAX_EIGHTHS: usize = 44; // 5.5 of 7
-/// Buckets of a segment per ladder step, overflow included: the allocator's size classes exactly.
-pub(super) const TOTALS: [u16; 26] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160,
-    192,
+/// Entries of an average main bucket up to which a rebuilt array should not be far from full, in eighths.
+const LOAD_EIGHTHS: usize = 44; // 5.5 of 7
+/// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before.
+pub(super) const TOTALS: [u8; 25] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 103, 124, 149, 179,
 ];
 pub(super) const STEP_LAST: u8 = (TOTALS.len() - 1) as u8;
 
@@ -25,21 +25,23 @@ pub(super) const MAINS: [u8; TOTALS.len()] = {
     let mut mains = [0; TOTALS.len()];
     let mut step = 0;
     while step < TOTALS.len() {
-        // About a sixth of the buckets are overflow; the smallest tables have none.
-        mains[step] = (TOTALS[step] - TOTALS[step] / 6) as u8;
+        // About an eighth of the buckets are overflow, and more of the smallest tables.
+        mains[step] = TOTALS[step] - (TOTALS[step] + 6) / 8;
+        if mains[step] == 0 {
+            mains[step] = 1;
+        }
         step += 1;
     }
     mains
 };
 
-/// Bytes that the array of a ladder step takes. The totals are the allocator's classes exactly.
+/// Bytes that the array of a ladder step takes: the allocator rounds whole cache lines to nothing more.
 pub(super) const fn step_bytes(step: u8) -> usize {
     TOTALS[step as usize] as usize * size_of::<Bucket>()
 }
 
-/// Not declared as aligned to its cache line, though it is: an allocator with size classes puts blocks of
-/// a multiple of 64 bytes there anyway, and to ask for it costs a class more (1,280 bytes became 1,536).
-#[repr(C)]
+/// Its alignment is also what the server's allocator knows arrays of buckets by.
+#[repr(C, align(64))]
 pub(super) struct Bucket {
     /// Bytes 0..7: tags; byte 7: number of the chained overflow bucket.
     pub(super) tags: u64,
@@ -95,18 +97,20 @@ pub(super) fn tag_of(hash: u64) -> u8 {
     if tag == 0 { 1 } else { tag }
 }
 
+/// The entry in the lower 48 bits of a word that `address_of` has made.
 #[inline(always)]
-pub(super) fn entry_of<E: Entry>(word: u64) -> E {
+pub(crate) fn entry_of<E: Entry>(word: u64) -> E {
     // SAFETY: (1) every non-empty word was made by `address_of` from an `E` whose owner removes it
-    // from the table before it frees the block.
+    // from the table (or tree) before it frees the block.
     unsafe {
         let raw = NonNull::new_unchecked((word & ADDRESS_MASK) as *mut u8);
         E::from_raw(raw)
     }
 }
 
+/// An entry's address, below 2^48.
 #[inline(always)]
-pub(super) fn address_of<E: Entry>(entry: E) -> u64 {
+pub(crate) fn address_of<E: Entry>(entry: E) -> u64 {
     let address = entry.into_raw().as_ptr() as u64;
     debug_assert!(address != 0);
     debug_assert!(address <= ADDRESS_MASK);
@@ -225,14 +229,30 @@ impl Segment {
                 None => break,
             }
         }
-        let overflow = usize::from(self.overflow_used) + 1;
-        if self.main() + overflow > self.total() {
-            return false;
-        }
-        self.overflow_used += 1;
-        self.bucket_mut(number).set_chain(overflow);
-        let fresh = self.main() + overflow - 1;
-        self.bucket_mut(fresh).put(0, tag, word);
+        self.spill(number, tag, word)
+    }
+
+    /// Puts a word into an overflow bucket, and chains it to bucket `from`, the last of a full chain.
+    ///
+    /// Overflow buckets are shared: any number of chains may lead to one. A chain only goes to buckets of higher numbers, so it ends.
+    #[cold]
+    fn spill(&mut self, from: usize, tag: u8, word: u64) -> bool {
+        let main = self.main();
+        let used = main + usize::from(self.overflow_used);
+        // The newest first: the older ones are full, unless entries have been removed.
+        let roomy = (main.max(from + 1)..used)
+            .rev()
+            .find_map(|number| Some((number, self.bucket(number).free_lane()?)));
+        let (number, lane) = match roomy {
+            Some(found) => found,
+            None if used < self.total() => {
+                self.overflow_used += 1;
+                (used, 0)
+            }
+            None => return false,
+        };
+        self.bucket_mut(from).set_chain(number - main + 1);
+        self.bucket_mut(number).put(lane, tag, word);
         self.len += 1;
         true
     }
@@ -312,9 +332,7 @@ impl Segment {
         word: u64,
         last: impl FnOnce(u8) -> u8,
     ) -> Option<isize> {
-        let crowded = (self.len as usize) * 8 >= self.main() * LOAD_MAX_EIGHTHS;
-        let must_grow = self.buckets.is_null() || (crowded && self.step < STEP_LAST);
-        if must_grow || !self.place(tag, word) {
+        if self.buckets.is_null() || !self.place(tag, word) {
             let last = last(self.depth);
             return self.grow(tag, word, last);
         }
@@ -324,7 +342,12 @@ impl Segment {
     #[cold]
     pub(super) fn grow(&mut self, tag: u8, word: u64, last: u8) -> Option<isize> {
         let before = self.heap_bytes();
-        let step = step_for(self.len as usize + 1);
+        // Chains stay when entries go, so that an array may be in disorder rather than full: then one of the same size will do.
+        let step = if self.buckets.is_null() {
+            0
+        } else {
+            self.step + u8::from(self.len as usize * 8 >= self.main() * LOAD_EIGHTHS)
+        };
         if step > last {
             return None;
         }
@@ -380,7 +403,9 @@ impl Segment {
             let mut number = Some(home as usize);
             while let Some(at) = number {
                 for (_, word) in self.lanes(at) {
-                    if word >> ADDRESS_BITS >= position {
+                    let its = word >> ADDRESS_BITS;
+                    // An overflow bucket holds entries of other chains too.
+                    if its >= position && (its * main) >> 16 == home {
                         f(entry_of(word));
                         *left = left.saturating_sub(1);
                     }
@@ -390,6 +415,30 @@ impl Segment {
             home += 1;
         }
         None
+    }
+
+    /// Shows the entries of these positions.
+    pub(super) fn with_positions<E: Entry>(
+        &self,
+        positions: RangeInclusive<u64>,
+        f: &mut impl FnMut(E),
+    ) {
+        if self.buckets.is_null() {
+            return;
+        }
+        let main = self.main() as u64;
+        for home in (positions.start() * main) >> 16..=(positions.end() * main) >> 16 {
+            let mut number = Some(home as usize);
+            while let Some(at) = number {
+                for (_, word) in self.lanes(at) {
+                    let its = word >> ADDRESS_BITS;
+                    if positions.contains(&its) && (its * main) >> 16 == home {
+                        f(entry_of(word));
+                    }
+                }
+                number = self.next(at);
+            }
+        }
     }
 
     pub(super) fn random<E: Entry>(&self, mut bits: u64) -> Option<E> {
@@ -423,10 +472,10 @@ pub(super) fn layout(step: u8) -> Layout {
     unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
 }
 
-/// The smallest step whose main buckets hold `len` entries below the growth threshold.
+/// The smallest step that surely holds `len` entries.
 pub(super) fn step_for(len: usize) -> u8 {
     let mut step = 0;
-    while step < STEP_LAST && (MAINS[step as usize] as usize) * LOAD_MAX_EIGHTHS < len * 8 {
+    while step < STEP_LAST && (MAINS[step as usize] as usize) * LOAD_EIGHTHS < len * 8 {
         step += 1;
     }
     step

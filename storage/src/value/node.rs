@@ -1,15 +1,25 @@
 //! Hot path. The nodes of a sorted set's tree (tree.rs): leaves of elements, inner nodes with counts.
 //!
-//! Invariants: entries are ordered by key, then member; free entries have the key `FREE` and no element;
+//! ```text
+//! word of a leaf:  brief, 16 bits | address of the element, 48 bits        brief = (key - base) >> shift, at most 0xffff
+//! ```
+//! An element's score lies in its block; the leaf keeps only so much of it as tells its few dozen elements apart. A brief never decides
+//! wrongly, whatever `base` and `shift` are, for a larger key has no smaller brief: elements of the same brief are read and
+//! compared. Where many have the same one, the leaf is scaled anew to the keys that it holds.
+//!
+//! Invariants: entries are ordered by key, then member; free entries of an inner node have the key `FREE` and no element;
 //! an inner node's `keys`, `firsts` and `counts` are exactly its children's (asserted by `check_node`).
 
+use core::cmp::Ordering;
+
+use crate::table::{address_of, entry_of};
 use crate::value::blob::{Blob, Scored};
 
-/// Most elements of a leaf: 8 + 31 x 16 fill the 512-byte class.
-const LEAF_MAX: usize = 31;
+/// Most elements of a leaf: 24 + 61 x 8 fill the 512-byte class.
+const LEAF_MAX: usize = 61;
 /// Most children of an inner node.
 const INNER_MAX: usize = 31;
-const _: () = assert!(size_of::<Leaf>() <= 512);
+const _: () = assert!(size_of::<Leaf>() == 512);
 const _: () = assert!(size_of::<Inner>() <= 1280);
 
 /// Where an element belongs.
@@ -50,9 +60,14 @@ pub(super) enum Node {
 
 #[derive(Clone)]
 pub(super) struct Leaf {
-    pub(super) len: usize,
-    pub(super) keys: [u64; LEAF_MAX],
-    pub(super) elements: [Option<Scored>; LEAF_MAX],
+    /// Key of the first element; means nothing while there is none.
+    first_key: u64,
+    base: u64,
+    shift: u8,
+    /// How many elements there were when it was scaled.
+    scaled: u8,
+    len: u8,
+    words: [u64; LEAF_MAX],
 }
 
 pub(super) struct Inner {
@@ -79,75 +94,153 @@ pub(super) fn keys_below<const N: usize>(keys: &[u64; N], key: u64) -> usize {
     keys.iter().map(|k| usize::from(*k < key)).sum()
 }
 
-/// How many entries order before `spot` (or at it too, if `or_equal`).
+/// Bits of a word below its brief.
+const BRIEF_SHIFT: u32 = 48;
+const BRIEF_MAX: u64 = 0xffff;
+/// Elements of one brief that a new one may meet before the leaf is scaled anew.
+const SAME_BRIEF_MAX: usize = 4;
+
+/// The element of a leaf's word.
 #[inline]
-fn entries_before<const N: usize>(
-    keys: &[u64; N],
-    elements: &[Option<Scored>; N],
-    spot: Spot<'_>,
-    or_equal: bool,
-) -> usize {
-    let low = keys_below(keys, spot.key);
-    if keys.get(low) != Some(&spot.key) {
-        return low;
-    }
-    let high = keys_below(keys, spot.key + 1);
-    low + elements[low..high].partition_point(|element| {
-        let member = member_of(*element);
-        if or_equal {
-            member <= spot.member
-        } else {
-            member < spot.member
-        }
-    })
+pub(super) fn element_of(word: u64) -> Scored {
+    entry_of(word)
+}
+
+#[inline]
+fn key_of_word(word: u64) -> u64 {
+    key_of(element_of(word).score())
 }
 
 impl Leaf {
     pub(super) fn new() -> Box<Self> {
         Box::new(Self {
+            first_key: 0,
+            base: 0,
+            shift: 0,
+            scaled: 0,
             len: 0,
-            keys: [FREE; LEAF_MAX],
-            elements: [None; LEAF_MAX],
+            words: [0; LEAF_MAX],
         })
     }
 
-    pub(super) fn before(&self, spot: Spot<'_>, or_equal: bool) -> usize {
-        entries_before(&self.keys, &self.elements, spot, or_equal)
+    /// The elements' words.
+    #[inline]
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words[..usize::from(self.len)]
     }
 
-    pub(super) fn insert(&mut self, at: usize, key: u64, element: Scored) {
-        self.keys.copy_within(at..self.len, at + 1);
-        self.elements.copy_within(at..self.len, at + 1);
-        self.keys[at] = key;
-        self.elements[at] = Some(element);
+    fn count(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    #[inline]
+    fn brief(&self, key: u64) -> u64 {
+        (key.saturating_sub(self.base) >> self.shift).min(BRIEF_MAX)
+    }
+
+    fn word(&self, key: u64, element: Scored) -> u64 {
+        self.brief(key) << BRIEF_SHIFT | address_of(element)
+    }
+
+    /// The places of the elements whose brief is that of `key`. Counting all is branchless, where a binary search would wait for its
+    /// loads in turn.
+    #[inline]
+    fn same_brief(&self, key: u64) -> (usize, usize) {
+        let (brief, words) = (self.brief(key), self.words());
+        let below = words
+            .iter()
+            .map(|word| usize::from(word >> BRIEF_SHIFT < brief));
+        let low = below.sum();
+        let same = words[low..].partition_point(|word| word >> BRIEF_SHIFT == brief);
+        (low, low + same)
+    }
+
+    /// How many keys are below `key`.
+    #[inline]
+    pub(super) fn below(&self, key: u64) -> usize {
+        let (low, high) = self.same_brief(key);
+        low + self.words[low..high].partition_point(|word| key_of_word(*word) < key)
+    }
+
+    #[inline]
+    pub(super) fn before(&self, spot: Spot<'_>, or_equal: bool) -> usize {
+        let (low, high) = self.same_brief(spot.key);
+        low + self.words[low..high].partition_point(|word| {
+            let element = element_of(*word);
+            match key_of(element.score()).cmp(&spot.key) {
+                Ordering::Equal if or_equal => element.key() <= spot.member,
+                Ordering::Equal => element.key() < spot.member,
+                order => order == Ordering::Less,
+            }
+        })
+    }
+
+    /// Gives the keys that are here the middle half of the briefs: as many again may come on either side.
+    #[cold]
+    fn scale(&mut self) {
+        let Some(last) = self.words().last() else {
+            return;
+        };
+        let first = key_of_word(self.words[0]);
+        let range = key_of_word(*last) - first;
+        self.shift = (u64::BITS - range.leading_zeros()).saturating_sub(15) as u8;
+        self.base = first.saturating_sub((BRIEF_MAX / 4) << self.shift);
+        for at in 0..self.count() {
+            let element = element_of(self.words[at]);
+            self.words[at] = self.word(key_of(element.score()), element);
+        }
+        self.scaled = self.len;
+    }
+
+    fn insert(&mut self, at: usize, key: u64, element: Scored) {
+        if self.count() >= 2 * usize::from(self.scaled) {
+            let (low, high) = self.same_brief(key);
+            if high - low >= SAME_BRIEF_MAX {
+                self.scale();
+            }
+        }
+        let len = self.count();
+        self.words.copy_within(at..len, at + 1);
+        self.words[at] = self.word(key, element);
+        if at == 0 {
+            self.first_key = key;
+        }
         self.len += 1;
     }
 
     fn remove(&mut self, at: usize) {
-        self.keys.copy_within(at + 1..self.len, at);
-        self.elements.copy_within(at + 1..self.len, at);
+        let len = self.count();
+        self.words.copy_within(at + 1..len, at);
         self.len -= 1;
-        self.keys[self.len] = FREE;
-        self.elements[self.len] = None;
+        if at == 0 && self.len > 0 {
+            self.first_key = key_of_word(self.words[0]);
+        }
     }
 
-    pub(super) fn take(&mut self, spot: Spot<'_>, to: Option<u64>) -> Taken {
+    /// Whether the element at `at`, of neither end, may have the key `to` and stay there. Strictly between: an equal score would
+    /// let the members decide.
+    fn fits(&self, at: usize, to: u64) -> bool {
+        let (brief, before, after) = (self.brief(to), self.words[at - 1], self.words[at + 1]);
+        let above = |word: u64| word >> BRIEF_SHIFT < brief || key_of_word(word) < to;
+        let below = |word: u64| word >> BRIEF_SHIFT > brief || key_of_word(word) > to;
+        above(before) && below(after)
+    }
+
+    fn take(&mut self, spot: Spot<'_>, to: Option<u64>) -> Taken {
         let at = self.before(spot, false);
-        if at >= self.len
-            || self.keys[at] != spot.key
-            || member_of(self.elements[at]) != spot.member
-        {
+        let Some(element) = self.words().get(at).map(|word| element_of(*word)) else {
+            return Taken::Absent;
+        };
+        if key_of(element.score()) != spot.key || element.key() != spot.member {
             return Taken::Absent;
         }
-        // Strictly between: an equal score would let the members decide. The first entry is also
-        // written in the nodes above, and the last has its neighbour elsewhere.
+        // The first entry is also written in the nodes above, and the last has its neighbour elsewhere.
         if let Some(to) = to
             && at > 0
-            && at + 1 < self.len
-            && self.keys[at - 1] < to
-            && to < self.keys[at + 1]
+            && at + 1 < self.count()
+            && self.fits(at, to)
         {
-            self.keys[at] = to;
+            self.words[at] = self.word(to, element);
             return Taken::Moved;
         }
         self.remove(at);
@@ -156,35 +249,42 @@ impl Leaf {
 
     /// Moves the entries from `at` on to the end of `to`.
     fn give(&mut self, at: usize, to: &mut Leaf) {
-        let n = self.len - at;
-        to.keys[to.len..to.len + n].copy_from_slice(&self.keys[at..self.len]);
-        to.elements[to.len..to.len + n].copy_from_slice(&self.elements[at..self.len]);
-        self.keys[at..self.len].fill(FREE);
-        self.elements[at..self.len].fill(None);
-        to.len += n;
-        self.len = at;
+        let (len, n) = (self.count(), self.count() - at);
+        let end = to.count();
+        to.words[end..end + n].copy_from_slice(&self.words[at..len]);
+        to.len += n as u8;
+        self.len = at as u8;
+        if end == 0 {
+            (to.base, to.shift) = (self.base, self.shift);
+            to.first_key = to.words().first().map_or(0, |word| key_of_word(*word));
+        } else {
+            to.scale();
+        }
+        // They may be scaled whenever it seems to be of use.
+        (self.scaled, to.scaled) = (0, 0);
     }
 
     /// Inserts; the new right neighbour if the leaf was full. At an edge of the whole tree the new leaf
     /// starts with one element, so that insertion in order leaves full leaves behind.
-    pub(super) fn add(&mut self, spot: Spot<'_>, element: Scored, edge: Edge) -> Option<Box<Leaf>> {
+    fn add(&mut self, spot: Spot<'_>, element: Scored, edge: Edge) -> Option<Box<Leaf>> {
         let at = self.before(spot, false);
-        if self.len < LEAF_MAX {
+        let len = self.count();
+        if len < LEAF_MAX {
             self.insert(at, spot.key, element);
             return None;
         }
         let mut right = Leaf::new();
-        if at == self.len && edge.last {
+        if at == len && edge.last {
             right.insert(0, spot.key, element);
         } else if at == 0 && edge.first {
             core::mem::swap(self, &mut right);
             self.insert(0, spot.key, element);
         } else {
             self.give(LEAF_MAX / 2 + usize::from(at > LEAF_MAX / 2), &mut right);
-            if at <= self.len && at <= LEAF_MAX / 2 {
+            if at <= LEAF_MAX / 2 {
                 self.insert(at, spot.key, element);
             } else {
-                right.insert(at - self.len, spot.key, element);
+                right.insert(at - self.count(), spot.key, element);
             }
         }
         Some(right)
@@ -223,7 +323,14 @@ impl Inner {
     /// The child below which `spot` lies or would be inserted.
     #[inline]
     pub(super) fn child_of(&self, spot: Spot<'_>) -> usize {
-        entries_before(&self.keys, &self.firsts, spot, true).saturating_sub(1)
+        let low = keys_below(&self.keys, spot.key);
+        if self.keys.get(low) != Some(&spot.key) {
+            return low.saturating_sub(1);
+        }
+        let high = keys_below(&self.keys, spot.key + 1);
+        let same = &self.firsts[low..high];
+        let before = same.partition_point(|first| member_of(*first) <= spot.member);
+        (low + before).saturating_sub(1)
     }
 
     pub(super) fn insert(&mut self, at: usize, child: Node) {
@@ -298,15 +405,16 @@ impl Inner {
     /// Returns the numbers of leaves and inner nodes given back.
     fn tidy(&mut self, at: usize) -> (usize, usize) {
         let len = |inner: &Inner, i: usize| inner.children[i].as_ref().map_or(0, Node::len);
+        let max = self.children[at].as_ref().map_or(0, Node::max);
         if len(self, at) == 0 {
             return freed(self.remove(at));
         }
         self.refresh(at);
-        if len(self, at) > LEAF_MAX / 4 {
+        if len(self, at) > max / 4 {
             return (0, 0);
         }
         let fits = |inner: &Inner, i: usize| {
-            i + 1 < inner.len && len(inner, i) + len(inner, i + 1) <= LEAF_MAX * 3 / 4
+            i + 1 < inner.len && len(inner, i) + len(inner, i + 1) <= max * 3 / 4
         };
         let left = if fits(self, at) {
             at
@@ -337,10 +445,18 @@ fn freed(node: Option<Node>) -> (usize, usize) {
 }
 
 impl Node {
+    /// Most entries of a node of this kind.
+    fn max(&self) -> usize {
+        match self {
+            Node::Leaf(_) => LEAF_MAX,
+            Node::Inner(_) => INNER_MAX,
+        }
+    }
+
     /// Entries of the node itself.
     pub(super) fn len(&self) -> usize {
         match self {
-            Node::Leaf(leaf) => leaf.len,
+            Node::Leaf(leaf) => leaf.count(),
             Node::Inner(inner) => inner.len,
         }
     }
@@ -348,14 +464,17 @@ impl Node {
     /// Elements below.
     pub(super) fn count(&self) -> usize {
         match self {
-            Node::Leaf(leaf) => leaf.len,
+            Node::Leaf(leaf) => leaf.count(),
             Node::Inner(inner) => inner.counts[..inner.len].iter().sum(),
         }
     }
 
     fn first(&self) -> (u64, Option<Scored>) {
         match self {
-            Node::Leaf(leaf) => (leaf.keys[0], leaf.elements[0]),
+            Node::Leaf(leaf) => {
+                let first = leaf.words().first();
+                (leaf.first_key, first.map(|word| element_of(*word)))
+            }
             Node::Inner(inner) => (inner.keys[0], inner.firsts[0]),
         }
     }
@@ -413,7 +532,7 @@ impl Node {
                 if taken != Taken::Removed {
                     return taken;
                 }
-                if child.len() > LEAF_MAX / 4 {
+                if child.len() > child.max() / 4 {
                     (inner.keys[at], inner.firsts[at]) = child.first();
                     inner.counts[at] -= 1;
                 } else {
@@ -429,11 +548,7 @@ impl Node {
     /// Takes off the last leaf; the elements it held.
     pub(super) fn remove_last_leaf(&mut self, freed: &mut (usize, usize)) -> usize {
         match self {
-            Node::Leaf(leaf) => {
-                leaf.keys = [FREE; LEAF_MAX];
-                leaf.elements = [None; LEAF_MAX];
-                core::mem::take(&mut leaf.len)
-            }
+            Node::Leaf(leaf) => usize::from(core::mem::take(&mut leaf.len)),
             Node::Inner(inner) => {
                 let Some(at) = inner.len.checked_sub(1) else {
                     return 0;
@@ -490,18 +605,12 @@ pub(super) fn check_node(
             nodes.0 += 1;
             depths.insert(depth);
             assert!(leaf.len > 0 || depth == 0, "only the root may be empty");
-            for i in 0..LEAF_MAX {
-                assert_eq!(leaf.elements[i].is_some(), i < leaf.len);
-                assert_eq!(leaf.keys[i] == FREE, i >= leaf.len);
+            for (at, word) in leaf.words().iter().enumerate() {
+                let key = key_of_word(*word);
+                assert_eq!(*word, leaf.word(key, element_of(*word)));
+                assert!(at > 0 || leaf.first_key == key);
             }
-            for (key, element) in leaf.keys.iter().zip(leaf.elements.iter().flatten()) {
-                assert_eq!(
-                    *key,
-                    key_of(element.score()),
-                    "keys are those of the scores"
-                );
-            }
-            leaf.len
+            leaf.count()
         }
         Node::Inner(inner) => {
             nodes.1 += 1;

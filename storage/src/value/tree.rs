@@ -2,23 +2,25 @@
 //!
 //! ```text
 //! Inner  per child: smallest key | smallest element | elements below | child      up to 31 children
-//! Leaf   per element: key | element                                               up to 31 elements
+//! Leaf   per element: some bits of the key, and the element                        up to 61 elements
 //! ```
-//! A *key* is the score as a `u64` that orders like it, kept beside the address so that a search touches
-//! no element unless scores are equal (then members decide, by bytes). Counts give ranks in O(log n).
+//! A *key* is the score as a `u64` that orders like it, kept (in leaves: in brief) beside the address so that a search touches
+//! no element unless scores are equal or nearly so (then members decide, by bytes). Counts give ranks in O(log n).
 //! Children are owned by their parents, so a step of iteration off a leaf descends again by rank: once
-//! per 15 to 31 elements, which is cheaper than keeping links right.
+//! per 30 to 61 elements, which is cheaper than keeping links right.
 //!
-//! Cost: a leaf is 512 bytes; random insertion fills it to two thirds (about 23 B per element), insertion
-//! in order to the full (17 B). A node that falls below a quarter joins a neighbour if both fit in one, so
+//! Cost: a leaf is 512 bytes; random insertion fills it to two thirds (about 13 B per element), insertion
+//! in order to the full (9 B). A node that falls below a quarter joins a neighbour if both fit in one, so
 //! two neighbours always hold more than one node's worth.
 //!
 //! The tree never frees an element and reads one only while it holds it: its owner removes an element
-//! here before it frees the block.
+//! here before it frees the block, and changes its score while the tree does not hold it or right after [`Tree::shift`].
 
 use crate::account::class_size;
-use crate::value::blob::Scored;
-use crate::value::node::{Edge, Inner, Leaf, Node, Spot, Taken, key_of, keys_below, member_of};
+use crate::value::blob::{Blob, Scored};
+use crate::value::node::{
+    Edge, Inner, Leaf, Node, Spot, Taken, element_of, key_of, keys_below, member_of,
+};
 
 /// An ordered sequence of elements.
 pub(super) struct Tree {
@@ -92,15 +94,11 @@ impl Tree {
         taken
     }
 
-    /// Moves an element to another score: in place if that keeps it between its neighbours in its leaf.
-    pub(super) fn shift(&mut self, spot: Spot<'_>, score: f64, element: Scored) {
-        let to = Spot {
-            key: key_of(score),
-            ..spot
-        };
-        if self.take(spot, Some(to.key)) == Taken::Removed {
-            self.insert(to, element);
-        }
+    /// Moves an element to the key of another score if that keeps it between its neighbours in its leaf: true, and the caller changes the
+    /// score. Else the element is not held any more, to be inserted with its new score.
+    #[must_use]
+    pub(super) fn shift(&mut self, spot: Spot<'_>, score: f64) -> bool {
+        self.take(spot, Some(key_of(score))) == Taken::Moved
     }
 
     /// How many elements order before `spot`.
@@ -117,26 +115,30 @@ impl Tree {
         let key = if or_equal { key + 1 } else { key };
         self.count_before(
             |inner| keys_below(&inner.keys, key).saturating_sub(1),
-            |leaf| keys_below(&leaf.keys, key),
+            |leaf| leaf.below(key),
         )
     }
 
     /// How many elements have a member below `bound` (or equal to it, if `or_equal`), provided that
     /// all scores are equal.
     pub(super) fn rank_of_lex(&self, bound: &[u8], or_equal: bool) -> usize {
-        let before = |elements: &[Option<Scored>]| {
-            elements.partition_point(|element| {
-                let member = member_of(*element);
-                if or_equal {
-                    member <= bound
-                } else {
-                    member < bound
-                }
-            })
+        let is_before = |member: &[u8]| {
+            if or_equal {
+                member <= bound
+            } else {
+                member < bound
+            }
         };
         self.count_before(
-            |inner| before(&inner.firsts[..inner.len]).saturating_sub(1),
-            |leaf| before(&leaf.elements[..leaf.len]),
+            |inner| {
+                let firsts = &inner.firsts[..inner.len];
+                let before = firsts.partition_point(|first| is_before(member_of(*first)));
+                before.saturating_sub(1)
+            },
+            |leaf| {
+                let words = leaf.words();
+                words.partition_point(|word| is_before(element_of(*word).key()))
+            },
         )
     }
 
@@ -162,11 +164,11 @@ impl Tree {
     }
 
     /// The elements from `rank` on: those of its leaf from it to the leaf's end.
-    fn leaf_from(&self, mut rank: usize) -> &[Option<Scored>] {
+    fn leaf_from(&self, mut rank: usize) -> &[u64] {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.elements[..leaf.len].get(rank..).unwrap_or(&[]),
+                Node::Leaf(leaf) => return leaf.words().get(rank..).unwrap_or(&[]),
                 Node::Inner(inner) => {
                     let Some(child) = inner.child_at(&mut rank) else {
                         return &[];
@@ -178,11 +180,11 @@ impl Tree {
     }
 
     /// The elements up to `rank`: those of its leaf from the leaf's start to it.
-    fn leaf_until(&self, mut rank: usize) -> &[Option<Scored>] {
+    fn leaf_until(&self, mut rank: usize) -> &[u64] {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.elements[..leaf.len].get(..=rank).unwrap_or(&[]),
+                Node::Leaf(leaf) => return leaf.words().get(..=rank).unwrap_or(&[]),
                 Node::Inner(inner) => {
                     let Some(child) = inner.child_at(&mut rank) else {
                         return &[];
@@ -195,7 +197,7 @@ impl Tree {
 
     /// The element of this rank.
     pub(super) fn by_rank(&self, rank: usize) -> Option<Scored> {
-        self.leaf_from(rank).first().copied().flatten()
+        self.leaf_from(rank).first().map(|word| element_of(*word))
     }
 
     /// Elements of rank `rank`, `rank + 1`...
@@ -264,7 +266,7 @@ impl Tree {
 /// Elements in ascending order.
 pub(super) struct Forward<'a> {
     tree: &'a Tree,
-    leaf: &'a [Option<Scored>],
+    leaf: &'a [u64],
     /// Rank behind `leaf`.
     next: usize,
 }
@@ -280,14 +282,14 @@ impl Iterator for Forward<'_> {
         }
         let (first, rest) = self.leaf.split_first()?;
         self.leaf = rest;
-        *first
+        Some(element_of(*first))
     }
 }
 
 /// Elements in descending order.
 pub(super) struct Backward<'a> {
     tree: &'a Tree,
-    leaf: &'a [Option<Scored>],
+    leaf: &'a [u64],
     /// Number of elements before `leaf`.
     next: usize,
 }
@@ -303,6 +305,6 @@ impl Iterator for Backward<'_> {
         }
         let (last, rest) = self.leaf.split_last()?;
         self.leaf = rest;
-        *last
+        Some(element_of(*last))
     }
 }

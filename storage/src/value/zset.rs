@@ -54,8 +54,11 @@ impl Ranked {
         if old == score {
             return Added::Same;
         }
-        self.order.shift(Spot::new(old, member), score, element);
+        let stayed = self.order.shift(Spot::new(old, member), score);
         self.elements.set_score(element, score);
+        if !stayed {
+            self.order.insert(Spot::new(score, member), element);
+        }
         Added::Changed
     }
 

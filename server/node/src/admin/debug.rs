@@ -6,6 +6,7 @@ use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Resp, Spec, numbe
 use crate::admin::peek::Peek;
 use crate::admin::{Context, Done, NodeCommand};
 use crate::gather::Join;
+use crate::image::Work;
 use crate::mail::Ask;
 
 /// What most of the rows have in common.
@@ -64,6 +65,10 @@ const HELP: &[(&str, &str)] = &[
         "SET-DISABLE-DENY-SCRIPTS <0|1>",
         "Whether scripts may call commands that are not for scripts.",
     ),
+    (
+        "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+        "Writes all data to the file of snapshots, removes them, and loads that file.",
+    ),
     ("SLEEP <seconds>", "Stops all cores for a while."),
     ("HELP", "Shows this list."),
 ];
@@ -119,13 +124,35 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             node.change_replication_id(&mut cx.core.rng);
             cx.reply.ok();
         }
-        (b"reload" | b"loadaof", _) => {
+        (b"reload", _) => return reload(cx, words),
+        (b"loadaof", _) => {
             let text = "ERR there is nothing to load from: persistence is not supported yet";
             return Err(Refusal::Text(text).into());
         }
         _ => return Err(Refusal::subcommand_syntax(&args).into()),
     }
     Ok(Done::Replied)
+}
+
+fn reload(cx: &mut Context<'_>, mut words: Args<'_>) -> Result<Done, Refused> {
+    let (mut save, mut flush) = (true, true);
+    while words.left() > 0 {
+        if words.keyword("MERGE") || words.keyword("NOFLUSH") {
+            flush = false;
+        } else if words.keyword("NOSAVE") {
+            save = false;
+        } else {
+            let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
+            return Err(Refusal::Text(text).into());
+        }
+    }
+    if cx.inside_exec {
+        return Err(Refusal::Text("ERR DEBUG RELOAD is not for MULTI").into());
+    }
+    let ticket = cx.core.begin_exclusive(cx.conn);
+    let work = Work::Reload { save, flush };
+    cx.core.start_image(ticket, cx.conn.resp, work);
+    Ok(Done::Later)
 }
 
 fn write_help(reply: &mut Reply<'_>) {

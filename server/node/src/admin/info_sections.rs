@@ -235,26 +235,37 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
 
 pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
     let (node, log) = (facts.node, &facts.node.write_log);
-    let loading = node.loading.progress();
+    let (snapshots, loading, now_ms) = (
+        node.snapshots.facts(),
+        &node.loading,
+        facts.core.now.unix_ms,
+    );
+    let seconds = |s: Option<u64>| s.map_or(-1, u64::cast_signed);
+    let is_on = snapshots.since_ms.is_some();
+    let keys_total = if is_on {
+        node.snapshots.keys.1.load(Relaxed)
+    } else {
+        0
+    };
     lines!(out,
-        "loading": u8::from(loading.is_some()),
+        "loading": u8::from(loading.is_on()),
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
         "current_cow_size_age": 0,
         "current_fork_perc": "0.00",
         "current_save_keys_processed": 0,
-        "current_save_keys_total": 0,
-        "rdb_changes_since_last_save": facts.node.sum(|core| &core.changes),
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": facts.node.last_save_s.load(Relaxed),
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "current_save_keys_total": keys_total,
+        "rdb_changes_since_last_save": node.sum(|core| &core.changes).saturating_sub(snapshots.changes),
+        "rdb_bgsave_in_progress": u8::from(is_on),
+        "rdb_last_save_time": snapshots.last_save_s,
+        "rdb_last_bgsave_status": if snapshots.has_failed { "err" } else { "ok" },
+        "rdb_last_bgsave_time_sec": seconds(snapshots.last_took_s),
+        "rdb_current_bgsave_time_sec": seconds(snapshots.since_ms.map(|since| now_ms.saturating_sub(since) / 1000)),
+        "rdb_saves": snapshots.saves,
         "rdb_last_cow_size": 0,
-        "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
+        "rdb_last_load_keys_expired": loading.keys_expired.load(Relaxed),
+        "rdb_last_load_keys_loaded": loading.keys_loaded.load(Relaxed),
         "aof_enabled": u8::from(log.is_on() || facts.core.config.appendonly),
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
@@ -279,23 +290,21 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
             "aof_fsyncs": counters.syncs.load(Relaxed),
         );
     }
-    if let Some(loading) = loading {
-        let (total, loaded) = (
-            loading.total_bytes,
-            loading.loaded_bytes.min(loading.total_bytes),
+    if loading.is_on() {
+        let (total, done) = (
+            loading.total_bytes.load(Relaxed),
+            loading.loaded_bytes.load(Relaxed),
         );
-        let elapsed_s = facts.now_ms.saturating_sub(loading.since_ms) / 1000;
-        let eta_s = match loaded {
-            0 => 1,
-            loaded => elapsed_s * (total - loaded) / loaded,
-        };
+        let since_ms = loading.since_ms.load(Relaxed);
+        let took_ms = now_ms.saturating_sub(since_ms);
+        let rest_ms = took_ms * total.saturating_sub(done) / done.max(1);
         lines!(out,
-            "loading_start_time": loading.since_ms / 1000,
+            "loading_start_time": since_ms / 1000,
             "loading_total_bytes": total,
             "loading_rdb_used_mem": 0,
-            "loading_loaded_bytes": loaded,
-            "loading_loaded_perc": format_args!("{:.2}", percent(loaded, total)),
-            "loading_eta_seconds": eta_s,
+            "loading_loaded_bytes": done,
+            "loading_loaded_perc": format_args!("{:.2}", done as f64 * 100.0 / total.max(1) as f64),
+            "loading_eta_seconds": rest_ms / 1000,
         );
     }
 }

@@ -1,13 +1,10 @@
 //! The server as a whole: SHUTDOWN, TIME, LASTSAVE, SAVE and its like, LOLWUT.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
-use runtime::CoreId;
 
 use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
-use crate::mail::Mail;
+use crate::image::{Answer, IN_PROGRESS, Work};
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -51,7 +48,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
             ..BASE
         },
-        run: Some(no_persistence),
+        run: Some(bgsave),
     },
     NodeCommand {
         spec: Spec {
@@ -66,7 +63,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
             ..BASE
         },
-        run: Some(no_persistence),
+        run: Some(save),
     },
     NodeCommand {
         spec: Spec {
@@ -139,9 +136,40 @@ fn time(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
 }
 
 fn lastsave(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    cx.reply
-        .int(cx.core.node.last_save_s.load(Relaxed).cast_signed());
+    let facts = cx.core.node.snapshots.facts();
+    cx.reply.int(facts.last_save_s.cast_signed());
     Ok(Done::Replied)
+}
+
+fn bgsave(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
+    let schedule = args.left() == 1 && args.keyword("SCHEDULE");
+    if args.left() > 0 {
+        return Err(Refusal::Syntax.into());
+    }
+    let snapshots = &cx.core.node.snapshots;
+    if snapshots.facts().since_ms.is_some() && !schedule {
+        return Err(IN_PROGRESS.into());
+    }
+    // Within a transaction there is no other one: it begins behind it.
+    if cx.inside_exec || snapshots.facts().since_ms.is_some() {
+        snapshots.note(|facts| facts.scheduled = true);
+        cx.reply.simple("Background saving scheduled");
+        return Ok(Done::Replied);
+    }
+    begin_snapshot(cx, Answer::Begun)
+}
+
+fn save(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    begin_snapshot(cx, Answer::Ended)
+}
+
+fn begin_snapshot(cx: &mut Context<'_>, answer: Answer) -> Result<Done, Refused> {
+    if !cx.core.node.snapshots.claim(cx.core.now.unix_ms) {
+        return Err(IN_PROGRESS.into());
+    }
+    let ticket = cx.core.begin_exclusive(cx.conn);
+    cx.core.start_image(ticket, cx.conn.resp, Work::Cut(answer));
+    Ok(Done::Later)
 }
 
 fn no_persistence(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
@@ -172,15 +200,14 @@ fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         // A shutdown waits for nothing but replies on their way, so there is none to call off.
         return Err(Refusal::NoShutdown.into());
     }
-    if save && !force {
-        return Err(NO_PERSISTENCE.into());
+    let saves = save || (!cx.core.config.save.is_empty() && !nosave);
+    if saves && !cx.core.node.loading.is_on() {
+        let ticket = cx.core.begin_exclusive(cx.conn);
+        let work = Work::Leave { save: true, force };
+        cx.core.start_image(ticket, cx.conn.resp, work);
+        return Ok(Done::Later);
     }
-    let node = cx.core.node;
-    if !node.stopping.swap(true, Relaxed) {
-        for core in (0..node.cores() as u16).map(CoreId) {
-            cx.core.posts.push((core, Mail::Stop));
-        }
-    }
+    cx.core.leave();
     Ok(Done::Silent)
 }
 
@@ -236,7 +263,7 @@ mod tests {
     #[test]
     fn shutdown_stops_every_core_and_says_nothing() {
         for cores in [1, 2] {
-            let mut bench = Bench::new(cores);
+            let mut bench = Bench::with(cores, |config| config.dir = "/nowhere".to_owned());
             let client = bench.connect(cores - 1);
             let cases = [
                 ("SHUTDOWN x", "-ERR syntax error\r\n"),
@@ -247,7 +274,11 @@ mod tests {
             for (request, expected) in cases {
                 assert_eq!(bench.call(client, request), expected);
             }
-            assert!(bench.call(client, "SHUTDOWN SAVE").starts_with("-ERR "));
+            // (Nowhere to save to.)
+            assert_eq!(
+                bench.call(client, "SHUTDOWN SAVE"),
+                "-ERR Errors trying to SHUTDOWN. Check logs.\r\n"
+            );
             assert!(!bench.has_stopped());
             assert_eq!(bench.call(client, "SHUTDOWN NOSAVE NOW"), "");
             bench.advance(10);

@@ -133,7 +133,7 @@ impl Aside {
     }
 }
 
-/// A thread beside the cores; also tests have one.
+/// A thread beside the cores; also tests and the simulator have one.
 pub struct Helper {
     shard: Shard,
 }
@@ -148,11 +148,11 @@ impl Helper {
     }
 
     /// Does the next task, if one is there; an errand comes back with its core.
-    #[cfg(test)]
-    pub(crate) fn try_next(&mut self, node: &Node) -> Option<Option<(CoreId, Mail)>> {
+    pub fn try_next(&mut self, node: &Node) -> Option<Option<(CoreId, Mail)>> {
         let from = node.aside.from.lock();
         let task = from.unwrap_or_else(PoisonError::into_inner).try_recv();
         let done = self.work(task.ok()?);
+        #[cfg(test)]
         self.shard.check();
         while self.shard.free_garbage(GARBAGE_STEP) {}
         Some(done)
@@ -331,6 +331,8 @@ fn serve(node: &'static Node) {
             let from = node.aside.from.try_lock();
             from.ok().and_then(|from| from.try_recv().ok())
         } else {
+            // Blocks made here that cores free meanwhile can be looked after.
+            heap::rest();
             let from = node.aside.from.lock();
             match from.unwrap_or_else(PoisonError::into_inner).recv() {
                 Ok(task) => Some(task),

@@ -195,6 +195,8 @@ fields! {
         pub rdbcompression: bool,
         /// `rdbchecksum`: write and check the checksum of snapshots.
         pub rdbchecksum: bool,
+        /// `rdb-version`: version of the snapshots that are written.
+        pub rdb_version: u16,
         /// `stop-writes-on-bgsave-error`: refuse writes after a failed snapshot.
         pub stop_writes_on_bgsave_error: bool,
         /// `appendonly`: keep a log of writes.

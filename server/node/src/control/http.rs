@@ -74,7 +74,7 @@ async fn ready(State(node): State<&'static Node>) -> (StatusCode, &'static str) 
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else if node.handle().is_none() {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
-    } else if node.loading.is_active() {
+    } else if node.loading.is_on() {
         (StatusCode::SERVICE_UNAVAILABLE, "loading\n")
     } else {
         (StatusCode::OK, "ready\n")

@@ -11,8 +11,10 @@
 
 pub mod disk;
 mod http;
+pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod snapshot;
 pub mod transfer;
 
 use std::io;

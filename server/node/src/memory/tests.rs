@@ -295,7 +295,8 @@ fn the_largest_clients_are_closed_until_all_fit() {
         bench.call(client, "CONFIG SET maxmemory 100000 maxmemory-clients 10%");
         bench.advance(200);
         bench.advance(200);
-        assert_eq!(closed(&bench, &small), 4);
+        // (One of them and the others' bare connections fit.)
+        assert!((3..=4).contains(&closed(&bench, &small)), "{cores}");
         assert!(!bench.is_closed(client));
     }
 }

@@ -222,6 +222,18 @@ fn load(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
+/// Takes over a library from a file; it replaces one of its name.
+pub(crate) fn load_library(core: &mut Core, code: &[u8]) -> Result<(), String> {
+    let library = compile(core, code);
+    let library = library.inspect_err(|_| core.forget_library_changes())?;
+    let changed = core
+        .node
+        .scripting
+        .change_libraries(|libraries| libraries.add(&[library], true), |_| {});
+    core.forget_library_changes();
+    changed
+}
+
 fn delete(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let name = args.bytes()?;
     change(cx.core, |libraries| match libraries.remove(name) {

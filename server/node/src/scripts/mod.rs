@@ -22,6 +22,7 @@ mod watchdog;
 
 pub(crate) use commands::COMMANDS;
 pub(crate) use functions::COMMANDS as FUNCTION_COMMANDS;
+pub(crate) use functions::load_library;
 pub use run::{Caller, Ended};
 pub use shared::Scripting;
 

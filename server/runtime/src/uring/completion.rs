@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{Kind, RecvState, Uring};
 use crate::driver::{ACCEPT_REST_US, sent};
-use crate::mailbox::Arrival;
+use crate::mailbox::{Arrival, Socket};
 use crate::service::{Cause, Event, Span};
 
 impl Uring {
@@ -211,7 +211,7 @@ impl Uring {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
             let fd = unsafe { OwnedFd::from_raw_fd(result) };
             self.door.push(Arrival {
-                fd,
+                socket: Socket::Kernel(fd),
                 listener: *number,
             });
         }

@@ -12,7 +12,6 @@ const LOADING_INTERVAL_BYTES_MIN: i128 = 1024;
 
 const NO_FORK: Standing = Standing::Needless("no child process competes with the log for the disk");
 const LOG_LATER: Standing = Standing::Later("comes with the log of writes");
-const SCHEDULE: Standing = Standing::Later("snapshots by schedule come with persistence");
 const REPLICATION: Standing = Standing::Later("comes with replication");
 const TEST_ONLY: Standing = Standing::Needless("a knob of Redis's own tests");
 const STRETCHED: Standing = Standing::Needless("files are always synced as they are written");
@@ -74,7 +73,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "save",
         kind: Kind::Several(&SAVE),
         default: "3600 1 300 100 60 10000",
-        standing: SCHEDULE,
         summary: "Pairs of seconds and writes after which a snapshot is taken; `\"\"` for never.",
         ..Row::LIVE
     },
@@ -82,7 +80,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "stop-writes-on-bgsave-error",
         default: "yes",
         place: at!(stop_writes_on_bgsave_error),
-        standing: SCHEDULE,
         summary: "Writes are refused after a scheduled snapshot has failed.",
         ..Row::LIVE
     },
@@ -99,6 +96,14 @@ pub(super) const ROWS: &[Row] = &[
         place: at!(rdbchecksum),
         summary: "Write a checksum at the end of snapshots, and check it when one is read.",
         ..Row::AT_START
+    },
+    Row {
+        name: "rdb-version",
+        kind: int(9, 11),
+        default: "10",
+        place: at!(rdb_version),
+        summary: "Version of the snapshots that are written: 9 for Redis 5 and 6 (without functions), 10 for 7.0, 11 for 7.2.",
+        ..Row::LIVE
     },
     Row {
         name: "rdb-save-incremental-fsync",

@@ -9,7 +9,7 @@ use runtime::CoreId;
 
 use super::manifest::{Manifest, Place, named};
 use super::recover;
-use super::replay::{Spread, by_mail};
+use super::replay::{Posts, Spread, by_mail};
 use super::writer::{Past, Writer};
 use super::{Heard, WriteLog};
 use crate::config::Config;
@@ -48,7 +48,7 @@ pub fn drive(node: &'static Node) -> io::Result<()> {
 }
 
 /// Wakes the cores whose replies may leave.
-fn wake_cores(node: &Node) {
+pub fn wake_cores(node: &Node) {
     let Some(handle) = node.handle() else { return };
     for core in node.write_log.woken() {
         // A core whose mailbox is full is about to turn, and looks by itself.
@@ -88,7 +88,7 @@ pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("load".to_owned());
     thread.spawn(move || {
         let begin_ms = unix_ms();
-        match load_here(node, disk) {
+        match load_here(node, disk, by_mail(node), begin_ms) {
             Ok(()) => {
                 node.loading.end();
                 let s = (unix_ms() - begin_ms) as f64 / 1000.0;
@@ -121,7 +121,16 @@ fn redis_log(disk: &dyn Disk, config: &Config) -> Option<PathBuf> {
         .find(|path| disk.open(path).is_ok())
 }
 
-fn load_here(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
+/// Reads the log, whose effects reach the cores by `posts`, and goes on writing it; at `now_ms`, unix ms.
+///
+/// # Errors
+/// What is wrong with the log, or with the disk; nothing may be served then.
+pub fn load_here(
+    node: &Node,
+    disk: Arc<dyn Disk>,
+    posts: Posts<'_>,
+    now_ms: u64,
+) -> io::Result<()> {
     let config = node.config();
     let place = place(&config);
     let mut past = Past {
@@ -133,7 +142,7 @@ fn load_here(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     if let Some(manifest) = recover::find(&*disk, &place)? {
         node.loading
             .expect(recover::total_bytes(&*disk, &place, &manifest));
-        let mut spread = Spread::new(node, by_mail(node));
+        let mut spread = Spread::new(node, posts);
         if let Some((file, _)) = &manifest.base {
             let why = "the snapshot that the log begins with cannot be read by this version";
             return Err(named(&place.path(file), &why));
@@ -152,6 +161,6 @@ fn load_here(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     }
     let log: &WriteLog = &node.write_log;
     log.set_policy(config.appendfsync);
-    log.turn_on(Writer::begin(disk, place, past, unix_ms())?);
+    log.turn_on(Writer::begin(disk, place, past, now_ms)?);
     Ok(())
 }

@@ -1,0 +1,412 @@
+//! Loading an RDB file, on all cores at once.
+//!
+//! ```text
+//! a thread: reads pieces, finds where keys end (storage/src/rdb/file.rs) ── Mail::Load ──> each core decodes its own keys
+//!           and takes the checksum                                        a batch per core; at most BATCHES_MAX wait there
+//! ```
+//! Clients are told LOADING meanwhile. A file that is damaged, also one whose checksum is wrong, ends the start: the error names file
+//! and byte, nothing is served and nothing is overwritten.
+
+use core::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use runtime::CoreId;
+use storage::Slot;
+use storage::rdb::{self, Damage, KeyInfo, Raw, Splitter};
+
+use crate::config::Config;
+use crate::control::disk::{Disk, File};
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// Bytes that are read at once, and that a batch for a core has at least.
+const PIECE_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 64 << 10;
+/// Batches that wait at a core.
+const BATCHES_MAX: usize = 16;
+/// How long a thread that waits for a core sleeps.
+const WAIT: Duration = Duration::from_micros(50);
+
+/// What becomes of a key whose deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// It is left out, as a primary does.
+    Drop,
+    /// It is kept: a log that follows may say more of it.
+    Keep,
+}
+
+/// Keys as they stand in a file.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    keys: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    db: u8,
+    valkey: bool,
+    info: KeyInfo,
+    offset: u64,
+    end: usize,
+}
+
+impl Batch {
+    fn push(&mut self, raw: Raw<'_>) {
+        self.bytes.extend_from_slice(raw.bytes);
+        self.keys.push(Place {
+            db: raw.db,
+            valkey: raw.valkey,
+            info: raw.info,
+            offset: raw.offset,
+            end: self.bytes.len(),
+        });
+    }
+
+    /// Its keys.
+    pub fn iter(&self) -> impl Iterator<Item = Raw<'_>> {
+        let mut start = 0;
+        self.keys.iter().map(move |place| {
+            let bytes = &self.bytes[start..place.end];
+            start = place.end;
+            Raw {
+                db: place.db,
+                info: place.info,
+                offset: place.offset,
+                valkey: place.valkey,
+                bytes,
+            }
+        })
+    }
+}
+
+/// What a core takes from a file.
+#[derive(Debug)]
+pub enum Part {
+    /// The code of a library of functions.
+    Function(Vec<u8>),
+    /// Keys.
+    Keys(Batch),
+}
+
+/// Why a file was not loaded.
+#[derive(Debug)]
+pub enum Fault {
+    /// The system would not read it.
+    Io(io::Error),
+    /// It is damaged.
+    Damage(Damage),
+    /// What is in it was not taken.
+    Refused(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Io(error) => write!(f, "{error}"),
+            Fault::Damage(damage) => write!(f, "{damage}"),
+            Fault::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// A file that is being read.
+pub struct Reader {
+    file: Box<dyn File>,
+    splitter: Splitter,
+    piece: Vec<u8>,
+    size: u64,
+}
+
+impl Reader {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Fault::Io`]
+    pub fn open(disk: &dyn Disk, path: &Path, config: &Config) -> Result<Reader, Fault> {
+        let mut file = disk.open(path).map_err(Fault::Io)?;
+        let size = file.size().map_err(Fault::Io)?;
+        let dbs = config.databases.clamp(1, 256) as usize;
+        Ok(Reader {
+            file,
+            splitter: Splitter::new(dbs, config.rdbchecksum),
+            piece: vec![0; PIECE_BYTES],
+            size,
+        })
+    }
+
+    /// Its size, bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes that are done with.
+    pub fn offset(&self) -> u64 {
+        self.splitter.offset()
+    }
+
+    /// Reads the next piece and shows what is whole; whether there may be more.
+    ///
+    /// # Errors
+    /// [`Fault`], also that of `show`.
+    pub fn step(
+        &mut self,
+        mut show: impl FnMut(rdb::Part<'_>) -> Result<(), String>,
+    ) -> Result<bool, Fault> {
+        let read = self.file.read(&mut self.piece).map_err(Fault::Io)?;
+        self.splitter.feed(&self.piece[..read]);
+        while let Some(part) = self.splitter.next_part().map_err(Fault::Damage)? {
+            show(part).map_err(Fault::Refused)?;
+        }
+        if read == 0 {
+            self.splitter.finish().map_err(Fault::Damage)?;
+        }
+        Ok(read > 0 && !self.splitter.is_done())
+    }
+
+    /// Reads all of it, in batches of one core.
+    ///
+    /// # Errors
+    /// As [`Reader::step`]
+    pub fn read_all(
+        &mut self,
+        mut take: impl FnMut(Part) -> Result<(), String>,
+    ) -> Result<(), Fault> {
+        let mut more = true;
+        while more {
+            let mut batch = Batch::default();
+            let mut functions = Vec::new();
+            more = self.step(|part| {
+                match part {
+                    rdb::Part::Key(raw) => batch.push(raw),
+                    rdb::Part::Function(code) => functions.push(code),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            for code in functions {
+                take(Part::Function(code)).map_err(Fault::Refused)?;
+            }
+            take(Part::Keys(batch)).map_err(Fault::Refused)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a load, for INFO and for whoever waits.
+#[derive(Default)]
+pub struct Loading {
+    on: AtomicBool,
+    /// When it began, unix ms.
+    pub since_ms: AtomicU64,
+    /// Bytes of the file, and those that have been read.
+    pub total_bytes: AtomicU64,
+    /// See `total_bytes`.
+    pub loaded_bytes: AtomicU64,
+    /// Keys that were loaded.
+    pub keys_loaded: AtomicU64,
+    /// Keys that were left out since their deadlines had passed.
+    pub keys_expired: AtomicU64,
+    /// By core: batches on their way.
+    waiting: Vec<AtomicUsize>,
+    fault: Mutex<Option<String>>,
+}
+
+impl Loading {
+    /// For so many cores.
+    pub fn new(cores: usize) -> Loading {
+        Loading {
+            waiting: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            ..Loading::default()
+        }
+    }
+
+    /// Whether something is being loaded.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Acquire)
+    }
+
+    /// Begins, before the cores run.
+    pub fn begin(&self, now_ms: u64) {
+        self.since_ms.store(now_ms, Relaxed);
+        self.total_bytes.store(0, Relaxed);
+        self.loaded_bytes.store(0, Relaxed);
+        self.on.store(true, Release);
+    }
+
+    /// So many bytes are to be read.
+    pub fn expect(&self, bytes: u64) {
+        self.total_bytes.store(bytes, Relaxed);
+    }
+
+    /// So many bytes more have been read.
+    pub fn add(&self, bytes: u64) {
+        self.loaded_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// All is there.
+    pub fn end(&self) {
+        self.on.store(false, Release);
+    }
+
+    /// A core could not take something.
+    pub fn fail(&self, why: String) {
+        let fault = self.fault.lock();
+        fault
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+    }
+
+    /// What the server ends with.
+    fn end_with(&self, why: String) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// What went wrong, if anything did.
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.fault.lock();
+        fault.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A core has taken a batch.
+    pub fn taken(&self, core: CoreId) {
+        self.waiting[core.index()].fetch_sub(1, Release);
+    }
+
+    fn waits(&self, core: usize) -> usize {
+        self.waiting[core].load(Acquire)
+    }
+}
+
+/// Loads a file on all cores, and returns when they have all of it. For a thread beside the cores; `begin` comes before.
+///
+/// # Errors
+/// [`Fault`]; some of it may have been loaded then.
+pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Result<(), Fault> {
+    let mut reader = Reader::open(disk, path, &node.config())?;
+    node.loading.total_bytes.store(reader.size(), Relaxed);
+    let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();
+    loop {
+        let more = reader.step(|part| {
+            match part {
+                rdb::Part::Key(raw) => {
+                    let key = raw.key().map_err(|damage| damage.to_string())?;
+                    let core = node.owner(Slot::of(&key)).index();
+                    batches[core].push(raw);
+                    if batches[core].bytes.len() >= BATCH_BYTES {
+                        let batch = core::mem::take(&mut batches[core]);
+                        send(node, core, Part::Keys(batch), expired)?;
+                    }
+                }
+                rdb::Part::Function(code) => {
+                    send(node, 0, Part::Function(code), expired)?;
+                    // A library may use what one before it has registered under the same name.
+                    wait(node, 0, 1)?;
+                }
+                rdb::Part::ModuleAux(name) => node.log(|log| {
+                    log.notice(&format!("data of the module type '{name}' was passed over"));
+                }),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        node.loading.loaded_bytes.store(reader.offset(), Relaxed);
+        if !more {
+            break;
+        }
+    }
+    for (core, batch) in batches.into_iter().enumerate() {
+        send(node, core, Part::Keys(batch), expired).map_err(Fault::Refused)?;
+    }
+    for core in 0..node.cores() {
+        wait(node, core, 1).map_err(Fault::Refused)?;
+    }
+    Ok(())
+}
+
+/// Waits until fewer than `max` batches wait at a core.
+fn wait(node: &Node, core: usize, max: usize) -> Result<(), String> {
+    while node.loading.waits(core) >= max {
+        if node.stopping.load(Relaxed) {
+            return Err("the server was stopped".to_owned());
+        }
+        std::thread::sleep(WAIT);
+    }
+    node.loading.fault().map_or(Ok(()), Err)
+}
+
+fn send(node: &Node, core: usize, part: Part, expired: Expired) -> Result<(), String> {
+    wait(node, core, BATCHES_MAX)?;
+    node.loading.waiting[core].fetch_add(1, Relaxed);
+    post(node, core, Mail::Load(Box::new(part), expired))
+}
+
+fn post(node: &Node, core: usize, mut mail: Mail) -> Result<(), String> {
+    let stopped = || "the server was stopped".to_owned();
+    let handle = node.handle().ok_or_else(stopped)?;
+    while let Err(back) = handle.post(CoreId(core as u16), mail) {
+        if node.stopping.load(Relaxed) {
+            return Err(stopped());
+        }
+        mail = back;
+        std::thread::sleep(WAIT);
+    }
+    Ok(())
+}
+
+/// The load has ended: the cores serve from here on.
+pub fn end(node: &Node) {
+    node.loading.end();
+    for core in 0..node.cores() {
+        // (Who stops serves nobody.)
+        let _ = post(node, core, Mail::Loaded);
+    }
+}
+
+/// Loads the snapshot at the start of the server, in a thread of its own; a fault stops the server.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(node: &'static Node) -> io::Result<()> {
+    if !node.loading.is_on() || node.config().appendonly {
+        // (The log has a base of its own.)
+        return Ok(());
+    }
+    let run = move || {
+        let path = crate::control::snapshot::path_of(&node.config());
+        let begun_ms = crate::start::unix_ms();
+        match load(
+            node,
+            &crate::control::disk::SystemDisk,
+            &path,
+            Expired::Drop,
+        ) {
+            Ok(()) => {
+                end(node);
+                let s = crate::start::unix_ms().saturating_sub(begun_ms) as f64 / 1000.0;
+                node.log(|log| log.notice(&format!("DB loaded from disk: {s:.3} seconds")));
+            }
+            Err(fault) => {
+                let text = format!("cannot load {}: {fault}", path.display());
+                if !node.stopping.load(Relaxed) {
+                    node.log(|log| log.warning(&text));
+                    node.loading.end_with(text);
+                    crate::start::stop(node);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(run)?;
+    Ok(())
+}

@@ -1,0 +1,543 @@
+//! Snapshots as files: what the cores write out goes into a file of its own, which then takes the place of the one before.
+//!
+//! ```text
+//! core: transaction over all slots (the cut) ── Note::Begin ──┐
+//! each core's walk (storage/src/snapshot/)   ── Note::Chunk ──┼──> Writer::take(note, disk)   temp-….rdb
+//!                                            ── Note::Done ───┘         │ all done: checksum, sync, rename, sync of the folder
+//!                                  cores <── Mail::SnapshotEnded ───────┘
+//! ```
+//! [`Writer`] is a state machine over [`Disk`]: a thread drives it (`start`), a simulator does so by hand ([`Snapshots::step`]).
+//! Notes come by one queue, so what a core has written out on behalf of another is in the file before that other is done.
+//! A record in several chunks lies in the file in one piece: while one is on its way, the chunks of others are kept. Cores stop
+//! walking (not serving) while [`QUEUED_BYTES_MAX`] of theirs wait for the disk, so memory is bounded by that and by what is
+//! *changed* while a large value is written.
+//!
+//! A disk that fails costs the snapshot, nothing else: the file before stays as it is, cores hear of it and write no more.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use runtime::CoreId;
+use storage::{Chunk, Shard, rdb};
+
+use crate::config::Config;
+use crate::control::disk::{Disk, File, SystemDisk};
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// Bytes of a core's walk that may wait for the disk.
+pub const QUEUED_BYTES_MAX: usize = 4 << 20;
+/// The number of what is written at once.
+const AT_ONCE: u32 = 0;
+/// A failed snapshot by schedule is tried again after this time at the earliest, ms.
+pub const RETRY_MS: u64 = 5000;
+/// How often a full mailbox is tried, and how long between two tries.
+const POST_TRIES_MAX: usize = 50_000;
+const POST_RETRY: Duration = Duration::from_micros(200);
+
+/// What the writer is told.
+pub enum Note {
+    /// A snapshot begins.
+    Begin(Box<Plan>),
+    /// Bytes of it, from a core.
+    Chunk(CoreId, u32, Chunk),
+    /// A core has written out all of its slots.
+    Done(CoreId, u32),
+}
+
+/// What a snapshot is to become.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its number, that of the cut.
+    pub number: u32,
+    /// Cores that take part.
+    pub cores: usize,
+    /// The file's first bytes: magic, fields, functions, sizes.
+    pub head: Vec<u8>,
+    /// Where it is to lie.
+    pub path: PathBuf,
+    /// A checksum stands at its end.
+    pub sums: bool,
+    /// When the cut was, unix ms.
+    pub begun_ms: u64,
+    /// Changes of the data at the cut since the start.
+    pub changes: u64,
+}
+
+impl Plan {
+    /// Where it lies until it is whole.
+    fn temporary(&self) -> PathBuf {
+        let name = format!("temp-{}-{}.rdb", std::process::id(), self.number);
+        self.path.with_file_name(name)
+    }
+}
+
+/// What is told when a snapshot has ended: its number, and what went wrong.
+pub type Ended = (u32, Result<(), Arc<str>>);
+
+/// Called at the instant of the cut, with the snapshot's number: nothing else runs on any core meanwhile.
+pub type AtCut = Box<dyn Fn(u32) + Send + Sync>;
+/// Called when a snapshot has ended.
+pub type AtEnd = Box<dyn Fn(&Ended) + Send + Sync>;
+
+/// What is known of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// One is being written (its transaction may still be on its way): since when, unix ms.
+    pub since_ms: Option<u64>,
+    /// How long the last one took, seconds.
+    pub last_took_s: Option<u64>,
+    /// The last one failed.
+    pub has_failed: bool,
+    /// When one was tried last, unix ms.
+    pub tried_ms: u64,
+    /// Those that were written.
+    pub saves: u64,
+    /// Changes of the data that the last one has.
+    pub changes: u64,
+    /// When the last one was taken, unix seconds.
+    pub last_save_s: u64,
+    /// One is to be begun as soon as it can.
+    pub scheduled: bool,
+}
+
+/// What cores and the writer share.
+pub struct Snapshots {
+    facts: Mutex<Facts>,
+    to: Sender<Note>,
+    from: Mutex<Receiver<Note>>,
+    /// By core: bytes of its walk that wait for the disk.
+    queued: Vec<AtomicUsize>,
+    /// The last snapshot that was given up.
+    given_up: AtomicU32,
+    /// The last file before the server leaves is written: what is under way is not acknowledged any more.
+    pub has_left: AtomicBool,
+    /// Keys that have been written out, of the snapshot that runs, and how many there were.
+    pub keys: (AtomicU64, AtomicU64),
+    /// See [`AtCut`].
+    pub at_cut: OnceLock<AtCut>,
+    /// See [`AtEnd`].
+    pub at_end: OnceLock<AtEnd>,
+}
+
+impl Snapshots {
+    /// For so many cores; `started_s` stands for the last snapshot until there is one, as in Redis.
+    pub fn new(cores: usize, started_s: u64) -> Snapshots {
+        let (to, from) = channel();
+        Snapshots {
+            facts: Mutex::new(Facts {
+                last_save_s: started_s,
+                ..Facts::default()
+            }),
+            to,
+            from: Mutex::new(from),
+            queued: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            given_up: AtomicU32::new(u32::MAX),
+            has_left: AtomicBool::new(false),
+            keys: (AtomicU64::new(0), AtomicU64::new(0)),
+            at_cut: OnceLock::new(),
+            at_end: OnceLock::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known now.
+    pub fn facts(&self) -> Facts {
+        *self.lock()
+    }
+
+    /// Changes what is known.
+    pub fn note<R>(&self, change: impl FnOnce(&mut Facts) -> R) -> R {
+        change(&mut self.lock())
+    }
+
+    /// Claims the one snapshot that may be written; false while another one is.
+    pub fn claim(&self, now_ms: u64) -> bool {
+        self.note(|facts| {
+            let free = facts.since_ms.is_none();
+            if free {
+                facts.since_ms = Some(now_ms);
+                facts.tried_ms = now_ms;
+                facts.scheduled = false;
+            }
+            free
+        })
+    }
+
+    /// Tells the writer.
+    pub fn tell(&self, note: Note) {
+        if let Note::Chunk(core, _, chunk) = &note {
+            self.queued[core.index()].fetch_add(chunk.bytes().len(), Relaxed);
+        }
+        // INVARIANT: the receiver is in the same value, so the note is not lost.
+        let _sent = self.to.send(note);
+    }
+
+    /// Bytes of a core's walk that wait for the disk.
+    pub fn queued(&self, core: CoreId) -> usize {
+        self.queued[core.index()].load(Relaxed)
+    }
+
+    /// Whether a snapshot was given up.
+    pub fn is_given_up(&self, number: u32) -> bool {
+        self.given_up.load(Relaxed) == number
+    }
+
+    /// Gives the snapshot of this number up, if it is still being written.
+    pub fn give_up(&self, number: u32) {
+        // (The lock is that under which a file gets its name: it has it, or never gets it.)
+        let _facts = self.lock();
+        self.given_up.store(number, Relaxed);
+    }
+
+    /// Does what the next note asks for, if there is one; what came of it is to be posted.
+    pub fn step(&self, writer: &mut Writer, disk: &dyn Disk) -> Option<Vec<Mail>> {
+        let from = self.from.lock();
+        let note = from.unwrap_or_else(PoisonError::into_inner).try_recv();
+        Some(writer.take(self, note.ok()?, disk))
+    }
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub struct Writer {
+    run: Option<Run>,
+}
+
+/// A snapshot that is being written.
+struct Run {
+    plan: Plan,
+    file: Option<Box<dyn File>>,
+    crc: u64,
+    done: Vec<bool>,
+    /// The core whose record is not whole yet.
+    inside: Option<CoreId>,
+    /// What waits for the end of that record.
+    kept: VecDeque<(CoreId, Chunk)>,
+    failed: Option<Arc<str>>,
+}
+
+impl Writer {
+    /// Does what a note asks for; a snapshot that has ended by it is told to the cores.
+    pub fn take(&mut self, shared: &Snapshots, note: Note, disk: &dyn Disk) -> Vec<Mail> {
+        match note {
+            Note::Begin(plan) => {
+                self.run = Some(Run::begin(*plan, disk));
+                self.look(shared);
+            }
+            Note::Chunk(core, number, chunk) => {
+                let bytes = chunk.bytes().len();
+                if let Some(run) = self.run.as_mut().filter(|run| run.plan.number == number) {
+                    run.add(core, chunk, shared);
+                    self.look(shared);
+                } else {
+                    shared.queued[core.index()].fetch_sub(bytes, Relaxed);
+                }
+            }
+            Note::Done(core, number) => {
+                if let Some(run) = self.run.as_mut().filter(|run| run.plan.number == number) {
+                    run.done[core.index()] = true;
+                    if run.done.iter().all(|done| *done)
+                        && let Some(run) = self.run.take()
+                    {
+                        return vec![Mail::SnapshotEnded(Arc::new(run.end(shared, disk)))];
+                    }
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// A snapshot that has failed is given up at once: the cores need not write more.
+    fn look(&mut self, shared: &Snapshots) {
+        if let Some(run) = &mut self.run
+            && run.failed.is_some()
+        {
+            shared.give_up(run.plan.number);
+        }
+    }
+}
+
+impl Run {
+    fn begin(plan: Plan, disk: &dyn Disk) -> Run {
+        let mut run = Run {
+            done: vec![false; plan.cores],
+            file: None,
+            crc: 0,
+            inside: None,
+            kept: VecDeque::new(),
+            failed: None,
+            plan,
+        };
+        match disk.create(&run.plan.temporary()) {
+            Ok(file) => run.file = Some(file),
+            Err(error) => run.fail(&error),
+        }
+        let head = core::mem::take(&mut run.plan.head);
+        run.write(&head);
+        run
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        self.failed.get_or_insert_with(|| error.to_string().into());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.plan.sums {
+            self.crc = rdb::crc64(self.crc, bytes);
+        }
+        let written = self.file.as_mut().map(|file| file.append(bytes));
+        if let Some(Err(error)) = written {
+            self.fail(&error);
+        }
+    }
+
+    /// Takes a core's chunk in: it is written, or kept until the record that is on its way is whole.
+    fn add(&mut self, core: CoreId, chunk: Chunk, shared: &Snapshots) {
+        let taken = |bytes: usize| shared.queued[core.index()].fetch_sub(bytes, Relaxed);
+        match self.inside {
+            Some(inside) if inside != core || matches!(chunk, Chunk::Whole(_)) => {
+                if inside == core {
+                    // Its walk must go on, or the record never ends.
+                    taken(chunk.bytes().len());
+                }
+                self.kept.push_back((core, chunk));
+            }
+            _ => {
+                self.add_now(core, &chunk);
+                taken(chunk.bytes().len());
+                if self.inside.is_none() {
+                    self.add_kept(core, shared);
+                }
+            }
+        }
+    }
+
+    fn add_now(&mut self, core: CoreId, chunk: &Chunk) {
+        self.write(chunk.bytes());
+        self.inside = match chunk {
+            Chunk::Part { last: false, .. } => Some(core),
+            _ => None,
+        };
+    }
+
+    /// `before` is the core whose record has ended: what was kept of it has been counted as taken.
+    fn add_kept(&mut self, before: CoreId, shared: &Snapshots) {
+        let mut rest = core::mem::take(&mut self.kept);
+        while let Some((core, chunk)) = rest.pop_front() {
+            match self.inside {
+                Some(inside) if inside != core || matches!(chunk, Chunk::Whole(_)) => {
+                    self.kept.push_back((core, chunk));
+                }
+                _ => {
+                    self.add_now(core, &chunk);
+                    if core != before {
+                        shared.queued[core.index()].fetch_sub(chunk.bytes().len(), Relaxed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All cores are done: the file is made whole and takes its place.
+    fn end(mut self, shared: &Snapshots, disk: &dyn Disk) -> Ended {
+        let mut end = Vec::new();
+        rdb::write_end(&mut end);
+        self.write(&end);
+        let sum = self.crc.to_le_bytes();
+        self.plan.sums = false;
+        self.write(&sum);
+        if !self.kept.is_empty() || self.inside.is_some() {
+            // INVARIANT: a core is done when its records are whole.
+            self.fail(&io::Error::other("a record without an end"));
+        }
+        if self.failed.is_none()
+            && let Some(Err(error)) = self.file.as_mut().map(|file| file.sync())
+        {
+            self.fail(&error);
+        }
+        self.file = None;
+        let (number, temporary) = (self.plan.number, self.plan.temporary());
+        shared.note(|facts| {
+            if number != AT_ONCE {
+                facts.since_ms = None;
+            }
+            if self.failed.is_none() && shared.is_given_up(number) {
+                // Another file has been written since: nothing is wrong.
+                return self.fail(&io::Error::other("given up"));
+            }
+            if self.failed.is_none()
+                && let Err(error) = disk
+                    .rename(&temporary, &self.plan.path)
+                    .and_then(|()| disk.sync_dir(folder(&self.plan.path)))
+            {
+                self.fail(&error);
+            }
+            facts.has_failed = self.failed.is_some();
+            let took_ms = crate::start::unix_ms().saturating_sub(self.plan.begun_ms);
+            facts.last_took_s = Some(took_ms / 1000);
+            if self.failed.is_none() {
+                facts.saves += 1;
+                facts.changes = self.plan.changes;
+                facts.last_save_s = crate::start::unix_ms() / 1000;
+            }
+        });
+        if self.failed.is_some() {
+            // What cannot be removed either stays as litter: the name says what it is.
+            let _ = disk.remove(&temporary);
+        }
+        let ended = (number, self.failed.map_or(Ok(()), Err));
+        if let Some(at_end) = shared.at_end.get() {
+            at_end(&ended);
+        }
+        ended
+    }
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The path of the snapshot.
+pub fn path_of(config: &Config) -> PathBuf {
+    Path::new(&config.dir).join(&config.dbfilename)
+}
+
+/// How values are written.
+pub fn style_of(config: &Config) -> rdb::Style {
+    rdb::Style {
+        version: config.rdb_version,
+        compress: config.rdbcompression,
+    }
+}
+
+/// The first bytes of a file: what Redis writes about it, the functions, and how many keys each database has.
+pub fn head_of(node: &Node, config: &Config, shard: &Shard, now_ms: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    rdb::write_magic(config.rdb_version, &mut out);
+    for (name, value) in [
+        ("redis-ver", crate::admin::VERSION_REPORTED.to_owned()),
+        ("redis-bits", usize::BITS.to_string()),
+        ("ctime", (now_ms / 1000).to_string()),
+        ("used-mem", node.sum(|core| &core.used_bytes).to_string()),
+        ("aof-base", "0".to_owned()),
+    ] {
+        rdb::write_aux(name, &value, &mut out);
+    }
+    if config.rdb_version >= 10 {
+        for library in node.scripting.libraries().iter() {
+            rdb::write_function(&library.code, &mut out);
+        }
+    }
+    for db in 0..shard.db_count() {
+        let count = shard.count(db as u8);
+        if count.keys > 0 {
+            rdb::write_select(db as u8, &mut out);
+            rdb::write_resize(count.keys as u64, count.expires as u64, &mut out);
+        }
+    }
+    out
+}
+
+/// Writes all that a shard holds into a file, at once: for a server that is about to leave, when nothing else runs.
+///
+/// # Errors
+/// As the disk reports them; the file before is untouched then.
+pub fn write_at_once(
+    node: &Node,
+    config: &Config,
+    shard: &Shard,
+    now_ms: u64,
+    disk: &dyn Disk,
+) -> io::Result<()> {
+    let plan = Plan {
+        number: AT_ONCE,
+        cores: 0,
+        head: head_of(node, config, shard, now_ms),
+        path: path_of(config),
+        sums: config.rdbchecksum,
+        begun_ms: now_ms,
+        changes: node.sum(|core| &core.changes),
+    };
+    let mut run = Run::begin(plan, disk);
+    let style = style_of(config);
+    for db in 0..shard.db_count() as u8 {
+        let mut out = Vec::new();
+        if shard.count(db).keys > 0 {
+            rdb::write_select(db, &mut out);
+        }
+        shard.write_db(db, style, |bytes: &mut Vec<u8>| {
+            out.append(bytes);
+            if out.len() >= 1 << 20 {
+                run.write(&out);
+                out.clear();
+            }
+        });
+        run.write(&out);
+    }
+    match run.end(&node.snapshots, disk).1 {
+        Ok(()) => Ok(()),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+/// Starts the thread that writes; it ends with the process.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(node: &'static Node) -> io::Result<()> {
+    let serve = move || {
+        let mut writer = Writer::default();
+        loop {
+            let from = node.snapshots.from.lock();
+            let note = from.unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(note) = note else { return };
+            for mail in writer.take(&node.snapshots, note, &SystemDisk) {
+                tell_all(node, &mail);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("snapshot".to_owned())
+        .spawn(serve)?;
+    Ok(())
+}
+
+/// Posts the end of a snapshot to every core.
+fn tell_all(node: &Node, mail: &Mail) {
+    let (Some(handle), Mail::SnapshotEnded(ended)) = (node.handle(), mail) else {
+        return;
+    };
+    node.log(|log| match &ended.1 {
+        Ok(()) => log.notice("DB saved on disk"),
+        Err(error) => log.warning(&format!("Error saving the DB on disk: {error}")),
+    });
+    for core in (0..node.cores() as u16).map(CoreId) {
+        let mut mail = Mail::SnapshotEnded(Arc::clone(ended));
+        for _ in 0..POST_TRIES_MAX {
+            match handle.post(core, mail) {
+                Ok(()) => break,
+                Err(back) => mail = back,
+            }
+            if node.stopping.load(Relaxed) {
+                break;
+            }
+            std::thread::sleep(POST_RETRY);
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! A core's part in snapshots and in loading: the cut, the walk between turns, who waits for a save, and keys that come from a file.
+//!
+//! ```text
+//! BGSAVE, SAVE, save points ──> claim ──> transaction over all slots: Work::Cut ──> walk_image() in slices, every turn
+//! DEBUG RELOAD, SHUTDOWN    ──> transaction over all slots: the file is written (and read) there and then
+//! start                     ──> Mail::Load: batches of keys as they stand in the file; LOADING to clients until Mail::Loaded
+//! ```
+//! The walk takes [`SLICE_US`] of a turn. SAVE is a BGSAVE whose reply waits: other clients are served meanwhile. A server that
+//! leaves writes at once, with every slot in hand: what it has acknowledged is in the file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use protocol::{Flags, Refusal, Reply, Resp};
+use runtime::{ConnId, Turn};
+use storage::{Key, Slot, Ttl, Uses};
+
+use crate::config::MaxmemoryPolicy;
+use crate::connection::Connection;
+use crate::control::disk::{Disk, SystemDisk};
+use crate::control::load::{self, Batch, Expired};
+use crate::control::snapshot::{
+    Ended, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, head_of, path_of, style_of, write_at_once,
+};
+use crate::core::Core;
+use crate::mail::{Mail, Ticket};
+use crate::service::NodeService;
+use crate::table::Row;
+use crate::transaction::Job;
+
+/// How long the walk goes on in a turn, us.
+const SLICE_US: f64 = 200.0;
+/// Items looked at between two readings of the clock.
+const STEP_ITEMS: usize = 64;
+/// How soon a walk that waits (for the disk, for slots that are away) is looked at again, ms.
+const LOOK_MS: u64 = 1;
+/// How often save points are looked at, ms.
+const SCHEDULE_MS: u64 = 1000;
+
+/// Another snapshot is being written.
+pub const IN_PROGRESS: Refusal = Refusal::Text("ERR Background save already in progress");
+
+/// What is done with every slot in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A snapshot begins; the reply is that of BGSAVE, or comes when it has ended, or is none.
+    Cut(Answer),
+    /// DEBUG RELOAD.
+    Reload {
+        /// First all is written to the file...
+        save: bool,
+        /// ...and all data removed.
+        flush: bool,
+    },
+    /// The server leaves.
+    Leave {
+        /// First all is written to the file.
+        save: bool,
+        /// It leaves also if that fails.
+        force: bool,
+    },
+}
+
+/// When a request for a snapshot is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Never: nobody asked.
+    Never,
+    /// When it has begun.
+    Begun,
+    /// When it has ended.
+    Ended,
+}
+
+/// A core's own.
+#[derive(Default)]
+pub struct Image {
+    /// The last snapshot that this core has done its part of.
+    done: u32,
+    /// Those who wait for the end of the one that runs.
+    waiters: Vec<(Ticket, Resp)>,
+    /// When save points are looked at next, unix ms.
+    look_ms: u64,
+}
+
+impl Core {
+    /// The ticket of what nobody waits for.
+    fn nobody(&self) -> Ticket {
+        Ticket {
+            core: self.id,
+            conn: ConnId::from_u64(u64::MAX),
+            seq: u64::MAX,
+        }
+    }
+
+    /// Begins a transaction over all slots of the node.
+    pub fn start_image(&mut self, ticket: Ticket, resp: Resp, work: Work) {
+        let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
+        let needs = self.needs(&slots, Vec::new());
+        self.start_tx(ticket, Job::Image(work, resp), needs);
+    }
+
+    /// The same on behalf of nobody.
+    pub fn start_own_image(&mut self, work: Work) {
+        self.start_image(self.nobody(), Resp::V2, work);
+    }
+
+    /// With every slot in hand; the reply is appended to `out`.
+    pub fn run_image(&mut self, ticket: Ticket, resp: Resp, work: Work, out: &mut Vec<u8>) {
+        match work {
+            Work::Cut(answer) => {
+                self.cut();
+                match answer {
+                    Answer::Never => {}
+                    Answer::Begun => Reply::new(out, resp).simple("Background saving started"),
+                    Answer::Ended if ticket.core == self.id => {
+                        self.image.waiters.push((ticket, resp));
+                    }
+                    // INVARIANT: a transaction runs on the core of its connection.
+                    Answer::Ended => Reply::new(out, resp).ok(),
+                }
+            }
+            Work::Reload { save, flush } => match self.reload(save, flush, &SystemDisk) {
+                Ok(()) => Reply::new(out, resp).ok(),
+                Err(why) => {
+                    self.node.log(|log| log.warning(&why));
+                    let text = "ERR Error trying to load the RDB dump, check server logs.";
+                    Reply::new(out, resp).error(&Refusal::Text(text));
+                }
+            },
+            Work::Leave { save, force } => {
+                if save && let Err(error) = self.write_now(&SystemDisk) {
+                    let why = format!("Error trying to save the DB: {error}");
+                    self.node.log(|log| log.warning(&why));
+                    if !force {
+                        let text = "ERR Errors trying to SHUTDOWN. Check logs.";
+                        if ticket.seq != u64::MAX {
+                            Reply::new(out, resp).error(&Refusal::Text(text));
+                        }
+                        return;
+                    }
+                }
+                self.node.snapshots.has_left.store(true, Relaxed);
+                self.leave();
+            }
+        }
+    }
+
+    /// Every core leaves once its replies are out.
+    pub fn leave(&mut self) {
+        let node = self.node;
+        if !node.stopping.swap(true, Relaxed) {
+            for core in (0..node.cores() as u16).map(runtime::CoreId) {
+                self.posts.push((core, Mail::Stop));
+            }
+        }
+    }
+
+    /// Changes of the data until now, those of other cores as they have published them.
+    fn changes(&self) -> u64 {
+        let node = self.node;
+        let own = node.published[self.id.index()].changes.load(Relaxed);
+        let all = node.sum(|core| &core.changes);
+        all.wrapping_sub(own).wrapping_add(self.shard.changes())
+    }
+
+    /// The instant of a snapshot.
+    fn cut(&mut self) {
+        let (node, config) = (self.node, Arc::clone(&self.config));
+        let uses = match config.maxmemory_policy {
+            MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => Uses::Idle,
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => Uses::Frequency,
+            _ => Uses::Nothing,
+        };
+        let keys = (0..self.shard.db_count()).map(|db| self.shard.count(db as u8).keys as u64);
+        node.snapshots.keys.1.store(keys.sum(), Relaxed);
+        let head = head_of(node, &config, &self.shard, self.now.unix_ms);
+        self.shard.begin_snapshot(style_of(&config), uses);
+        let number = self.shard.snapshot_number();
+        if let Some(at_cut) = node.snapshots.at_cut.get() {
+            at_cut(number);
+        }
+        node.snapshots.tell(Note::Begin(Box::new(Plan {
+            number,
+            cores: node.cores(),
+            head,
+            path: path_of(&config),
+            sums: config.rdbchecksum,
+            begun_ms: self.now.unix_ms,
+            changes: self.changes(),
+        })));
+    }
+
+    /// Writes everything to the file, with every slot in hand. A snapshot that is being written is given up.
+    fn write_now(&mut self, disk: &dyn Disk) -> std::io::Result<()> {
+        self.node.snapshots.give_up(self.shard.snapshot_number());
+        let (node, config) = (self.node, Arc::clone(&self.config));
+        write_at_once(node, &config, &self.shard, self.now.unix_ms, disk)
+    }
+
+    fn reload(&mut self, save: bool, flush: bool, disk: &dyn Disk) -> Result<(), String> {
+        if save {
+            self.write_now(disk).map_err(|error| error.to_string())?;
+        }
+        let config = Arc::clone(&self.config);
+        let path = path_of(&config);
+        if flush {
+            self.shard.edit().flush_all();
+        }
+        // (Functions are taken over as they are: those of the file replace others of their names.)
+        let mut reader = load::Reader::open(disk, &path, &config).map_err(|why| why.to_string())?;
+        let read = reader.read_all(|part| self.take_part(part, Expired::Drop));
+        read.map_err(|why| format!("{}: {why}", path.display()))?;
+        let changes = self.changes();
+        self.node.snapshots.note(|facts| facts.changes = changes);
+        Ok(())
+    }
+
+    /// A function or a batch of keys from a file.
+    pub fn take_part(&mut self, part: load::Part, expired: Expired) -> Result<(), String> {
+        match part {
+            load::Part::Function(code) => {
+                crate::scripts::load_library(self, &code).map_err(|why| format!("a library: {why}"))
+            }
+            load::Part::Keys(batch) => self.take_keys(&batch, expired),
+        }
+    }
+
+    fn take_keys(&mut self, batch: &Batch, expired: Expired) -> Result<(), String> {
+        let (now_ms, limits) = (self.now.unix_ms, self.shard.limits().clone());
+        let (mut loaded, mut dropped) = (0, 0);
+        for raw in batch.iter() {
+            let past = raw.info.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            if past && expired == Expired::Drop {
+                dropped += 1;
+                continue;
+            }
+            let (key, value) = raw.decode(&limits).map_err(|damage| damage.to_string())?;
+            let Some(value) = value else { continue };
+            let key = Key::new(raw.db, &key);
+            let ttl = raw.info.deadline_ms.map_or(Ttl::Clear, Ttl::At);
+            self.shard.load_value(&key, value, ttl);
+            if let Some(idle_s) = raw.info.idle_s {
+                self.shard.edit().set_idle(&key, idle_s);
+            }
+            if let Some(frequency) = raw.info.frequency {
+                self.shard.edit().set_frequency(&key, frequency);
+            }
+            loaded += 1;
+        }
+        let loading = &self.node.loading;
+        loading.keys_loaded.fetch_add(loaded, Relaxed);
+        loading.keys_expired.fetch_add(dropped, Relaxed);
+        Ok(())
+    }
+
+    /// Whether something holds requests back; looked at where every request passes.
+    pub fn update_holds(&mut self) {
+        let node = self.node;
+        let refuses = node.snapshots.facts().has_failed
+            && self.config.stop_writes_on_bgsave_error
+            && !self.config.save.is_empty();
+        self.holds = Holds {
+            loading: node.loading.is_on(),
+            refuses_writes: refuses,
+            log_fails: self.refuses,
+        }
+        .bits();
+    }
+
+    /// Whether data is being read.
+    #[inline]
+    pub fn is_loading(&self) -> bool {
+        Holds::of(self.holds).loading
+    }
+
+    /// What holds a request back, if anything does.
+    #[cold]
+    pub fn held_back(&self, row: &'static Row, conn: &Connection) -> Option<Refusal> {
+        let holds = Holds::of(self.holds);
+        if holds.loading && !row.spec.flags.contains(Flags::LOADING) {
+            return Some(Refusal::Loading);
+        }
+        let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
+        let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
+        if !(row.writes || queued_writes || row.spec.name == "ping") {
+            return None;
+        }
+        if holds.log_fails {
+            return Some(self.log_failure());
+        }
+        holds.refuses_writes.then_some(Refusal::MisconfRdb)
+    }
+
+    /// Sends on what has been written out. `all`: also what makes a small chunk.
+    pub fn send_image(&mut self, all: bool) {
+        let number = self.shard.snapshot_number();
+        while let Some(chunk) = self.shard.take_image(all) {
+            let note = Note::Chunk(self.id, number, chunk);
+            self.node.snapshots.tell(note);
+        }
+    }
+
+    /// A snapshot has ended: who waited for it is answered.
+    pub fn image_ended(&mut self, ended: &Ended) -> Vec<(Ticket, Vec<u8>)> {
+        self.update_holds();
+        let waiters = core::mem::take(&mut self.image.waiters).into_iter();
+        let answer = |(ticket, resp)| {
+            let mut out = Vec::new();
+            let mut reply = Reply::new(&mut out, resp);
+            match &ended.1 {
+                Ok(()) => reply.ok(),
+                Err(_) => reply.error(&Refusal::Text("ERR")),
+            }
+            (ticket, out)
+        };
+        waiters.map(answer).collect()
+    }
+
+    /// Looks at the save points: a snapshot begins if one asks for it.
+    fn look_at_save_points(&mut self) {
+        let (node, now_ms) = (self.node, self.now.unix_ms);
+        let facts = node.snapshots.facts();
+        if facts.since_ms.is_some() || node.loading.is_on() || node.stopping.load(Relaxed) {
+            return;
+        }
+        let changes = self.changes().wrapping_sub(facts.changes);
+        let since_s = (now_ms / 1000).saturating_sub(facts.last_save_s);
+        let may_try = !facts.has_failed || now_ms.saturating_sub(facts.tried_ms) > RETRY_MS;
+        let due = self
+            .config
+            .save
+            .iter()
+            .find(|point| changes >= point.changes && since_s > point.seconds);
+        if let Some(point) = due.filter(|_| may_try) {
+            let text = format!(
+                "{} changes in {} seconds. Saving...",
+                point.changes, point.seconds
+            );
+            node.log(|log| log.notice(&text));
+        }
+        if (facts.scheduled || (due.is_some() && may_try)) && node.snapshots.claim(now_ms) {
+            self.start_own_image(Work::Cut(Answer::Never));
+        }
+    }
+}
+
+/// What may hold requests back.
+#[derive(Clone, Copy)]
+struct Holds {
+    loading: bool,
+    /// The last snapshot has failed.
+    refuses_writes: bool,
+    log_fails: bool,
+}
+
+impl Holds {
+    fn bits(self) -> u64 {
+        let rdb = u64::from(self.refuses_writes) << 1;
+        u64::from(self.loading) | rdb | u64::from(self.log_fails) << 2
+    }
+
+    fn of(bits: u64) -> Holds {
+        Holds {
+            loading: bits & 1 != 0,
+            refuses_writes: bits & 2 != 0,
+            log_fails: bits & 4 != 0,
+        }
+    }
+}
+
+impl NodeService {
+    /// Snapshots between turns: save points, and the walk of the one that runs.
+    pub(crate) fn background_image(&mut self, turn: &mut Turn<'_, Mail>) {
+        let core = &mut self.core;
+        if core.id.index() == 0 && !core.config.save.is_empty()
+            || core.id.index() == 0 && core.node.snapshots.facts().scheduled
+        {
+            if core.now.unix_ms >= core.image.look_ms {
+                core.image.look_ms = core.now.unix_ms + SCHEDULE_MS;
+                core.look_at_save_points();
+                self.settle();
+            }
+            turn.ops.wake_at(self.core.image.look_ms);
+        }
+        if self.core.shard.snapshot_number() != self.core.image.done {
+            self.walk_image(turn);
+        }
+    }
+
+    #[cold]
+    fn walk_image(&mut self, turn: &mut Turn<'_, Mail>) {
+        let core = &mut self.core;
+        let (snapshots, number) = (&core.node.snapshots, core.shard.snapshot_number());
+        if snapshots.is_given_up(number) {
+            core.shard.discard_snapshot();
+        }
+        let begin = runtime::ticks();
+        let slice = (SLICE_US * core.ticks_per_us) as u64;
+        loop {
+            if snapshots.queued(core.id) > QUEUED_BYTES_MAX {
+                return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
+            }
+            let more = core.shard.snapshot_step(STEP_ITEMS);
+            let done = core.shard.is_snapshot_done();
+            core.send_image(done);
+            if done {
+                core.image.done = number;
+                return snapshots.tell(Note::Done(core.id, number));
+            }
+            if !more {
+                return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
+            }
+            if runtime::ticks().wrapping_sub(begin) > slice {
+                return turn.ops.again();
+            }
+        }
+    }
+
+    /// A snapshot has ended.
+    pub(crate) fn on_image_ended(&mut self, ended: &Ended) {
+        for (ticket, reply) in self.core.image_ended(ended) {
+            self.reply(ticket, &reply);
+        }
+    }
+
+    /// Keys or a function from a file that is being loaded.
+    pub(crate) fn on_load(&mut self, part: load::Part, expired: Expired) {
+        let loading = &self.core.node.loading;
+        if let Err(why) = self.core.take_part(part, expired) {
+            loading.fail(why);
+        }
+        loading.taken(self.core.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    /// A bench whose snapshots lie in a folder of its own.
+    fn bench(cores: usize, name: &str) -> (Bench, std::path::PathBuf) {
+        let dir = std::env::temp_dir().join(format!("meridian-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let text = dir.display().to_string();
+        let bench = Bench::with(cores, |config| {
+            config.dir = text;
+            config.enable_debug_command = crate::config::ProtectedAction::Local;
+        });
+        (bench, dir)
+    }
+
+    #[test]
+    fn saves_and_reloads() {
+        for cores in [1, 2, 3] {
+            let (mut bench, dir) = bench(cores, &format!("image{cores}"));
+            let client = bench.connect(0);
+            for n in 0..300 {
+                bench.call(client, &format!("SET k{n} v{n}"));
+                bench.call(client, &format!("RPUSH l{} {n}", n % 7));
+            }
+            bench.call(client, "SET late x PX 100000");
+            for _ in 0..2 {
+                assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+                let reply = bench.call(client, "BGSAVE");
+                assert_eq!(reply, "+Background saving started\r\n");
+            }
+            let digest = bench.call(client, "DEBUG DIGEST");
+            let info = bench.call(client, "INFO persistence");
+            assert!(info.contains("rdb_saves:4\r\n"), "{info}");
+            assert!(info.contains("rdb_bgsave_in_progress:0\r\n"));
+            assert!(info.contains("rdb_changes_since_last_save:0\r\n"), "{info}");
+            bench.call(client, "SET k0 other");
+            assert_eq!(bench.call(client, "DEBUG RELOAD NOSAVE"), "+OK\r\n");
+            assert_eq!(bench.call(client, "DEBUG DIGEST"), digest);
+            bench.call(client, "SET k0 other");
+            assert_eq!(bench.call(client, "DEBUG RELOAD"), "+OK\r\n");
+            assert_eq!(bench.call(client, "GET k0"), "$5\r\nother\r\n");
+            bench.call(client, "DEL k0");
+            assert_eq!(bench.call(client, "DEBUG RELOAD NOSAVE MERGE"), "+OK\r\n");
+            assert_eq!(bench.call(client, "GET k0"), "$5\r\nother\r\n");
+            assert_eq!(bench.call(client, "DBSIZE"), ":308\r\n");
+            bench.check();
+            let queued = "*3\r\n+OK\r\n+Background saving scheduled\r\n";
+            bench.call(client, "MULTI");
+            bench.call(client, "SET a b");
+            bench.call(client, "BGSAVE");
+            assert_eq!(bench.call(client, "EXEC"), queued.replace('3', "2"));
+            bench.advance(2000);
+            let info = bench.call(client, "INFO persistence");
+            assert!(info.contains("rdb_saves:6\r\n"), "{info}");
+            std::fs::remove_dir_all(&dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn save_points_and_a_disk_that_fails() {
+        let (mut bench, dir) = bench(2, "points");
+        let client = bench.connect(0);
+        bench.send(
+            client,
+            b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$4\r\nsave\r\n$4\r\n10 3\r\n",
+        );
+        assert_eq!(bench.received(client), b"+OK\r\n");
+        let saves = |bench: &mut Bench| {
+            let info = bench.call(client, "INFO persistence");
+            let line = info.lines().find(|line| line.starts_with("rdb_saves:"));
+            line.unwrap_or_default().to_owned()
+        };
+        for n in 0..3 {
+            bench.advance(9000);
+            assert_eq!(saves(&mut bench), "rdb_saves:0");
+            bench.call(client, &format!("SET k{n} v"));
+        }
+        bench.advance(9000);
+        assert_eq!(saves(&mut bench), "rdb_saves:1");
+        // The folder is gone: the next one fails, and writes are refused until one succeeds.
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(bench.call(client, "BGSAVE").starts_with('+'));
+        let misconf = "-MISCONF Redis is configured to save RDB snapshots";
+        assert!(bench.call(client, "SET k v").starts_with(misconf));
+        assert!(bench.call(client, "PING").starts_with(misconf));
+        assert_eq!(bench.call(client, "GET k0"), "$1\r\nv\r\n");
+        assert!(bench.call(client, "SAVE").starts_with("-ERR"));
+        let info = bench.call(client, "INFO persistence");
+        assert!(info.contains("rdb_last_bgsave_status:err\r\n"), "{info}");
+        std::fs::create_dir_all(&dir).unwrap();
+        assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+        assert_eq!(bench.call(client, "SET k v"), "+OK\r\n");
+        assert_eq!(bench.call(client, "SHUTDOWN SAVE"), "");
+        bench.advance(10);
+        assert!(bench.has_stopped());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
