@@ -368,9 +368,15 @@ impl<E: Entry> Table<E> {
         if segment.buckets.is_null() {
             return;
         }
-        let mut number = Some(segment.home(hash));
+        let (home, main) = (segment.home(hash), segment.main() as u64);
+        let mut number = Some(home);
         while let Some(at) = number {
-            segment.lanes(at).for_each(|(_, word)| f(entry_of(word)));
+            // An overflow bucket holds entries of other chains too.
+            let is_of_home = |word: u64| ((word >> ADDRESS_BITS) * main) >> 16 == home as u64;
+            let words = segment.lanes(at).map(|(_, word)| word);
+            words
+                .filter(|word| is_of_home(*word))
+                .for_each(|word| f(entry_of(word)));
             number = segment.next(at);
         }
     }
