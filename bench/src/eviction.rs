@@ -23,9 +23,9 @@ use crate::report::Report;
 
 /// Requests of a trace that are replayed in one process, and over the wire.
 const REQUESTS_MAX: usize = 500_000;
-const WIRE_REQUESTS_MAX: usize = 200_000;
+const WIRE_REQUESTS_MAX: usize = 100_000;
 /// Shares of a trace's objects that a cache holds, percent.
-const SHARES: [usize; 3] = [1, 10, 30];
+const SHARES: [usize; 2] = [1, 10];
 /// A trace takes so long on the engine's clock: access times are in seconds.
 const SPAN_MS: u64 = 3_600_000;
 const START_MS: u64 = 1_700_000_000_000;

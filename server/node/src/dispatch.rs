@@ -22,6 +22,7 @@ use crate::connection::{Connection, ReplyMode, Request};
 use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Ticket};
+use crate::memory::Room;
 use crate::stats::Call;
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::Job;
@@ -134,8 +135,12 @@ impl Core {
         {
             return self.reject(conn, Some(row), &refusal);
         }
-        if self.memory.tight != 0 && self.lacks_memory(conn, row, &args) {
-            return self.reject(conn, Some(row), &Refusal::Oom);
+        if self.memory.tight != 0 {
+            match self.room_for(conn, row, &args) {
+                Room::Enough => {}
+                Room::Later => return Flow::Stall,
+                Room::None => return self.reject(conn, Some(row), &Refusal::Oom),
+            }
         }
         if conn.in_multi() && !runs_inside_multi(row) {
             return self.queue(conn, row, &args);

@@ -11,7 +11,8 @@
 //! - **Ahead of need.** The aim is not the bound but a reserve below it: twice what a turn has grown by lately, which is next to
 //!   nothing while little is written. So a turn's writes mostly find the room that they need.
 //! - **Late all the same**, a write evicts a few keys itself before it runs (`tight`), which holds up who fills the memory and no one
-//!   else. It is refused only when there is nothing to evict (`full`).
+//!   else; but all writes of a turn no longer than the turn's own slice: then they wait for another turn, a few milliseconds at most. A
+//!   write is refused only when there is nothing to evict (`full`).
 //! - **Large values** are freed in slices. Until they are gone they count as used, but not as too much.
 //!
 //! Without `maxmemory` all this costs a comparison a turn. A plain request pays for none of it: that the gates are to be asked is
@@ -36,6 +37,9 @@ const BATCH_KEYS: usize = 8;
 const BATCH_BYTES: usize = 256 << 10;
 /// Keys that one write evicts before it runs.
 const WRITE_KEYS_MAX: usize = 16;
+/// Writes wait for other turns only when the bound is exceeded by one of so many parts, and no longer than this, ms.
+const EXCESS_SHARE: u64 = 128;
+const WAIT_MS_MAX: u64 = 4;
 /// The reserve is at most so many parts of the bound, and forgets a part of itself each turn.
 const RESERVE_SHARE_MAX: u64 = 32;
 const RESERVE_FADES: u64 = 64;
@@ -78,9 +82,25 @@ pub struct Memory {
     reserve: u64,
     /// Bytes used here at the end of the last turn.
     before: u64,
+    /// Ticks that the writes of this turn may still spend on eviction.
+    ticks_left: u64,
+    /// Since when writes wait, unix ms; 0: they do not. And whether this turn lets them pass all the same.
+    waiting_ms: u64,
+    passes: bool,
     /// When other cores were last woken, unix ms, and when they were last asked for their largest connections.
     woken_ms: u64,
     pub(crate) asked_ms: u64,
+}
+
+/// Whether a write may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Enough,
+    /// Not in this turn.
+    Later,
+    /// It is to be refused.
+    None,
 }
 
 /// What is used at a moment, over all cores.
@@ -296,20 +316,51 @@ impl Core {
                 })
     }
 
-    /// Before a request while memory is tight: evicts a little for one that may need memory; whether that one is to be refused.
-    #[cold]
-    pub fn lacks_memory(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
-        if self.is_eviction_paused() || !self.may_need_memory(conn, row, args) {
-            return false;
-        }
+    /// A turn begins.
+    pub fn begin_weighing(&mut self) {
+        let slice = slice_us(self.config.maxmemory_eviction_tenacity);
+        let ticks = slice.map_or(u64::MAX, |us| (us * self.ticks_per_us) as u64);
         let used = self.weigh();
+        let memory = &mut self.memory;
+        memory.ticks_left = ticks;
+        if used.lasting() <= memory.bound {
+            memory.waiting_ms = 0;
+        }
+        let now_ms = self.now.unix_ms;
+        memory.passes = memory.waiting_ms != 0 && now_ms >= memory.waiting_ms + WAIT_MS_MAX;
+        if memory.passes {
+            memory.waiting_ms = 0;
+        }
+    }
+
+    /// Before a request while memory is tight: evicts a little for one that may need memory; whether it may run.
+    #[cold]
+    pub fn room_for(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> Room {
+        if self.is_eviction_paused() || !self.may_need_memory(conn, row, args) {
+            return Room::Enough;
+        }
+        let mut used = self.weigh();
         let bound = self.memory.bound;
-        if used.lasting() > bound && self.config_evicts {
+        if used.lasting() > bound && self.config_evicts && self.memory.ticks_left > 0 {
+            let begin = runtime::ticks();
             let bytes = self.share_of(used.lasting() - bound, &used);
             self.shard.evict(&mut self.rng, bytes, WRITE_KEYS_MAX);
-            self.weigh();
+            used = self.weigh();
+            let took = runtime::ticks().wrapping_sub(begin);
+            self.memory.ticks_left = self.memory.ticks_left.saturating_sub(took);
         }
-        self.memory.is_full
+        if self.memory.is_full {
+            return Room::None;
+        }
+        let is_far_over = used.lasting() > bound + bound / EXCESS_SHARE;
+        let waits = self.config_evicts && self.memory.ticks_left == 0 && is_far_over;
+        if waits && !self.memory.passes {
+            if self.memory.waiting_ms == 0 {
+                self.memory.waiting_ms = self.now.unix_ms;
+            }
+            return Room::Later;
+        }
+        Room::Enough
     }
 
     /// Whether a request may make the data larger, as its row, its script or its queue says. In MULTI everything does: it is kept.

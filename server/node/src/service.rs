@@ -95,7 +95,7 @@ impl Service for NodeService {
             self.core.look_at_log();
         }
         if self.core.memory.bound != 0 {
-            self.core.weigh();
+            self.core.begin_weighing();
         }
         self.serve_again();
         if !self.core.late.is_empty() {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Weights: slots that hold keys, with running sums   0 ── 3 ── 9 ── 9+k ── ... ── n      (8 bytes a slot that holds some)
-//! a sample: a rank below n ─> its slot ─> any item of the slot's table
+//! samples: a rank below n ─> its slot ─> few keys: any item of its table
+//!                                        many: the items of a bucket or two, whose memory comes all at once
 //! ```
 //! So keys of short and of long slots are equally likely, whether a shard holds ten keys or all of them share a hash tag. The
 //! sums are made anew after a share of the keys has changed: no insert and no removal pays for them. Meanwhile they are a
@@ -13,15 +14,23 @@ use crate::item::Item;
 use crate::rng::Rng;
 use crate::shard::Shard;
 use crate::slot::Slot;
-use crate::table::Table;
+use crate::table::{Entry, Table};
 
 /// The sums are made anew when more than a sixteenth of the keys, and so many more, have changed.
 const STALE_SHARE: u64 = 16;
 const STALE_MIN: u64 = 256;
 /// Looks without a find after which they are too.
 const MISSES_MAX: u64 = 8;
-/// Slots and items tried for one sample.
+/// Slots and items tried for each sample.
 const TRIES_MAX: usize = 16;
+/// A slot of so many keys gives whole buckets, a smaller one a key at a time.
+const DENSE_MIN: u32 = 32;
+/// A bucket counts as so many keys, whatever it holds: were those of sparse buckets followed by others, who lies behind them
+/// would be met more often. In truth it holds some 4.5, so many of nine picks make it as likely as a key of a small slot.
+const BUCKET_KEYS: usize = 5;
+const DENSE_PICKS: (usize, usize) = (2, 9);
+/// Keys of a bucket with what is chained to it that are looked at.
+const DENSE_MAX: usize = 24;
 /// Random looks into a slot for a key with a deadline before its table is walked a little.
 const VOLATILE_LOOKS: usize = 4;
 const VOLATILE_WALK: usize = 48;
@@ -39,6 +48,8 @@ pub(crate) struct Found {
 pub(crate) struct Weights {
     /// Database and slot, and the keys up to its end.
     sums: Vec<(u32, u8, Slot)>,
+    /// Some slot holds fewer than [`DENSE_MIN`].
+    has_sparse: bool,
     /// Changes of the shard when they were made, and what has been noted since.
     made_at: Option<u64>,
     gone: u64,
@@ -75,6 +86,7 @@ impl Weights {
             return;
         }
         self.sums.clear();
+        self.has_sparse = false;
         let mut sum = 0u32;
         for (number, db) in shard.dbs.iter().enumerate().filter(|(_, db)| db.len > 0) {
             let slots = db
@@ -89,6 +101,7 @@ impl Weights {
                     u32::try_from(table.table.len()).unwrap_or(u32::MAX)
                 };
                 if held > 0 && shard.owned.contains(slot) {
+                    self.has_sparse |= held < DENSE_MIN;
                     sum = sum.saturating_add(held);
                     self.sums.push((sum, number as u8, slot));
                 }
@@ -97,10 +110,13 @@ impl Weights {
         (self.made_at, self.gone, self.misses) = (Some(changes), 0, 0);
     }
 
-    fn pick(&self, rng: &mut Rng) -> Option<(u8, Slot)> {
+    /// The slot of a random key, and how many it held.
+    fn pick(&self, rng: &mut Rng) -> Option<(u8, Slot, u32)> {
         let rank = rng.below(u64::from(self.total())) as u32;
         let at = self.sums.partition_point(|(sum, ..)| *sum <= rank);
-        self.sums.get(at).map(|(_, db, slot)| (*db, *slot))
+        let before = at.checked_sub(1).map_or(0, |before| self.sums[before].0);
+        let (sum, db, slot) = self.sums.get(at)?;
+        Some((*db, *slot, sum - before))
     }
 }
 
@@ -129,21 +145,57 @@ impl Keys<'_> {
         self.shard.dbs.iter().map(|db| db.len).sum()
     }
 
-    /// Some key, each about as likely. None when none was met.
-    pub(crate) fn sample(&mut self) -> Option<Found> {
-        for _ in 0..TRIES_MAX {
-            if self.looks == 0 {
-                return None;
+    /// Shows about `wanted` keys, each key about as likely; fewer when there are not so many.
+    pub(crate) fn samples(&mut self, wanted: usize, mut f: impl FnMut(Found)) {
+        let mut left = wanted;
+        for _ in 0..wanted.saturating_mul(TRIES_MAX) {
+            if left == 0 || self.looks == 0 {
+                return;
+            }
+            let Some((db, slot, held)) = self.weights.pick(self.rng) else {
+                return;
+            };
+            let is_dense = held >= DENSE_MIN && !self.volatile && wanted > 1;
+            let (taken, of) = DENSE_PICKS;
+            if is_dense && self.weights.has_sparse && self.rng.index(of) >= taken {
+                // A slot of few keys gives one: this one gives more, so it is taken less often.
+                continue;
             }
             self.looks -= 1;
-            let (db, slot) = self.weights.pick(self.rng)?;
-            let table = self.shard.dbs[usize::from(db)].table(slot);
-            let item = table.and_then(|table| self.sample_of(table));
-            if let Some(item) = item {
-                return Some(Found { db, slot, item });
+            let Some(table) = self.shard.dbs[usize::from(db)].table(slot) else {
+                continue;
+            };
+            if is_dense {
+                let (items, count) = self.bucket_of(table);
+                self.looks = self.looks.saturating_sub(count);
+                let items = items.into_iter().flatten();
+                items.for_each(|item| f(Found { db, slot, item }));
+                left = left.saturating_sub(BUCKET_KEYS);
+            } else if let Some(item) = self.sample_of(table) {
+                f(Found { db, slot, item });
+                left -= 1;
             }
         }
-        None
+    }
+
+    /// Some key, each about as likely. None when none was met.
+    pub(crate) fn sample(&mut self) -> Option<Found> {
+        let mut found = None;
+        self.samples(1, |one| found = Some(one));
+        found
+    }
+
+    /// The items of a random bucket; they are asked for together.
+    fn bucket_of(&mut self, table: &Table<Item>) -> ([Option<Item>; DENSE_MAX], usize) {
+        let (mut items, mut count) = ([None; DENSE_MAX], 0);
+        table.neighbours(self.rng.next_u64(), |item: Item| {
+            if let Some(place) = items.get_mut(count) {
+                crate::table::prefetch(item.into_raw().as_ptr());
+                *place = Some(item);
+                count += 1;
+            }
+        });
+        (items, count)
     }
 
     /// Some candidate of a table.
@@ -244,7 +296,8 @@ mod tests {
         let mut weights = Weights::default();
         weights.refresh(shard, volatile);
         let (mut rng, mut counts) = (Rng::new(3), HashMap::new());
-        for _ in 0..draws {
+        let mut drawn = 0;
+        while drawn < draws {
             let mut keys = Keys {
                 shard,
                 weights: &weights,
@@ -252,8 +305,10 @@ mod tests {
                 volatile,
                 looks: 1000,
             };
-            let item = keys.sample().unwrap().item;
-            *counts.entry(item.key().to_vec()).or_default() += 1;
+            keys.samples(5, |found| {
+                drawn += 1;
+                *counts.entry(found.item.key().to_vec()).or_default() += 1;
+            });
         }
         counts
     }
@@ -288,7 +343,7 @@ mod tests {
             let met = counts(&shard, false, 200 * count);
             assert_eq!(met.len(), count, "every key is met");
             let (least, most) = (met.values().min().unwrap(), met.values().max().unwrap());
-            assert!(*least > 100 && *most < 400, "{count}: {least} to {most}");
+            assert!(*least > 90 && *most < 420, "{count}: {least} to {most}");
             let volatile = count.div_ceil(20);
             let met = counts(&shard, true, 200 * volatile);
             assert_eq!(met.len(), volatile, "and only those with a deadline");

@@ -20,6 +20,7 @@ mod lfu;
 mod lru;
 mod pool;
 mod random;
+mod ring;
 mod s3fifo;
 mod ttl;
 

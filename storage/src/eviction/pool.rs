@@ -90,12 +90,8 @@ impl<S: Score> Sampled<S> {
 
 impl<S: Score> Policy for Sampled<S> {
     fn propose(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
-        for _ in 0..self.samples {
-            match keys.sample() {
-                Some(found) => self.add(found, keys.shard),
-                None => break,
-            }
-        }
+        let shard = keys.shard;
+        keys.samples(self.samples, |found| self.add(found, shard));
         self.take(keys)
     }
 }

@@ -17,10 +17,8 @@
 //!
 //! So it costs some 2.6 bytes a key while it is chosen. Until the first eviction nobody has to go, so all keys are main's.
 
-use std::collections::VecDeque;
-
-use crate::account::class_size;
 use crate::eviction::ghost::Ghosts;
+use crate::eviction::ring::Ring;
 use crate::eviction::{Found, Hand, Keys, Policy};
 use crate::hash::{Key, hash_bytes};
 use crate::item::Item;
@@ -35,6 +33,10 @@ const RING_SHARE_MAX: usize = 4;
 const RING_SPARE: usize = 1024;
 /// Candidates that one bucket of main has shown, at most.
 const SHOWN_MAX: usize = 32;
+
+/// How far ahead of its turn the bucket of a key of small is asked for, and the key.
+const BUCKETS_AHEAD: usize = 6;
+const ITEMS_AHEAD: usize = 3;
 
 const USES: u32 = 0b11;
 const MAIN: u32 = 1 << 2;
@@ -130,7 +132,7 @@ impl Mark {
 
 /// See the module's head.
 pub(crate) struct S3Fifo {
-    small: VecDeque<Mark>,
+    small: Ring<Mark>,
     ghosts: Ghosts,
     hand: Hand,
     /// The hand's lap, at its place in a word.
@@ -144,7 +146,7 @@ pub(crate) struct S3Fifo {
 impl S3Fifo {
     pub(crate) fn new() -> S3Fifo {
         S3Fifo {
-            small: VecDeque::new(),
+            small: Ring::new(),
             ghosts: Ghosts::default(),
             hand: Hand::default(),
             lap: 0,
@@ -158,6 +160,7 @@ impl S3Fifo {
         while self.small.len() * SMALL_SHARE > held && keys.looks > 0 {
             keys.looks -= 1;
             let mark = self.small.pop_front()?;
+            self.look_ahead(keys);
             let Some(found) = (0..keys.shard.dbs.len()).find_map(|db| find(keys, db, mark)) else {
                 continue;
             };
@@ -170,6 +173,21 @@ impl S3Fifo {
             return Some(found);
         }
         None
+    }
+
+    /// Asks for the memory of the next keys of small.
+    fn look_ahead(&self, keys: &Keys<'_>) {
+        let bucket = self.small.get(BUCKETS_AHEAD);
+        let item = self.small.get(ITEMS_AHEAD);
+        for db in keys.shard.dbs.iter().filter(|db| db.len > 0) {
+            let table = |mark: &Mark| Some((db.table(mark.slot())?, mark.hash()));
+            if let Some((table, hash)) = bucket.and_then(table) {
+                table.prefetch_bucket(hash);
+            }
+            if let Some((table, hash)) = item.and_then(table) {
+                table.prefetch_entry(hash);
+            }
+        }
     }
 
     /// The next key of main that goes.
@@ -283,6 +301,6 @@ impl Policy for S3Fifo {
     }
 
     fn heap_bytes(&self) -> usize {
-        class_size(self.small.capacity() * size_of::<Mark>()) + self.ghosts.heap_bytes()
+        self.small.heap_bytes() + self.ghosts.heap_bytes()
     }
 }

@@ -362,6 +362,25 @@ impl<E: Entry> Table<E> {
         }
     }
 
+    /// Shows all entries of the bucket that a hash leads to. By random hashes each entry is about as likely.
+    pub(crate) fn neighbours(&self, hash: u64, mut f: impl FnMut(E)) {
+        let segment = self.segment(hash);
+        if segment.buckets.is_null() {
+            return;
+        }
+        let (home, main) = (segment.home(hash), segment.main() as u64);
+        let mut number = Some(home);
+        while let Some(at) = number {
+            // An overflow bucket holds entries of other chains too.
+            let is_of_home = |word: u64| ((word >> ADDRESS_BITS) * main) >> 16 == home as u64;
+            let words = segment.lanes(at).map(|(_, word)| word);
+            words
+                .filter(|word| is_of_home(*word))
+                .for_each(|word| f(entry_of(word)));
+            number = segment.next(at);
+        }
+    }
+
     /// Shows the entries whose hashes begin with the top `bits` of `hash`, as far as the table knows: it reads no entry, and sees 16 bits
     /// below the directory's prefix.
     pub(crate) fn with_prefix(&self, hash: u64, bits: u8, mut f: impl FnMut(E)) {
@@ -536,6 +555,7 @@ fn prefix_mask(depth: u8) -> u64 {
     }
 }
 
+/// Asks for a cache line ahead of its use.
 #[inline(always)]
 pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]

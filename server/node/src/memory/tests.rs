@@ -270,14 +270,15 @@ fn the_largest_clients_are_closed_until_all_fit() {
         bench.call(client, "CLIENT NO-EVICT on");
         let partial = |bench: &mut Bench, core: usize, bytes: usize| {
             let other = bench.connect(core % cores);
-            let request = format!("*2\r\n$3\r\nGET\r\n${bytes}\r\n{}", "k".repeat(bytes - 1));
+            let word = format!("$6000\r\n{}\r\n", "k".repeat(6000));
+            let request = format!("*99\r\n$4\r\nMGET\r\n{}", word.repeat(bytes / 6000));
             bench.send(other, request.as_bytes());
             other
         };
         let large: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 60_000)).collect();
-        let small: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 9_000)).collect();
+        let small: Vec<_> = (0..4).map(|n| partial(&mut bench, n, 6_000)).collect();
         let taken = info(&mut bench, client, "mem_clients_normal");
-        assert!((276_000..330_000).contains(&taken), "{taken}");
+        assert!((260_000..330_000).contains(&taken), "{taken}");
         bench.call(client, "CONFIG SET maxmemory-clients 90000");
         bench.advance(200);
         bench.advance(200);
@@ -294,7 +295,8 @@ fn the_largest_clients_are_closed_until_all_fit() {
         bench.call(client, "CONFIG SET maxmemory 100000 maxmemory-clients 10%");
         bench.advance(200);
         bench.advance(200);
-        assert_eq!(closed(&bench, &small), 4);
+        // (One of them and the others' bare connections fit.)
+        assert!((3..=4).contains(&closed(&bench, &small)), "{cores}");
         assert!(!bench.is_closed(client));
     }
 }
