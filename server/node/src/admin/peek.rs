@@ -90,7 +90,7 @@ fn object(core: &Core, key: &Key<'_>, reply: &mut Reply<'_>) {
     };
     let mut serialized = Vec::new();
     if let Some(value) = core.shard.peek(key) {
-        rdb::write_body(value, &mut serialized);
+        rdb::write_body(value, rdb::Style::DUMP, &mut serialized);
     }
     let serialized = serialized.len();
     let lru = (core.now.unix_ms / 1000).saturating_sub(info.idle_s) & LRU_CLOCK_MASK;
