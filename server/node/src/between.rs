@@ -471,6 +471,7 @@ impl NodeService {
         let client = Client::Of(tx.ticket.core, tx.ticket.conn);
         match job {
             Job::Held => {}
+            Job::Import(requests) => self.core.run_import(*requests),
             Job::Block(attempt) => self.run_attempt(*attempt, scope),
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);

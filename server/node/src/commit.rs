@@ -11,6 +11,7 @@ use storage::{Effect, Shard, decode};
 
 pub use crate::control::log::Gate;
 use crate::control::log::WriteLog;
+use crate::core::Core;
 
 /// A turn's effects of more bytes give their memory back.
 const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -58,14 +59,25 @@ impl Commit {
     }
 }
 
+impl Core {
+    /// Queues what has been recorded in this turn so far.
+    pub fn queue_effects(&mut self) {
+        if self.commit == Commit::Logged {
+            let at = (self.id, self.now);
+            queue_effects(&mut self.shard, &self.node.write_log, at);
+        }
+    }
+}
+
 /// Queues what the shard has recorded as a frame of the log.
 #[inline]
-pub fn queue_effects(shard: &mut Shard, log: &WriteLog, (core, now): (CoreId, Now)) {
+fn queue_effects(shard: &mut Shard, log: &WriteLog, (core, now): (CoreId, Now)) {
     let effects = shard.effects();
     if effects.bytes().is_empty() {
         return;
     }
-    log.push(FrameKind::Effects, core.0, now.unix_ms, effects.bytes());
+    let (at, changes) = ((core.0, now.unix_ms), effects.count() as u64);
+    log.push_changes(FrameKind::Effects, at, effects.bytes(), changes);
     effects.forget(KEPT_BYTES_MAX);
 }
 

@@ -13,7 +13,7 @@ use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
 use crate::blocking::{Waiter, Waiting};
 use crate::commandlog::{Bounds, Noted};
-use crate::commit::{Commit, queue_effects};
+use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::image::Image;
@@ -307,14 +307,6 @@ impl Core {
         self.bound_memory(&config);
         self.update_holds();
         self.trim_tracked();
-    }
-
-    /// Queues what has been recorded in this turn so far.
-    pub fn queue_effects(&mut self) {
-        if self.commit == Commit::Logged {
-            let at = (self.id, self.now);
-            queue_effects(&mut self.shard, &self.node.write_log, at);
-        }
     }
 
     /// Takes the users over that are in force in the node.
@@ -801,7 +793,7 @@ impl Core {
 }
 
 /// When collections leave their compact form.
-fn limits(config: &Config) -> Limits {
+pub fn limits(config: &Config) -> Limits {
     Limits {
         list_max_listpack_size: config.list_max_listpack_size,
         list_compress_depth: config.list_compress_depth,

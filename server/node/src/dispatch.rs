@@ -202,6 +202,7 @@ impl Core {
         if self.node.write_log.is_choked() {
             // As if a client had said CLIENT PAUSE WRITE, again and again until there is room.
             let until_ms = self.now.unix_ms + CHOKED_LOOK_MS;
+            self.pause.all &= self.pause.until_ms > self.now.unix_ms;
             self.pause.until_ms = self.pause.until_ms.max(until_ms);
         }
     }

@@ -73,7 +73,7 @@ impl NodeService {
     }
 
     /// Takes a part of what was logged over, for simulators: it comes by mail in production.
-    pub fn replay(&mut self, batch: &crate::control::log::replay::Batch) {
+    pub fn replay(&mut self, batch: crate::control::log::replay::Batch) {
         batch.apply(&mut self.core);
     }
 

@@ -11,7 +11,7 @@ use crate::config::value::Reject;
 const LOADING_INTERVAL_BYTES_MIN: i128 = 1024;
 
 const NO_FORK: Standing = Standing::Needless("no child process competes with the log for the disk");
-const LOG_LATER: Standing = Standing::Later("comes with the log of writes");
+const LOG_LATER: Standing = Standing::Later("the log is not compacted yet");
 const REPLICATION: Standing = Standing::Later("comes with replication");
 const TEST_ONLY: Standing = Standing::Needless("a knob of Redis's own tests");
 const STRETCHED: Standing = Standing::Needless("files are always synced as they are written");
@@ -217,14 +217,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "aof-use-rdb-preamble",
         default: "yes",
-        standing: LOG_LATER,
+        standing: Standing::Needless("what a log begins with is always an RDB file"),
         summary: "A compacted log begins with a snapshot.",
         ..Row::LIVE
     },
     Row {
         name: "aof-timestamp-enabled",
         default: "no",
-        standing: LOG_LATER,
+        standing: Standing::Needless("every frame of the log has its time"),
         summary: "The log holds the time, so that it can be replayed up to a moment.",
         ..Row::LIVE
     },
