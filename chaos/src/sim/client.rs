@@ -124,6 +124,12 @@ impl Client {
         let Some(tag) = self.pending.pop_front() else {
             return self.player.pushed(answer, facts);
         };
+        if facts.is_refusal(&answer) {
+            if let Some(number) = facts.refused(&tag) {
+                self.player.lost(&[number], false, facts);
+            }
+            return;
+        }
         if let Some((number, answer)) = facts.take(tag, answer) {
             self.player.heard(number, answer, facts);
         }

@@ -15,11 +15,9 @@
 //! 1 MiB, so that a process plays some hundred seeds and the program starts new ones.
 
 mod client;
-#[allow(
-    dead_code,
-    reason = "whoever writes files is simulated as soon as there is somebody"
-)]
 mod disk;
+mod keeping;
+mod machine;
 mod players;
 mod trace;
 mod world;
@@ -32,6 +30,9 @@ use protocol::answer::Answer;
 
 use crate::rng::Rng;
 use client::Client;
+use disk::SimDisk;
+use keeping::Keeping;
+use machine::Plan;
 use players::channels::{Publisher, Subscriber};
 use players::deadlines::Keeper;
 use players::keys::Caller;
@@ -51,6 +52,11 @@ const DEEDS_MAX: usize = 160;
 const TICKS_MAX: usize = 40_000;
 /// How long what is under way may take to end once all is well, simulated us: longer than the longest timeout of a pop.
 const END_US: u64 = 5_000_000;
+/// With `everysec`: how long what was answered may take until it outlives a crash, us: a second, and what the log's thread may
+/// be late.
+const LAG_US: u64 = 1_200_000;
+/// How long clients rest with `everysec`, so that a run lasts for seconds; us.
+const RESTS_US_MAX: usize = 100_000;
 /// The world's own client.
 const ASKER: usize = 0;
 
@@ -67,16 +73,19 @@ pub enum Plant {
     MailLost,
     /// Cores are not woken for their mail.
     BellsLost,
+    /// Syncs do nothing.
+    SyncsLost,
 }
 
 impl Plant {
     /// All of them, with the names that the command line knows.
-    pub const ALL: [(&'static str, Plant); 5] = [
+    pub const ALL: [(&'static str, Plant); 6] = [
         ("torn-transactions", Plant::TornTransactions),
         ("watch-ignored", Plant::WatchIgnored),
         ("mail-reordered", Plant::MailReordered),
         ("mail-lost", Plant::MailLost),
         ("bells-lost", Plant::BellsLost),
+        ("syncs-lost", Plant::SyncsLost),
     ];
 }
 
@@ -127,38 +136,63 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn play(seed: u64, options: &Options) -> Report {
     let mut rng = Rng::new(seed);
     let cores = 1 + rng.below(CORES_MAX);
+    let keeping = Keeping::draw(&mut rng, options.plant);
     let runtime = runtime_config(cores, &mut rng);
-    let config = node_config(&mut rng);
-    let books = (Facts::new(options.plant), Trace::new(options.trace));
-    let world_rng = Rng::new(rng.next());
-    let mut world = match World::new(world_rng, cores, config, &runtime, books) {
+    let mut config = node_config(&mut rng);
+    config.appendonly = keeping.logs;
+    config.appendfsync = machine::policy(keeping.always);
+    let plan = Plan {
+        cores,
+        config,
+        runtime,
+        disk: SimDisk::new(rng.next()),
+    };
+    let mut facts = Facts::new(options.plant);
+    facts.lag_us = if keeping.always { 0 } else { LAG_US };
+    let books = (facts, Trace::new(options.trace));
+    let mut world = match World::new(Rng::new(rng.next()), plan, books) {
         Ok(world) => world,
-        Err(error) => {
-            return Report {
-                faults: vec![format!("no world: {error}")],
-                ..Report::default()
-            };
-        }
+        Err(error) => return Report::failed(format!("no world: {error}")),
     };
     let mut asker = Client::new(ASKER, Box::new(Asker));
     asker.rests_until_us = u64::MAX;
     world.clients.push(asker);
     set_up(&mut world);
+    if keeping.logs && !keeping.always {
+        // What the players rely upon is on the disk.
+        world.rest(LAG_US);
+        world.rests_us_max = RESTS_US_MAX;
+    }
     for number in 1..=2 + rng.below(CLIENTS_MAX - 1) {
-        world
-            .clients
-            .push(Client::new(number, player(number as u64, &mut rng)));
+        let player = player(number as u64, &mut rng);
+        world.clients.push(Client::new(number, player));
     }
     world.weather = weather(options.plant, &mut rng);
-    let begin = world.facts.step;
-    let deeds_max = 20 + rng.below(DEEDS_MAX);
-    while deeds(&world.facts) < deeds_max && world.facts.step - begin < TICKS_MAX as u64 {
-        if !world.tick() || !world.facts.faults().is_empty() {
+    keeping.spoil(&mut world);
+    for life in 0..=keeping.stops {
+        let deeds_max = 20 + rng.below(DEEDS_MAX) / (keeping.stops + 1);
+        live(&mut world, deeds_max);
+        if !world.facts.faults().is_empty() {
             break;
         }
+        if life < keeping.stops && !keeping.stop(&mut world, life, &mut rng) {
+            // What is damaged was told: that is the end of it.
+            return report(world);
+        }
     }
+    keeping.mend(&mut world);
     finish(&mut world);
     report(world)
+}
+
+/// Lets so much happen.
+fn live(world: &mut World, deeds_max: usize) {
+    let (begin, before) = (world.facts.step, deeds(&world.facts));
+    while deeds(&world.facts) - before < deeds_max && world.facts.step - begin < TICKS_MAX as u64 {
+        if !world.tick() || !world.facts.faults().is_empty() {
+            return;
+        }
+    }
 }
 
 /// Parts of the runtime that only show at their limits: lanes and buffers are small.
@@ -305,8 +339,8 @@ fn close_keys(world: &mut World) {
     let step = world.facts.step;
     for (words, call) in world.facts.keys.last_reads(step) {
         let answer = world.ask(ASKER, words);
-        let step = world.facts.step;
-        world.facts.keys.end(call, answer, step);
+        let at = (world.facts.step, world.facts.mono_us);
+        world.facts.keys.end(call, answer, at);
     }
 }
 
@@ -327,6 +361,15 @@ fn clean_up(world: &mut World) {
         world.facts.fault(format!(
             "after FLUSHALL there are bytes (and garbage): {left:?}"
         ));
+    }
+}
+
+impl Report {
+    fn failed(why: String) -> Report {
+        Report {
+            faults: vec![why],
+            ..Report::default()
+        }
     }
 }
 

@@ -12,16 +12,15 @@
 
 use std::io;
 
-use node::aside::Helper;
-use node::config::Config;
-use node::node::{Entrance, Node, Parts};
 use node::service::NodeService;
 use protocol::answer::Answer;
-use runtime::sim::{Budget, Done, Gate, Simulation};
-use runtime::{CoreId, Now, Spread};
+use runtime::Now;
+use runtime::sim::{Budget, Done};
 
 use super::Plant;
 use super::client::{Client, Link};
+use super::disk::SimDisk;
+use super::machine::{Machine, Plan};
 use super::players::{Facts, Request, Tag};
 use super::trace::Trace;
 use crate::rng::Rng;
@@ -34,6 +33,11 @@ const TICK_US_MAX: usize = 40;
 const STARVED_US_MAX: usize = 20_000;
 const UNREAD_US_MAX: usize = 10_000;
 const AWAY_US_MAX: usize = 2_000;
+/// How long the disk is slow, and a start takes, at most; us.
+const SLOW_US_MAX: usize = 30_000;
+const STARTED_US_MAX: usize = 50_000;
+/// How long clients rest between two requests, at most; us.
+const RESTS_US_MAX: usize = 300;
 /// How far the wall clock jumps, ms.
 const FORTH_MS_MAX: usize = 3_000;
 const BACK_MS_MAX: usize = 200;
@@ -64,6 +68,15 @@ impl Weather {
     };
 }
 
+/// How a node ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// The process dies; what it has written is in the system's memory.
+    Kill,
+    /// The machine dies.
+    Crash,
+}
+
 #[derive(Clone, Copy)]
 enum Action {
     Core(usize),
@@ -71,6 +84,7 @@ enum Action {
     Carry(usize),
     Read(usize),
     Act(usize),
+    Log,
 }
 
 /// See the module's head.
@@ -79,27 +93,28 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) clients: Vec<Client>,
     pub(crate) weather: Weather,
-    simulation: Simulation<NodeService>,
-    node: &'static Node,
-    helper: Helper,
+    /// How long clients rest between two requests, us.
+    pub(crate) rests_us_max: usize,
+    machine: Machine,
+    plan: Plan,
     rng: Rng,
     now: Now,
     /// Until when each core gets no processor, monotonic us.
     starved: Vec<u64>,
+    /// Until when the log's thread is stuck in the disk, monotonic us.
+    log_stuck_until_us: u64,
     next_socket: u64,
     actions: Vec<Action>,
 }
 
 impl World {
-    /// A node of so many cores with this configuration, and nobody there.
+    /// A node of this plan, and nobody there.
     ///
     /// # Errors
     /// When the node cannot be made.
     pub(crate) fn new(
         mut rng: Rng,
-        cores: usize,
-        config: Config,
-        runtime: &runtime::Config,
+        plan: Plan,
         (facts, trace): (Facts, Trace),
     ) -> io::Result<World> {
         let now = Now {
@@ -107,37 +122,19 @@ impl World {
             unix_us: BEGIN_MS * 1000,
             mono_us: 1_000_000,
         };
-        let parts = Parts {
-            config,
-            cores,
-            seed: rng.next(),
-            started_ms: now.unix_ms,
-            config_file: None,
-            executable: "/simulated".to_owned(),
-            entrances: vec![Entrance::Main],
-        };
-        let node = Node::new(parts).map_err(io::Error::other)?;
-        // As in production the node lives as long as the process: see `sim::run` for what that costs.
-        let node: &'static Node = Box::leak(Box::new(node));
-        let gates = vec![Gate {
-            core: CoreId(0),
-            spread: Spread::RoundRobin,
-        }];
-        let simulation = Simulation::new(runtime, gates, now, |core, handle| {
-            node.set_handle(handle);
-            NodeService::new(core, node, now)
-        })?;
+        let machine = Machine::boot(&plan, rng.next(), now)?;
         Ok(World {
             facts,
             trace,
             clients: Vec::new(),
             weather: Weather::CALM,
-            simulation,
-            node,
-            helper: Helper::new(node),
+            rests_us_max: RESTS_US_MAX,
+            machine,
+            starved: vec![0; plan.cores],
+            log_stuck_until_us: 0,
+            plan,
             rng,
             now,
-            starved: vec![0; cores],
             next_socket: 1,
             actions: Vec::new(),
         })
@@ -145,7 +142,49 @@ impl World {
 
     /// The cores' services.
     pub(crate) fn services(&self) -> impl Iterator<Item = &NodeService> {
-        (0..self.simulation.cores()).filter_map(|core| self.simulation.service(core))
+        self.machine.services()
+    }
+
+    /// The node stops at once, in the middle of whatever it does, and the machine with it or not; a new one starts with what
+    /// is on the disk, perhaps with a bit flipped. Clients notice.
+    ///
+    /// # Errors
+    /// When what is there cannot be served.
+    pub(crate) fn stop(&mut self, stop: Stop, flips: bool) -> io::Result<()> {
+        self.trace
+            .note(self.now.mono_us, format_args!("the node stops: {stop:?}"));
+        match stop {
+            Stop::Kill => self.plan.disk.kill(),
+            Stop::Crash => self.plan.disk.crash(),
+        }
+        if flips && let Some((path, at)) = self.plan.disk.flip(|_| true) {
+            self.trace.note(
+                self.now.mono_us,
+                format_args!("a bit flips: {} at {at}", path.display()),
+            );
+        }
+        self.facts.stopped(stop);
+        for at in 0..self.clients.len() {
+            self.drop_link(at, true);
+        }
+        self.starved.fill(0);
+        // Its start takes a while.
+        let us = self.rng.below(STARTED_US_MAX) as u64;
+        self.facts.step += 1;
+        self.pass(us);
+        self.machine = Machine::boot(&self.plan, self.rng.next(), self.now)?;
+        self.facts.step += 1;
+        let deeds = self.plan.disk.deeds();
+        self.trace.note(
+            self.now.mono_us,
+            format_args!("the node has started again; the disk: {deeds:?}"),
+        );
+        Ok(())
+    }
+
+    /// The disk.
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.plan.disk
     }
 
     /// One thing happens; false when nothing can, ever.
@@ -175,7 +214,7 @@ impl World {
         self.now.mono_us += us;
         self.now.unix_us += us;
         self.now.unix_ms = self.now.unix_us / 1000;
-        self.simulation.set_now(self.now);
+        self.machine.set_now(self.now);
         self.facts.mono_us = self.now.mono_us;
         self.facts.wall_ms = self.now.unix_ms;
     }
@@ -203,11 +242,14 @@ impl World {
             let us = self.rng.below(UNREAD_US_MAX) as u64;
             let client = self.rng.below(self.clients.len());
             self.clients[client].reads_from_us = self.now.mono_us + us;
+        } else if hits(weather.starvings) {
+            let us = self.rng.below(SLOW_US_MAX) as u64;
+            self.log_stuck_until_us = self.now.mono_us + us;
         } else if hits(weather.jumps) {
             self.jump();
         } else if hits(weather.deafness) {
             let core = self.rng.below(self.starved.len());
-            self.simulation.set_deaf(core, self.rng.percent(50));
+            self.machine.cores.set_deaf(core, self.rng.percent(50));
         }
     }
 
@@ -235,9 +277,15 @@ impl World {
         self.actions.clear();
         let now_us = self.now.mono_us;
         for core in 0..self.starved.len() {
-            if self.starved[core] <= now_us && self.simulation.is_ready(core) {
+            if self.starved[core] <= now_us && self.machine.cores.is_ready(core) {
                 self.actions.push(Action::Core(core));
             }
+        }
+        let log_due_us = self.machine.log_due_us();
+        if self.log_stuck_until_us <= now_us
+            && (self.machine.log_waits() || log_due_us.is_some_and(|us| us <= now_us))
+        {
+            self.actions.push(Action::Log);
         }
         for (at, client) in self.clients.iter().enumerate() {
             let socket = match client.link {
@@ -249,10 +297,10 @@ impl World {
                 }
                 Link::Up(socket) => socket,
             };
-            if !client.out.is_empty() && self.simulation.is_accepted(socket) {
+            if !client.out.is_empty() && self.machine.cores.is_accepted(socket) {
                 self.actions.push(Action::Carry(at));
             }
-            if client.reads_from_us <= now_us && self.simulation.waiting_bytes(socket) > 0 {
+            if client.reads_from_us <= now_us && self.machine.cores.waiting_bytes(socket) > 0 {
                 self.actions.push(Action::Read(at));
             }
             let may_act = !self.facts.closing && !client.is_waiting() && client.out.is_empty();
@@ -270,7 +318,7 @@ impl World {
             if starved_us > now_us {
                 return Some(starved_us);
             }
-            self.simulation.due_us(core)
+            self.machine.cores.due_us(core)
         });
         let clients = self.clients.iter().flat_map(|client| {
             let down_us = match client.link {
@@ -284,7 +332,9 @@ impl World {
             };
             [down_us, rests_us, client.reads_from_us]
         });
-        let moments = cores.chain(clients);
+        let log_us = self.machine.log_due_us();
+        let log_us = log_us.map(|us| us.max(self.log_stuck_until_us));
+        let moments = cores.chain(clients).chain(log_us);
         let next_us = moments.filter(|us| *us > now_us && *us < u64::MAX).min();
         let Some(next_us) = next_us else {
             return false;
@@ -300,7 +350,7 @@ impl World {
                 let socket = self.next_socket;
                 self.next_socket += 1;
                 self.clients[at].link = Link::Up(socket);
-                self.simulation.connect(0, socket);
+                self.machine.cores.connect(0, socket);
                 let name = self.clients[at].player.name();
                 self.trace.note(
                     self.now.mono_us,
@@ -308,10 +358,11 @@ impl World {
                 );
             }
             Action::Carry(at) => self.carry(at),
+            Action::Log => self.machine.step_log(self.now.mono_us),
             Action::Read(at) => self.read(at),
             Action::Act(at) => {
                 let client = &mut self.clients[at];
-                client.rests_until_us = self.now.mono_us + self.rng.below(300) as u64;
+                client.rests_until_us = self.now.mono_us + self.rng.below(self.rests_us_max) as u64;
                 client.act(&mut self.facts, &mut self.rng, &mut self.trace);
             }
         }
@@ -324,7 +375,7 @@ impl World {
         };
         let plant = self.facts.plant;
         let rng = &mut self.rng;
-        let done = self.simulation.step(core, budget, |mail| match plant {
+        let done = self.machine.cores.step(core, budget, |mail| match plant {
             Some(Plant::MailReordered) => mail.reverse(),
             Some(Plant::MailLost) if !mail.is_empty() && rng.below(300) == 0 => {
                 mail.pop();
@@ -351,7 +402,7 @@ impl World {
             1 + self.rng.below(most)
         };
         let bytes: Vec<u8> = client.out.drain(..len).collect();
-        self.simulation.arrive(socket, &bytes);
+        self.machine.cores.arrive(socket, &bytes);
         self.trace.note(
             self.now.mono_us,
             format_args!("client {at}: {len} bytes reach the server"),
@@ -369,7 +420,7 @@ impl World {
         } else {
             1 + self.rng.below(CARRIED_BYTES_MAX)
         };
-        let closed = self.simulation.take(socket, len, &mut bytes);
+        let closed = self.machine.cores.take(socket, len, &mut bytes);
         client.receive(&bytes, &mut self.facts, &mut self.trace);
         if closed {
             self.facts
@@ -384,16 +435,16 @@ impl World {
             return;
         };
         // One that the server has not accepted yet will be, and is then found to be there: it is left alone.
-        if !self.simulation.is_accepted(socket) {
+        if !self.machine.cores.is_accepted(socket) {
             return;
         }
-        self.simulation.reset(socket);
+        self.machine.cores.reset(socket);
         self.trace.note(
             self.now.mono_us,
             format_args!("client {at}: its connection breaks"),
         );
         self.drop_link(at, false);
-        self.simulation.forget(socket);
+        self.machine.cores.forget(socket);
     }
 
     fn drop_link(&mut self, at: usize, crashed: bool) {
@@ -402,20 +453,14 @@ impl World {
     }
 
     fn run_aside(&mut self) -> bool {
-        let Some(done) = self.helper.try_next(self.node) else {
+        let Some(done) = self.machine.run_aside() else {
             return false;
         };
-        if let Some((core, mail)) = done
-            && let Some(handle) = self.node.handle()
-        {
+        if let Some(core) = done {
             self.trace.note(
                 self.now.mono_us,
                 format_args!("a request of core {} has run aside", core.0),
             );
-            if handle.post(core, mail).is_err() {
-                self.facts
-                    .fault("what ran aside cannot come back".to_owned());
-            }
         }
         true
     }
@@ -446,6 +491,7 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.weather = Weather::CALM;
         self.starved.fill(0);
+        self.log_stuck_until_us = 0;
         self.facts.closing = true;
     }
 

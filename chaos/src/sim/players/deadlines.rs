@@ -101,8 +101,8 @@ impl Player for Keeper {
         }
     }
 
-    fn lost(&mut self, own: &[u64], _crashed: bool, _facts: &mut Facts) {
-        if own.contains(&SET) {
+    fn lost(&mut self, own: &[u64], _crashed: bool, facts: &mut Facts) {
+        if own.contains(&SET) || facts.forgetful {
             self.known = false;
             self.set = None;
             self.setting = None;

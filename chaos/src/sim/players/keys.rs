@@ -5,6 +5,7 @@ use protocol::answer::Answer;
 
 use super::{Facts, Player, Request, Tag};
 use crate::check::linear::{Call, Verdict, judge};
+use crate::check::lossy::{Event, Lossy};
 use crate::check::values::{Op, Value, Values};
 use crate::rng::Rng;
 
@@ -17,12 +18,23 @@ const SCRIPT: &str = "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))";
 /// Requests sent at once.
 const PIPELINE_MAX: usize = 4;
 
+/// One call, and when its answer came, monotonic us.
+struct Noted {
+    key: &'static str,
+    call: Call<Op, Answer>,
+    ended_us: Option<u64>,
+}
+
 /// The calls of all players, and what they do to their keys.
 #[derive(Default)]
 pub(crate) struct Book {
-    calls: Vec<(&'static str, Call<Op, Answer>)>,
+    calls: Vec<Noted>,
     /// Calls that have certainly not happened.
     void: Vec<usize>,
+    /// Crashes that may take back what was answered lately: their steps, and from when on, monotonic us.
+    crashes: Vec<(u64, u64)>,
+    /// What is there has been told to be a part: nothing is judged.
+    pub(crate) closed: bool,
     /// Histories whose judgement was given up.
     pub(crate) unknown: usize,
 }
@@ -35,28 +47,44 @@ impl Book {
             begin: step,
             end: None,
         };
-        self.calls.push((key, call));
+        self.calls.push(Noted {
+            key,
+            call,
+            ended_us: None,
+        });
         self.calls.len() - 1
     }
 
     /// A call has ended.
-    pub(crate) fn end(&mut self, call: usize, out: Option<Answer>, step: u64) {
-        if let Some((_, call)) = self.calls.get_mut(call) {
-            let out = match (&call.op, out) {
+    pub(crate) fn end(&mut self, call: usize, out: Option<Answer>, (step, now_us): (u64, u64)) {
+        if let Some(noted) = self.calls.get_mut(call) {
+            noted.call.out = match (&noted.call.op, out) {
                 // What EXEC says of the only command of a compare-and-set.
                 (Op::Cas(..), Some(Answer::Array(_))) => Some(Answer::Simple(b"OK".to_vec())),
                 (_, out) => out,
             };
-            call.out = out;
-            call.end = Some(step);
+            noted.call.end = Some(step);
+            noted.ended_us = Some(now_us);
         }
     }
 
     /// Its answer is lost.
     pub(crate) fn lose(&mut self, call: usize, end: Option<u64>) {
-        if let Some((_, call)) = self.calls.get_mut(call) {
-            call.end = end;
+        if let Some(noted) = self.calls.get_mut(call) {
+            noted.call.end = end;
         }
+    }
+
+    /// A node has ended: what had no answer then, and will have none, has happened before or never.
+    pub(crate) fn end_open(&mut self, step: u64) {
+        let open = |noted: &&mut Noted| noted.call.end.is_none();
+        let calls = self.calls.iter_mut().filter(open);
+        calls.for_each(|noted| noted.call.end = Some(step));
+    }
+
+    /// A crash may take back what was answered from `from_us` on.
+    pub(crate) fn crash(&mut self, step: u64, from_us: u64) {
+        self.crashes.push((step, from_us));
     }
 
     /// It did nothing, for certain.
@@ -69,20 +97,52 @@ impl Book {
         self.calls.len()
     }
 
+    /// What has happened to a key.
+    fn history(&self, key: &str) -> Vec<Call<Event<Op>, Answer>> {
+        let all = self.calls.iter().enumerate();
+        let of_key = all.filter(|(at, noted)| noted.key == key && !self.void.contains(at));
+        let calls = of_key.map(|(_, noted)| {
+            let Call {
+                op,
+                out,
+                begin,
+                end,
+            } = noted.call.clone();
+            let next = self.crashes.iter().find(|(step, _)| *step > begin);
+            let is_kept = next.is_none_or(|(_, from_us)| {
+                noted.ended_us.is_some_and(|ended_us| ended_us < *from_us)
+            });
+            let op = Event::Call(op, is_kept);
+            Call {
+                op,
+                out,
+                begin,
+                end,
+            }
+        });
+        let crashes = self.crashes.iter().map(|(step, _)| Call {
+            op: Event::Crash,
+            out: Some(Answer::Null),
+            begin: *step,
+            end: Some(*step),
+        });
+        calls.chain(crashes).collect()
+    }
+
     /// Keys whose histories are wrong, with them.
     pub(crate) fn judge(&mut self) -> Vec<String> {
         let mut found = Vec::new();
-        self.void.sort_unstable();
+        if self.closed {
+            return found;
+        }
         for key in KEYS {
-            let all = self.calls.iter().enumerate();
-            let of_key =
-                all.filter(|(at, (k, _))| *k == key && self.void.binary_search(at).is_err());
-            let calls: Vec<_> = of_key.map(|(_, (_, call))| call.clone()).collect();
-            match judge::<Values>(Value::None, &calls) {
+            let mut calls = self.history(key);
+            match judge::<Lossy<Values>>((Value::None, vec![Value::None]), &calls) {
                 Verdict::Linear => {}
                 Verdict::Unknown => self.unknown += 1,
                 Verdict::Broken => {
-                    let line = |call: &Call<Op, Answer>| {
+                    calls.sort_by_key(|call| call.begin);
+                    let line = |call: &Call<Event<Op>, Answer>| {
                         let end = call.end.map_or("?".to_owned(), |end| end.to_string());
                         format!("  {}..{end} {:?} -> {:?}", call.begin, call.op, call.out)
                     };

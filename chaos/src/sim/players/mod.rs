@@ -17,6 +17,7 @@ use protocol::answer::Answer;
 
 use crate::rng::Rng;
 use crate::sim::Plant;
+use crate::sim::world::Stop;
 
 /// Faults that are told of one run.
 const FAULTS_MAX: usize = 10;
@@ -85,6 +86,12 @@ pub(crate) struct Facts {
     pub(crate) mono_us: u64,
     /// Jumps of the wall clock: when, and from where to where, unix ms.
     pub(crate) jumps: Vec<(u64, u64, u64)>,
+    /// How long what was answered may take until it outlives a crash, us; 0 with `always`.
+    pub(crate) lag_us: u64,
+    /// A crash has taken back what was answered: what is not judged by its history is not judged.
+    pub(crate) forgetful: bool,
+    /// The disk fails at times: writes may be refused.
+    pub(crate) disk_fails: bool,
     /// No more requests are to be begun.
     pub(crate) closing: bool,
     /// The planted fault, for players that must play it.
@@ -111,6 +118,9 @@ impl Facts {
             wall_ms: 0,
             mono_us: 0,
             jumps: Vec::new(),
+            lag_us: 0,
+            forgetful: false,
+            disk_fails: false,
             closing: false,
             plant,
             keys: keys::Book::default(),
@@ -153,6 +163,7 @@ impl Facts {
 
     /// Takes an answer to where its tag says; gives back what only its player understands.
     pub(crate) fn take(&mut self, tag: Tag, answer: Answer) -> Option<(u64, Answer)> {
+        let at = (self.step, self.mono_us);
         match tag {
             Tag::Exactly(wanted) if wanted == answer => {}
             Tag::Exactly(wanted) => {
@@ -162,11 +173,11 @@ impl Facts {
             }
             Tag::Calls(calls) => calls
                 .iter()
-                .for_each(|call| self.keys.end(*call, Some(answer.clone()), self.step)),
+                .for_each(|call| self.keys.end(*call, Some(answer.clone()), at)),
             Tag::Each(calls) | Tag::Exec(calls) => match answer {
                 Answer::Array(answers) if answers.len() == calls.len() => {
                     for (call, answer) in calls.iter().zip(answers) {
-                        self.keys.end(*call, Some(answer), self.step);
+                        self.keys.end(*call, Some(answer), at);
                     }
                 }
                 Answer::Null | Answer::NullArray => {
@@ -179,7 +190,7 @@ impl Facts {
             },
             Tag::Waits(call) => match answer {
                 Answer::Array(pair) if pair.len() == 2 => {
-                    self.keys.end(call, pair.into_iter().nth(1), self.step);
+                    self.keys.end(call, pair.into_iter().nth(1), at);
                 }
                 Answer::Null | Answer::NullArray => self.keys.never_ran(call),
                 other => self.fault(format!("a pop that waits got {other:?}")),
@@ -188,6 +199,46 @@ impl Facts {
             Tag::Nothing => {}
         }
         None
+    }
+
+    /// Whether an answer says that the disk fails: then nothing has been done.
+    pub(crate) fn is_refusal(&self, answer: &Answer) -> bool {
+        let Answer::Error(text) = answer else {
+            return false;
+        };
+        let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+        self.disk_fails && (has(b"MISCONF") || has(b"EXECABORT"))
+    }
+
+    /// What a refusal says of the calls of a tag.
+    pub(crate) fn refused(&mut self, tag: &Tag) -> Option<u64> {
+        match tag {
+            Tag::Calls(calls) | Tag::Each(calls) | Tag::Exec(calls) => {
+                calls.iter().for_each(|call| self.keys.never_ran(*call));
+            }
+            Tag::Waits(call) => self.keys.never_ran(*call),
+            Tag::Own(number) => return Some(*number),
+            Tag::Exactly(_) | Tag::Nothing => {}
+        }
+        None
+    }
+
+    /// The node has ended.
+    pub(crate) fn stopped(&mut self, stop: Stop) {
+        self.keys.end_open(self.step);
+        if stop == Stop::Crash && self.lag_us > 0 {
+            let from_us = self.mono_us.saturating_sub(self.lag_us);
+            self.keys.crash(self.step + 1, from_us);
+            self.queues.forgetful = true;
+            self.forgetful = true;
+        }
+    }
+
+    /// A part of what was written is gone, and that was told: only what is judged as a whole is still judged.
+    pub(crate) fn cut(&mut self) {
+        self.keys.closed = true;
+        self.queues.forgetful = true;
+        self.forgetful = true;
     }
 
     /// The answer to this will never come; `crashed`: since the node that was asked is no more.

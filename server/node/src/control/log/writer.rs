@@ -101,12 +101,16 @@ pub struct Past {
 }
 
 impl Writer {
-    /// Goes on from what has been read, in a segment of its own. Everything before is taken to be on the disk.
+    /// Goes on from what has been read, in a segment of its own. What was read may have been in the system's memory only, if
+    /// the process before ended and not the machine: it is synced before anything is served or written that relies upon it.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn begin(disk: Arc<dyn Disk>, place: Place, past: Past, now_ms: u64) -> io::Result<Writer> {
         disk.create_dir(&place.folder)?;
+        for file in &past.manifest.segments {
+            disk.open(&place.path(file))?.sync()?;
+        }
         let names = disk.list(&place.folder)?;
         let numbers = names.iter().filter_map(|name| place.number(name));
         let number = numbers.max().unwrap_or(0) + 1;

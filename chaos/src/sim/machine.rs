@@ -1,0 +1,163 @@
+//! The machine: a node with its cores, what runs beside them, and a disk that outlives it.
+//!
+//! ```text
+//!   boot() ── node, cores ── reads the log from the disk ──> serves ── kill() or crash() ──> boot() ...
+//! ```
+//! What threads do in production is called here: long requests aside, the log's thread, the reading of the log.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use node::aside::Helper;
+use node::config::{AppendFsync, Config};
+use node::control::disk::Disk;
+use node::control::log::WriteLog;
+use node::control::log::replay::Posts;
+use node::control::log::thread as write_log;
+use node::mail::Mail;
+use node::node::{Entrance, Node, Parts};
+use node::service::NodeService;
+use runtime::sim::{Gate, Simulation};
+use runtime::{CoreId, Now, Spread};
+
+use super::disk::SimDisk;
+
+thread_local! {
+    /// The monotonic clock of the world that this thread simulates, us: the log asks for it by a plain function.
+    static MONO_US: Cell<u64> = const { Cell::new(0) };
+}
+
+fn mono_us() -> u64 {
+    MONO_US.get()
+}
+
+/// What a node is made of, each time.
+pub(crate) struct Plan {
+    /// Cores.
+    pub(crate) cores: usize,
+    pub(crate) config: Config,
+    pub(crate) runtime: runtime::Config,
+    pub(crate) disk: SimDisk,
+}
+
+/// See the module's head.
+pub(crate) struct Machine {
+    pub(crate) cores: Simulation<NodeService>,
+    node: &'static Node,
+    helper: Helper,
+    /// What has run aside and finds its core's mailbox full.
+    returning: VecDeque<(CoreId, Mail)>,
+    /// When the log wants a step at the latest, monotonic us.
+    log_due_us: u64,
+}
+
+impl Machine {
+    /// Starts a node at a time, with what is on its disk.
+    ///
+    /// # Errors
+    /// When the node cannot be made, or what is on the disk cannot be served.
+    pub(crate) fn boot(plan: &Plan, seed: u64, now: Now) -> io::Result<Machine> {
+        MONO_US.set(now.mono_us);
+        let parts = Parts {
+            config: plan.config.clone(),
+            cores: plan.cores,
+            seed,
+            started_ms: now.unix_ms,
+            config_file: None,
+            executable: "/simulated".to_owned(),
+            entrances: vec![Entrance::Main],
+        };
+        let mut node = Node::new(parts).map_err(io::Error::other)?;
+        node.write_log = WriteLog::new(plan.cores, mono_us);
+        // As in production the node lives as long as the process: see the module of `sim` for what that costs.
+        let node: &'static Node = Box::leak(Box::new(node));
+        if plan.config.appendonly {
+            node.loading.begin(now.unix_ms);
+        }
+        let gates = vec![Gate {
+            core: CoreId(0),
+            spread: Spread::RoundRobin,
+        }];
+        let mut cores = Simulation::new(&plan.runtime, gates, now, |core, handle| {
+            node.set_handle(handle);
+            NodeService::new(core, node, now)
+        })?;
+        if plan.config.appendonly {
+            let disk: Arc<dyn Disk> = Arc::new(plan.disk.clone());
+            let posts: Posts<'_> = Box::new(|core, batch| {
+                if let Some(service) = cores.service_mut(core.index()) {
+                    service.replay(&batch);
+                }
+                None
+            });
+            write_log::load_here(node, disk, posts, now.unix_ms)?;
+            node.loading.end();
+        }
+        Ok(Machine {
+            cores,
+            node,
+            helper: Helper::new(node),
+            returning: VecDeque::new(),
+            log_due_us: 0,
+        })
+    }
+
+    /// Sets the clocks.
+    pub(crate) fn set_now(&mut self, now: Now) {
+        MONO_US.set(now.mono_us);
+        self.cores.set_now(now);
+    }
+
+    /// The cores' services.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &NodeService> {
+        (0..self.cores.cores()).filter_map(|core| self.cores.service(core))
+    }
+
+    /// One request that runs aside comes back: whether something was done, and the core that it is for.
+    pub(crate) fn run_aside(&mut self) -> Option<Option<CoreId>> {
+        match self.helper.try_next(self.node) {
+            Some(Some(done)) => self.returning.push_back(done),
+            Some(None) => return Some(None),
+            None => {}
+        }
+        let (core, mail) = self.returning.pop_front()?;
+        match self.node.handle()?.post(core, mail) {
+            Ok(()) => Some(Some(core)),
+            // Its mailbox is full: later.
+            Err(mail) => {
+                self.returning.push_front((core, mail));
+                None
+            }
+        }
+    }
+
+    /// Whether the log wants a step, and when it wants one at the latest.
+    pub(crate) fn log_due_us(&self) -> Option<u64> {
+        self.node.write_log.is_on().then_some(self.log_due_us)
+    }
+
+    /// What the log's thread does in one pass.
+    pub(crate) fn step_log(&mut self, now_us: u64) {
+        let patience = self.node.write_log.step();
+        write_log::wake_cores(self.node);
+        // INVARIANT: at most a second.
+        self.log_due_us = now_us + (patience.as_micros() as u64).max(1);
+    }
+
+    /// Whether the log waits for its next step: a frame is queued or unsynced, and replies may wait for it.
+    pub(crate) fn log_waits(&self) -> bool {
+        let log = &self.node.write_log;
+        log.is_on() && log.queued() > log.released()
+    }
+}
+
+/// When the log is forced to the disk, by the numbers of the options.
+pub(crate) fn policy(always: bool) -> AppendFsync {
+    if always {
+        AppendFsync::Always
+    } else {
+        AppendFsync::EverySecond
+    }
+}
