@@ -69,7 +69,7 @@ struct Shape {
     /// What is counted, and requests for it.
     items: u64,
     requests: u64,
-    words: fn(u64) -> Vec<Vec<u8>>,
+    words: Words,
 }
 
 /// Members sent with one request.
@@ -172,7 +172,7 @@ fn collections(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
 }
 
 /// Sends requests by pipelines of a hundred, and looks at every answer.
-fn send(server: &Server, requests: u64, words: fn(u64) -> Vec<Vec<u8>>) -> io::Result<()> {
+fn send(server: &Server, requests: u64, words: Words) -> io::Result<()> {
     const PIPELINE: u64 = 100;
     let (mut stream, mut client) = Client::connect(server)?.split()?;
     let (mut next, mut out) = (0, Vec::new());
@@ -232,13 +232,12 @@ fn removals(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
         let full = server.rss_bytes()? - empty;
         let mut cells = vec![plan.name.to_owned()];
         let half = count / 2 / MEMBERS;
-        let older: fn(u64) -> Vec<Vec<u8>> =
-            |n| words_of_keys("DEL", (n * MEMBERS..(n + 1) * MEMBERS).collect());
-        let scattered: fn(u64) -> Vec<Vec<u8>> = |n| {
+        let older: Words = |n| words_of_keys("DEL", (n * MEMBERS..(n + 1) * MEMBERS).collect());
+        let scattered: Words = |n| {
             let first = REMOVED_FROM / 2 + n * MEMBERS;
             words_of_keys("DEL", (first..first + MEMBERS).step_by(2).collect())
         };
-        let steps: [(u64, fn(u64) -> Vec<Vec<u8>>); 3] = [
+        let steps: [(u64, Words); 3] = [
             (half, older),
             (half, scattered),
             (1, |_| vec![b"FLUSHALL".to_vec()]),
@@ -253,6 +252,9 @@ fn removals(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The words of a request, by its number.
+type Words = fn(u64) -> Vec<Vec<u8>>;
 
 fn words_of_keys(command: &str, numbers: Vec<u64>) -> Vec<Vec<u8>> {
     let keys = numbers
