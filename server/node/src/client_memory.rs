@@ -30,6 +30,8 @@ const OUTPUT_BYTES_MIN: usize = 16 << 10;
 const NAME_BYTES: usize = 64;
 /// How often other cores are asked for their largest connections, ms.
 const ASK_MS: u64 = 100;
+/// How long they have to answer, ms.
+const ANSWER_MS: u64 = 1;
 /// The lowest class and the highest, as powers of two (Redis's).
 const CLASS_MIN: u32 = 15;
 const CLASS_MAX: u32 = 33;
@@ -128,7 +130,11 @@ impl NodeService {
             if !is_over {
                 return;
             }
-            self.ask_for_largest(turn);
+            if self.ask_for_largest(turn) {
+                // What the others have published may be old: they look first.
+                turn.ops.wake_at(turn.now.unix_ms + ANSWER_MS);
+                return;
+            }
             let others = node.published.iter();
             let highest = others.map(|core| core.largest_client.load(Relaxed)).max();
             match largest {
@@ -147,11 +153,11 @@ impl NodeService {
         largest.map(|client| (client.class(), client.conn))
     }
 
-    /// The connections of others may be larger, or may have to go as well.
-    fn ask_for_largest(&mut self, turn: &mut Turn<'_, Mail>) {
+    /// The connections of others may be larger, or may have to go as well; whether they have been asked.
+    fn ask_for_largest(&mut self, turn: &mut Turn<'_, Mail>) -> bool {
         let now_ms = turn.now.unix_ms;
-        if now_ms < self.core.memory.asked_ms + ASK_MS {
-            return;
+        if self.core.is_alone() || now_ms < self.core.memory.asked_ms + ASK_MS {
+            return false;
         }
         self.core.memory.asked_ms = now_ms;
         for other in (0..self.core.node.cores() as u16).map(CoreId) {
@@ -159,6 +165,7 @@ impl NodeService {
                 turn.ops.post(other, Mail::MakeRoom);
             }
         }
+        true
     }
 
     fn evict_client(&mut self, conn: ConnId, turn: &mut Turn<'_, Mail>) {
