@@ -301,6 +301,12 @@ if [ "$durability_rounds" -gt 0 ] && [ -x "$bin/durability" ] && [ -x "$bin/meri
         say "durability: $durability_rounds kills, $cores cores"
         chaos durability --binary "$bin/meridian" --rounds "$durability_rounds" --cores "$cores" --seed "$RANDOM"
     done
+    if command -v redis-server >/dev/null; then
+        say "durability: Redis's own logs are read"
+        for seed in 1 2 3; do
+            chaos durability --binary "$bin/meridian" --rounds 2 --from-redis --seed "$seed"
+        done
+    fi
     for planted in no-log lost-tail flipped-bit old-log; do
         chaos durability --binary "$bin/meridian" --rounds 8 --plant "$planted"
     done

@@ -14,6 +14,7 @@ use crate::hash::Key;
 use crate::item::Content;
 use crate::lend::{Lent, among};
 use crate::shard::Shard;
+use crate::snapshot::{Chunk, Cut};
 use crate::view::Text;
 use crate::watch::WatchedKeys;
 use crate::{Limits, Slot};
@@ -30,6 +31,7 @@ pub struct Guise {
     events: u16,
     follows_all: bool,
     records: bool,
+    cut: (Cut, Vec<u8>, bool),
 }
 
 /// What a shard has noted beside its data.
@@ -39,6 +41,7 @@ pub struct Notes {
     flushed: bool,
     events: Vec<Event>,
     effects: (Vec<u8>, usize),
+    image: Vec<Chunk>,
     changes: u64,
     expired: u64,
     hits: u64,
@@ -56,6 +59,7 @@ impl Shard {
             self.away.insert(*slot);
         }
         let mut lent = self.detach(slots);
+        lent.carried = self.carry(slots, false);
         if !self.watched.is_empty() {
             lent.watched = self.watched.of_slots(&among(slots));
         }
@@ -82,6 +86,7 @@ impl Shard {
         let mut own = Vec::with_capacity(lent.slots.len());
         own.extend(lent.slots.iter().filter(|slot| self.owned.contains(**slot)));
         own.iter().for_each(|slot| self.away.remove(*slot));
+        self.take_in(core::mem::take(&mut lent.carried), true);
         for (at_ms, hint) in core::mem::take(&mut lent.hints) {
             if self.owned.contains(hint.slot()) {
                 self.wheel.push(at_ms, hint);
@@ -106,6 +111,7 @@ impl Shard {
             events: self.events.wanted(),
             follows_all: self.watched.follows_all(),
             records: self.effects.is_recording(),
+            cut: self.cut(),
         }
     }
 
@@ -116,6 +122,7 @@ impl Shard {
         self.set_events(guise.events);
         self.set_follow_all(guise.follows_all);
         self.effects.set_recording(guise.records);
+        self.set_cut(guise.cut);
     }
 
     /// What has been noted beside the data since the last call.
@@ -128,6 +135,7 @@ impl Shard {
             flushed: self.take_flushed(),
             events: self.take_events(),
             effects: (self.effects.take(), count),
+            image: core::iter::from_fn(|| self.take_image(true)).collect(),
             changes: core::mem::take(&mut self.changes),
             expired: core::mem::take(&mut self.expired),
             hits,
@@ -140,6 +148,7 @@ impl Shard {
         self.watched.append_touched(notes.touched, notes.flushed);
         self.events.append(notes.events);
         self.effects.append(&notes.effects.0, notes.effects.1);
+        self.add_image(notes.image);
         self.changes = self.changes.wrapping_add(notes.changes);
         self.expired += notes.expired;
         let (hits, misses) = self.hits_and_misses();

@@ -20,6 +20,9 @@ impl Shard {
     /// Removes keys whose deadline has passed, at `budget` hints; whether more may be due. Not for
     /// whoever only applies what another core recorded: that brings the removals.
     pub fn expire_due(&mut self, budget: usize) -> bool {
+        if self.holds_expired() {
+            return false;
+        }
         self.wheel.advance(self.now_ms);
         self.set_hints_max();
         for _ in 0..budget {

@@ -307,6 +307,12 @@ impl<'s> Edit<'s> {
         {
             self.shard.save_text(key, item, offset, bytes.len());
         }
+        if self.shard.snapshot.has_opens()
+            && let Some(item) = item
+            && let Some(open) = self.shard.snapshot.open_of(key)
+        {
+            open.before_write(item, offset, bytes.len());
+        }
         let written = item.and_then(|item| {
             if item.write_embedded(offset, bytes) {
                 return Some(0);
@@ -398,6 +404,9 @@ impl<'s> Edit<'s> {
         if self.shard.undo.is_on() {
             self.shard.save_whole(key, item);
         }
+        if self.shard.snapshot.has_opens() {
+            self.shard.finish_open(key, item);
+        }
         let deadline = item.deadline_ms();
         let string = if item.is_raw() {
             OwnedValue::Raw
@@ -431,11 +440,20 @@ impl<'s> Edit<'s> {
             return true;
         }
         let is_noted = self.shard.undo.is_on() && self.shard.save(from, item);
+        // Where it may yet go back, or to another core, nothing is left open: `take` sees to that.
+        let open = if self.shard.undo.is_on() || from.slot != to.slot {
+            None
+        } else {
+            self.shard.take_open(from)
+        };
         let undo = self.shard.undo.pause(is_noted);
         let taken = self.take(from);
         self.shard.undo.resume(undo);
         if let Some((value, deadline)) = taken {
             self.put_value(to, value, deadline.map_or(Ttl::Clear, Ttl::At));
+        }
+        if let Some(open) = open {
+            self.shard.put_open(to, open);
         }
         if is_noted {
             self.shard.undo.note_move(from, to);
@@ -593,6 +611,7 @@ impl<'s> Edit<'s> {
         let watched = [(a, b), (b, a)].map(|(db, other)| self.watched_in(db, other));
         // (What has expired until here has done so before the swap.)
         self.shard.undo.note_swap(a, b);
+        self.shard.snapshot.swap(a, b);
         let (left, right) = self.shard.dbs.split_at_mut(high);
         core::mem::swap(&mut left[low], &mut right[0]);
         for (db, keys) in [a, b].into_iter().zip(watched) {
@@ -608,6 +627,10 @@ impl<'s> Edit<'s> {
         for key in self.watched_in(db, db) {
             self.shard.watched.touch(db, &key);
         }
+        if self.shard.snapshot.has_opens() {
+            self.shard.keep_opens_of(number);
+        }
+        let origin = self.shard.snapshot.origin(number);
         let db = &mut self.shard.dbs[db as usize];
         let old = core::mem::take(db);
         self.shard.changes += old.len as u64;
@@ -624,11 +647,10 @@ impl<'s> Edit<'s> {
         let full = full.map(|(number, slot)| (Slot(number as u16), core::mem::take(slot)));
         let full: Vec<_> = full.collect();
         if self.shard.undo.is_on() {
-            self.shard.undo.note_flush(number, full);
+            self.shard.undo.note_flush(number, origin, full);
             return;
         }
-        let full = full.into_iter().map(|(_, table)| table).collect();
-        self.shard.garbage.add_tables(full);
+        self.shard.drop_tables(origin, full);
     }
 
     /// The watched keys of `db` that it or `other`, which may come in its place, holds. One held past its

@@ -10,7 +10,7 @@
 //!                                                                          Embedded    vlen bytes
 //!                                                                          Large       Vec<u8> (24 B)
 //!                                                                          Collection  Box (8 B)
-//! tag: kind in bits 0-1 | RAW 4 | DEADLINE 5 | LONG_KEY 6 | IN_WHEEL 7
+//! tag: kind in bits 0-1 | CUT 3 | RAW 4 | DEADLINE 5 | LONG_KEY 6 | IN_WHEEL 7
 //! ```
 //! A 16-byte key with a 32-byte value takes 56 bytes, with a deadline 64: both the 64-byte class.
 //! Fields are read unaligned. `access` is written through a shared reference (a plain store on the
@@ -35,6 +35,8 @@ const INT: u8 = 0;
 const EMBEDDED: u8 = 1;
 const LARGE: u8 = 2;
 const COLLECTION: u8 = 3;
+/// The parity of the last snapshot that the item has been written out for (`snapshot/`).
+pub(crate) const CUT: u8 = 1 << 3;
 const RAW: u8 = 1 << 4;
 const DEADLINE: u8 = 1 << 5;
 const LONG_KEY: u8 = 1 << 6;
@@ -310,6 +312,24 @@ impl Item {
         self.set_tag(self.tag() | IN_WHEEL);
     }
 
+    /// Whether it has not been written out for the snapshot of this parity ([`CUT`] or 0).
+    #[inline(always)]
+    pub(crate) fn is_pending(self, cut: u8) -> bool {
+        (self.tag() ^ cut) & CUT != 0
+    }
+
+    /// It need not be written out for the snapshot of this parity.
+    #[inline(always)]
+    pub(crate) fn set_cut(self, cut: u8) {
+        self.set_tag(self.tag() & !CUT | cut);
+    }
+
+    /// Asks for the block ahead of its use.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        crate::table::prefetch(self.0.as_ptr());
+    }
+
     /// Coarse time of the last access, seconds of the shard's clock; or how often it was used (`lfu.rs`).
     pub(crate) fn access_s(self) -> u32 {
         // SAFETY: (1, 2) bytes 4..8 of every block.
@@ -411,6 +431,11 @@ impl Item {
             self.write(at, bytes);
             Some(result)
         }
+    }
+
+    /// Where its block begins, as a number to be shown.
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr().addr()
     }
 
     /// Heap bytes of the item with its string; a collection's own bytes are counted by the shard.

@@ -16,6 +16,7 @@ use crate::expiry::Hint;
 use crate::hash::Key;
 use crate::item::Item;
 use crate::shard::Shard;
+use crate::snapshot::Carried;
 use crate::table::SlotTable;
 use crate::watch::WatchedKeys;
 use crate::{SLOTS, Slot};
@@ -62,6 +63,8 @@ pub struct Lent {
     pub(crate) watched: WatchedKeys,
     /// On the way back: deadlines for the owner's wheel.
     pub(crate) hints: Vec<(u64, Hint)>,
+    /// Of the snapshot that runs.
+    pub(crate) carried: Carried,
 }
 
 // A visit goes from one core's thread to another's.
@@ -108,6 +111,7 @@ impl Shard {
             self.away.insert(*slot);
         }
         let mut lent = self.detach(slots);
+        lent.carried = self.carry(slots, false);
         if !self.watched.is_empty() {
             lent.watched = self.watched.of_slots(&among(slots));
         }
@@ -118,6 +122,7 @@ impl Shard {
     pub fn borrow(&mut self, mut lent: Lent) {
         debug_assert!(lent.slots.iter().all(|slot| !self.owns(*slot)));
         self.guests += lent.slots.len();
+        self.take_in(core::mem::take(&mut lent.carried), false);
         for (db, key) in core::mem::take(&mut lent.watched) {
             self.watched.add(db, &key, Slot::of(&key), false);
         }
@@ -128,6 +133,7 @@ impl Shard {
     pub fn give_back(&mut self, slots: &[Slot]) -> Lent {
         debug_assert!(slots.iter().all(|slot| !self.owns(*slot)));
         let mut lent = self.detach(slots);
+        lent.carried = self.carry(slots, true);
         self.guests -= slots.len();
         if !self.watched.is_empty() {
             lent.watched = self.watched.take_guests(&among(slots));
@@ -145,6 +151,7 @@ impl Shard {
     pub fn take_back(&mut self, mut lent: Lent) {
         debug_assert!(lent.slots.iter().all(|slot| self.away.contains(*slot)));
         lent.slots.iter().for_each(|slot| self.away.remove(*slot));
+        self.take_in(core::mem::take(&mut lent.carried), true);
         for (at_ms, hint) in core::mem::take(&mut lent.hints) {
             self.wheel.push(at_ms, hint);
         }
@@ -163,6 +170,7 @@ impl Shard {
             slots: slots.to_vec(),
             watched: Vec::new(),
             hints: Vec::new(),
+            carried: Carried::default(),
         };
         for (number, db) in self.dbs.iter_mut().enumerate() {
             let Some(tables) = &mut db.tables else {

@@ -7,8 +7,9 @@
 //!   ├── Edit: every mutator changes the value AND records an Effect                          edit.rs, steps.rs, session.rs, effect.rs
 //!   ├── apply(Effect): the same change from a log, a leader, another region                  apply.rs
 //!   ├── wheel of deadlines, garbage freed in slices, versions of watched keys                expiry.rs, garbage.rs, watch.rs
-//!   ├── values in Redis's serialisation                                                      rdb/
-//!   ├── frames and segments of the log, as bytes                              log/
+//!   ├── values and files in Redis's serialisation                                            rdb/
+//!   ├── snapshots: the image of one instant, written while data change                       snapshot/
+//!   ├── frames and segments of the log, as bytes                                             log/
 //!   └── lend / borrow / give_back / take_back: slots on a visit to another core              lend.rs
 //! ```
 //!
@@ -37,6 +38,7 @@ mod rng;
 mod session;
 mod shard;
 mod slot;
+mod snapshot;
 mod steps;
 mod stream_effect;
 mod stream_session;
@@ -61,6 +63,7 @@ pub use rng::Rng;
 pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
+pub use snapshot::{Chunk, Uses};
 pub use stream_effect::StreamChange;
 pub use value::stream::{
     Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,

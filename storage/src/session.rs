@@ -15,7 +15,9 @@ use crate::events::EventClass;
 use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::shard::{Shard, boxed_bytes};
+use crate::snapshot::Open;
 use crate::undo::Op;
+use crate::value::stream::StreamId;
 use crate::value::{Added, Collection, Hash, List, Set, Side, Stream, Zset};
 
 macro_rules! session {
@@ -29,6 +31,8 @@ macro_rules! session {
             changed: bool,
             /// Nothing was left in it at some point: who applies the effects removed the key there.
             emptied: bool,
+            /// A snapshot has not got all of it.
+            pub(crate) open: bool,
         }
 
         impl<'s> $name<'s> {
@@ -40,7 +44,8 @@ macro_rules! session {
                     // A new one: nothing of it has been counted.
                     _ => 0,
                 };
-                Self { shard, key, item, before_bytes, changed: false, emptied: false }
+                let open = shard.snapshot.has_opens() && shard.snapshot.open_of(&key).is_some();
+                Self { shard, key, item, before_bytes, changed: false, emptied: false, open }
             }
 
             /// As [`Edit::event`], for this key.
@@ -54,6 +59,16 @@ macro_rules! session {
             pub(crate) fn note_removal(&mut self) {
                 self.changed = true;
                 self.emptied |= self.$gone();
+            }
+
+            /// Tells a snapshot that has not got all of the value what is about to change.
+            #[cold]
+            pub(crate) fn before(&mut self, tell: impl FnOnce(&mut Open, &$type)) {
+                if let (Some(open), Content::Collection(Collection::$kind(value))) =
+                    (self.shard.snapshot.open_of(&self.key), self.item.content())
+                {
+                    tell(open, value);
+                }
             }
 
             /// The value beside the shard's limits and effects.
@@ -138,10 +153,53 @@ macro_rules! noted {
 
 noted!(ListEdit HashEdit SetEdit ZsetEdit StreamEdit);
 
+macro_rules! of_members {
+    ($($name:ident)*) => {
+        $(impl $name<'_> {
+            /// A member or field is about to be added, changed or removed.
+            #[cold]
+            fn before_member(&mut self, member: &[u8]) {
+                let item = self.item;
+                if let Content::Collection(collection) = item.content() {
+                    self.before(|open, _| open.before_member(collection, member));
+                }
+            }
+        })*
+    };
+}
+
+of_members!(HashEdit SetEdit ZsetEdit);
+
+impl StreamEdit<'_> {
+    /// An entry is about to be added: one that the snapshot would take for one of the cut lets it finish first.
+    #[cold]
+    pub(crate) fn before_add_within(&mut self, id: StreamId) {
+        let item = self.item;
+        self.before(|open, _| {
+            if open.is_within(id) {
+                open.finish(item);
+            }
+        });
+    }
+}
+
 impl ListEdit<'_> {
+    /// The element at an end is about to go.
+    #[cold]
+    fn before_end(&mut self, side: Side) {
+        self.before(|open, list| match (side, list.len()) {
+            (_, 0) => {}
+            (Side::Left, _) => open.before_remove(list, 0),
+            (Side::Right, len) => open.before_remove(list, len - 1),
+        });
+    }
+
     /// Adds an element at an end.
     #[inline]
     pub fn push(&mut self, side: Side, value: &[u8]) {
+        if self.open {
+            self.before(|open, _| open.before_push(side));
+        }
         if self.is_noted() {
             self.note_undo(Op::Pop(side));
         }
@@ -160,6 +218,9 @@ impl ListEdit<'_> {
 
     /// Takes the element at an end.
     pub fn pop(&mut self, side: Side) -> Option<Vec<u8>> {
+        if self.open {
+            self.before_end(side);
+        }
         let noted = self.is_noted();
         let (list, shard, key) = self.parts();
         let value = list.pop(side)?;
@@ -179,6 +240,9 @@ impl ListEdit<'_> {
 
     /// Drops the element at an end (read it by `peek` before); whether there was one.
     pub fn drop_end(&mut self, side: Side) -> bool {
+        if self.open {
+            self.before_end(side);
+        }
         if self.is_noted()
             && let Some(value) = self.peek(side).map(<[u8]>::to_vec)
         {
@@ -201,6 +265,9 @@ impl ListEdit<'_> {
 
     /// Replaces an element; whether the index is in the list.
     pub fn set(&mut self, index: usize, value: &[u8]) -> bool {
+        if self.open {
+            self.before(|open, list| open.before_set(list, index));
+        }
         if self.is_noted()
             && let Some(old) = self.get(index).map(<[u8]>::to_vec)
         {
@@ -226,6 +293,9 @@ impl ListEdit<'_> {
             // Whoever applies may have no list to insert into.
             return self.push(Side::Left, value);
         }
+        if self.open {
+            self.before(|open, list| open.before_insert(list, index.min(list.len())));
+        }
         if self.is_noted() {
             let index = index.min(self.len());
             self.note_undo(Op::RemoveAt(index));
@@ -246,6 +316,9 @@ impl ListEdit<'_> {
 
     /// Removes an element; whether the index is in the list.
     pub fn remove(&mut self, index: usize) -> bool {
+        if self.open {
+            self.before(|open, list| open.before_remove(list, index));
+        }
         if self.is_noted()
             && let Some(old) = self.get(index).map(<[u8]>::to_vec)
         {
@@ -270,6 +343,12 @@ impl ListEdit<'_> {
     pub fn trim(&mut self, start: usize, end: usize) {
         if self.is_empty() {
             return;
+        }
+        if self.open {
+            self.before(|open, list| {
+                let end = end.min(list.len());
+                open.before_trim(list, start.min(end), end);
+            });
         }
         if self.is_noted() {
             let end = end.min(self.len());
@@ -324,6 +403,9 @@ impl HashEdit<'_> {
 
     /// Gives a field a deadline, unix ms; whether the field is there.
     pub fn expire_at(&mut self, field: &[u8], at_ms: u64) -> bool {
+        if self.open {
+            self.before_member(field);
+        }
         if self.shard.undo.is_on() {
             self.note_deadline(field);
         }
@@ -347,6 +429,9 @@ impl HashEdit<'_> {
 
     /// Takes the deadline of a field away; whether it had one.
     pub fn persist(&mut self, field: &[u8]) -> bool {
+        if self.open {
+            self.before_member(field);
+        }
         if self.shard.undo.is_on() {
             self.note_deadline(field);
         }
@@ -380,6 +465,9 @@ impl HashEdit<'_> {
     /// Sets a field, which has no deadline then; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+        if self.open {
+            self.before_member(field);
+        }
         if self.is_noted() {
             self.note_field(field);
         }
@@ -399,6 +487,9 @@ impl HashEdit<'_> {
 
     /// Removes a field; whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
+        if self.open {
+            self.before_member(field);
+        }
         if self.is_noted() && self.contains(field) {
             self.note_field(field);
         }
@@ -429,6 +520,9 @@ impl SetEdit<'_> {
     /// Adds a member; whether it is new.
     #[inline]
     pub fn add(&mut self, member: &[u8]) -> bool {
+        if self.open {
+            self.before_member(member);
+        }
         if self.is_noted() && !self.contains(member) {
             self.note_undo(Op::Member(member.to_vec(), false));
         }
@@ -449,6 +543,9 @@ impl SetEdit<'_> {
 
     /// Removes a member; whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
+        if self.open {
+            self.before_member(member);
+        }
         if self.is_noted() && self.contains(member) {
             self.note_undo(Op::Member(member.to_vec(), true));
         }
@@ -479,6 +576,9 @@ impl ZsetEdit<'_> {
     /// Adds a member or changes its score (not NaN).
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64) -> Added {
+        if self.open {
+            self.before_member(member);
+        }
         if self.is_noted() {
             let old = self.score(member);
             self.note_undo(Op::Score(member.to_vec(), old));
@@ -501,6 +601,9 @@ impl ZsetEdit<'_> {
 
     /// Removes a member; its score, if it was there.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        if self.open {
+            self.before_member(member);
+        }
         if self.is_noted()
             && let Some(old) = self.score(member)
         {

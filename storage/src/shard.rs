@@ -15,6 +15,7 @@ use crate::hash::Key;
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::lfu::Lfu;
+use crate::snapshot::Snapshot;
 use crate::table::{SlotTable, Table, zeroed_tables};
 use crate::undo::Undo;
 use crate::value::{Collection, Hash, List, Set, Stream, Zset};
@@ -107,6 +108,8 @@ pub struct ItemInfo {
     pub heap_bytes: usize,
     /// Elements of a collection, bytes of a string.
     pub len: usize,
+    /// Where it lies in memory.
+    pub address: usize,
 }
 
 /// The slots of one core: see the crate's head.
@@ -127,6 +130,8 @@ pub struct Shard {
     pub(crate) events: Events,
     /// What a script has changed so far.
     pub(crate) undo: Undo,
+    /// The image that is being written.
+    pub(crate) snapshot: Snapshot,
     /// The slots that live here.
     pub(crate) owned: SlotSet,
     /// Owned slots that are on a visit elsewhere.
@@ -144,6 +149,8 @@ pub struct Shard {
     /// Keys that reads have met after their deadline, to be removed when the read is over.
     met_expired: Cell<Vec<(u8, Box<[u8]>)>>,
     has_met_expired: Cell<bool>,
+    /// Keys stay past their deadline, though nobody sees them.
+    holds_expired: bool,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -172,6 +179,7 @@ impl Shard {
             effects: Effects::default(),
             events: Events::default(),
             undo: Undo::default(),
+            snapshot: Snapshot::new(dbs),
             owned,
             away: SlotSet::default(),
             foreign_hints: Vec::new(),
@@ -181,6 +189,7 @@ impl Shard {
             expired: 0,
             met_expired: Cell::default(),
             has_met_expired: Cell::new(false),
+            holds_expired: false,
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
@@ -212,6 +221,10 @@ impl Shard {
     /// Counts how often keys are used, from now on; None: only notes when.
     pub fn set_lfu(&mut self, lfu: Option<Lfu>) {
         self.lfu = lfu;
+    }
+
+    pub(crate) fn lfu(&self) -> Option<Lfu> {
+        self.lfu
     }
 
     /// Number of databases.
@@ -264,10 +277,22 @@ impl Shard {
         self.has_met_expired.get()
     }
 
+    /// Whether keys stay past their deadline until this is taken back: while clients may not write. Nobody sees them.
+    pub fn set_holds_expired(&mut self, holds: bool) {
+        self.holds_expired = holds;
+    }
+
+    /// See [`Shard::set_holds_expired`].
+    pub fn holds_expired(&self) -> bool {
+        self.holds_expired
+    }
+
     /// Removes the keys that reads have met after their deadline.
     #[cold]
     pub fn expire_met(&mut self) {
-        for (db, key) in self.met_expired.take() {
+        let met = self.met_expired.take();
+        let met = if self.holds_expired { Vec::new() } else { met };
+        for (db, key) in met {
             let key = Key::new(db, &key);
             if self
                 .find(&key)
@@ -471,6 +496,7 @@ impl Shard {
                 .map_or(0, |lfu| lfu.frequency(item.access_s(), self.now_s)),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
+            address: item.address(),
         })
     }
 
@@ -583,10 +609,10 @@ impl Shard {
 
     // ---- bookkeeping ------------------------------------------------------------------------
 
-    /// Bytes held: tables, items, values, garbage not yet freed, the wheel.
+    /// Bytes held: tables, items, values, garbage not yet freed, the wheel, what waits to be written to a snapshot.
     pub fn used_bytes(&self) -> usize {
         let data: usize = self.dbs.iter().map(|db| db.bytes).sum();
-        data + self.garbage.bytes() + self.wheel.heap_bytes()
+        data + self.garbage.bytes() + self.wheel.heap_bytes() + self.snapshot.heap_bytes()
     }
 
     /// Bytes of a database: tables, items, values.
@@ -682,6 +708,7 @@ impl Shard {
             let counted = (db.len, db.expires, db.bytes);
             assert_eq!(counted, (len, expires, bytes), "slots add up");
         }
+        self.check_snapshot();
     }
 }
 

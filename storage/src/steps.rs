@@ -1,6 +1,7 @@
 //! Hot path. The steps that the mutators of [`Edit`] are made of: an item found, put in its predecessor's place or a new
 //! one, taken out, given another deadline. They count bytes and deadlines, note the hint and the change; effects are
-//! recorded by whoever takes them (`edit.rs`, `session.rs`), except that of a passed deadline.
+//! recorded by whoever takes them (`edit.rs`, `session.rs`), except that of a passed deadline. `live` is the door at which a
+//! snapshot that runs gets what is about to change (`snapshot/`).
 
 use crate::edit::{Edit, Ttl};
 use crate::effect::Effect;
@@ -17,6 +18,9 @@ impl Edit<'_> {
         if item.is_expired(self.shard.now_ms) && !self.applying {
             self.expire_item(key, item);
             return None;
+        }
+        if item.is_pending(self.shard.snapshot.bit) {
+            self.shard.write_out(key, item);
         }
         self.shard.note_access(item);
         Some(item)
@@ -114,6 +118,7 @@ impl Edit<'_> {
         let new = Item::build(key.bytes, deadline, payload, raw);
         // `live` has noted this use.
         new.touch(old.access_s());
+        new.set_cut(self.shard.snapshot.bit);
         let db = &mut self.shard.dbs[key.db as usize];
         let table = &mut db.slot_mut(key.slot).table;
         if let Some(mut place) = table.find_mut(key.hash, |item| item == old) {
@@ -136,6 +141,7 @@ impl Edit<'_> {
     #[inline]
     pub(crate) fn insert(&mut self, key: &Key<'_>, item: Item, extra: usize) -> Item {
         item.touch(self.shard.first_access());
+        item.set_cut(self.shard.snapshot.bit);
         if self.shard.undo.is_on() {
             self.shard.undo.note_absent(key);
         }
@@ -171,6 +177,9 @@ impl Edit<'_> {
     }
 
     fn throw_away(&mut self, key: &Key<'_>, item: Item) {
+        if self.shard.snapshot.has_opens() && self.shard.keep_for_snapshot(key, item) {
+            return;
+        }
         if self.shard.undo.is_on() && self.shard.undo.keep(key, item) {
             return;
         }
@@ -216,6 +225,7 @@ impl Edit<'_> {
         };
         let new = Item::build(key.bytes, deadline, payload, raw);
         new.touch(access_s);
+        new.set_cut(self.shard.snapshot.bit);
         place.set(new);
         db.account(key.slot, new.heap_bytes() as isize - before as isize);
         db.count_expires(key.slot, had_deadline, deadline.is_some());

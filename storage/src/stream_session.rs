@@ -63,6 +63,9 @@ impl StreamEdit<'_> {
     /// Adds an entry of fields and values in turn, at least one pair; whether its id is above all that were given. The caller
     /// has seen to it that they are not longer than `STREAM_NODE_BYTES_MAX`.
     pub fn add<'w>(&mut self, id: StreamId, words: impl Iterator<Item = &'w [u8]> + Clone) -> bool {
+        if self.open {
+            self.before_add_within(id);
+        }
         let before = self.is_noted().then(|| self.before_add());
         let (stream, shard, _) = self.parts();
         if !stream.add(id, words.clone(), &shard.limits) {
@@ -84,6 +87,9 @@ impl StreamEdit<'_> {
 
     /// Deletes an entry; whether it was there.
     pub fn remove(&mut self, id: StreamId) -> bool {
+        if self.open {
+            self.before(|open, stream| open.before_delete(stream, id, id));
+        }
         self.note_inverses(|stream| stream.before_remove(id));
         let (stream, ..) = self.parts();
         let done = stream.remove(id);
@@ -101,6 +107,9 @@ impl StreamEdit<'_> {
 
     /// Removes all entries up to this id; how many.
     pub(crate) fn remove_through(&mut self, id: StreamId) -> u64 {
+        if self.open {
+            self.before(|open, stream| open.before_delete(stream, StreamId::MIN, id));
+        }
         let mut kept = self.is_noted().then(Vec::new);
         let (stream, ..) = self.parts();
         let count = stream.remove_through(id, kept.as_mut());

@@ -82,7 +82,8 @@ enum Entry {
         from: (u8, Box<[u8]>),
         to: (u8, Box<[u8]>),
     },
-    Flushed(u8, Vec<(Slot, SlotTable<Item>)>),
+    /// A database, and the number that it had at the last cut.
+    Flushed(u8, u8, Vec<(Slot, SlotTable<Item>)>),
     Swapped(u8, u8),
 }
 
@@ -176,11 +177,11 @@ impl Undo {
         self.set_state(to, State::Noted);
     }
 
-    pub(crate) fn note_flush(&mut self, db: u8, tables: Vec<(Slot, SlotTable<Item>)>) {
+    pub(crate) fn note_flush(&mut self, db: u8, origin: u8, tables: Vec<(Slot, SlotTable<Item>)>) {
         if let Some(states) = self.states.get_mut(usize::from(db)) {
             states.clear();
         }
-        self.entries.push(Entry::Flushed(db, tables));
+        self.entries.push(Entry::Flushed(db, origin, tables));
     }
 
     pub(crate) fn note_swap(&mut self, a: u8, b: u8) {
@@ -196,7 +197,7 @@ impl Drop for Undo {
         for entry in self.entries.drain(..) {
             match entry {
                 Entry::Was(_, item) => drop(item.free()),
-                Entry::Flushed(_, tables) => {
+                Entry::Flushed(_, _, tables) => {
                     for (_, mut slot) in tables {
                         slot.table
                             .drain_some(usize::MAX, |item: Item| drop(item.free()));
@@ -230,10 +231,7 @@ impl Shard {
         for entry in core::mem::take(&mut self.undo.entries) {
             match entry {
                 Entry::Was(_, item) => self.free_item(item),
-                Entry::Flushed(_, tables) => {
-                    let tables = tables.into_iter().map(|(_, table)| table).collect();
-                    self.garbage.add_tables(tables);
-                }
+                Entry::Flushed(_, origin, tables) => self.drop_tables(origin, tables),
                 Entry::Change(_, _, Op::Stream(Inverse::Group(group))) => self.free_stream(*group),
                 _ => {}
             }
@@ -264,7 +262,7 @@ impl Shard {
                 Entry::Was(db, item) => self.put_item_back(db, item),
                 Entry::Moved { from, to } => self.move_back(&from, &to),
                 Entry::Swapped(a, b) => Edit::applying(self).swap_db(a, b),
-                Entry::Flushed(db, tables) => {
+                Entry::Flushed(db, _, tables) => {
                     Edit::applying(self).flush_db(db);
                     self.put_tables_back(db, tables);
                 }
@@ -323,6 +321,7 @@ impl Shard {
         };
         let copy = Item::build(key.bytes, item.deadline_ms(), payload, item.is_raw());
         copy.touch(item.access_s());
+        copy.set_cut(self.snapshot.bit);
         self.undo.keep(key, copy);
     }
 
@@ -406,6 +405,7 @@ impl Shard {
         };
         let item = Item::build(&from.1, deadline, payload, raw);
         item.touch(access_s);
+        item.set_cut(self.snapshot.bit);
         self.put_item_back(from.0, item);
     }
 
@@ -511,7 +511,7 @@ impl Entry {
             Entry::Was(_, item) => whole_bytes(*item),
             Entry::Change(_, key, op) => key.len() + op.heap_bytes(),
             Entry::Moved { from, to } => from.1.len() + to.1.len(),
-            Entry::Flushed(_, tables) => tables.iter().map(|(_, table)| table.bytes).sum(),
+            Entry::Flushed(_, _, tables) => tables.iter().map(|(_, table)| table.bytes).sum(),
             Entry::Swapped(..) => 0,
         }
     }

@@ -506,3 +506,73 @@ fn segments() {
         assert!(most < 200 + 3 * file.len() as isize, "{most}");
     });
 }
+
+/// Whole files of which some bytes were replaced, removed or repeated, in pieces: read or refused, never a panic, and no more
+/// memory than the bytes account for.
+#[test]
+fn redis_files() {
+    let style = |rng: &mut Rng| rdb::Style {
+        version: 9 + rng.below(3) as u16,
+        compress: rng.index(2) == 0,
+    };
+    let slots = (0..SLOTS).map(|slot| Slot(slot as u16));
+    let shard = std::cell::RefCell::new(Shard::new(1, slots, Limits::default(), 1_000));
+    fuzz(|rng| {
+        let (key, limits) = (storage::Key::new(0, b"k"), Limits::default());
+        let mut file = Vec::new();
+        rdb::write_magic([6, 9, 10, 11, 12, 80][rng.index(6)], &mut file);
+        for _ in 0..rng.index(20) {
+            let mut shard = shard.borrow_mut();
+            let info = rdb::KeyInfo {
+                deadline_ms: (rng.index(3) == 0).then(|| number(rng)),
+                idle_s: (rng.index(5) == 0).then(|| number(rng)),
+                frequency: None,
+            };
+            match (rng.index(4), read_value(&value(rng), &limits)) {
+                (0, _) => {
+                    let (kind, bytes) = serialised(rng);
+                    file.extend([kind, 1, b'k']);
+                    file.extend(bytes);
+                }
+                (1, _) => {
+                    file.push(
+                        [255, 254, 253, 252, 251, 250, 249, 247, 246, 245, 244, 7][rng.index(12)],
+                    );
+                    file.extend(bytes(rng));
+                }
+                (_, Ok(value)) => {
+                    shard.edit().put_value(&key, value, Ttl::Clear);
+                    if let Some(value) = shard.value(&key) {
+                        rdb::write_key(b"k", info, value, style(rng), &mut file);
+                    }
+                }
+                _ => {}
+            }
+        }
+        rdb::write_end(&mut file);
+        file.extend(rdb::crc64(0, &file).to_le_bytes());
+        for _ in 0..rng.index(4) {
+            let at = rng.index(file.len());
+            file[at] = rng.next_u64() as u8;
+        }
+        let most = most_held(|| {
+            let mut splitter = rdb::Splitter::new(4, rng.index(2) == 0);
+            for piece in file.chunks(1 + rng.index(100)) {
+                splitter.feed(piece);
+                loop {
+                    match splitter.next_part() {
+                        Ok(Some(rdb::Part::Key(raw))) => drop(raw.decode(&limits)),
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(damage) => {
+                            assert!(damage.offset <= file.len() as u64);
+                            return drop(damage.to_string());
+                        }
+                    }
+                }
+            }
+            let _ = splitter.finish();
+        });
+        assert!(most < 20_000 + 400 * file.len() as isize);
+    });
+}

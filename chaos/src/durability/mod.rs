@@ -74,6 +74,8 @@ pub struct Plan {
     pub seed: u64,
     /// What is planted.
     pub plant: Plant,
+    /// The first round is served by the redis-server of PATH: its log is what the program finds at its first start.
+    pub from_redis: bool,
 }
 
 /// What was done; a violation ends the run.
@@ -133,7 +135,7 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
             "everysec"
         };
         let begin = std::time::Instant::now();
-        let server = match Server::start(plan, folder, fsync)? {
+        let server = match Server::start(plan, folder, fsync, plan.from_redis && round == 0)? {
             Started::Serves(server) => server,
             Started::Refuses(text) => {
                 outcome.violation = Some(format!("round {round}: it does not start: {text}"));

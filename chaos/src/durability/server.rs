@@ -27,35 +27,44 @@ pub(super) enum Started {
 
 impl Server {
     /// Starts the program on a folder and waits until it serves.
-    pub(super) fn start(plan: &Plan, folder: &Path, fsync: &str) -> Result<Started, ClientError> {
+    pub(super) fn start(
+        plan: &Plan,
+        folder: &Path,
+        fsync: &str,
+        is_redis: bool,
+    ) -> Result<Started, ClientError> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let output = folder.join("output");
         let log = std::fs::File::create(&output)?;
-        let mut child = Command::new(&plan.binary)
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
-            .args([
-                "--appendonly",
-                if plan.plant == super::Plant::NoLog {
-                    "no"
-                } else {
-                    "yes"
-                },
-            ])
-            .args(["--appendfsync", fsync])
-            .arg("--dir")
-            .arg(folder)
-            .args(&plan.options)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let mut child = Command::new(if is_redis {
+            "redis-server"
+        } else {
+            &plan.binary
+        })
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ])
+        .args([
+            "--appendonly",
+            if plan.plant == super::Plant::NoLog {
+                "no"
+            } else {
+                "yes"
+            },
+        ])
+        .args(["--appendfsync", fsync])
+        .arg("--dir")
+        .arg(folder)
+        .args(plan.options.iter().filter(|_| !is_redis))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
         let endpoint = format!("127.0.0.1:{port}");
         let begin = Instant::now();
         while begin.elapsed() < START_MAX {

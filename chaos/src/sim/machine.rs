@@ -88,7 +88,7 @@ impl Machine {
             let disk: Arc<dyn Disk> = Arc::new(plan.disk.clone());
             let posts: Posts<'_> = Box::new(|core, batch| {
                 if let Some(service) = cores.service_mut(core.index()) {
-                    service.replay(&batch);
+                    service.replay(*batch);
                 }
                 None
             });

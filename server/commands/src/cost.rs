@@ -98,6 +98,7 @@ pub fn cost_of(name: &str) -> Option<Cost> {
         },
         "append" => |weigh, args| grown(weigh, args, weigh.bytes(args, 1) + len(args, 2)),
         "setbit" => |weigh, args| grown(weigh, args, number(args, 2) / 8 + 1),
+        "bitfield" => bitfield,
         "lcs" => |weigh, args| {
             let product = weigh.bytes(args, 1).saturating_mul(weigh.bytes(args, 2));
             product / (BYTES_PER_STEP / 4)
@@ -212,14 +213,37 @@ fn getrange(weigh: &Weigh<'_>, args: &Args<'_>) -> usize {
     between(args, || bytes).min(bytes) / BYTES_PER_STEP
 }
 
-/// A string that outgrows its block is copied.
+/// What SET and INCRBY write last, as far as the words tell.
+fn bitfield(weigh: &Weigh<'_>, args: &Args<'_>) -> usize {
+    let text = |at| args.word(at).unwrap_or_default();
+    let writes = (2..args.total()).filter(|at| {
+        let word = text(*at);
+        word.eq_ignore_ascii_case(b"SET") || word.eq_ignore_ascii_case(b"INCRBY")
+    });
+    let end = writes.map(|at| {
+        let natural = |word| {
+            let n = protocol::number::parse_i64(word);
+            n.map_or(0, |n| usize::try_from(n).unwrap_or(0))
+        };
+        let bits = natural(text(at + 1).get(1..).unwrap_or_default()).min(64);
+        let offset = match text(at + 2).strip_prefix(b"#") {
+            Some(index) => natural(index).saturating_mul(bits),
+            None => natural(text(at + 2)),
+        };
+        offset.saturating_add(bits).div_ceil(8)
+    });
+    grown(weigh, args, end.max().unwrap_or(0))
+}
+
+/// A string that outgrows its block is copied, and zeros are written up to the new `end`.
 fn grown(weigh: &Weigh<'_>, args: &Args<'_>, end: usize) -> usize {
-    let Some(word) = args.word(1) else { return 0 };
     let bytes = weigh.bytes(args, 1);
-    if bytes / BYTES_PER_STEP == 0 || end <= weigh.shard.room_of(&weigh.key(word)) {
+    let steps = bytes.max(end) / BYTES_PER_STEP;
+    let room = |word| weigh.shard.room_of(&weigh.key(word));
+    if steps == 0 || args.word(1).is_none_or(|word| end <= room(word)) {
         return 0;
     }
-    bytes / BYTES_PER_STEP
+    steps
 }
 
 /// An entry has several fields.
@@ -351,8 +375,15 @@ mod tests {
             ("GETRANGE str 0 51199", 200),
             ("GETRANGE str 0 9", 0),
             ("SETRANGE str 5 x", 0),
-            ("SETRANGE str 999999 x", 400),
-            ("SETBIT str 99999999 1", 400),
+            ("SETRANGE str 999999 x", 3_906),
+            ("SETRANGE none 999999 x", 3_906),
+            ("SETBIT str 99999999 1", 48_828),
+            ("BITFIELD none GET u8 99999999", 0),
+            (
+                "BITFIELD none GET u8 0 SET u8 #1999999 1 INCRBY i16 0 1",
+                7_812,
+            ),
+            ("BITFIELD none SET i 99 1 INCRBY i64", 0),
             ("LCS str str", 102_400 * 102_400 / 64),
         ];
         for (line, steps) in table {

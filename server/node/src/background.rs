@@ -127,7 +127,7 @@ impl NodeService {
     pub(crate) fn background(&mut self, turn: &mut Turn<'_, Mail>) {
         let begin = (self.core.config.latency_monitor_threshold_ms > 0).then(runtime::ticks);
         let shard = &mut self.core.shard;
-        if self.core.active_expire && !self.core.loads {
+        if self.core.active_expire && !self.core.loads && !shard.holds_expired() {
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
                 turn.ops.again();
             } else if let Some(at_ms) = shard.next_expiry_ms() {
@@ -153,7 +153,7 @@ impl NodeService {
             let us = ticks / self.core.ticks_per_us;
             self.core.note_delay("expire-cycle", us as u64 / 1000);
         }
-        if self.core.pause.until_ms != 0 && !self.paused.is_empty() {
+        if self.core.pause.until_ms != 0 {
             turn.ops.wake_at(self.core.pause.until_ms);
         }
         let timeout_s = u64::from(self.core.config.timeout_s);

@@ -236,7 +236,10 @@ impl NodeService {
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
             Mail::Aside(errand) => self.on_aside(errand),
-            Mail::Pieces(ticket, reply) => self.complete_pieces(ticket, reply),
+            Mail::Pieces(ticket, reply, until) => {
+                self.core.acks_until = self.core.acks_until.max(until);
+                self.complete_pieces(ticket, reply);
+            }
             Mail::Return { tx, lent, by } => {
                 if let Some(lent) = lent {
                     self.core.shard.take_back(lent);
@@ -354,6 +357,7 @@ impl NodeService {
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
         let mut at = 0;
         let from = replies.from;
+        self.core.acks_until = self.core.acks_until.max(replies.until);
         for (conn, seq, len) in &replies.parts {
             let ticket = Ticket {
                 core: self.core.id,
@@ -450,6 +454,7 @@ impl NodeService {
         let client = Client::Of(tx.ticket.core, tx.ticket.conn);
         match job {
             Job::Held => {}
+            Job::Import(requests) => self.core.run_import(*requests),
             Job::Block(attempt) => self.run_attempt(*attempt, scope),
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);

@@ -11,6 +11,7 @@ use storage::{Effect, Shard, decode};
 
 pub use crate::control::log::Gate;
 use crate::control::log::WriteLog;
+use crate::core::Core;
 
 /// A turn's effects of more bytes give their memory back.
 const KEPT_BYTES_MAX: usize = 256 << 10;
@@ -26,14 +27,14 @@ pub enum Commit {
 
 impl Commit {
     /// Takes the effects of the turn to where they must go. `refuses`: the core knew all through the turn that the disk
-    /// fails, and has refused writes.
+    /// fails, and has refused writes; how far the log must come for what others have answered in it.
     #[inline]
     pub fn end_of_turn(
         self,
         shard: &mut Shard,
         log: &WriteLog,
         (core, now): (CoreId, Now),
-        refuses: bool,
+        refuses: Option<u64>,
     ) -> Gate {
         match self {
             Commit::Local => {
@@ -45,23 +46,38 @@ impl Commit {
                 Gate::Open
             }
             Commit::Logged => {
-                let only_expires = refuses && only_expires(shard.effects().bytes());
+                let is_idle = refuses.is_some() && only_expires(shard.effects().bytes());
                 queue_effects(shard, log, (core, now));
                 let gate = log.gate(core.index());
-                if only_expires { Gate::Open } else { gate }
+                match refuses {
+                    // Reads are answered, though what they show may be lost with the disk.
+                    Some(acks_until) if is_idle && acks_until <= log.released() => Gate::Open,
+                    _ => gate,
+                }
             }
+        }
+    }
+}
+
+impl Core {
+    /// Queues what has been recorded in this turn so far.
+    pub fn queue_effects(&mut self) {
+        if self.commit == Commit::Logged {
+            let at = (self.id, self.now);
+            queue_effects(&mut self.shard, &self.node.write_log, at);
         }
     }
 }
 
 /// Queues what the shard has recorded as a frame of the log.
 #[inline]
-pub fn queue_effects(shard: &mut Shard, log: &WriteLog, (core, now): (CoreId, Now)) {
+fn queue_effects(shard: &mut Shard, log: &WriteLog, (core, now): (CoreId, Now)) {
     let effects = shard.effects();
     if effects.bytes().is_empty() {
         return;
     }
-    log.push(FrameKind::Effects, core.0, now.unix_ms, effects.bytes());
+    let (at, changes) = ((core.0, now.unix_ms), effects.count() as u64);
+    log.push_changes(FrameKind::Effects, at, effects.bytes(), changes);
     effects.forget(KEPT_BYTES_MAX);
 }
 

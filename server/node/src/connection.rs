@@ -10,6 +10,7 @@ use runtime::{ConnId, CoreId, Peer};
 
 use crate::acl::User;
 use crate::blocking::Waiter;
+use crate::gated::Gated;
 use crate::pubsub::Subscriptions;
 use crate::stats::Call;
 use crate::table::Row;
@@ -38,7 +39,7 @@ pub struct Outbound {
     /// What the client has not read, while it is much.
     backlog: Option<Box<Backlog>>,
     /// What waits for the log, or did, and has not been sent: before everything else.
-    gated: Option<Box<Gated>>,
+    pub(crate) gated: Option<Box<Gated>>,
     /// There while something is outstanding, and until [`Outbound::relax`].
     queue: Option<Box<Queue>>,
     first_seq: u64,
@@ -50,13 +51,6 @@ struct Backlog {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that have been taken, by [`Outbound::next_part`].
     taken: usize,
-    bytes: usize,
-}
-
-/// Output with the position that the log must have reached before it leaves.
-#[derive(Default)]
-struct Gated {
-    pieces: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
 }
 
@@ -225,51 +219,8 @@ impl Outbound {
 
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
-        let gated = self.gated.as_ref().map_or(0, |gated| gated.bytes);
+        let gated = self.gated.as_ref().map_or(0, |gated| gated.bytes());
         gated + self.fresh_bytes() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
-    }
-
-    /// Whether something waits for the log, or did and has not been sent.
-    #[inline]
-    pub fn is_gated(&self) -> bool {
-        self.gated.is_some()
-    }
-
-    /// What could be sent now waits until the log has come to a position.
-    pub fn hold(&mut self, until: u64) {
-        while self.is_ready() {
-            let piece = self.next_piece();
-            if piece.is_empty() {
-                continue;
-            }
-            let gated = self.gated.get_or_insert_default();
-            gated.bytes += piece.len();
-            gated.pieces.push_back((until, piece));
-        }
-    }
-
-    /// What has waited for the log, and may leave now that it has come so far; what follows it comes with it, up to some size.
-    pub fn next_released(&mut self, position: u64) -> Vec<u8> {
-        let Some(gated) = &mut self.gated else {
-            return Vec::new();
-        };
-        let mut out: Vec<u8> = Vec::new();
-        while let Some((until, piece)) = gated.pieces.front_mut() {
-            if *until > position || out.len() + piece.len() > PIECE_BYTES_MIN && !out.is_empty() {
-                break;
-            }
-            gated.bytes -= piece.len();
-            if out.is_empty() {
-                out = core::mem::take(piece);
-            } else {
-                out.extend_from_slice(piece);
-            }
-            gated.pieces.pop_front();
-        }
-        if gated.pieces.is_empty() {
-            self.gated = None;
-        }
-        out
     }
 
     /// Whether something could be sent now.
@@ -359,7 +310,7 @@ fn pile(backlog: &mut Option<Box<Backlog>>, out: &mut Vec<u8>, reply: Pieces) {
 }
 
 /// Bytes of a piece of a backlog.
-const PIECE_BYTES_MIN: usize = 1 << 20;
+pub(crate) const PIECE_BYTES_MIN: usize = 1 << 20;
 /// A queue with a larger stage is not kept, bytes...
 const STAGE_KEPT_BYTES_MAX: usize = 64 << 10;
 /// ...nor one with more slots...
@@ -626,6 +577,18 @@ impl Connection {
             gather: None,
             soft_since_ms: 0,
         }
+    }
+
+    /// One without a socket, for requests of the server's own.
+    pub fn inside(user: &Arc<User>) -> Box<Connection> {
+        let nobody = ConnId::from_u64(u64::MAX);
+        Box::new(Connection::new(
+            nobody,
+            0,
+            (Peer::Unix, -1),
+            Arc::clone(user),
+            0,
+        ))
     }
 
     /// The request that it runs, as the histograms know it.

@@ -13,7 +13,7 @@ use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
 use crate::blocking::{Waiter, Waiting};
 use crate::commandlog::{Bounds, Noted};
-use crate::commit::{Commit, queue_effects};
+use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
 use crate::locks::Locks;
@@ -157,6 +157,8 @@ pub struct Core {
     pub loads: bool,
     /// See `loads`.
     pub refuses: bool,
+    /// How far the log must have come for the replies that other cores have sent in this turn.
+    pub acks_until: u64,
     /// Scripts may call what is not for them (DEBUG).
     pub all_in_scripts: bool,
     /// The time of this turn.
@@ -229,6 +231,7 @@ impl Core {
             active_expire: true,
             loads: node.loading.is_active(),
             refuses: false,
+            acks_until: 0,
             all_in_scripts: false,
             now,
             config: Arc::clone(&config),
@@ -295,14 +298,6 @@ impl Core {
         ];
         self.config = config;
         self.trim_tracked();
-    }
-
-    /// Queues what has been recorded in this turn so far.
-    pub fn queue_effects(&mut self) {
-        if self.commit == Commit::Logged {
-            let at = (self.id, self.now);
-            queue_effects(&mut self.shard, &self.node.write_log, at);
-        }
     }
 
     /// Takes the users over that are in force in the node.
@@ -699,6 +694,7 @@ impl Core {
         {
             replies.buf.clear();
             replies.parts.clear();
+            replies.until = 0;
             self.spare_replies.push(replies);
         }
     }
@@ -731,6 +727,12 @@ impl Core {
         }
     }
 
+    /// Clients go on, and deadlines are acted upon again.
+    pub fn end_pause(&mut self) {
+        self.pause.until_ms = 0;
+        self.shard.set_holds_expired(false);
+    }
+
     /// Answers what concerns this core beside its connections.
     pub fn answer_ask(&mut self, ask: &Ask, out: &mut Vec<u8>) {
         match ask {
@@ -739,8 +741,9 @@ impl Core {
                 // The stricter of two pauses wins, as in Redis.
                 pause.all = (pause.all && pause.until_ms > self.now.unix_ms) || *all;
                 pause.until_ms = pause.until_ms.max(*until_ms);
+                self.shard.set_holds_expired(pause.until_ms > 0);
             }
-            Ask::Unpause => self.pause.until_ms = 0,
+            Ask::Unpause => self.end_pause(),
             Ask::Peek(peek) => peek.answer(self, out),
             Ask::Publish => self.publish(),
             Ask::PublishHistograms => self.publish_histograms(),
@@ -778,7 +781,7 @@ impl Core {
 }
 
 /// When collections leave their compact form.
-fn limits(config: &Config) -> Limits {
+pub fn limits(config: &Config) -> Limits {
     Limits {
         list_max_listpack_size: config.list_max_listpack_size,
         list_compress_depth: config.list_compress_depth,

@@ -204,6 +204,7 @@ impl Core {
         if log.is_choked() {
             // As if a client had said CLIENT PAUSE WRITE, again and again until there is room.
             let until_ms = self.now.unix_ms + CHOKED_LOOK_MS;
+            self.pause.all &= self.pause.until_ms > self.now.unix_ms;
             self.pause.until_ms = self.pause.until_ms.max(until_ms);
         }
     }
@@ -643,7 +644,7 @@ impl Core {
     #[cold]
     fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
-            self.pause.until_ms = 0;
+            self.end_pause();
             return false;
         }
         let queued = conn.multi.as_ref().filter(|_| crate::multi::is_exec(row));

@@ -207,7 +207,7 @@ impl NodeService {
     /// Connections whose outstanding replies are there go on with what they had kept.
     pub(crate) fn resume<'d>(&mut self, turn: &mut Turn<'d, Mail>, inputs: &mut Vec<Input<'d>>) {
         if self.core.pause.until_ms != 0 && self.core.now.unix_ms >= self.core.pause.until_ms {
-            self.core.pause.until_ms = 0;
+            self.core.end_pause();
         }
         if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
             self.core.node.blocked.fetch_sub(self.paused.len(), Relaxed);

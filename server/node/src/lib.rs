@@ -30,6 +30,7 @@ pub mod control;
 pub mod core;
 pub mod dispatch;
 mod execute;
+pub mod gated;
 pub mod gather;
 pub mod histogram;
 mod inbound;

@@ -40,8 +40,8 @@ pub enum Mail {
     Cancel { tx: u64 },
     /// A request that ran aside, with its slots.
     Aside(Box<Errand>),
-    /// A large reply to a request of a [`Batch`], in pieces.
-    Pieces(Ticket, Pieces),
+    /// A large reply to a request of a [`Batch`], in pieces; how far the log must come before it leaves.
+    Pieces(Ticket, Pieces, u64),
     /// Slots come home.
     Return {
         tx: u64,
@@ -94,6 +94,17 @@ pub enum Mail {
     Logged,
     /// Leave when all replies are out.
     Stop,
+}
+
+impl Mail {
+    /// Replies in it wait for the log to come so far.
+    pub fn stamp(&mut self, position: u64) {
+        match self {
+            Mail::Replies(replies) => replies.until = position,
+            Mail::Pieces(_, _, until) => *until = position,
+            _ => {}
+        }
+    }
 }
 
 /// Keys that are watched, or no more, with their databases.
@@ -269,6 +280,8 @@ pub struct Replies {
     pub buf: Vec<u8>,
     /// Connection, reply slot and length of each.
     pub parts: Vec<(ConnId, u64, usize)>,
+    /// How far the log must come before they leave. (Their core waits for all that is queued, unless the disk fails.)
+    pub until: u64,
     /// Answered batches on their way home, so that their memory is used again where it was made.
     #[allow(clippy::vec_box, reason = "batches travel as boxes")]
     pub spent: Vec<Box<Batch>>,

@@ -13,7 +13,7 @@ use runtime::{ConnId, CoreId, Now, Service, Turn};
 
 use crate::blocking::Timers;
 use crate::clients::Clients;
-use crate::commit::Commit;
+use crate::commit::{Commit, Gate};
 use crate::core::Core;
 use crate::inbound::{Arena, Input};
 use crate::mail::{Batch, Mail};
@@ -73,7 +73,7 @@ impl NodeService {
     }
 
     /// Takes a part of what was logged over, for simulators: it comes by mail in production.
-    pub fn replay(&mut self, batch: &crate::control::log::replay::Batch) {
+    pub fn replay(&mut self, batch: crate::control::log::replay::Batch) {
         batch.apply(&mut self.core);
     }
 
@@ -118,15 +118,19 @@ impl Service for NodeService {
         self.background(turn);
         self.send_lines();
         self.core.seal_messages();
-        for (core, mail) in self.core.posts.drain(..) {
-            turn.ops.post(core, mail);
-        }
         let core = &mut self.core;
         let log = &core.node.write_log;
-        let at = (core.id, core.now);
+        let refuses = core.refuses.then_some(core.acks_until);
         let gate = core
             .commit
-            .end_of_turn(&mut core.shard, log, at, core.refuses);
+            .end_of_turn(&mut core.shard, log, (core.id, core.now), refuses);
+        core.acks_until = 0;
+        for (target, mut mail) in core.posts.drain(..) {
+            if let Gate::Until(position) = gate {
+                mail.stamp(position);
+            }
+            turn.ops.post(target, mail);
+        }
         self.flush(turn, gate);
         let is_again = self.core.waiting.is_again();
         if self.core.errands > 0 && (is_again || !self.core.late.is_empty()) {

@@ -22,6 +22,7 @@ use storage::{Key, Lent, Shard, Slot};
 
 use crate::blocking::{Attempt, Waiter};
 use crate::connection::Request;
+use crate::control::log::import::Requests;
 use crate::control::transfer::Migration;
 use crate::core::{Core, Scope};
 use crate::locks::Verdict;
@@ -52,6 +53,8 @@ pub enum Job {
     Again(Arc<Waiter>, Request),
     /// Keys that move to another server.
     Migrate(Box<Migration>),
+    /// Requests of a log of Redis.
+    Import(Box<Requests>),
     /// Its slots are put aside, still held, until somebody brings what it does next.
     Held,
     /// A parked request of one core that needs all of its slots.

@@ -24,7 +24,9 @@ impl Service for Echo {
             match event {
                 Event::Data { conn, span } => {
                     let bytes = turn.bytes(span).to_vec();
-                    bytes.iter().for_each(|byte| turn.ops.post(CoreId(1), *byte));
+                    bytes
+                        .iter()
+                        .for_each(|byte| turn.ops.post(CoreId(1), *byte));
                     turn.ops.send(conn, bytes);
                 }
                 Event::Ended { conn } => turn.ops.close(conn),
@@ -71,8 +73,17 @@ fn mail_wakes_its_core_and_a_turn_is_two_steps() {
     assert!(simulation.is_accepted(7) && !simulation.is_ready(1));
     simulation.arrive(7, b"a");
     let done = simulation.step(0, BUDGET, |_| {});
-    assert_eq!(done, Done::Turned { events: 1, mails: 0 });
-    assert!(!simulation.is_ready(1) && simulation.waiting_bytes(7) == 0, "asked for, not done");
+    assert_eq!(
+        done,
+        Done::Turned {
+            events: 1,
+            mails: 0
+        }
+    );
+    assert!(
+        !simulation.is_ready(1) && simulation.waiting_bytes(7) == 0,
+        "asked for, not done"
+    );
     assert_eq!(simulation.step(0, BUDGET, |_| {}), Done::Performed);
     assert!(simulation.is_ready(1), "its bell has been rung");
     assert_eq!(told(&mut simulation), b"a");
@@ -104,6 +115,9 @@ fn the_end_of_the_peer_is_told_behind_its_last_bytes() {
     simulation.finish(7);
     rest(&mut simulation, 0);
     let mut bytes = Vec::new();
-    assert!(simulation.take(7, 10, &mut bytes), "closed behind the answer");
+    assert!(
+        simulation.take(7, 10, &mut bytes),
+        "closed behind the answer"
+    );
     assert_eq!(bytes, b"x");
 }

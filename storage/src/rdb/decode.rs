@@ -17,6 +17,15 @@ const NODE_PACKED: u64 = 2;
 /// # Errors
 /// [`Fault::Format`], also for an empty collection.
 pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<OwnedValue, Fault> {
+    read_any(kind, reader, limits)?.ok_or(Fault::Format)
+}
+
+/// As [`read_body`]; None for an empty collection.
+pub(super) fn read_any(
+    kind: u8,
+    reader: &mut Reader<'_>,
+    limits: &Limits,
+) -> Result<Option<OwnedValue>, Fault> {
     let value = match kind {
         kind::STRING => {
             let text = reader.string()?.into_owned();
@@ -45,10 +54,7 @@ pub fn read_body(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<O
         }
         _ => return Err(Fault::Format),
     };
-    if value.is_empty_collection() {
-        return Err(Fault::Format);
-    }
-    Ok(value)
+    Ok(Some(value).filter(|value| !value.is_empty_collection()))
 }
 
 fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, Fault> {

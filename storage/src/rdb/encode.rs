@@ -1,7 +1,7 @@
 //! Values to bytes.
 
 use crate::rdb::listpack::Builder;
-use crate::rdb::{kind, stream};
+use crate::rdb::{VERSION, kind, lzf, stream};
 use crate::value::{Hash, List, Member, Set, Zset};
 use crate::view::{Text, Value, canonical_int};
 
@@ -12,9 +12,43 @@ const INT_TEXT_BYTES_MAX: usize = 11;
 /// Mark of a list's node that is a listpack.
 const NODE_PACKED: u64 = 2;
 
+/// A string of fewer bytes is not compressed: it would hardly be shorter.
+const COMPRESSED_BYTES_MIN: usize = 64;
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// For readers of this version of RDB: 9 (Redis 5 and 6), 10 (7.0) or 11 (7.2). Hashes whose fields have deadlines are
+    /// as in version 12 in all of them: nothing older could say it.
+    pub version: u16,
+    /// Long strings are compressed.
+    pub compress: bool,
+}
+
+impl Style {
+    /// That of DUMP.
+    pub const DUMP: Style = Style {
+        version: VERSION,
+        compress: false,
+    };
+
+    /// Whether only types of Redis 6 may be used.
+    fn is_plain(self) -> bool {
+        self.version < 10
+    }
+}
+
 /// The number that says how [`write_body`] writes a value.
-pub fn kind_of(value: Value<'_>) -> u8 {
+pub fn kind_of(value: Value<'_>, style: Style) -> u8 {
     match value {
+        Value::List(_) if style.is_plain() => kind::LIST,
+        Value::Zset(_) if style.is_plain() => kind::ZSET,
+        Value::Hash(hash) if style.is_plain() && hash.first_deadline_ms().is_none() => kind::HASH,
+        Value::Stream(_) => match style.version {
+            ..10 => kind::STREAM_1,
+            10 => kind::STREAM_2,
+            _ => kind::STREAM_3,
+        },
         Value::String(_) => kind::STRING,
         Value::List(_) => kind::LIST_LISTPACKS,
         Value::Hash(hash) => match hash.encoding() {
@@ -27,20 +61,19 @@ pub fn kind_of(value: Value<'_>) -> u8 {
         Value::Set(_) => kind::SET,
         Value::Zset(zset) if zset.encoding() == "listpack" => kind::ZSET_LISTPACK,
         Value::Zset(_) => kind::ZSET,
-        Value::Stream(_) => kind::STREAM_2,
     }
 }
 
 /// Appends a value, without its type.
-pub fn write_body(value: Value<'_>, out: &mut Vec<u8>) {
+pub fn write_body(value: Value<'_>, style: Style, out: &mut Vec<u8>) {
     match value {
         Value::String(Text::Int(n)) => write_int(n, out),
-        Value::String(Text::Bytes(bytes)) => write_string(bytes, out),
-        Value::List(list) => write_list(list, out),
-        Value::Hash(hash) => write_hash(hash, out),
-        Value::Set(set) => write_set(set, out),
-        Value::Zset(zset) => write_zset(zset, out),
-        Value::Stream(value) => stream::write(value, out),
+        Value::String(Text::Bytes(bytes)) => write_string(bytes, style, out),
+        Value::List(list) => write_list(list, style, out),
+        Value::Hash(hash) => write_hash(hash, style, out),
+        Value::Set(set) => write_set(set, style, out),
+        Value::Zset(zset) => write_zset(zset, style, out),
+        Value::Stream(value) => stream::write(value, style, out),
     }
 }
 
@@ -61,12 +94,26 @@ pub fn write_length(length: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends a string, in the short form if it spells a small integer.
-pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn write_string(bytes: &[u8], style: Style, out: &mut Vec<u8>) {
     let short = bytes.len() <= INT_TEXT_BYTES_MAX;
     match canonical_int(bytes).filter(|_| short) {
         Some(n) => write_int(n, out),
-        None => write_bytes(bytes, out),
+        None => write_block(bytes, style, out),
     }
+}
+
+/// Appends a string that is no integer, compressed if that is wanted and makes it shorter.
+pub(super) fn write_block(bytes: &[u8], style: Style, out: &mut Vec<u8>) {
+    if style.compress
+        && bytes.len() >= COMPRESSED_BYTES_MIN
+        && let Some(packed) = lzf::compress(bytes)
+    {
+        out.push(0xc3);
+        write_length(packed.len() as u64, out);
+        write_length(bytes.len() as u64, out);
+        return out.extend_from_slice(&packed);
+    }
+    write_bytes(bytes, out);
 }
 
 pub(super) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
@@ -74,7 +121,7 @@ pub(super) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn write_int(n: i64, out: &mut Vec<u8>) {
+pub(super) fn write_int(n: i64, out: &mut Vec<u8>) {
     if let Ok(n) = i8::try_from(n) {
         out.push(0xc0);
         out.extend_from_slice(&n.to_le_bytes());
@@ -89,13 +136,19 @@ fn write_int(n: i64, out: &mut Vec<u8>) {
     }
 }
 
-fn write_list(list: &List, out: &mut Vec<u8>) {
+fn write_list(list: &List, style: Style, out: &mut Vec<u8>) {
+    if style.is_plain() {
+        write_length(list.len() as u64, out);
+        return list
+            .iter()
+            .for_each(|element| write_string(element, style, out));
+    }
     // The number of nodes stands before them.
     let (mut nodes, mut count) = (Vec::new(), 0);
     let mut node = Builder::new();
     let mut close = |node: Builder| {
         write_length(NODE_PACKED, &mut nodes);
-        write_bytes(&node.finish(), &mut nodes);
+        write_block(&node.finish(), style, &mut nodes);
         count += 1;
     };
     for element in list.iter() {
@@ -109,28 +162,28 @@ fn write_list(list: &List, out: &mut Vec<u8>) {
     out.extend_from_slice(&nodes);
 }
 
-fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
+fn write_hash(hash: &Hash, style: Style, out: &mut Vec<u8>) {
     if let Some(first_ms) = hash.first_deadline_ms() {
-        return write_hash_with_deadlines(hash, first_ms, out);
+        return write_hash_with_deadlines(hash, first_ms, style, out);
     }
-    if hash.encoding() == "listpack" {
+    if hash.encoding() == "listpack" && !style.is_plain() {
         let mut block = Builder::new();
         for (field, value) in hash.iter() {
             block.push(field);
             block.push(value);
         }
-        return write_bytes(&block.finish(), out);
+        return write_block(&block.finish(), style, out);
     }
     write_length(hash.len() as u64, out);
     for (field, value) in hash.iter() {
-        write_string(field, out);
-        write_string(value, out);
+        write_string(field, style, out);
+        write_string(value, style, out);
     }
 }
 
 /// The earliest deadline, then the pairs: in a listpack each with its deadline behind it or 0, those with one first, in their
 /// order; else each behind how much later than the earliest its deadline is, and 1; 0 without one.
-fn write_hash_with_deadlines(hash: &Hash, first_ms: u64, out: &mut Vec<u8>) {
+fn write_hash_with_deadlines(hash: &Hash, first_ms: u64, style: Style, out: &mut Vec<u8>) {
     out.extend_from_slice(&first_ms.to_le_bytes());
     if hash.encoding() == "listpackex" {
         let mut block = Builder::new();
@@ -147,24 +200,24 @@ fn write_hash_with_deadlines(hash: &Hash, first_ms: u64, out: &mut Vec<u8>) {
                 push(field, value, 0);
             }
         }
-        return write_bytes(&block.finish(), out);
+        return write_block(&block.finish(), style, out);
     }
     write_length(hash.len() as u64, out);
     for (field, value) in hash.iter() {
         let at_ms = hash.deadline_ms(field);
         write_length(at_ms.map_or(0, |at_ms| at_ms - first_ms + 1), out);
-        write_string(field, out);
-        write_string(value, out);
+        write_string(field, style, out);
+        write_string(value, style, out);
     }
 }
 
-fn write_set(set: &Set, out: &mut Vec<u8>) {
+fn write_set(set: &Set, style: Style, out: &mut Vec<u8>) {
     if set.encoding() == "intset" {
         return write_ints(set, out);
     }
     write_length(set.len() as u64, out);
     for member in set.iter() {
-        write_string(&member, out);
+        write_string(&member, style, out);
     }
 }
 
@@ -191,18 +244,18 @@ fn write_ints(set: &Set, out: &mut Vec<u8>) {
     }
 }
 
-fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
-    if zset.encoding() == "listpack" {
+fn write_zset(zset: &Zset, style: Style, out: &mut Vec<u8>) {
+    if zset.encoding() == "listpack" && !style.is_plain() {
         let mut block = Builder::new();
         for (member, score) in zset.iter() {
             block.push(member);
             push_score(&mut block, score);
         }
-        return write_bytes(&block.finish(), out);
+        return write_block(&block.finish(), style, out);
     }
     write_length(zset.len() as u64, out);
     for (member, score) in zset.iter() {
-        write_string(member, out);
+        write_string(member, style, out);
         out.extend_from_slice(&score.to_le_bytes());
     }
 }

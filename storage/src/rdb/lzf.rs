@@ -50,9 +50,75 @@ pub(super) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
     }
 }
 
+/// Slots of the table of places where three bytes were seen last, as bits.
+const PLACES_BITS: u32 = 10;
+/// How far back a run may begin, and how long it may be.
+const BACK_MAX: usize = 1 << 13;
+const RUN_MAX: usize = 264;
+const LITERAL_MAX: usize = 32;
+
+/// The bytes that stand for `input`, if they are fewer. A run is looked for where its first three bytes were seen last.
+pub(super) fn compress(input: &[u8]) -> Option<Vec<u8>> {
+    let mut places = [0u32; 1 << PLACES_BITS];
+    let mut out = Vec::with_capacity(input.len());
+    let (mut at, mut literal) = (0, 0);
+    while let Some(&[a, b, c]) = input.get(at..).and_then(|rest| rest.first_chunk::<3>()) {
+        let three = u32::from_le_bytes([a, b, c, 0]);
+        let place = (three.wrapping_mul(0x9e37_79b1) >> (32 - PLACES_BITS)) as usize;
+        // (Places are kept plus one, so that 0 is none. Behind 4 GB nothing is found.)
+        let seen = core::mem::replace(&mut places[place], at as u32 + 1) as usize;
+        let from = seen.wrapping_sub(1);
+        if seen == 0 || from >= at || at - from > BACK_MAX || input[from..from + 3] != [a, b, c] {
+            at += 1;
+            continue;
+        }
+        let longest = (input.len() - at).min(RUN_MAX);
+        let same = |n: &usize| input[from + n] == input[at + n];
+        let run = 3 + (3..longest).take_while(same).count();
+        write_literals(&input[literal..at], &mut out);
+        let (back, count) = (at - from - 1, run - 2);
+        if count < 7 {
+            out.push((count << 5 | back >> 8) as u8);
+        } else {
+            out.extend_from_slice(&[(7 << 5 | back >> 8) as u8, (count - 7) as u8]);
+        }
+        out.push(back as u8);
+        at += run;
+        literal = at;
+        if out.len() >= input.len() {
+            return None;
+        }
+    }
+    write_literals(&input[literal..], &mut out);
+    (out.len() < input.len()).then_some(out)
+}
+
+fn write_literals(bytes: &[u8], out: &mut Vec<u8>) {
+    for piece in bytes.chunks(LITERAL_MAX) {
+        out.push((piece.len() - 1) as u8);
+        out.extend_from_slice(piece);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_compressed_comes_back() {
+        let mut rng = crate::Rng::new(1);
+        for case in 0..3000usize {
+            let letters = 1 + case % 9 * (case % 30);
+            let len = rng.index([5, 70, 600, 20_000][case % 4]);
+            let text: Vec<u8> = (0..len).map(|_| rng.index(letters + 1) as u8).collect();
+            if let Some(packed) = compress(&text) {
+                assert!(packed.len() < text.len());
+                assert_eq!(decompress(&packed, text.len()), Ok(text));
+            }
+        }
+        assert!(compress(&[7; 1000]).is_some_and(|packed| packed.len() < 20));
+        assert_eq!(compress(b"abcdefgh"), None);
+    }
 
     #[test]
     fn runs_come_again() {

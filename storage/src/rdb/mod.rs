@@ -3,6 +3,7 @@
 //! ```text
 //! value    type u8 | body                     encode.rs writes, decode.rs reads
 //! payload  value | version u16 LE | CRC-64 of all before it    dump, restore
+//! file     magic, fields, keys with values, CRC-64            file.rs; measure.rs finds where values end
 //!
 //! written (version 10, which Redis 7.0 reads)        read besides (versions up to 12, and Valkey's 80)
 //! 0  string                                          1 list, 3 sorted set with texts, 9 zipmap
@@ -17,20 +18,26 @@
 //! A reader meets hostile bytes: it returns a [`Fault`], never panics, and allocates no more than the bytes it was given call
 //! for. What the bytes mean is checked in full: lengths of packed blocks, elements that come twice, NaN.
 //!
-//! Non-goals: files, compression of what is written, modules.
+//! Non-goals: modules.
 
 mod crc64;
 mod decode;
 mod encode;
+mod file;
 mod listpack;
 mod lzf;
+mod measure;
 mod reader;
-mod stream;
+pub(crate) mod stream;
 mod ziplist;
 
 pub use crc64::crc64;
 pub use decode::read_body;
-pub use encode::{kind_of, write_body, write_length, write_string};
+pub use encode::{Style, kind_of, write_body, write_length, write_string};
+pub use file::{
+    Damage, KeyInfo, Part, Raw, Splitter, Wrong, write_aux, write_end, write_function, write_head,
+    write_key, write_magic, write_resize, write_select,
+};
 pub use reader::Reader;
 
 use crate::Limits;
@@ -63,6 +70,8 @@ pub(crate) mod kind {
     pub(crate) const ZSET_TEXT: u8 = 3;
     pub(crate) const HASH: u8 = 4;
     pub(crate) const ZSET: u8 = 5;
+    pub(crate) const MODULE_EARLY: u8 = 6;
+    pub(crate) const MODULE: u8 = 7;
     pub(crate) const HASH_ZIPMAP: u8 = 9;
     pub(crate) const LIST_ZIPLIST: u8 = 10;
     pub(crate) const SET_INTSET: u8 = 11;
@@ -90,13 +99,13 @@ const FOOTER_BYTES: usize = 10;
 
 /// A value as DUMP gives it.
 pub fn dump(value: Value<'_>) -> Vec<u8> {
-    let kind = kind_of(value);
+    let kind = kind_of(value, Style::DUMP);
     let version = match kind {
         kind::HASH_DEADLINES | kind::HASH_LISTPACK_DEADLINES => VERSION_OF_DEADLINES,
         _ => VERSION,
     };
     let mut out = vec![kind];
-    write_body(value, &mut out);
+    write_body(value, Style::DUMP, &mut out);
     out.extend_from_slice(&version.to_le_bytes());
     let sum = crc64(0, &out);
     out.extend_from_slice(&sum.to_le_bytes());

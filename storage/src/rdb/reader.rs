@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::rdb::{Fault, lzf};
 
 /// Longest string, bytes.
-const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub(super) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Bytes that are read from the front.
 #[derive(Clone, Debug)]
@@ -22,6 +22,44 @@ pub struct Reader<'a> {
 enum Prefix {
     Length(u64),
     Special(u8),
+}
+
+/// What stands at the beginning of a string, seen before all of it is there.
+pub(super) enum StringForm {
+    /// Not even its length is there: that takes so many bytes.
+    Short(usize),
+    /// So many bytes behind a header of so many; also any other length.
+    Plain {
+        len: u64,
+        header: usize,
+    },
+    /// An integer of so many bytes.
+    Int(usize),
+    /// A compressed one.
+    Packed,
+    Unknown,
+}
+
+/// See [`StringForm`].
+pub(super) fn string_form(bytes: &[u8]) -> StringForm {
+    let Some(first) = bytes.first() else {
+        return StringForm::Short(1);
+    };
+    let header = match first {
+        0..=0x3f => 1,
+        0x40..=0x7f => 2,
+        0x80 => 5,
+        0x81 => 9,
+        0xc0 => return StringForm::Int(1),
+        0xc1 => return StringForm::Int(2),
+        0xc2 => return StringForm::Int(4),
+        0xc3 => return StringForm::Packed,
+        _ => return StringForm::Unknown,
+    };
+    match Reader::new(bytes).length() {
+        Ok(len) => StringForm::Plain { len, header },
+        Err(_) => StringForm::Short(header),
+    }
 }
 
 impl<'a> Reader<'a> {

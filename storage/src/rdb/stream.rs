@@ -8,16 +8,16 @@
 //! listpack: entries, removed ones, fields, field..., 0, then entries:
 //!   flags (1 removed, 2 same fields) | ms and seq behind the node's | [fields, field value... | value...] | elements so far
 //! ```
-//! Type 19 is written, which Redis 7.0 reads.
+//! Type 19 is written, which Redis 7.0 reads; 15 and 21 on request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::Limits;
-use crate::rdb::encode::{write_bytes, write_length};
+use crate::rdb::encode::{Style, write_block, write_bytes, write_length};
 use crate::rdb::listpack::{self, Builder, Element};
 use crate::rdb::{Fault, Reader, kind};
-use crate::value::stream::{Entry, Group, Stream, StreamId};
+use crate::value::stream::{Group, Stream, StreamId};
 
 /// Entries of a listpack that is written, and bytes after which it is closed.
 const NODE_ENTRIES: usize = 100;
@@ -39,58 +39,66 @@ fn raw_id(id: StreamId) -> [u8; 16] {
     wide.to_be_bytes()
 }
 
-pub(super) fn write(stream: &Stream, out: &mut Vec<u8>) {
+pub(super) fn write(stream: &Stream, style: Style, out: &mut Vec<u8>) {
     let (mut nodes, mut count) = (Vec::new(), 0);
     let mut all = stream.range(StreamId::MIN, StreamId::MAX).peekable();
-    while let Some(first) = all.peek().cloned() {
+    while all.peek().is_some() {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(entry) = all.next_if(|_| entries.len() < NODE_ENTRIES && bytes < NODE_BYTES)
         {
-            let words = entry
-                .pairs()
-                .map(|(field, value)| field.len() + value.len());
+            let pairs: Vec<_> = entry.pairs().collect();
+            let words = pairs.iter().map(|(field, value)| field.len() + value.len());
             bytes += words.sum::<usize>();
-            entries.push(entry);
+            entries.push((entry.id, pairs));
         }
-        write_bytes(&raw_id(first.id), &mut nodes);
-        write_bytes(&node(&entries), &mut nodes);
+        write_node(&entries, style, &mut nodes);
         count += 1;
     }
     write_length(count, out);
     out.extend_from_slice(&nodes);
-    write_length(stream.len() as u64, out);
-    write_id(stream.last_id(), out);
-    write_id(stream.first_id(), out);
-    write_id(stream.max_deleted_id(), out);
-    write_length(stream.entries_added(), out);
-    write_length(stream.groups().len() as u64, out);
-    stream.groups().for_each(|group| write_group(group, out));
+    write_end(stream, style, out);
 }
 
-fn node(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut block = Builder::new();
-    let Some(first) = entries.first() else {
-        return block.finish();
+/// Appends what stands behind a stream's nodes.
+pub(crate) fn write_end(stream: &Stream, style: Style, out: &mut Vec<u8>) {
+    write_length(stream.len() as u64, out);
+    write_id(stream.last_id(), out);
+    if style.version >= 10 {
+        write_id(stream.first_id(), out);
+        write_id(stream.max_deleted_id(), out);
+        write_length(stream.entries_added(), out);
+    }
+    write_length(stream.groups().len() as u64, out);
+    let groups = stream.groups();
+    groups.for_each(|group| write_group(group, style, out));
+}
+
+/// An entry: its id, its fields with their values.
+pub(crate) type Flat<'a> = (StreamId, Vec<(&'a [u8], &'a [u8])>);
+
+/// Appends a node of these entries.
+pub(crate) fn write_node(entries: &[Flat<'_>], style: Style, out: &mut Vec<u8>) {
+    let Some((first, pairs)) = entries.first() else {
+        return;
     };
-    let fields: Vec<&[u8]> = first.pairs().map(|(field, _)| field).collect();
+    let mut block = Builder::new();
+    let fields: Vec<&[u8]> = pairs.iter().map(|(field, _)| *field).collect();
     block.push_int(entries.len() as i64);
     block.push_int(0);
     block.push_int(fields.len() as i64);
     fields.iter().for_each(|field| block.push(field));
     block.push_int(0);
-    for entry in entries {
-        let same = entry
-            .pairs()
-            .map(|(field, _)| field)
-            .eq(fields.iter().copied());
+    for (id, pairs) in entries {
+        let own = pairs.iter().map(|(field, _)| *field);
+        let same = own.eq(fields.iter().copied());
         block.push_int(if same { SAME_FIELDS } else { 0 });
-        block.push_int(entry.id.ms.wrapping_sub(first.id.ms).cast_signed());
-        block.push_int(entry.id.seq.wrapping_sub(first.id.seq).cast_signed());
-        let len = entry.len() as i64;
+        block.push_int(id.ms.wrapping_sub(first.ms).cast_signed());
+        block.push_int(id.seq.wrapping_sub(first.seq).cast_signed());
+        let len = pairs.len() as i64;
         if !same {
             block.push_int(len);
         }
-        for (field, value) in entry.pairs() {
+        for (field, value) in pairs {
             if !same {
                 block.push(field);
             }
@@ -98,13 +106,16 @@ fn node(entries: &[Entry<'_>]) -> Vec<u8> {
         }
         block.push_int(if same { len + 3 } else { 2 * len + 4 });
     }
-    block.finish()
+    write_bytes(&raw_id(*first), out);
+    write_block(&block.finish(), style, out);
 }
 
-fn write_group(group: &Group, out: &mut Vec<u8>) {
+fn write_group(group: &Group, style: Style, out: &mut Vec<u8>) {
     write_bytes(group.name(), out);
     write_id(group.last_id(), out);
-    write_length(group.entries_read().unwrap_or(NONE), out);
+    if style.version >= 10 {
+        write_length(group.entries_read().unwrap_or(NONE), out);
+    }
     write_length(group.pending_len() as u64, out);
     for (id, pending) in group.pending_from(StreamId::MIN) {
         out.extend_from_slice(&raw_id(id));
@@ -115,6 +126,9 @@ fn write_group(group: &Group, out: &mut Vec<u8>) {
     for consumer in group.consumers() {
         write_bytes(consumer.name(), out);
         out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
+        if style.version >= 11 {
+            out.extend_from_slice(&consumer.active_ms.unwrap_or(NONE).to_le_bytes());
+        }
         write_length(consumer.pending_len() as u64, out);
         for (id, _) in group.pending_with(consumer, StreamId::MIN) {
             out.extend_from_slice(&raw_id(id));

@@ -519,7 +519,7 @@ fn prefix_mask(depth: u8) -> u64 {
 }
 
 #[inline(always)]
-fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address is harmless; SSE is part of the x86-64 baseline.
     unsafe {

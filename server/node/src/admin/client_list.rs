@@ -293,4 +293,28 @@ mod tests {
             assert_eq!(bench.received(other), b"$1\r\n1\r\n");
         }
     }
+
+    #[test]
+    fn a_pause_keeps_what_has_expired() {
+        for cores in [1, 2] {
+            let (mut bench, clients) = bench(cores);
+            let me = clients[0];
+            for key in ["a", "b", "c", "d"] {
+                bench.call(me, &format!("SET {key} 1 PX 10"));
+            }
+            bench.call(me, "CLIENT PAUSE 100000 WRITE");
+            bench.advance(50);
+            assert_eq!(bench.call(me, "EXISTS a b c d"), ":0\r\n");
+            assert_eq!(bench.call(me, "DBSIZE"), ":4\r\n");
+            bench.call(me, "CLIENT UNPAUSE");
+            bench.advance(1);
+            assert_eq!(bench.call(me, "DBSIZE"), ":0\r\n");
+            bench.call(me, "SET a 1 PX 10");
+            bench.call(me, "CLIENT PAUSE 100 WRITE");
+            bench.advance(200);
+            assert_eq!(bench.call(me, "DBSIZE"), ":0\r\n");
+            let stats = bench.call(me, "INFO stats");
+            assert!(stats.contains("expired_keys:5\r\n"), "{stats}");
+        }
+    }
 }

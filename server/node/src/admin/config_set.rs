@@ -129,7 +129,7 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
     let caller = Caller {
         local: cx.conn.peer.is_loopback(),
-        loading: false,
+        loading: cx.core.loads,
     };
     let (mut changed, mut context) = (Vec::new(), None);
     let config = cx

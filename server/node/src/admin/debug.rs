@@ -218,7 +218,8 @@ mod tests {
             }
             let object = bench.call(client, "DEBUG OBJECT b");
             assert!(
-                object.starts_with("+Value refcount:1 encoding:embstr bytes:"),
+                object.starts_with("+Value at:0x")
+                    && object.contains(" refcount:1 encoding:embstr serializedlength:11 lru:"),
                 "{object}"
             );
             assert_eq!(

@@ -2,7 +2,7 @@
 //! DEBUG DIGEST-VALUE, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT.
 
 use protocol::{Refusal, Reply, Resp};
-use storage::{Key, Slot};
+use storage::{Key, Slot, rdb};
 
 use crate::core::Core;
 
@@ -88,10 +88,15 @@ fn object(core: &Core, key: &Key<'_>, reply: &mut Reply<'_>) {
     let Some(info) = core.shard.info(key) else {
         return reply.error(&Refusal::NoSuchKey);
     };
+    let mut serialized = Vec::new();
+    if let Some(value) = core.shard.peek(key) {
+        rdb::write_body(value, rdb::Style::DUMP, &mut serialized);
+    }
+    let serialized = serialized.len();
     let lru = (core.now.unix_ms / 1000).saturating_sub(info.idle_s) & LRU_CLOCK_MASK;
     reply.simple(&format!(
-        "Value refcount:1 encoding:{} bytes:{} length:{} lru:{lru} lru_seconds_idle:{}",
-        info.encoding, info.heap_bytes, info.len, info.idle_s
+        "Value at:{:#x} refcount:1 encoding:{} serializedlength:{serialized} lru:{lru} lru_seconds_idle:{} bytes:{} length:{}",
+        info.address, info.encoding, info.idle_s, info.heap_bytes, info.len
     ));
 }
 

@@ -632,7 +632,7 @@ impl NodeService {
         } else {
             self.core
                 .posts
-                .push((ticket.core, Mail::Pieces(ticket, reply)));
+                .push((ticket.core, Mail::Pieces(ticket, reply, 0)));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::value::Reject;
 const LOADING_INTERVAL_BYTES_MIN: i128 = 1024;
 
 const NO_FORK: Standing = Standing::Needless("no child process competes with the log for the disk");
-const LOG_LATER: Standing = Standing::Later("comes with the log of writes");
+const WITH_SNAPSHOTS: Standing = Standing::Later("the log is compacted once there are snapshots");
 const SCHEDULE: Standing = Standing::Later("snapshots by schedule come with persistence");
 const REPLICATION: Standing = Standing::Later("comes with replication");
 const TEST_ONLY: Standing = Standing::Needless("a knob of Redis's own tests");
@@ -190,7 +190,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "auto-aof-rewrite-percentage",
         kind: int(0, INT_MAX),
         default: "100",
-        standing: LOG_LATER,
+        standing: WITH_SNAPSHOTS,
         summary: "Growth of the log in percent after which it is compacted; 0 for never.",
         ..Row::LIVE
     },
@@ -198,7 +198,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "auto-aof-rewrite-min-size",
         kind: memory(0, LONG_MAX),
         default: "64mb",
-        standing: LOG_LATER,
+        standing: WITH_SNAPSHOTS,
         summary: "Size below which the log is not compacted.",
         ..Row::LIVE
     },
@@ -212,14 +212,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "aof-use-rdb-preamble",
         default: "yes",
-        standing: LOG_LATER,
+        standing: Standing::Needless("what a log begins with is always an RDB file"),
         summary: "A compacted log begins with a snapshot.",
         ..Row::LIVE
     },
     Row {
         name: "aof-timestamp-enabled",
         default: "no",
-        standing: LOG_LATER,
+        standing: Standing::Needless("every frame of the log has its time"),
         summary: "The log holds the time, so that it can be replayed up to a moment.",
         ..Row::LIVE
     },
@@ -234,7 +234,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "aof-disable-auto-gc",
         default: "no",
         hidden: true,
-        standing: LOG_LATER,
+        standing: WITH_SNAPSHOTS,
         summary: "Old files of the log are kept.",
         ..Row::LIVE
     },

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! meridian-log 1
-//! base appendonly.aof.3.base.rdb 4711      the data as of this sequence; missing while the log begins with nothing
+//! imports yes                              while a log of Redis is read into it: it counts for nothing yet
+//! base appendonly.aof.3.meridian.rdb 4711  the data as of this sequence; missing while the log begins with nothing
 //! segment appendonly.aof.4.log
 //! segment appendonly.aof.5.log
 //! sum 1a2b3c4d                             CRC-32C of all lines before this one
@@ -24,6 +25,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// See the module's head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
+    /// A log of Redis is being read into this one: until all of it is, this one counts for nothing.
+    pub imports: bool,
     /// The snapshot's file, and the last sequence whose effects it holds.
     pub base: Option<(String, u64)>,
     /// Files of the segments, in order.
@@ -74,6 +77,9 @@ impl Manifest {
     /// Its text.
     pub fn encode(&self) -> String {
         let mut text = format!("{FIRST_LINE}\n");
+        if self.imports {
+            text.push_str("imports yes\n");
+        }
         if let Some((file, through)) = &self.base {
             text.push_str(&format!("base {file} {through}\n"));
         }
@@ -103,6 +109,7 @@ impl Manifest {
                     let (file, through) = rest.rsplit_once(' ')?;
                     manifest.base = Some((file_name(file)?, through.parse().ok()?));
                 }
+                ("imports", "yes") => manifest.imports = true,
                 ("segment", file) => manifest.segments.push(file_name(file)?),
                 _ => return None,
             }
@@ -177,13 +184,17 @@ mod tests {
         let manifest = Manifest {
             base: Some(("a b.3.meridian.rdb".to_owned(), 4711)),
             segments: vec!["a b.4.log".to_owned(), "a b.5.log".to_owned()],
+            imports: false,
         };
         let text = manifest.encode();
         assert!(
             text.starts_with("meridian-log 1\nbase a b.3.meridian.rdb 4711\nsegment a b.4.log\n")
         );
         assert_eq!(Manifest::decode(&text), Some(manifest));
-        let empty = Manifest::default();
+        let empty = Manifest {
+            imports: true,
+            ..Manifest::default()
+        };
         assert_eq!(Manifest::decode(&empty.encode()), Some(empty));
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();

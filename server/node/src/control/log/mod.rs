@@ -15,11 +15,16 @@
 //! that (another segment, a disk that fails, a sync that takes long) the frame stays in the queue, the replies behind the
 //! gate, and the core goes on.
 //!
+//! **Gathering.** With `always` the clients of a sync that has ended write again at once, those whose writes came during that sync wait
+//! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
+//! both crowds had, for half the time of a sync at most, and they are one crowd from then on.
+//!
 //! **A disk that fails.** Frames stay in memory, writes are refused (MISCONF), reads are answered, and the writer tries again until
 //! it succeeds. A core holds its writes back, too, while more than [`QUEUE_BYTES_MAX`] wait.
 //!
 //! Nothing here needs the thread: [`WriteLog::step`] is all that it calls.
 
+pub mod import;
 pub mod manifest;
 pub mod recover;
 pub mod replay;
@@ -51,6 +56,8 @@ const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const EVERYSEC_US: u64 = 1_000_000;
 const SLOW_SYNC_US: u64 = 2_000_000;
 const RETRY_US: u64 = 100_000;
+/// How long `always` gathers writes for a sync at most, us.
+const GATHER_US_MAX: u64 = 2_000;
 
 /// How the log is.
 const OFF: u8 = 0;
@@ -77,6 +84,8 @@ struct Queue {
     next: u64,
     /// The time of the last frame, unix ms.
     time_ms: u64,
+    /// Changes in what is queued.
+    changes: u64,
     /// Whole chunks, each before `open`.
     chunks: Vec<Chunk>,
     open: Vec<u8>,
@@ -87,6 +96,8 @@ struct Desk {
     writer: Option<Writer>,
     last_sync_us: u64,
     retry_us: u64,
+    /// Changes that have been written since the last sync.
+    changes: u64,
     /// A new segment is wanted.
     turns_over: bool,
 }
@@ -98,6 +109,10 @@ pub struct WriteLog {
     policy: AtomicU8,
     queued: AtomicU64,
     queued_bytes: AtomicU64,
+    /// Changes that wait to be written; how many `always` gathers, and until when, us.
+    queued_changes: AtomicU64,
+    gathers: AtomicU64,
+    gathers_until_us: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
     /// As of which positions cores have been woken.
@@ -155,6 +170,9 @@ impl WriteLog {
             policy: AtomicU8::new(0),
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
+            queued_changes: AtomicU64::new(0),
+            gathers: AtomicU64::new(0),
+            gathers_until_us: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             told_written: AtomicU64::new(0),
@@ -162,6 +180,7 @@ impl WriteLog {
             queue: Mutex::new(Queue {
                 next: 1,
                 time_ms: 0,
+                changes: 0,
                 chunks: Vec::new(),
                 open: Vec::new(),
             }),
@@ -169,6 +188,7 @@ impl WriteLog {
                 writer: None,
                 last_sync_us: 0,
                 retry_us: 0,
+                changes: 0,
                 turns_over: false,
             }),
             is_busy: AtomicBool::new(false),
@@ -274,6 +294,17 @@ impl WriteLog {
 
     /// Queues a frame; its sequence.
     pub fn push(&self, kind: FrameKind, core: u16, now_ms: u64, payload: &[u8]) -> u64 {
+        self.push_changes(kind, (core, now_ms), payload, 1)
+    }
+
+    /// As `push`, of a frame with so many changes.
+    pub fn push_changes(
+        &self,
+        kind: FrameKind,
+        (core, now_ms): (u16, u64),
+        payload: &[u8],
+        changes: u64,
+    ) -> u64 {
         let head = FrameHead {
             len: payload.len() as u64,
             sequence: 0,
@@ -294,6 +325,8 @@ impl WriteLog {
         let sequence = queue.next;
         queue.next += 1;
         queue.time_ms = now_ms;
+        queue.changes += changes;
+        self.queued_changes.store(queue.changes, Relaxed);
         let head = FrameHead { sequence, ..head }.encode();
         if own.is_empty() {
             queue.open.extend_from_slice(&head);
@@ -332,6 +365,10 @@ impl WriteLog {
         if self.policy() != AppendFsync::Always && self.may_write_here() {
             let mut desk = lock(&self.desk);
             self.write(&mut desk);
+            let writer = desk.writer.as_ref();
+            if writer.is_some_and(|writer| writer.kept_bytes() > KEPT_BYTES_MAX) {
+                self.wake();
+            }
         }
         if queued <= self.released() {
             return Gate::Open;
@@ -343,7 +380,9 @@ impl WriteLog {
         if queued <= self.released() {
             return Gate::Open;
         }
-        self.wake();
+        if self.policy() != AppendFsync::Always || self.has_gathered() {
+            self.wake();
+        }
         Gate::Until(queued)
     }
 
@@ -354,6 +393,12 @@ impl WriteLog {
             fence(SeqCst);
         }
         self.synced()
+    }
+
+    /// Whether as many writes are there as a sync waits for, or its time to wait is over.
+    fn has_gathered(&self) -> bool {
+        self.queued_changes.load(Relaxed) >= self.gathers.load(Relaxed)
+            || (self.clock)() >= self.gathers_until_us.load(Relaxed)
     }
 
     /// Whether a core may write: nothing is under way that would keep it for long.
@@ -398,6 +443,8 @@ impl WriteLog {
                 writer.take(Chunk { bytes: open, last });
             }
             writer.set_time(queue.time_ms);
+            desk.changes += core::mem::take(&mut queue.changes);
+            self.queued_changes.store(0, Relaxed);
         }
         let begin_us = (self.clock)();
         let (before, _) = writer.positions();
@@ -467,6 +514,10 @@ impl WriteLog {
             return Duration::from_micros(RETRY_US);
         }
         let has_queued = self.queued() > self.written.load(Acquire);
+        if policy == AppendFsync::Always && !self.has_gathered() {
+            let until_us = self.gathers_until_us.load(Relaxed);
+            return Duration::from_micros(until_us.saturating_sub(now_us).max(1));
+        }
         if has_queued && !self.write(&mut desk) {
             return Duration::from_micros(RETRY_US);
         }
@@ -516,6 +567,8 @@ impl WriteLog {
         let took_us = (self.clock)() - begin_us;
         if policy == AppendFsync::Always {
             self.tell(Heard::Took("aof-fsync-always", took_us));
+            let until_us = begin_us + took_us + GATHER_US_MAX.min(took_us / 2);
+            self.gathers_until_us.store(until_us, Relaxed);
         } else if took_us > SLOW_SYNC_US {
             self.counters.delayed.fetch_add(1, Relaxed);
             self.tell(Heard::SlowSync);
@@ -525,6 +578,8 @@ impl WriteLog {
             writer.end_sync(job, &done);
             self.synced.fetch_max(writer.positions().1, AcqRel);
         }
+        let changes = core::mem::take(&mut desk.changes) + self.queued_changes.load(Relaxed);
+        self.gathers.store(changes, Relaxed);
         if done.is_err() {
             self.judge(&mut desk, &done);
         }
@@ -577,6 +632,25 @@ impl WriteLog {
     pub fn turn_over_soon(&self) {
         lock(&self.desk).turns_over = true;
         self.wake();
+    }
+
+    /// All of Redis's log is in this one: from here on it counts.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn end_import(&self) -> io::Result<()> {
+        let mut desk = lock(&self.desk);
+        if !self.write(&mut desk) {
+            return Err(io::Error::from_raw_os_error(
+                self.counters.errno.load(Relaxed),
+            ));
+        }
+        let Some(writer) = desk.writer.as_mut() else {
+            return Ok(());
+        };
+        writer.end_import()?;
+        self.synced.fetch_max(writer.positions().1, AcqRel);
+        Ok(())
     }
 
     /// A name for a new snapshot, on which the log may be based: its folder and file. None when the log is off.

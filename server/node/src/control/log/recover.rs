@@ -41,7 +41,8 @@ pub trait Replays {
 /// When the manifest cannot be read, or is missing although there is a log.
 pub fn find(disk: &dyn Disk, place: &Place) -> io::Result<Option<Manifest>> {
     if let Some(manifest) = Manifest::read(disk, place)? {
-        return Ok(Some(manifest));
+        // A reading of Redis's log that was broken off begins anew.
+        return Ok(Some(manifest).filter(|manifest| !manifest.imports));
     }
     let names = match disk.list(&place.folder) {
         Ok(names) => names,

@@ -16,7 +16,9 @@ use runtime::CoreId;
 use storage::log::{FrameHead, FrameKind};
 use storage::{Slot, decode};
 
+use super::import::Requests;
 use super::recover::Replays;
+use crate::connection::{Connection, Request};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -34,18 +36,27 @@ pub struct Ahead {
     left: Box<[AtomicUsize]>,
     failed: AtomicBool,
     why: Mutex<Option<String>>,
+    /// The client of requests that have been run.
+    back: Mutex<Option<Box<Connection>>>,
 }
 
 /// Effects for one core, or the libraries of functions for all.
+#[derive(Default)]
 pub struct Batch {
     effects: Vec<u8>,
     libraries: Option<Vec<u8>>,
+    /// Requests of a log of Redis.
+    requests: Option<Box<Requests>>,
     ahead: Arc<Ahead>,
 }
 
 impl Batch {
     /// Applies it to a core.
-    pub fn apply(&self, core: &mut Core) {
+    pub fn apply(mut self, core: &mut Core) {
+        if let Some(requests) = self.requests.take() {
+            // It gives itself back.
+            return core.begin_import(requests);
+        }
         if let Err(why) = self.try_apply(core) {
             self.ahead.fail(why);
         }
@@ -79,6 +90,11 @@ impl Ahead {
         let mut first = self.why.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(why);
         self.failed.store(true, Release);
+    }
+
+    /// Requests have been run.
+    pub fn give_back(&self, conn: Box<Connection>) {
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(conn);
     }
 
     fn why(&self) -> Option<String> {
@@ -143,10 +159,7 @@ impl<'n> Spread<'n> {
             match effect.key() {
                 Some(key) => {
                     let core = self.node.owner(Slot::of(key));
-                    self.batches[core.index()].extend_from_slice(record);
-                    if self.batches[core.index()].len() >= BATCH_BYTES {
-                        self.send(core)?;
-                    }
+                    self.record(core, record)?;
                 }
                 None => {
                     let batches = self.batches.iter_mut();
@@ -163,29 +176,72 @@ impl<'n> Spread<'n> {
         if effects.is_empty() {
             return Ok(());
         }
-        self.post(core, effects, None)
+        let batch = Batch {
+            effects,
+            ..Batch::default()
+        };
+        self.post(core, batch)
     }
 
-    fn post(
-        &mut self,
-        core: CoreId,
-        effects: Vec<u8>,
-        libraries: Option<Vec<u8>>,
-    ) -> Result<(), String> {
+    fn post(&mut self, core: CoreId, batch: Batch) -> Result<(), String> {
         while self.ahead.left[core.index()].load(Acquire) >= BATCHES_MAX {
             self.look()?;
         }
-        self.ahead.left[core.index()].fetch_add(1, Relaxed);
+        if batch.requests.is_none() {
+            self.ahead.left[core.index()].fetch_add(1, Relaxed);
+        }
         let mut batch = Box::new(Batch {
-            effects,
-            libraries,
             ahead: Arc::clone(&self.ahead),
+            ..batch
         });
         while let Some(back) = (self.posts)(core, batch) {
             batch = back;
             self.look()?;
         }
         Ok(())
+    }
+
+    /// An effect for a core.
+    ///
+    /// # Errors
+    /// When a core could not apply one; of all that follows.
+    pub fn record(&mut self, core: CoreId, record: &[u8]) -> Result<(), String> {
+        self.batches[core.index()].extend_from_slice(record);
+        if self.batches[core.index()].len() >= BATCH_BYTES {
+            self.send(core)?;
+        }
+        Ok(())
+    }
+
+    /// Libraries of functions, as FUNCTION DUMP tells them: they take the place of those before.
+    pub fn libraries(&mut self, payload: Vec<u8>) {
+        self.libraries = Some(payload);
+    }
+
+    /// Has requests run, behind everything before; their client comes back.
+    pub fn run(
+        &mut self,
+        conn: Box<Connection>,
+        requests: Vec<Request>,
+    ) -> Result<Box<Connection>, String> {
+        self.finish()?;
+        let requests = Box::new(Requests {
+            conn,
+            requests,
+            ahead: Arc::clone(&self.ahead),
+        });
+        let batch = Batch {
+            requests: Some(requests),
+            ..Batch::default()
+        };
+        self.post(CoreId(0), batch)?;
+        loop {
+            let back = self.ahead.back.lock();
+            if let Some(conn) = back.unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(conn);
+            }
+            self.look()?;
+        }
     }
 
     fn look(&self) -> Result<(), String> {
@@ -205,7 +261,11 @@ impl<'n> Spread<'n> {
     /// When one could not.
     pub fn finish(&mut self) -> Result<(), String> {
         if let Some(libraries) = self.libraries.take() {
-            self.post(CoreId(0), Vec::new(), Some(libraries))?;
+            let batch = Batch {
+                libraries: Some(libraries),
+                ..Batch::default()
+            };
+            self.post(CoreId(0), batch)?;
         }
         for core in (0..self.node.cores() as u16).map(CoreId) {
             self.send(core)?;
@@ -227,7 +287,7 @@ impl Replays for Spread<'_> {
         match head.kind {
             FrameKind::Effects => self.effects(payload),
             FrameKind::Libraries => {
-                self.libraries = Some(payload.to_vec());
+                self.libraries(payload.to_vec());
                 Ok(())
             }
             FrameKind::End => Ok(()),

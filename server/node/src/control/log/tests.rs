@@ -458,6 +458,7 @@ fn a_snapshot_takes_the_place_of_older_segments() {
     disk.crash();
     let manifest = recover::find(&disk, &place()).unwrap().unwrap();
     let expected = Manifest {
+        imports: false,
         base: Some(("a.9.meridian.rdb".to_owned(), 1)),
         segments: vec!["a.2.log".to_owned()],
     };

@@ -1,18 +1,19 @@
 //! The threads of the log: one that drives it, and one that reads it at the start.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::CoreId;
 
+use super::import::{self, Import};
 use super::manifest::{Manifest, Place, named};
 use super::recover;
 use super::replay::{Posts, Spread, by_mail};
 use super::writer::{Past, Writer};
 use super::{Heard, WriteLog};
-use crate::config::Config;
+use crate::config::{AppendFsync, Config};
 use crate::control::disk::Disk;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -111,22 +112,13 @@ pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     Ok(())
 }
 
-/// A log that Redis has written where ours is to be: its manifest, or its one file of older versions.
-fn redis_log(disk: &dyn Disk, config: &Config) -> Option<PathBuf> {
-    let place = place(config);
-    let manifest = place.path(&format!("{}.manifest", place.name));
-    let single = Path::new(&config.dir).join(&config.appendfilename);
-    [manifest, single]
-        .into_iter()
-        .find(|path| disk.open(path).is_ok())
-}
-
-/// Reads the log, whose effects reach the cores by `posts`, and goes on writing it; at `now_ms`, unix ms.
+/// Reads the log, whose effects reach the cores by `posts`, and goes on writing it; at `now_ms`, unix ms. A log of Redis is read
+/// by way of the mailboxes.
 ///
 /// # Errors
 /// What is wrong with the log, or with the disk; nothing may be served then.
 pub fn load_here(
-    node: &Node,
+    node: &'static Node,
     disk: Arc<dyn Disk>,
     posts: Posts<'_>,
     now_ms: u64,
@@ -155,12 +147,29 @@ pub fn load_here(
             &mut spread,
         )?;
         spread.finish().map_err(io::Error::other)?;
-    } else if let Some(file) = redis_log(&*disk, &config) {
-        let why = "this log of Redis cannot be read by this version; to start without its data, move it away";
-        return Err(named(&file, &why));
     }
     let log: &WriteLog = &node.write_log;
+    let files = match past.manifest.segments.is_empty() {
+        true => import::find(&*disk, &place, Path::new(&config.dir))?,
+        false => Vec::new(),
+    };
+    if files.is_empty() {
+        log.set_policy(config.appendfsync);
+        log.turn_on(Writer::begin(disk, place, past, now_ms)?);
+        return Ok(());
+    }
+    past.manifest.imports = true;
+    log.set_policy(AppendFsync::No);
+    log.turn_on(Writer::begin(Arc::clone(&disk), place, past, now_ms)?);
+    let sizes = files
+        .iter()
+        .map(|file| disk.open(file).and_then(|mut file| file.size()));
+    node.loading
+        .expect(sizes.map(|size| size.unwrap_or(0)).sum());
+    let mut import = Import::new(node, Spread::new(node, by_mail(node)));
+    import.run(&*disk, &files, config.aof_load_truncated)?;
+    log.end_import()?;
     log.set_policy(config.appendfsync);
-    log.turn_on(Writer::begin(disk, place, past, now_ms)?);
+    node.log(|log| log.notice("The log of Redis has been read; its files may be removed"));
     Ok(())
 }

@@ -60,6 +60,7 @@ impl SyncJob {
 pub struct Writer {
     disk: Arc<dyn Disk>,
     place: Place,
+    imports: bool,
     base: Option<(String, u64)>,
     base_bytes: u64,
     segments: Vec<Segment>,
@@ -123,12 +124,15 @@ impl Writer {
             .collect();
         let parts = (past.manifest.base, past.last + 1);
         let fresh = fresh_segment(&*disk, &place, number, (parts.1, now_ms), &VecDeque::new())?;
+        // One without a frame has the sequence that comes next as its first: starts without writes leave nothing behind.
+        segments.retain(|segment| segment.first_sequence < parts.1);
         segments.push(fresh.segment);
-        write_manifest(&*disk, &place, &parts.0, &segments)?;
+        write_manifest(&*disk, &place, past.manifest.imports, (&parts.0, &segments))?;
         remove_others(&*disk, &place, &names, &parts.0, &segments);
         Ok(Writer {
             disk,
             place,
+            imports: past.manifest.imports,
             base: parts.0,
             base_bytes: past.base_bytes,
             segments,
@@ -310,7 +314,12 @@ impl Writer {
                 .remove(&self.place.path(&self.place.segment(number)));
         })?;
         self.segments.push(fresh.segment);
-        if let Err(error) = write_manifest(&*self.disk, &self.place, &self.base, &self.segments) {
+        if let Err(error) = write_manifest(
+            &*self.disk,
+            &self.place,
+            self.imports,
+            (&self.base, &self.segments),
+        ) {
             // Whether it is named on the disk or not: this number is not used again before that is known to be so.
             self.segments.pop();
             self.number = number;
@@ -326,6 +335,22 @@ impl Writer {
         for chunk in self.kept.drain(..) {
             give_back(&mut self.spare, chunk.bytes);
         }
+        Ok(())
+    }
+
+    /// All of Redis's log is in this one: from here on it counts.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn end_import(&mut self) -> io::Result<()> {
+        self.write_through()?;
+        write_manifest(
+            &*self.disk,
+            &self.place,
+            false,
+            (&self.base, &self.segments),
+        )?;
+        self.imports = false;
         Ok(())
     }
 
@@ -350,7 +375,8 @@ impl Writer {
         }
         let gone = self.segments.len() - left;
         let base = Some((file.clone(), through));
-        write_manifest(&*self.disk, &self.place, &base, &self.segments[gone..])?;
+        let parts = (&base, &self.segments[gone..]);
+        write_manifest(&*self.disk, &self.place, self.imports, parts)?;
         let old = core::mem::replace(&mut self.base, base);
         self.base_bytes = bytes;
         let segments = self.segments.drain(..gone).map(|segment| segment.file);
@@ -458,10 +484,11 @@ fn fresh_segment(
 fn write_manifest(
     disk: &dyn Disk,
     place: &Place,
-    base: &Option<(String, u64)>,
-    segments: &[Segment],
+    imports: bool,
+    (base, segments): (&Option<(String, u64)>, &[Segment]),
 ) -> io::Result<()> {
     let manifest = Manifest {
+        imports,
         base: base.clone(),
         segments: segments
             .iter()
