@@ -337,6 +337,23 @@ fn apply_zset(state: Value, op: &Op) -> (Value, Answer) {
 }
 
 impl Op {
+    /// Whether it changes nothing, whatever the key holds.
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Op::Get
+                | Op::StrLen
+                | Op::Len
+                | Op::All
+                | Op::HGet(_)
+                | Op::HGetAll
+                | Op::SIsMember(_)
+                | Op::SMembers
+                | Op::ZScore(_)
+                | Op::ZRange
+        )
+    }
+
     /// The request; none for what is more than one.
     pub(crate) fn words(&self, key: &[u8]) -> Vec<Text> {
         let n;

@@ -62,9 +62,12 @@ impl Keeping {
         });
     }
 
-    /// The node stops and starts again; false when it said that what it has is damaged, as it is.
+    /// The node stops and starts again; false when a bit had flipped: either that is told, or what it was in is cut off like
+    /// a torn end (and told), so that nothing is known of what was answered.
     pub(crate) fn stop(&self, world: &mut World, life: usize, rng: &mut Rng) -> bool {
-        let stop = if rng.percent(60) {
+        // A sync that failed has lost its pages for good, though they can be read: the next process cannot know, and a crash
+        // of the machine behind it shows it. That is told as damage, and not judged.
+        let stop = if rng.percent(60) || self.faults.sync_errors > 0 {
             Stop::Crash
         } else {
             Stop::Kill
@@ -73,8 +76,8 @@ impl Keeping {
         let flips = self.flips == Some(life);
         match world.stop(stop, flips) {
             Ok(()) if flips => {
-                // What was cut off with the bit may have been answered; but what is there is whole.
-                world.facts.cut();
+                world.services().for_each(|service| service.shard().check());
+                return false;
             }
             Ok(()) => {}
             Err(_) if flips => return false,

@@ -226,19 +226,15 @@ impl Facts {
     /// The node has ended.
     pub(crate) fn stopped(&mut self, stop: Stop) {
         self.keys.end_open(self.step);
-        if stop == Stop::Crash && self.lag_us > 0 {
+        if self.disk_fails && self.lag_us == 0 {
+            // Reads go on while the disk fails: what they have shown may be lost with it, what was answered to writes is not.
+            self.keys.crash(self.step + 1, u64::MAX);
+        } else if stop == Stop::Crash && self.lag_us > 0 {
             let from_us = self.mono_us.saturating_sub(self.lag_us);
             self.keys.crash(self.step + 1, from_us);
             self.queues.forgetful = true;
             self.forgetful = true;
         }
-    }
-
-    /// A part of what was written is gone, and that was told: only what is judged as a whole is still judged.
-    pub(crate) fn cut(&mut self) {
-        self.keys.closed = true;
-        self.queues.forgetful = true;
-        self.forgetful = true;
     }
 
     /// The answer to this will never come; `crashed`: since the node that was asked is no more.
