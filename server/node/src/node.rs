@@ -120,8 +120,6 @@ pub struct Node {
     pub links: Links,
     /// The log of writes.
     pub write_log: WriteLog,
-    /// It stops because it could not start.
-    pub has_failed: AtomicBool,
     log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
@@ -192,7 +190,6 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            has_failed: AtomicBool::new(false),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),

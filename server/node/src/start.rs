@@ -156,9 +156,6 @@ impl Server {
         let failed = |error| io::Error::other(format!("a core failed: {error}"));
         self.running.join().map_err(failed)?;
         self.node.write_log.end(unix_ms())?;
-        if self.node.has_failed.load(Relaxed) {
-            return Err(io::Error::other("the data could not be read"));
-        }
         match self.node.loading.fault() {
             Some(why) => Err(io::Error::other(why)),
             None => Ok(()),

@@ -372,6 +372,13 @@ pub fn end(node: &Node) {
     }
 }
 
+/// What should have been loaded was not: the server ends with this text.
+pub fn give_up(node: &Node, why: String) {
+    node.log(|log| log.warning(&why));
+    node.loading.end_with(why);
+    crate::start::stop(node);
+}
+
 /// Loads the snapshot at the start of the server, in a thread of its own; a fault stops the server.
 ///
 /// # Errors
@@ -398,9 +405,7 @@ pub fn start(node: &'static Node) -> io::Result<()> {
             Err(fault) => {
                 let text = format!("cannot load {}: {fault}", path.display());
                 if !node.stopping.load(Relaxed) {
-                    node.log(|log| log.warning(&text));
-                    node.loading.end_with(text);
-                    crate::start::stop(node);
+                    give_up(node, text);
                 }
             }
         }

@@ -17,7 +17,7 @@ use crate::config::{AppendFsync, Config};
 use crate::control::disk::Disk;
 use crate::mail::Mail;
 use crate::node::Node;
-use crate::start::{self, unix_ms};
+use crate::start::unix_ms;
 
 /// Where a configuration has its log.
 pub fn place(config: &Config) -> Place {
@@ -101,11 +101,8 @@ pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
                 node.log(|log| log.notice(&error.to_string()));
             }
             Err(error) => {
-                node.log(|log| {
-                    log.warning(&format!("Fatal error loading the log of writes: {error}"));
-                });
-                node.has_failed.store(true, Relaxed);
-                start::stop(node);
+                let why = format!("Fatal error loading the log of writes: {error}");
+                crate::control::load::give_up(node, why);
             }
         }
     })?;
