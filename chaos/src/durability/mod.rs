@@ -10,8 +10,11 @@
 //! of the machine takes away is tried in simulation.) Rounds take turns with the policies of the log. Each round goes on from
 //! what the one before has left.
 //!
+//! With `seals` what is on the disk is sealed, under a new key every few rounds, and must not show what clients have written.
+//!
 //! The judge proves itself: with a [`Plant`] it must find a violation.
 
+mod keys;
 mod model;
 mod server;
 
@@ -76,6 +79,8 @@ pub struct Plan {
     pub plant: Plant,
     /// The first round is served by the redis-server of PATH: its log is what the program finds at its first start.
     pub from_redis: bool,
+    /// What is on the disk is sealed.
+    pub seals: bool,
 }
 
 /// What was done; a violation ends the run.
@@ -134,6 +139,9 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
         } else {
             "everysec"
         };
+        if plan.seals {
+            keys::rotate(folder, &mut rng)?;
+        }
         let begin = std::time::Instant::now();
         let server = match Server::start(plan, folder, fsync, plan.from_redis && round == 0)? {
             Started::Serves(server) => server,
@@ -162,6 +170,13 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
             .iter()
             .map(|record| record.sent - record.acknowledged)
             .sum::<u64>();
+        if plan.seals
+            && let Some(path) = keys::showing(folder)?
+        {
+            let path = path.display();
+            outcome.violation = Some(format!("round {round}: {path} shows what was written"));
+            break;
+        }
         plant(plan.plant, folder, &old, &mut rng)?;
     }
     if old.exists() {

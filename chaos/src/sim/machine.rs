@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use node::aside::Helper;
 use node::config::{AppendFsync, Config};
@@ -16,6 +16,7 @@ use node::control::disk::Disk;
 use node::control::log::WriteLog;
 use node::control::log::replay::Posts;
 use node::control::log::thread as write_log;
+use node::control::vault::{Keys, Vault};
 use node::mail::Mail;
 use node::node::{Entrance, Node, Parts};
 use node::service::NodeService;
@@ -23,6 +24,7 @@ use runtime::sim::{Gate, Simulation};
 use runtime::{CoreId, Now, Spread};
 
 use super::disk::SimDisk;
+use crate::rng::Rng;
 
 thread_local! {
     /// The monotonic clock of the world that this thread simulates, us: the log asks for it by a plain function.
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) runtime: runtime::Config,
     pub(crate) disk: SimDisk,
+    /// What is on the disk is sealed.
+    pub(crate) seals: bool,
 }
 
 /// See the module's head.
@@ -71,6 +75,11 @@ impl Machine {
         };
         let mut node = Node::new(parts).map_err(io::Error::other)?;
         node.write_log = WriteLog::new(plan.cores, mono_us);
+        if plan.seals {
+            let vault = Arc::new(vault(seed)?);
+            node.snapshots.vault = Arc::clone(&vault);
+            node.vault = vault;
+        }
         // As in production the node lives as long as the process: see the module of `sim` for what that costs.
         let node: &'static Node = Box::leak(Box::new(node));
         if plan.config.appendonly {
@@ -151,6 +160,27 @@ impl Machine {
         let log = &self.node.write_log;
         log.is_on() && log.queued() > log.released()
     }
+}
+
+/// Keys and random bytes of a process with this seed: of the two keys either is the one that seals.
+fn vault(seed: u64) -> io::Result<Vault> {
+    let line = |name: &str, digits: &str| format!("{name} {}\n", digits.repeat(32));
+    let (a, b) = (line("a", "0a"), line("b", "b0"));
+    let text = if seed.is_multiple_of(2) {
+        a + &b
+    } else {
+        b + &a
+    };
+    let keys = Keys::parse(text.as_bytes()).map_err(io::Error::other)?;
+    let rng = Mutex::new(Rng::new(seed));
+    let random = move |into: &mut [u8]| {
+        let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in into.chunks_mut(8) {
+            part.copy_from_slice(&rng.next().to_le_bytes()[..part.len()]);
+        }
+        Ok(())
+    };
+    Ok(Vault::with_random(Some(keys), Box::new(random)))
 }
 
 /// When the log is forced to the disk, by the numbers of the options.

@@ -57,6 +57,8 @@ const END_US: u64 = 5_000_000;
 const LAG_US: u64 = 1_200_000;
 /// How long clients rest with `everysec`, so that a run lasts for seconds; us.
 const RESTS_US_MAX: usize = 100_000;
+/// Of 100 runs so many have a disk whose files are sealed.
+const SEALED_PERCENT: usize = 40;
 /// The world's own client.
 const ASKER: usize = 0;
 
@@ -146,6 +148,7 @@ fn play(seed: u64, options: &Options) -> Report {
         config,
         runtime,
         disk: SimDisk::new(rng.next()),
+        seals: Rng::new(!seed).percent(SEALED_PERCENT),
     };
     let mut facts = Facts::new(options.plant);
     facts.lag_us = if keeping.always { 0 } else { LAG_US };

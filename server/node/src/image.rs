@@ -204,13 +204,15 @@ impl Core {
         }
         let config = Arc::clone(&self.config);
         let path = path_of(&config);
+        let named = |why: load::Fault| format!("{}: {why}", path.display());
+        let reader = load::Reader::open(disk, &path, &config, &self.node.vault);
+        let mut reader = reader.map_err(named)?;
         if flush {
             self.shard.edit().flush_all();
         }
         // (Functions are taken over as they are: those of the file replace others of their names.)
-        let mut reader = load::Reader::open(disk, &path, &config).map_err(|why| why.to_string())?;
         let read = reader.read_all(|part| self.take_part(part, Expired::Drop));
-        read.map_err(|why| format!("{}: {why}", path.display()))?;
+        read.map_err(named)?;
         let changes = self.changes();
         self.node.snapshots.note(|facts| facts.changes = changes);
         Ok(())
@@ -491,6 +493,73 @@ mod tests {
             assert!(info.contains("rdb_saves:6\r\n"), "{info}");
             std::fs::remove_dir_all(&dir).unwrap();
         }
+    }
+
+    /// Keys come, are rotated, are missing and go; what each file needs is what it was written with.
+    #[test]
+    fn snapshots_are_sealed_and_keys_change_under_a_running_server() {
+        use crate::control::vault::tests::{KEY_A, KEY_B};
+        let (mut bench, dir) = bench(2, "sealed");
+        let client = bench.connect(1);
+        let write = |lines: &[&str]| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join("keys");
+            std::fs::write(&path, lines.join("\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let file = || std::fs::read(dir.join("dump.rdb")).unwrap();
+        let needs = || seal::key_id(&file()).map(|id| id.to_string()).ok();
+        let shows = || file().windows(9).any(|window| window == b"plaintext");
+        bench.call(client, "SET k plaintext");
+        bench.call(client, "SAVE");
+        assert!(shows() && needs().is_none());
+        write(&[KEY_A]);
+        let set = "CONFIG SET encryption-key-file keys";
+        assert_eq!(bench.call(client, set), "+OK\r\n");
+        let reload = "DEBUG RELOAD NOSAVE";
+        assert_eq!(bench.call(client, reload), "+OK\r\n", "the way in");
+        assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+        assert!(!shows());
+        assert_eq!(needs().as_deref(), Some("a"));
+        // A list without the key in force, or a bad one, changes nothing.
+        write(&[KEY_B]);
+        assert!(
+            bench
+                .call(client, set)
+                .contains("the key 'a', which files are sealed with")
+        );
+        write(&["b 00"]);
+        let refused = bench.call(client, set);
+        assert!(refused.contains("keys: line 1 is not a name"), "{refused}");
+        write(&[KEY_B, KEY_A]);
+        assert_eq!(bench.call(client, set), "+OK\r\n");
+        assert_eq!(bench.call(client, reload), "+OK\r\n", "by the old key");
+        assert_eq!(bench.call(client, "DEBUG RELOAD"), "+OK\r\n");
+        assert_eq!(needs().as_deref(), Some("b"));
+        // The key is gone: nothing is lost, neither in memory nor on the disk.
+        let node = bench.node();
+        node.vault.set(None);
+        let sealed = file();
+        let refused = bench.call(client, reload);
+        assert!(
+            refused.starts_with("-ERR Error trying to load the RDB dump"),
+            "{refused}"
+        );
+        assert_eq!(bench.call(client, "GET k"), "$9\r\nplaintext\r\n");
+        assert_eq!(file(), sealed);
+        let shown = bench.call(client, "CONFIG GET encryption*");
+        assert!(
+            shown.contains("\r\nkeys\r\n") && !shown.contains("0102"),
+            "{shown}"
+        );
+        // The way out.
+        assert_eq!(
+            bench.call(client, "CONFIG SET encryption-key-file "),
+            "+OK\r\n"
+        );
+        assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+        assert!(shows());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

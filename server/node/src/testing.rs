@@ -208,6 +208,11 @@ impl Bench {
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 
+    /// What the cores share.
+    pub(crate) fn node(&self) -> &'static Node {
+        self.seats[0].service.core.node
+    }
+
     /// Notes a delay, as if it had happened then.
     pub(crate) fn seed_delay(&self, event: &'static str, unix_s: u64, ms: u64) {
         self.seats[0]
@@ -255,11 +260,11 @@ impl Bench {
         };
         let mut spread = Spread::new(node, Box::new(posts));
         let manifest = manifest.unwrap_or_default();
-        let past = recover::replay(disk, &place, &manifest, true, &mut spread);
+        let past = recover::replay(disk, &place, &manifest, (&node.vault, true), &mut spread);
         spread.finish().expect("it fits");
         drop(spread);
-        let disk = Arc::new(disk.clone());
-        let writer = Writer::begin(disk, place, past.expect("no damage"), 1);
+        let (disk, vault) = (Arc::new(disk.clone()), Arc::clone(&node.vault));
+        let writer = Writer::begin(disk, vault, place, past.expect("no damage"), 1);
         node.write_log.set_policy(node.config().appendfsync);
         node.write_log.turn_on(writer.expect("a disk that works"));
     }

@@ -11,9 +11,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 use runtime::CoreId;
+use seal::Keys;
 
 use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::{Caller, Config, Disk, Files, Row, SetError, os_text, rewrite_file};
+use crate::control::vault::{self, Vault};
 use crate::gather::Join;
 use crate::mail::{Ask, Mail};
 use crate::tls;
@@ -131,7 +133,7 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         local: cx.conn.peer.is_loopback(),
         loading: cx.core.is_loading(),
     };
-    let (mut changed, mut context) = (Vec::new(), None);
+    let (mut changed, mut context, mut keys) = (Vec::new(), None, None);
     let config = cx
         .core
         .node
@@ -139,11 +141,15 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             changed = config.set(&pairs, caller)?;
             changed.iter().try_for_each(|row| prepare(config, row))?;
             context = prepare_tls(config, &changed)?;
+            keys = prepare_keys(&cx.core.node.vault, config, &changed)?;
             Ok(())
         });
     let config = config.map_err(refusal)?;
     if let Some(context) = context {
         cx.core.node.set_tls(Arc::new(context));
+    }
+    if let Some(keys) = keys {
+        take_keys(cx, keys);
     }
     take_effect(cx, &config, &changed);
     cx.reply.ok();
@@ -183,6 +189,40 @@ fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>
         SetError::failed(row, format!("Unable to update TLS configuration. {why}"))
     })?;
     Ok(Some(context))
+}
+
+/// Keys of encryption at rest are read again; `Some(None)` for no encryption any more.
+fn prepare_keys(
+    vault: &Vault,
+    config: &Config,
+    changed: &[&Row],
+) -> Result<Option<Option<Keys>>, SetError> {
+    let row = changed
+        .iter()
+        .find(|row| vault::OPTIONS.contains(&row.name));
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let keys = vault::read_keys(config).and_then(|keys| {
+        vault.may_follow(keys.as_ref())?;
+        Ok(keys)
+    });
+    let keys = keys.map_err(|why| SetError::failed(row, why))?;
+    Ok(Some(keys))
+}
+
+/// Files that are made from here on are sealed with these keys: the log begins another segment soon.
+fn take_keys(cx: &mut Context<'_>, keys: Option<Keys>) {
+    let node = cx.core.node;
+    let text = match &keys {
+        Some(keys) => format!("New files are sealed with the key '{}'", keys.current().id),
+        None => "New files are not sealed".to_owned(),
+    };
+    node.vault.set(keys);
+    node.log(|log| log.warning(&text));
+    if node.write_log.is_on() {
+        node.write_log.turn_over_soon();
+    }
 }
 
 /// Tells everyone. Connections that are there stay authenticated, as in Redis.

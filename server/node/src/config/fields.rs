@@ -191,6 +191,10 @@ fields! {
         pub dbfilename: String,
         /// `save`: when to take a snapshot; empty = never.
         pub save: Vec<SavePoint>,
+        /// `encryption-key-file`: keys that files are sealed with; empty = none.
+        pub encryption_key_file: String,
+        /// `encryption-key-env`: the variable of the environment that holds them; empty = none.
+        pub encryption_key_env: String,
         /// `rdbcompression`: compress strings in snapshots.
         pub rdbcompression: bool,
         /// `rdbchecksum`: write and check the checksum of snapshots.

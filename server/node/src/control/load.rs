@@ -21,7 +21,9 @@ use storage::Slot;
 use storage::rdb::{self, Damage, KeyInfo, Raw, Splitter};
 
 use crate::config::Config;
-use crate::control::disk::{Disk, File};
+use crate::control::disk::Disk;
+use crate::control::sealed::{self, Input};
+use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::Node;
 
@@ -99,8 +101,8 @@ pub enum Part {
 /// Why a file was not loaded.
 #[derive(Debug)]
 pub enum Fault {
-    /// The system would not read it.
-    Io(io::Error),
+    /// It could not be read.
+    Unread(sealed::Fault),
     /// It is damaged.
     Damage(Damage),
     /// What is in it was not taken.
@@ -110,7 +112,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Io(error) => write!(f, "{error}"),
+            Fault::Unread(fault) => write!(f, "{fault}"),
             Fault::Damage(damage) => write!(f, "{damage}"),
             Fault::Refused(why) => f.write_str(why),
         }
@@ -121,32 +123,39 @@ impl core::error::Error for Fault {}
 
 /// A file that is being read.
 pub struct Reader {
-    file: Box<dyn File>,
+    file: Input,
     splitter: Splitter,
     piece: Vec<u8>,
-    size: u64,
 }
 
 impl Reader {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`Fault::Io`]
-    pub fn open(disk: &dyn Disk, path: &Path, config: &Config) -> Result<Reader, Fault> {
-        let mut file = disk.open(path).map_err(Fault::Io)?;
-        let size = file.size().map_err(Fault::Io)?;
+    /// [`Fault::Unread`]
+    pub fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        config: &Config,
+        vault: &Vault,
+    ) -> Result<Reader, Fault> {
+        let file = Input::open(disk, path, vault).map_err(Fault::Unread)?;
         let dbs = config.databases.clamp(1, 256) as usize;
         Ok(Reader {
             file,
             splitter: Splitter::new(dbs, config.rdbchecksum),
             piece: vec![0; PIECE_BYTES],
-            size,
         })
     }
 
-    /// Its size, bytes.
+    /// Its size, bytes; of what is sealed in it, if it is sealed.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size()
+    }
+
+    /// Whether it is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.file.is_sealed()
     }
 
     /// Bytes that are done with.
@@ -162,7 +171,7 @@ impl Reader {
         &mut self,
         mut show: impl FnMut(rdb::Part<'_>) -> Result<(), String>,
     ) -> Result<bool, Fault> {
-        let read = self.file.read(&mut self.piece).map_err(Fault::Io)?;
+        let read = self.file.read(&mut self.piece).map_err(Fault::Unread)?;
         self.splitter.feed(&self.piece[..read]);
         while let Some(part) = self.splitter.next_part().map_err(Fault::Damage)? {
             show(part).map_err(Fault::Refused)?;
@@ -292,7 +301,13 @@ impl Loading {
 /// # Errors
 /// [`Fault`]; some of it may have been loaded then.
 pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Result<(), Fault> {
-    let mut reader = Reader::open(disk, path, &node.config())?;
+    let mut reader = Reader::open(disk, path, &node.config(), &node.vault)?;
+    if !reader.is_sealed() && node.vault.keys().is_some() {
+        node.log(|log| {
+            let path = path.display();
+            log.warning(&format!("{path} is not sealed: the next snapshot will be"));
+        });
+    }
     node.loading.total_bytes.store(reader.size(), Relaxed);
     let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();
     loop {

@@ -26,7 +26,9 @@ use runtime::CoreId;
 use storage::{Chunk, Shard, rdb};
 
 use crate::config::Config;
-use crate::control::disk::{Disk, File, SystemDisk};
+use crate::control::disk::{Disk, SystemDisk};
+use crate::control::sealed::Output;
+use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::Node;
 
@@ -119,6 +121,8 @@ pub struct Snapshots {
     pub has_left: AtomicBool,
     /// Keys that have been written out, of the snapshot that runs, and how many there were.
     pub keys: (AtomicU64, AtomicU64),
+    /// Keys that files are sealed with.
+    pub vault: Arc<Vault>,
     /// See [`AtCut`].
     pub at_cut: OnceLock<AtCut>,
     /// See [`AtEnd`].
@@ -127,7 +131,7 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// For so many cores; `started_s` stands for the last snapshot until there is one, as in Redis.
-    pub fn new(cores: usize, started_s: u64) -> Snapshots {
+    pub fn new(cores: usize, started_s: u64, vault: Arc<Vault>) -> Snapshots {
         let (to, from) = channel();
         Snapshots {
             facts: Mutex::new(Facts {
@@ -140,6 +144,7 @@ impl Snapshots {
             given_up: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             keys: (AtomicU64::new(0), AtomicU64::new(0)),
+            vault,
             at_cut: OnceLock::new(),
             at_end: OnceLock::new(),
         }
@@ -215,7 +220,7 @@ pub struct Writer {
 /// A snapshot that is being written.
 struct Run {
     plan: Plan,
-    file: Option<Box<dyn File>>,
+    file: Option<Output>,
     crc: u64,
     done: Vec<bool>,
     /// The core whose record is not whole yet.
@@ -230,7 +235,7 @@ impl Writer {
     pub fn take(&mut self, shared: &Snapshots, note: Note, disk: &dyn Disk) -> Vec<Mail> {
         match note {
             Note::Begin(plan) => {
-                self.run = Some(Run::begin(*plan, disk));
+                self.run = Some(Run::begin(*plan, disk, &shared.vault));
                 self.look(shared);
             }
             Note::Chunk(core, number, chunk) => {
@@ -267,7 +272,7 @@ impl Writer {
 }
 
 impl Run {
-    fn begin(plan: Plan, disk: &dyn Disk) -> Run {
+    fn begin(plan: Plan, disk: &dyn Disk, vault: &Vault) -> Run {
         let mut run = Run {
             done: vec![false; plan.cores],
             file: None,
@@ -277,7 +282,7 @@ impl Run {
             failed: None,
             plan,
         };
-        match disk.create(&run.plan.temporary()) {
+        match Output::create(disk, &run.plan.temporary(), vault) {
             Ok(file) => run.file = Some(file),
             Err(error) => run.fail(&error),
         }
@@ -363,7 +368,7 @@ impl Run {
             self.fail(&io::Error::other("a record without an end"));
         }
         if self.failed.is_none()
-            && let Some(Err(error)) = self.file.as_mut().map(|file| file.sync())
+            && let Some(Err(error)) = self.file.take().map(Output::finish)
         {
             self.fail(&error);
         }
@@ -474,7 +479,7 @@ pub fn write_at_once(
         begun_ms: now_ms,
         changes: node.sum(|core| &core.changes),
     };
-    let mut run = Run::begin(plan, disk);
+    let mut run = Run::begin(plan, disk, &node.vault);
     let style = style_of(config);
     for db in 0..shard.db_count() as u8 {
         let mut out = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::config::choices::{AppendFsync, Choice};
 use crate::config::row::{
-    Change, INT_MAX, INT_MIN, Kind, LONG_MAX, Row, Standing, at, int, memory,
+    Change, INT_MAX, INT_MIN, Kind, LONG_MAX, OPTIONAL_TEXT, Row, Standing, at, int, memory,
 };
 use crate::config::several::{DIR, SAVE};
 use crate::config::value::Reject;
@@ -103,6 +103,22 @@ pub(super) const ROWS: &[Row] = &[
         default: "10",
         place: at!(rdb_version),
         summary: "Version of the snapshots that are written: 9 for Redis 5 and 6 (without functions), 10 for 7.0, 11 for 7.2.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "encryption-key-file",
+        kind: OPTIONAL_TEXT,
+        volatile: true,
+        place: at!(encryption_key_file),
+        summary: "Keys that snapshots and the log are sealed with: the first one seals new files, all open old ones; read again whenever it is set.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "encryption-key-env",
+        kind: OPTIONAL_TEXT,
+        volatile: true,
+        place: at!(encryption_key_env),
+        summary: "Variable of the environment that holds such keys, instead of a file.",
         ..Row::LIVE
     },
     Row {

@@ -28,6 +28,7 @@ pub mod import;
 pub mod manifest;
 pub mod recover;
 pub mod replay;
+pub mod sealing;
 pub mod thread;
 pub mod writer;
 
@@ -734,6 +735,8 @@ impl WriteLog {
 /// Linux's errno for a disk that fails for no better reason.
 const EIO: i32 = 5;
 
+#[cfg(test)]
+mod sealed;
 #[cfg(test)]
 mod served;
 #[cfg(test)]

@@ -11,13 +11,16 @@
 use std::io;
 use std::path::Path;
 
+use seal::{DataKey, Kind};
 use storage::log::{
     Bad, Behind, Fault, FrameHead, SEGMENT_HEAD_BYTES, Scan, SegmentHead, Step, look_behind,
 };
 
 use super::manifest::{Manifest, Place, named};
+use super::sealing::open_payload;
 use super::writer::Past;
 use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// Bytes of a segment that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -51,14 +54,28 @@ pub fn find(disk: &dyn Disk, place: &Place) -> io::Result<Option<Manifest>> {
     };
     for name in names.iter().filter(|name| place.number(name).is_some()) {
         let path = place.path(name);
-        let size = disk.open(&path).and_then(|mut file| file.size());
+        let holds = disk.open(&path).and_then(|mut file| holds_more(&mut *file));
         // The first start may have ended between the first segment and the manifest.
-        if size.map_err(|error| named(&path, &error))? > SEGMENT_HEAD_BYTES as u64 {
+        if holds.map_err(|error| named(&path, &error))? {
             let why = format!("it is no part of a log: {} is missing", place.manifest());
             return Err(named(&path, &why));
         }
     }
     Ok(None)
+}
+
+/// Whether a file is more than the head of a segment.
+fn holds_more(file: &mut dyn File) -> io::Result<bool> {
+    let (mut head, mut filled) = ([0; SEGMENT_HEAD_BYTES], 0);
+    while filled < head.len() {
+        match file.read(&mut head[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let end =
+        SegmentHead::decode(&head[..filled]).map_or(SEGMENT_HEAD_BYTES as u64, |head| head.end());
+    Ok(file.size()? > end)
 }
 
 /// Bytes of all files of a log, base included; what cannot be looked at counts nothing.
@@ -71,7 +88,7 @@ pub fn total_bytes(disk: &dyn Disk, place: &Place, manifest: &Manifest) -> u64 {
     sizes.sum()
 }
 
-/// Reads all segments; the base has been read before. `cuts` allows a torn end to be cut off.
+/// Reads all segments, sealed ones with the keys of `vault`; the base has been read before. `cuts` allows a torn end to be cut off.
 ///
 /// # Errors
 /// What is wrong, with file and offset; nothing has been changed on the disk then.
@@ -79,7 +96,7 @@ pub fn replay(
     disk: &dyn Disk,
     place: &Place,
     manifest: &Manifest,
-    cuts: bool,
+    (vault, cuts): (&Vault, bool),
     to: &mut dyn Replays,
 ) -> io::Result<Past> {
     let through = manifest.base.as_ref().map_or(0, |(_, through)| *through);
@@ -94,11 +111,12 @@ pub fn replay(
         let size = disk.open(&path).and_then(|mut file| file.size());
         past.base_bytes = size.map_err(|error| named(&path, &error))?;
     }
+    let mut plain = 0;
     let mut before: Option<(&String, Bad)> = None;
     for (index, name) in manifest.segments.iter().enumerate() {
         let path = place.path(name);
         let mut segment = Segment::open(disk, &path).map_err(|error| named(&path, &error))?;
-        let begun = segment.begin(past.last, to);
+        let begun = segment.begin(past.last, vault, to);
         let first = segment.first_sequence;
         if let Some((name, bad)) = before.take()
             && bad.sequence < first
@@ -107,6 +125,7 @@ pub fn replay(
         }
         begun?;
         let ended = segment.read(&mut past.last, to)?;
+        plain += usize::from(segment.key.is_none());
         let is_last = index + 1 == manifest.segments.len();
         past.segments.push((first, segment.scan.offset()));
         match ended {
@@ -114,6 +133,12 @@ pub fn replay(
             Some(bad) if !is_last => before = Some((name, bad)),
             Some(bad) => segment.cut(&bad, cuts, to)?,
         }
+    }
+    if plain > 0 && vault.keys().is_some() {
+        let folder = place.folder.display();
+        to.warn(&format!(
+            "{folder}: {plain} of the log's segments are not sealed: they stay until the log is rewritten"
+        ));
     }
     Ok(past)
 }
@@ -125,6 +150,12 @@ struct Segment<'p> {
     size: u64,
     scan: Scan,
     first_sequence: u64,
+    /// Where the first frame begins, bytes.
+    frames_at: u64,
+    /// Of a sealed one.
+    key: Option<DataKey>,
+    /// What was sealed of the last frame.
+    opened: Vec<u8>,
 }
 
 impl<'p> Segment<'p> {
@@ -137,6 +168,9 @@ impl<'p> Segment<'p> {
             size,
             scan: Scan::new(size),
             first_sequence: 0,
+            frames_at: 0,
+            key: None,
+            opened: Vec::new(),
         })
     }
 
@@ -162,14 +196,27 @@ impl<'p> Segment<'p> {
     /// Passes on every frame behind `last`; where they end before the file does.
     fn read(&mut self, last: &mut u64, to: &mut dyn Replays) -> io::Result<Option<Bad>> {
         loop {
-            let offset = self.scan.offset();
+            let offset = self.scan.offset().max(self.frames_at);
             let lack = match self.scan.step() {
                 Step::More(lack) => lack,
                 Step::Frame(frame) => {
                     let head = frame.head;
                     if head.sequence > *last {
+                        let mut payload = frame.payload;
+                        if let Some(key) = &self.key {
+                            // (Its checksum is right: what does not open was not torn.)
+                            open_payload(key, &head, payload, &mut self.opened).map_err(
+                                |fault| {
+                                    named(
+                                        self.path,
+                                        &format!("damaged at offset {offset}: {fault}"),
+                                    )
+                                },
+                            )?;
+                            payload = &self.opened;
+                        }
                         *last = head.sequence;
-                        let done = to.frame(&head, frame.payload);
+                        let done = to.frame(&head, payload);
                         done.map_err(|why| {
                             named(self.path, &format!("at offset {offset}: {why}"))
                         })?;
@@ -184,7 +231,7 @@ impl<'p> Segment<'p> {
     }
 
     /// Reads the head: the segment must go on where the one before it ends, or before that.
-    fn begin(&mut self, last: u64, to: &mut dyn Replays) -> io::Result<()> {
+    fn begin(&mut self, last: u64, vault: &Vault, to: &mut dyn Replays) -> io::Result<()> {
         self.feed(self.size.min(SEGMENT_HEAD_BYTES as u64), to)?;
         let head = SegmentHead::decode(self.scan.rest());
         let head = head.map_err(|fault| {
@@ -196,6 +243,10 @@ impl<'p> Segment<'p> {
             damage(self.path, &bad)
         })?;
         self.first_sequence = head.first_sequence;
+        self.frames_at = head.end();
+        if head.seal_bytes > 0 {
+            self.unlock(head, vault, to)?;
+        }
         if head.first_sequence <= last + 1 {
             return Ok(());
         }
@@ -204,6 +255,20 @@ impl<'p> Segment<'p> {
             self.path,
             &format!("the log has lost frames {from} to {to} before it"),
         ))
+    }
+
+    /// Opens the seal of the head.
+    fn unlock(&mut self, head: SegmentHead, vault: &Vault, to: &mut dyn Replays) -> io::Result<()> {
+        let lacks = head
+            .end()
+            .min(self.size)
+            .saturating_sub(self.scan.rest().len() as u64);
+        self.feed(lacks, to)?;
+        let end = self.scan.rest().len().min(head.end() as usize);
+        let (bound, seal) = self.scan.rest()[..end].split_at(SEGMENT_HEAD_BYTES);
+        let key = vault.open(Kind::Segment, bound, seal);
+        self.key = Some(key.map_err(|why| named(self.path, &why))?);
+        Ok(())
     }
 
     /// The last segment ends badly: cuts it, if it is only torn.

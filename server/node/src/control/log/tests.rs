@@ -14,6 +14,7 @@ use super::writer::{Past, Writer};
 use super::{Gate, WriteLog};
 use crate::config::AppendFsync;
 use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// The bytes of a file, and those of them that outlive a crash.
 #[derive(Clone, Default)]
@@ -70,11 +71,20 @@ impl MemoryDisk {
         });
     }
 
-    fn change(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
         self.state(|state| {
             let inode = state.names[&PathBuf::from(file)];
             change(&mut state.inodes[inode].bytes);
         });
+    }
+
+    /// What reads see of a file.
+    pub(super) fn bytes(&self, file: &str) -> Vec<u8> {
+        self.state(|state| {
+            state.inodes[state.names[&PathBuf::from(file)]]
+                .bytes
+                .clone()
+        })
     }
 
     fn handle(&self, inode: usize) -> io::Result<Box<dyn File>> {
@@ -199,9 +209,9 @@ impl File for Handle {
 
 /// What has been read.
 #[derive(Default)]
-struct Read {
-    frames: Vec<String>,
-    warnings: Vec<String>,
+pub(super) struct Read {
+    pub(super) frames: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Replays for Read {
@@ -228,13 +238,17 @@ fn place() -> Place {
 }
 
 fn read(disk: &MemoryDisk) -> Result<(Read, Past), String> {
+    read_with(disk, &Vault::new(None))
+}
+
+pub(super) fn read_with(disk: &MemoryDisk, vault: &Vault) -> Result<(Read, Past), String> {
     let manifest = recover::find(disk, &place()).map_err(|error| error.to_string())?;
     let mut read = Read::default();
     let past = recover::replay(
         disk,
         &place(),
         &manifest.unwrap_or_default(),
-        true,
+        (vault, true),
         &mut read,
     );
     past.map(|past| (read, past))
@@ -245,15 +259,19 @@ fn read(disk: &MemoryDisk) -> Result<(Read, Past), String> {
 static CLOCK_US: AtomicU64 = AtomicU64::new(0);
 
 fn log_on(disk: &MemoryDisk, policy: AppendFsync) -> WriteLog {
-    let (_, past) = read(disk).unwrap();
+    sealed_log_on(disk, Arc::new(Vault::new(None)), policy)
+}
+
+pub(super) fn sealed_log_on(disk: &MemoryDisk, vault: Arc<Vault>, policy: AppendFsync) -> WriteLog {
+    let (_, past) = read_with(disk, &vault).unwrap();
     let log = WriteLog::new(2, || CLOCK_US.fetch_add(1_000_000, super::Relaxed));
     log.set_policy(policy);
-    let writer = Writer::begin(Arc::new(disk.clone()), place(), past, 1).unwrap();
+    let writer = Writer::begin(Arc::new(disk.clone()), vault, place(), past, 1).unwrap();
     log.turn_on(writer);
     log
 }
 
-fn say(log: &WriteLog, text: &str) -> Gate {
+pub(super) fn say(log: &WriteLog, text: &str) -> Gate {
     log.push(FrameKind::Effects, 0, 1, text.as_bytes());
     log.gate(0)
 }

@@ -139,7 +139,7 @@ pub fn load_here(
             &*disk,
             &place,
             &manifest,
-            config.aof_load_truncated,
+            (&node.vault, config.aof_load_truncated),
             &mut spread,
         )?;
         spread.finish().map_err(io::Error::other)?;
@@ -151,12 +151,20 @@ pub fn load_here(
     };
     if files.is_empty() {
         log.set_policy(config.appendfsync);
-        log.turn_on(Writer::begin(disk, place, past, now_ms)?);
+        let vault = Arc::clone(&node.vault);
+        log.turn_on(Writer::begin(disk, vault, place, past, now_ms)?);
         return Ok(());
     }
     past.manifest.imports = true;
     log.set_policy(AppendFsync::No);
-    log.turn_on(Writer::begin(Arc::clone(&disk), place, past, now_ms)?);
+    let vault = Arc::clone(&node.vault);
+    log.turn_on(Writer::begin(
+        Arc::clone(&disk),
+        vault,
+        place,
+        past,
+        now_ms,
+    )?);
     let sizes = files
         .iter()
         .map(|file| disk.open(file).and_then(|mut file| file.size()));

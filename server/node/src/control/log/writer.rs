@@ -7,16 +7,20 @@
 //! ```
 //! After a failed sync nobody knows what of the file has reached the disk, and the next sync may say that all is well though it
 //! is not: so what was not synced before is written again, and the file is left as it is. A write that has failed may have
-//! left half of a frame: it is cut off before anything else is written.
+//! left half of a frame: it is cut off before anything else is written. Where segments are sealed, frames are sealed as they are written
+//! and kept as they are: another segment has another key.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use storage::log::{SEGMENT_HEAD_BYTES, SegmentHead};
+use seal::{DataKey, HEAD_BYTES, Kind};
+use storage::log::SegmentHead;
 
 use super::manifest::{Manifest, Place};
+use super::sealing::seal_frames;
 use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// Whole frames, and the sequence of the last one.
 pub struct Chunk {
@@ -67,6 +71,9 @@ pub struct Writer {
     /// Of the newest file.
     number: u64,
     file: Box<dyn File>,
+    /// Of the newest file, if it is sealed.
+    key: Option<DataKey>,
+    vault: Arc<Vault>,
     /// Another handle of the same file: a sync goes on beside writes. None while one does.
     sync_file: Option<Box<dyn File>>,
     /// The file may hold half of a frame behind its whole ones.
@@ -86,6 +93,8 @@ pub struct Writer {
     /// Of what is written, unix ms.
     time_ms: u64,
     spare: Vec<Vec<u8>>,
+    /// What is written of frames that are sealed.
+    sealed_bytes: Vec<u8>,
 }
 
 /// What a new writer goes on from.
@@ -106,7 +115,13 @@ impl Writer {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn begin(disk: Arc<dyn Disk>, place: Place, past: Past, now_ms: u64) -> io::Result<Writer> {
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        vault: Arc<Vault>,
+        place: Place,
+        past: Past,
+        now_ms: u64,
+    ) -> io::Result<Writer> {
         disk.create_dir(&place.folder)?;
         for file in &past.manifest.segments {
             disk.open(&place.path(file))?.sync()?;
@@ -123,7 +138,8 @@ impl Writer {
             })
             .collect();
         let parts = (past.manifest.base, past.last + 1);
-        let fresh = fresh_segment(&*disk, &place, number, (parts.1, now_ms), &VecDeque::new())?;
+        let first = (parts.1, now_ms);
+        let fresh = fresh_segment(&*disk, &vault, &place, number, first, &VecDeque::new())?;
         // One without a frame has the sequence that comes next as its first: starts without writes leave nothing behind.
         segments.retain(|segment| segment.first_sequence < parts.1);
         segments.push(fresh.segment);
@@ -138,6 +154,8 @@ impl Writer {
             segments,
             number,
             file: fresh.file,
+            key: fresh.key,
+            vault,
             sync_file: Some(fresh.sync_file),
             torn: false,
             pending: VecDeque::new(),
@@ -151,6 +169,7 @@ impl Writer {
             is_lost: false,
             time_ms: now_ms,
             spare: Vec::new(),
+            sealed_bytes: Vec::new(),
         })
     }
 
@@ -225,12 +244,20 @@ impl Writer {
                 }
                 self.torn = false;
             }
-            if let Err(error) = self.file.append(&chunk.bytes) {
-                self.torn = true;
-                self.pending.push_front(chunk);
-                return Err(error);
+            let appended = append(
+                &mut *self.file,
+                self.key.as_ref(),
+                &chunk,
+                &mut self.sealed_bytes,
+            );
+            match appended {
+                Ok(bytes) => segment.bytes += bytes,
+                Err(error) => {
+                    self.torn = true;
+                    self.pending.push_front(chunk);
+                    return Err(error);
+                }
             }
-            segment.bytes += chunk.bytes.len() as u64;
             self.written = chunk.last;
             keep_chunk(
                 chunk,
@@ -306,7 +333,8 @@ impl Writer {
     pub fn new_segment(&mut self) -> io::Result<()> {
         let number = self.number + 1;
         let first = (self.kept_from + 1, self.time_ms);
-        let fresh = fresh_segment(&*self.disk, &self.place, number, first, &self.kept);
+        let (disk, vault) = (&*self.disk, &*self.vault);
+        let fresh = fresh_segment(disk, vault, &self.place, number, first, &self.kept);
         let fresh = fresh.inspect_err(|_| {
             // It may be there, as far as it came; the next begin tries the same name.
             let _gone = self
@@ -327,6 +355,7 @@ impl Writer {
         }
         self.number = number;
         self.file = fresh.file;
+        self.key = fresh.key;
         self.sync_file = Some(fresh.sync_file);
         (self.torn, self.is_lost, self.sealed) = (false, false, false);
         self.synced = self.written;
@@ -390,6 +419,26 @@ impl Writer {
     }
 }
 
+/// Appends a chunk to a file, sealed if the file has a key; the bytes that this took. `sealed` is a buffer.
+fn append(
+    file: &mut dyn File,
+    key: Option<&DataKey>,
+    chunk: &Chunk,
+    sealed: &mut Vec<u8>,
+) -> io::Result<u64> {
+    let Some(key) = key else {
+        file.append(&chunk.bytes)?;
+        return Ok(chunk.bytes.len() as u64);
+    };
+    sealed.clear();
+    seal_frames(key, &chunk.bytes, sealed)?;
+    file.append(sealed)?;
+    let bytes = sealed.len() as u64;
+    sealed.clear();
+    sealed.shrink_to(2 * KEPT_CHUNK_BYTES);
+    Ok(bytes)
+}
+
 /// Keeps a chunk until it is synced, or its buffer for later.
 fn keep_chunk(
     chunk: Chunk,
@@ -442,6 +491,7 @@ fn give_back(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
 
 struct Fresh {
     file: Box<dyn File>,
+    key: Option<DataKey>,
     sync_file: Box<dyn File>,
     segment: Segment,
 }
@@ -449,6 +499,7 @@ struct Fresh {
 /// Makes a segment that begins with these frames; it outlives a crash.
 fn fresh_segment(
     disk: &dyn Disk,
+    vault: &Vault,
     place: &Place,
     number: u64,
     (first_sequence, now_ms): (u64, u64),
@@ -456,28 +507,43 @@ fn fresh_segment(
 ) -> io::Result<Fresh> {
     let name = place.segment(number);
     let path = place.path(&name);
+    let (head, key) = begin_segment(vault, first_sequence, now_ms)?;
     let mut file = disk.create(&path)?;
-    let head = SegmentHead {
-        first_sequence,
-        begun: now_ms as u32,
-    };
-    file.append(&head.encode())?;
-    let mut bytes = SEGMENT_HEAD_BYTES as u64;
+    file.append(&head)?;
+    let (mut bytes, mut sealed) = (head.len() as u64, Vec::new());
     for chunk in frames {
-        file.append(&chunk.bytes)?;
-        bytes += chunk.bytes.len() as u64;
+        bytes += append(&mut *file, key.as_ref(), chunk, &mut sealed)?;
     }
     file.sync()?;
     disk.sync_dir(&place.folder)?;
     let sync_file = disk.open(&path)?;
     Ok(Fresh {
         file,
+        key,
         sync_file,
         segment: Segment {
             file: name,
             first_sequence,
             bytes,
         },
+    })
+}
+
+/// A segment's first bytes, and its key if it is sealed.
+fn begin_segment(
+    vault: &Vault,
+    first_sequence: u64,
+    now_ms: u64,
+) -> io::Result<(Vec<u8>, Option<DataKey>)> {
+    let head = |seal_bytes| SegmentHead {
+        first_sequence,
+        begun: now_ms as u32,
+        seal_bytes,
+    };
+    let sealed = head(HEAD_BYTES as u32).encode();
+    Ok(match vault.make(Kind::Segment, &sealed)? {
+        Some((seal, key)) => ([&sealed[..], &seal].concat(), Some(key)),
+        None => (head(0).encode().to_vec(), None),
     })
 }
 
