@@ -115,7 +115,8 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
     for (at, prefix) in options.prefixes.iter().enumerate() {
         let overlaps = |other: &[u8]| prefix.starts_with(other) || other.starts_with(prefix);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if let Some(other) = prefixes.iter().find(|other| overlaps(other)) {
+        // Of several the first by name: Redis keeps them sorted.
+        if let Some(other) = prefixes.iter().filter(|other| overlaps(other)).min() {
             let (prefix, other) = (text(prefix), text(other));
             return Err(Refusal::Owned(
                 format!(
