@@ -161,7 +161,7 @@ impl Shard {
             self.wheel.push(at_ms, hint);
         }
         for (db, key) in core::mem::take(&mut lent.watched) {
-            self.watched.touch(db, &key);
+            self.watched.touch_away(db, &key);
         }
         if !self.watched.is_empty() {
             self.watched.touch_unseen(&among(&lent.slots));

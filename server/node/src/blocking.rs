@@ -619,11 +619,11 @@ impl NodeService {
             if touched.is_empty() {
                 return;
             }
-            for (at, (db, key)) in touched.into_iter().enumerate() {
+            for (at, touched) in touched.into_iter().enumerate() {
                 if tells && at >= told {
-                    self.core.invalidate(db, &key, by);
+                    self.core.tell_changed(&touched, by);
                 }
-                self.serve(db, key);
+                self.serve(touched.db, touched.key);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
-use storage::{Key, KeyHasher};
+use storage::{Key, KeyHasher, Touched};
 
 use crate::connection::Connection;
 use crate::core::Core;
@@ -240,8 +240,19 @@ impl Core {
     /// What the transaction of a client has changed so far is told to those who had read it before: a read that follows is a new one.
     #[cold]
     fn tell_changes(&mut self, by: Place) {
-        for (db, name) in self.shard.untold() {
-            self.invalidate(db, &name, Some(by));
+        for touched in self.shard.untold() {
+            self.tell_changed(&touched, Some(by));
+        }
+    }
+
+    /// A key has changed, by a connection's request or by itself: who has read it is told, and who follows its prefix.
+    pub fn tell_changed(&mut self, touched: &Touched, by: Option<Place>) {
+        if self.trackings.is_idle() {
+            return;
+        }
+        self.invalidate(touched.db, &touched.key, by);
+        if !touched.away {
+            self.broadcast(&touched.key, by);
         }
     }
 
@@ -290,11 +301,8 @@ impl Core {
         }
     }
 
-    /// A key of this core has changed, by a connection's request or by itself.
-    pub fn invalidate(&mut self, db: u8, name: &[u8], by: Option<Place>) {
-        if self.trackings.is_idle() {
-            return;
-        }
+    /// Who has read a key of this core is told.
+    fn invalidate(&mut self, db: u8, name: &[u8], by: Option<Place>) {
         if !self.trackings.keys.is_empty()
             && let Some(readers) = self.trackings.keys.remove(&(db, name.into()))
         {
@@ -308,6 +316,10 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// Who follows the prefix of a key is told.
+    fn broadcast(&mut self, name: &[u8], by: Option<Place>) {
         let prefixes = self.trackings.prefixes.iter();
         let broadcast: Vec<(usize, Place)> = prefixes
             .filter(|(prefix, _)| name.starts_with(prefix))

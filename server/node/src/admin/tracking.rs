@@ -323,6 +323,30 @@ mod tests {
         });
     }
 
+    /// The keys of a transaction are on a visit: when they come home, who follows all keys has heard of them.
+    #[test]
+    fn a_prefix_is_told_once() {
+        everywhere(|bench, client, actor| {
+            call(bench, client, "CLIENT TRACKING on BCAST");
+            let reader = bench.connect(0);
+            call(bench, reader, "HELLO 3");
+            call(bench, reader, "CLIENT TRACKING on");
+            call(bench, reader, "MGET a b c");
+            for request in ["MULTI", "SET a 1", "SET b 2", "SET c 3", "EXEC"] {
+                call(bench, actor, request);
+            }
+            bench.advance(5);
+            let told = text(bench, client);
+            for key in ["a", "b", "c"] {
+                assert_eq!(told.matches(&format!("$1 {key} ")).count(), 1, "{told}");
+            }
+            let told = text(bench, reader);
+            for key in ["a", "b", "c"] {
+                assert_eq!(told.matches(&format!("$1 {key} ")).count(), 1, "{told}");
+            }
+        });
+    }
+
     /// What a transaction reads behind its own change is tracked: others may change it next.
     #[test]
     fn a_read_behind_an_own_change_is_a_new_one() {
