@@ -614,15 +614,16 @@ impl NodeService {
     #[cold]
     pub(crate) fn serve_touched(&mut self, by: Option<Place>, tells: bool) {
         loop {
+            let told = self.core.shard.told();
             let touched = self.core.shard.take_touched();
             if touched.is_empty() {
                 return;
             }
-            for (db, key) in touched {
-                if tells {
-                    self.core.invalidate(db, &key, by);
+            for (at, touched) in touched.into_iter().enumerate() {
+                if tells && at >= told {
+                    self.core.tell_changed(&touched, by);
                 }
-                self.serve(db, key);
+                self.serve(touched.db, touched.key);
             }
         }
     }
