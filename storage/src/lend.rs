@@ -101,6 +101,11 @@ impl Shard {
         self.owned.contains(slot)
     }
 
+    /// Whether every slot lives here.
+    pub(crate) fn owns_all(&self) -> bool {
+        self.owned.0.iter().all(|word| *word == u64::MAX)
+    }
+
     /// What a flush of all that is here records when that is not every slot: those that live here.
     pub(crate) fn partial_flush(&self) -> Option<Effect<'static>> {
         let (first, last, len) = self.owned.span()?;

@@ -21,6 +21,8 @@ pub(crate) struct Watched {
     len: usize,
     /// Followed keys that have changed since they were taken last.
     touched: WatchedKeys,
+    /// How many of them have been told to those who had read them before.
+    told: usize,
     /// A database has been emptied.
     flushed: bool,
     /// Every key is followed.
@@ -133,10 +135,12 @@ impl Watched {
     pub(crate) fn rewind(&mut self, told: usize) {
         for (db, key) in self.journal.take().unwrap_or_default() {
             if let Some(version) = self.version_mut(db, &key) {
-                version.changes -= 1;
+                // (Those of a guest may have been told, and count from nothing again.)
+                version.changes = version.changes.saturating_sub(1);
             }
         }
         self.touched.truncate(told);
+        self.told = self.told.min(told);
     }
 
     /// A watcher more that is told of each change, in `touched`.
@@ -178,6 +182,7 @@ impl Watched {
     }
 
     pub(crate) fn take_touched(&mut self) -> WatchedKeys {
+        self.told = 0;
         core::mem::take(&mut self.touched)
     }
 
@@ -266,9 +271,19 @@ impl Shard {
         self.watched.follow(key.db, key.bytes, key.slot, false);
     }
 
-    /// A key of a slot that visits: whether it has changed from here on is told to its owner when the slot goes home.
-    pub fn note_guest(&mut self, key: &Key<'_>) {
-        self.watched.add(key.db, key.bytes, key.slot, false);
+    /// A key of a slot that visits: whether it has changed from here on is told to its owner when the slot goes home. Returns
+    /// whether it has changed on this visit until here, which is not told any more.
+    pub fn note_guest(&mut self, key: &Key<'_>) -> bool {
+        let before = self.watched.add(key.db, key.bytes, key.slot, false);
+        if let Some(version) = self.watched.version_mut(key.db, key.bytes) {
+            version.changes = 0;
+        }
+        before > 0
+    }
+
+    /// A watched key has changed on a visit that goes on.
+    pub fn touch_away(&mut self, key: &Key<'_>) {
+        self.watched.touch(key.db, key.bytes);
     }
 
     /// Ends one [`Shard::follow`].
@@ -300,5 +315,17 @@ impl Shard {
     /// Followed keys that have changed since the last call, with their databases, in order; a key may come twice.
     pub fn take_touched(&mut self) -> Vec<(u8, Box<[u8]>)> {
         self.watched.take_touched()
+    }
+
+    /// Those of the keys which [`Shard::take_touched`] will return that have changed since the last call.
+    pub fn untold(&mut self) -> Vec<(u8, Box<[u8]>)> {
+        let untold = self.watched.touched[self.watched.told..].to_vec();
+        self.watched.told = self.watched.touched.len();
+        untold
+    }
+
+    /// How many of the keys which [`Shard::take_touched`] will return, the first ones, [`Shard::untold`] has returned.
+    pub fn told(&self) -> usize {
+        self.watched.told
     }
 }

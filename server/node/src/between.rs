@@ -271,7 +271,7 @@ impl NodeService {
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }
-            Mail::Track(db, name, reader, noted) => self.core.remember(db, name, reader, noted),
+            Mail::Track(read) => self.core.remember(read),
             Mail::Prefix(prefix, tracker, joins) => {
                 self.core.change_prefix(prefix, tracker, joins);
             }

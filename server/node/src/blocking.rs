@@ -623,12 +623,13 @@ impl NodeService {
     #[cold]
     pub(crate) fn serve_touched(&mut self, by: Option<Place>, tells: bool) {
         loop {
+            let told = self.core.shard.told();
             let touched = self.core.shard.take_touched();
             if touched.is_empty() {
                 return;
             }
-            for (db, key) in touched {
-                if tells {
+            for (at, (db, key)) in touched.into_iter().enumerate() {
+                if tells && at >= told {
                     self.core.invalidate(db, &key, by);
                 }
                 self.serve(db, key);

@@ -36,6 +36,11 @@ impl Clients {
         self.slab.iter().flatten().map(|client| &**client)
     }
 
+    /// As `iter`.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slab.iter_mut().flatten().map(|client| &mut **client)
+    }
+
     /// Adds one.
     pub fn insert(&mut self, client: Box<Connection>) {
         let index = client.conn.index();

@@ -191,10 +191,11 @@ impl Core {
         Refusal::Owned(format!("MISCONF Errors writing to the AOF file: {why}").into())
     }
 
-    /// Looks how the log and the loading are, at the beginning of a turn.
-    pub fn look_at_log(&mut self) {
+    /// Looks how the log and the loading are, at the beginning of a turn. Tells whether the log has begun to fail.
+    pub fn look_at_log(&mut self) -> bool {
         let (log, loading) = (&self.node.write_log, &self.node.loading);
         let refuses = log.is_failed();
+        let has_failed = refuses && !self.refuses;
         if refuses != self.refuses || loading.is_on() != self.is_loading() {
             self.refuses = refuses;
             self.update_holds();
@@ -205,6 +206,7 @@ impl Core {
             self.pause.all &= self.pause.until_ms > self.now.unix_ms;
             self.pause.until_ms = self.pause.until_ms.max(until_ms);
         }
+        has_failed
     }
 
     /// The gate of a user that may not do everything.

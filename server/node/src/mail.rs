@@ -20,7 +20,7 @@ use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
-use crate::tracking::{Invalidation, Keys, Place};
+use crate::tracking::{Invalidation, Keys, Place, Read};
 
 /// A message from core to core, or from the control plane to a core.
 #[allow(
@@ -72,8 +72,8 @@ pub enum Mail {
     Publish(Arc<Message>),
     /// A message for connections of the receiver.
     Message(Arc<Message>),
-    /// A client is about to read a key of the receiver. True: on a visit, where changes are noted.
-    Track(u8, Box<[u8]>, Place, bool),
+    /// A client is about to read a key of the receiver.
+    Track(Read),
     /// A client follows all keys with a prefix, or no longer.
     Prefix(Box<[u8]>, Place, bool),
     /// A database has been emptied: clients that track are told.

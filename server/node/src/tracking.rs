@@ -76,6 +76,21 @@ pub struct Invalidation {
     keys: Option<Keys>,
 }
 
+/// A client is about to read a key.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The key's database.
+    pub db: u8,
+    /// The key.
+    pub name: Box<[u8]>,
+    /// The client.
+    pub reader: Place,
+    /// It reads it where the key's slot visits, and changes there are told.
+    pub noted: bool,
+    /// The client has changed it before, on the same visit.
+    pub changed: bool,
+}
+
 /// Keys of a message between cores.
 pub type Keys = Vec<Box<[u8]>>;
 
@@ -202,22 +217,49 @@ impl Core {
         for name in words.into_iter().filter_map(|word| args.word(word)) {
             let key = Key::new(db, name);
             let owner = self.owner(key.slot);
+            let mut read = Read {
+                db,
+                name: name.into(),
+                reader,
+                noted: false,
+                changed: false,
+            };
             if owner == self.id {
-                self.remember(db, name.into(), reader, false);
+                self.remember(read);
             } else {
                 // A slot that visits is asked on its way home what has changed here.
-                let noted = self.tx_slots.binary_search(&key.slot).is_ok();
-                if noted {
-                    self.shard.note_guest(&key);
+                if self.tx_slots.binary_search(&key.slot).is_ok() {
+                    read.noted = true;
+                    read.changed = self.shard.note_guest(&key);
                 }
-                let mail = Mail::Track(db, name.into(), reader, noted);
-                self.posts.push((owner, mail));
+                self.posts.push((owner, Mail::Track(read)));
             }
         }
     }
 
-    /// A client is about to read a key of this core; `noted`: where its slot visits, and is told what changes there.
-    pub fn remember(&mut self, db: u8, name: Box<[u8]>, reader: Place, noted: bool) {
+    /// What the transaction of a client has changed so far is told to those who had read it before: a read that follows is a new one.
+    #[cold]
+    fn tell_changes(&mut self, by: Place) {
+        for (db, name) in self.shard.untold() {
+            self.invalidate(db, &name, Some(by));
+        }
+    }
+
+    /// A client is about to read a key of this core.
+    pub fn remember(&mut self, read: Read) {
+        let Read {
+            db,
+            name,
+            reader,
+            noted,
+            changed,
+        } = read;
+        if changed {
+            self.shard.touch_away(&Key::new(db, &name));
+        }
+        if self.shard.has_news() {
+            self.tell_changes(reader);
+        }
         let trackers = match self.trackings.keys.get_mut(&(db, name.clone())) {
             Some(trackers) => trackers,
             None => {

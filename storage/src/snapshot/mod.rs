@@ -460,7 +460,7 @@ impl Shard {
     /// Throws tables away that were those of a database at the cut; those that may hold pending items are walked first.
     pub(crate) fn drop_tables(&mut self, origin: u8, tables: Vec<(Slot, SlotTable<Item>)>) {
         let snapshot = &mut self.snapshot;
-        let mut done = Vec::new();
+        let mut done = Vec::with_capacity(tables.len());
         for (slot, table) in tables {
             if self.owned.contains(slot) && !snapshot.walks {
                 done.push(table);
