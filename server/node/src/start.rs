@@ -140,7 +140,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
 
 /// Starts what writes the log, and reads what is there.
 fn start_log(node: &'static Node) -> io::Result<()> {
-    write_log::drive(node)?;
+    write_log::drive(node, Arc::new(SystemDisk))?;
     if node.config().appendonly {
         write_log::load(node, Arc::new(SystemDisk))?;
     }

@@ -121,10 +121,7 @@ const LIMITED: &[(&str, &str)] = &[
         "kept; there is nothing to tell yet",
     ),
     ("cluster|slot-stats", "key-count alone"),
-    ("bgrewriteaof", "refused: nothing is kept on disk yet"),
-    ("bgsave", "refused: nothing is kept on disk yet"),
     ("replicaof", "only NO ONE"),
-    ("save", "refused: nothing is kept on disk yet"),
     ("slaveof", "only NO ONE"),
     (
         "wait",

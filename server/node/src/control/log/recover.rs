@@ -8,6 +8,7 @@
 //! Torn is what was never synced: a bad frame with nothing whole behind it, or nothing that says that it was on the disk once.
 //! Everything else is damage: it is told with file and offset, and nothing is served.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
@@ -17,13 +18,16 @@ use storage::log::{
 };
 
 use super::manifest::{Manifest, Place, named};
-use super::sealing::open_payload;
-use super::writer::Past;
+use super::sealing::{has_key, open_payload};
+use super::writer::{Past, Tail};
 use crate::control::disk::{Disk, File};
+use crate::control::sealed::Input;
 use crate::control::vault::Vault;
 
 /// Bytes of a segment that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// How exactly it is known where in a segment what was never synced begins, bytes.
+const MARK_BYTES: u64 = 64 << 10;
 
 /// What a reader is told, and asked.
 pub trait Replays {
@@ -88,6 +92,34 @@ pub fn total_bytes(disk: &dyn Disk, place: &Place, manifest: &Manifest) -> u64 {
     sizes.sum()
 }
 
+/// Opens a file that the manifest names.
+fn open(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn File>> {
+    disk.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => named(
+            path,
+            &"the manifest of the log names this file, and it is missing",
+        ),
+        _ => named(path, &error),
+    })
+}
+
+/// Whether all files are there that a manifest names, and the keys for them.
+///
+/// # Errors
+/// Which one is not, or cannot be opened.
+pub fn look(disk: &dyn Disk, place: &Place, vault: &Vault, manifest: &Manifest) -> io::Result<()> {
+    if let Some((file, _)) = &manifest.base {
+        let path = place.path(file);
+        open(disk, &path)?;
+        Input::open(disk, &path, vault).map_err(|fault| named(&path, &fault))?;
+    }
+    for file in &manifest.segments {
+        let path = place.path(file);
+        has_key(&mut *open(disk, &path)?, vault).map_err(|why| named(&path, &why))?;
+    }
+    Ok(())
+}
+
 /// Reads all segments, sealed ones with the keys of `vault`; the base has been read before. `cuts` allows a torn end to be cut off.
 ///
 /// # Errors
@@ -105,17 +137,19 @@ pub fn replay(
         segments: Vec::new(),
         base_bytes: 0,
         last: through,
+        tail: None,
     };
     if let Some((file, _)) = &manifest.base {
         let path = place.path(file);
-        let size = disk.open(&path).and_then(|mut file| file.size());
+        let size = open(disk, &path)?.size();
         past.base_bytes = size.map_err(|error| named(&path, &error))?;
     }
     let mut plain = 0;
+    let mut synced = through;
     let mut before: Option<(&String, Bad)> = None;
     for (index, name) in manifest.segments.iter().enumerate() {
         let path = place.path(name);
-        let mut segment = Segment::open(disk, &path).map_err(|error| named(&path, &error))?;
+        let mut segment = Segment::open(disk, &path)?;
         let begun = segment.begin(past.last, vault, to);
         let first = segment.first_sequence;
         if let Some((name, bad)) = before.take()
@@ -124,7 +158,7 @@ pub fn replay(
             return Err(damage(&place.path(name), &bad));
         }
         begun?;
-        let ended = segment.read(&mut past.last, to)?;
+        let ended = segment.read(&mut past.last, &mut synced, to)?;
         plain += usize::from(segment.key.is_none());
         let is_last = index + 1 == manifest.segments.len();
         past.segments.push((first, segment.scan.offset()));
@@ -133,6 +167,7 @@ pub fn replay(
             Some(bad) if !is_last => before = Some((name, bad)),
             Some(bad) => segment.cut(&bad, cuts, to)?,
         }
+        past.tail = segment.tail(name, synced);
     }
     if plain > 0 && vault.keys().is_some() {
         let folder = place.folder.display();
@@ -156,12 +191,14 @@ struct Segment<'p> {
     key: Option<DataKey>,
     /// What was sealed of the last frame.
     opened: Vec<u8>,
+    /// Sequences, and where their frames are: of those that may not be on the disk, every now and then.
+    marks: VecDeque<(u64, u64)>,
 }
 
 impl<'p> Segment<'p> {
     fn open(disk: &dyn Disk, path: &'p Path) -> io::Result<Segment<'p>> {
-        let mut file = disk.open(path)?;
-        let size = file.size()?;
+        let mut file = open(disk, path)?;
+        let size = file.size().map_err(|error| named(path, &error))?;
         Ok(Segment {
             path,
             file,
@@ -171,6 +208,20 @@ impl<'p> Segment<'p> {
             frames_at: 0,
             key: None,
             opened: Vec::new(),
+            marks: VecDeque::new(),
+        })
+    }
+
+    /// Its frames from the first one on of which none has said that it is on the disk.
+    fn tail(&self, file: &str, synced: u64) -> Option<Tail> {
+        let mut marks = self.marks.iter().rev();
+        let known = marks.find(|(sequence, _)| *sequence <= synced + 1);
+        let (first_sequence, begin) = *known.or(self.marks.front())?;
+        let range = begin..self.scan.offset();
+        (self.scan.next_sequence() > synced + 1).then(|| Tail {
+            file: file.to_owned(),
+            range,
+            first_sequence,
         })
     }
 
@@ -193,14 +244,32 @@ impl<'p> Segment<'p> {
         Ok(())
     }
 
-    /// Passes on every frame behind `last`; where they end before the file does.
-    fn read(&mut self, last: &mut u64, to: &mut dyn Replays) -> io::Result<Option<Bad>> {
+    /// Passes on every frame behind `last`; where they end before the file does. `synced` is what is known to be on the disk.
+    fn read(
+        &mut self,
+        last: &mut u64,
+        synced: &mut u64,
+        to: &mut dyn Replays,
+    ) -> io::Result<Option<Bad>> {
         loop {
             let offset = self.scan.offset().max(self.frames_at);
             let lack = match self.scan.step() {
                 Step::More(lack) => lack,
                 Step::Frame(frame) => {
                     let head = frame.head;
+                    *synced = (*synced).max(head.synced);
+                    let marked = self.marks.back().map_or(0, |(_, at)| at + MARK_BYTES);
+                    if offset >= marked {
+                        let at = offset.max(SEGMENT_HEAD_BYTES as u64);
+                        self.marks.push_back((head.sequence, at));
+                    }
+                    while self
+                        .marks
+                        .get(1)
+                        .is_some_and(|(sequence, _)| *sequence <= *synced + 1)
+                    {
+                        self.marks.pop_front();
+                    }
                     if head.sequence > *last {
                         let mut payload = frame.payload;
                         if let Some(key) = &self.key {

@@ -158,11 +158,14 @@ fn a_cut_at_any_byte_of_the_last_segment_is_a_torn_end_and_in_the_seal_damage() 
         assert_eq!(frames(&disk, &vault).unwrap().last().unwrap(), "new");
     }
     // Not the last one any more: what is missing is told.
-    drop(log_on(&written, &vault, AppendFsync::Always));
-    say_all(&log_on(&written, &vault, AppendFsync::Always), &["four"]);
-    written.change(FIRST, |bytes| bytes.truncate(places[2] + 1));
+    let disk = MemoryDisk::default();
+    let log = log_on(&disk, &vault, AppendFsync::Always);
+    say_all(&log, &["one", "two", "three"]);
+    log.turn_over_soon();
+    say_all(&log, &["four"]);
+    disk.change(FIRST, |bytes| bytes.truncate(places[2] + 1));
     let expected = format!("d/a.1.log: damaged at offset {}: the file ends", places[2]);
-    let why = frames(&written, &vault).unwrap_err();
+    let why = frames(&disk, &vault).unwrap_err();
     assert!(why.starts_with(&expected), "{why}");
 }
 

@@ -9,12 +9,21 @@
 //! a segment has: one that could not be written is written again as it is, and every segment has a key of its own.
 
 use std::io;
+use std::ops::Range;
+use std::path::Path;
 
-use seal::{DataKey, open_frame, seal_frame, sealed_frame_bytes};
-use storage::log::{FRAME_HEAD_BYTES, FrameHead, payload_sum};
+use seal::{DataKey, Kind, open_frame, seal_frame, sealed_frame_bytes};
+use storage::log::{
+    FRAME_HEAD_BYTES, FrameHead, SEGMENT_HEAD_BYTES, Scan, SegmentHead, Step, payload_sum,
+};
+
+use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// Bytes of a frame's head that are bound to its payload: all before the checksums.
 const BOUND_BYTES: usize = 36;
+/// Bytes that are copied at once from a segment into another one.
+const COPIED_BYTES: usize = 1 << 20;
 
 /// Seals whole frames and appends them to `out`.
 ///
@@ -72,6 +81,125 @@ pub fn open_payload(
     out.clear();
     let about = head.encode();
     open_frame(key, head.sequence, &about[..BOUND_BYTES], payload, out)
+}
+
+/// Whether the key of a segment is there, if it is sealed. (What else is wrong with its head is told when it is read.)
+///
+/// # Errors
+/// Those of the disk; why it cannot be opened.
+pub fn has_key(file: &mut dyn File, vault: &Vault) -> io::Result<()> {
+    if file.size()? < SEGMENT_HEAD_BYTES as u64 {
+        return Ok(());
+    }
+    let mut bytes = vec![0; SEGMENT_HEAD_BYTES];
+    fill(file, &mut bytes)?;
+    let Ok(head) = SegmentHead::decode(&bytes) else {
+        return Ok(());
+    };
+    if head.seal_bytes == 0 || file.size()? < head.end() {
+        return Ok(());
+    }
+    let mut seal = vec![0; head.seal_bytes as usize];
+    fill(file, &mut seal)?;
+    let opened = vault.open(Kind::Segment, &bytes, &seal);
+    opened.map(|_| ()).map_err(io::Error::other)
+}
+
+/// Copies the frames in a part of a segment behind what is in another file, for whose key (if it has one) they are sealed anew;
+/// the bytes that this took.
+///
+/// # Errors
+/// Those of the disk; and when the segment does not hold what it did, or cannot be opened.
+pub fn copy_frames(
+    (disk, path, vault): (&dyn Disk, &Path, &Vault),
+    range: &Range<u64>,
+    to: &mut dyn File,
+    key: Option<&DataKey>,
+) -> io::Result<u64> {
+    let mut from = disk.open(path)?;
+    let mut piece = vec![0; SEGMENT_HEAD_BYTES];
+    fill(&mut *from, &mut piece)?;
+    let head = SegmentHead::decode(&piece).map_err(changed)?;
+    piece.resize(head.end() as usize, 0);
+    fill(&mut *from, &mut piece[SEGMENT_HEAD_BYTES..])?;
+    let (bound, seal) = piece.split_at(SEGMENT_HEAD_BYTES);
+    let old = match seal {
+        [] => None,
+        seal => Some(
+            vault
+                .open(Kind::Segment, bound, seal)
+                .map_err(io::Error::other)?,
+        ),
+    };
+    let mut scan = Scan::new(range.end);
+    scan.feed(&piece);
+    let (mut left, mut copied) = (range.end.saturating_sub(head.end()), 0);
+    let (mut out, mut opened) = (Vec::new(), Vec::new());
+    loop {
+        let at = scan.offset().max(head.end());
+        match scan.step() {
+            // (A file is read from its beginning.)
+            Step::Frame(_) if at < range.start => {}
+            Step::Frame(frame) => {
+                let mut payload = frame.payload;
+                if let Some(old) = &old {
+                    let done = open_payload(old, &frame.head, payload, &mut opened);
+                    done.map_err(io::Error::other)?;
+                    payload = &opened;
+                }
+                put_frame(key, &frame.head, payload, &mut out).map_err(io::Error::other)?;
+            }
+            Step::More(_) => {
+                piece.resize(left.min(COPIED_BYTES as u64) as usize, 0);
+                fill(&mut *from, &mut piece)?;
+                left -= piece.len() as u64;
+                scan.feed(&piece);
+            }
+            Step::End => break,
+            Step::Bad(bad) => return Err(changed(bad.fault)),
+        }
+        if out.len() >= COPIED_BYTES {
+            to.append(&out)?;
+            copied += out.len() as u64;
+            out.clear();
+        }
+    }
+    to.append(&out)?;
+    Ok(copied + out.len() as u64)
+}
+
+fn put_frame(
+    key: Option<&DataKey>,
+    head: &FrameHead,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), seal::Fault> {
+    if let Some(key) = key {
+        return seal_one(key, head, payload, out);
+    }
+    let head = FrameHead {
+        len: payload.len() as u64,
+        payload_sum: payload_sum(payload),
+        ..*head
+    };
+    out.extend_from_slice(&head.encode());
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+fn changed(fault: storage::log::Fault) -> io::Error {
+    io::Error::other(format!("it has changed since it was read: {fault}"))
+}
+
+/// Reads until the buffer is full.
+fn fill(file: &mut dyn File, mut into: &mut [u8]) -> io::Result<()> {
+    while !into.is_empty() {
+        match file.read(into)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => into = &mut into[read..],
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
