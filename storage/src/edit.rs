@@ -287,6 +287,11 @@ impl<'s> Edit<'s> {
         }
     }
 
+    /// Bytes of the string at a key; 0 without one.
+    pub(crate) fn text_len(&mut self, key: &Key<'_>) -> Result<usize, WrongType> {
+        Ok(text_of(self.live(key))?.map_or(0, |text| text.len()))
+    }
+
     /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
     /// there. Returns its length. The caller has seen to it that the end is within 512 MB.
     ///

@@ -45,6 +45,11 @@ impl SlotSet {
         Some((first, last, len))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        let of = |word: &u64| word.count_ones() as usize;
+        self.0.iter().map(of).sum()
+    }
+
     pub(crate) fn insert(&mut self, slot: Slot) {
         self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }

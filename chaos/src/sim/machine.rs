@@ -3,7 +3,8 @@
 //! ```text
 //!   boot() ── node, cores ── reads the log from the disk ──> serves ── kill() or crash() ──> boot() ...
 //! ```
-//! What threads do in production is called here: long requests aside, the log's thread, the reading of the log.
+//! What threads do in production is called here: long requests aside, the log's thread, the writing of snapshots, the reading of
+//! the log.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use node::control::disk::Disk;
 use node::control::log::WriteLog;
 use node::control::log::replay::Posts;
 use node::control::log::thread as write_log;
+use node::control::snapshot::Writer;
 use node::mail::Mail;
 use node::node::{Entrance, Node, Parts};
 use node::service::NodeService;
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) runtime: runtime::Config,
     pub(crate) disk: SimDisk,
+    /// Items that a snapshot looks at in one turn of a core.
+    pub(crate) items_per_turn: usize,
 }
 
 /// See the module's head.
@@ -47,6 +51,8 @@ pub(crate) struct Machine {
     pub(crate) cores: Simulation<NodeService>,
     node: &'static Node,
     helper: Helper,
+    images: Writer,
+    disk: SimDisk,
     /// What has run aside and finds its core's mailbox full.
     returning: VecDeque<(CoreId, Mail)>,
     /// When the log wants a step at the latest, monotonic us.
@@ -82,7 +88,9 @@ impl Machine {
         }];
         let mut cores = Simulation::new(&plan.runtime, gates, now, |core, handle| {
             node.set_handle(handle);
-            NodeService::new(core, node, now)
+            let mut service = NodeService::new(core, node, now);
+            service.walk_slowly(plan.items_per_turn);
+            service
         })?;
         if plan.config.appendonly {
             let disk: Arc<dyn Disk> = Arc::new(plan.disk.clone());
@@ -99,6 +107,8 @@ impl Machine {
             cores,
             node,
             helper: Helper::new(node),
+            images: Writer::default(),
+            disk: plan.disk.clone(),
             returning: VecDeque::new(),
             log_due_us: 0,
         })
@@ -131,6 +141,24 @@ impl Machine {
                 None
             }
         }
+    }
+
+    /// The writer of snapshots does what it was told next; whether there was something.
+    pub(crate) fn write_image(&mut self) -> bool {
+        let (node, disk) = (self.node, &self.disk);
+        let Some(mails) = node.snapshots.step(&mut self.images, &node.write_log, disk) else {
+            return false;
+        };
+        for mail in mails {
+            let Mail::SnapshotEnded(ended) = mail else {
+                continue;
+            };
+            for core in (0..self.cores.cores() as u16).map(CoreId) {
+                let mail = Mail::SnapshotEnded(Arc::clone(&ended));
+                self.returning.push_back((core, mail));
+            }
+        }
+        true
     }
 
     /// Whether the log wants a step, and when it wants one at the latest.

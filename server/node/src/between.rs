@@ -348,6 +348,8 @@ impl NodeService {
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Records(on) => self.core.record(on),
+            Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),
             Mail::Loaded => {
                 self.core.shard.forget_changes();

@@ -746,5 +746,9 @@ pub fn limits(config: &Config) -> Limits {
         zset_max_listpack_value_bytes: config.zset_max_listpack_value_bytes,
         stream_node_max_bytes: config.stream_node_max_bytes,
         stream_node_max_entries: config.stream_node_max_entries,
+        // What was written under a higher bound is read back under this one.
+        string_bytes_max: usize::try_from(config.proto_max_bulk_len)
+            .unwrap_or(usize::MAX)
+            .max(Limits::default().string_bytes_max),
     }
 }

@@ -98,6 +98,10 @@ pub enum Mail {
     MakeRoom,
     /// A snapshot has ended.
     SnapshotEnded(Arc<Ended>),
+    /// Whether this core records what it changes, from now on: sent ahead of its slots, which are all away.
+    Records(bool),
+    /// The log's files were made, or left: the first core sees to what comes next.
+    Switched,
     /// Keys or a function from a file that is being loaded.
     Load(Box<Part>, Expired),
     /// All has been loaded.

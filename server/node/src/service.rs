@@ -77,6 +77,11 @@ impl NodeService {
         batch.apply(&mut self.core);
     }
 
+    /// Snapshots look at no more than so many items in a turn, for simulators: real time decides nothing there.
+    pub fn walk_slowly(&mut self, items_per_turn: usize) {
+        self.core.image.items_per_turn = items_per_turn;
+    }
+
     /// The slots that live here, for simulators.
     pub fn shard(&self) -> &storage::Shard {
         &self.core.shard

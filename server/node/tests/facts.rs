@@ -121,7 +121,6 @@ const LIMITED: &[(&str, &str)] = &[
         "kept; there is nothing to tell yet",
     ),
     ("cluster|slot-stats", "key-count alone"),
-    ("bgrewriteaof", "refused: nothing is kept on disk yet"),
     ("module|load", "refused: there are no modules"),
     ("module|loadex", "refused: there are no modules"),
     ("module|unload", "refused: there are no modules"),

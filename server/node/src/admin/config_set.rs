@@ -14,6 +14,8 @@ use runtime::CoreId;
 
 use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::{Caller, Config, Disk, Files, Row, SetError, os_text, rewrite_file};
+use crate::control::disk::{Disk as _, SystemDisk};
+use crate::control::log::thread as write_log;
 use crate::gather::Join;
 use crate::mail::{Ask, Mail};
 use crate::tls;
@@ -107,7 +109,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 /// Options that clients may change in Redis, but that are only looked at when this server starts.
-const AT_START_HERE: [&str; 4] = ["appendonly", "bind", "port", "tls-port"];
+const AT_START_HERE: [&str; 3] = ["bind", "port", "tls-port"];
 
 fn config_get(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let patterns: Vec<&[u8]> = args.rest().collect();
@@ -168,7 +170,20 @@ fn prepare(config: &mut Config, row: &Row) -> Result<(), SetError> {
         let entered = entered.map_err(|failure| SetError::failed(row, os_text(&failure)))?;
         config.dir = entered.display().to_string();
     }
+    if row.name == "appendonly" && config.appendonly {
+        let why = "Unable to turn on AOF. Check server logs.";
+        may_log(config).map_err(|_| SetError::failed(row, why))?;
+    }
     Ok(())
+}
+
+/// Whether files can be made where the log is to lie; the log itself is made by its thread.
+fn may_log(config: &Config) -> std::io::Result<()> {
+    let folder = write_log::place(config).folder;
+    let probe = folder.join(".may-write");
+    SystemDisk.create_dir(&folder)?;
+    SystemDisk.create(&probe)?;
+    SystemDisk.remove(&probe)
 }
 
 /// Options of TLS count together: certificate and key are set at once. Without a port of TLS they are only kept.
@@ -191,6 +206,7 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
     for row in changed {
         match row.name {
             "tcp-keepalive" => core.node.keepalive().store(config.tcp_keepalive_s, Relaxed),
+            "appendonly" => core.posts.push((CoreId(0), Mail::Switched)),
             "appendfsync" => core.node.write_log.set_policy(config.appendfsync),
             "turn-cpu-clock" => core.node.set_turn_cpu_clock(config.turn_cpu_clock),
             "requirepass" => {

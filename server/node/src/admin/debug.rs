@@ -70,6 +70,10 @@ const HELP: &[(&str, &str)] = &[
         "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
         "Writes all data to the file of snapshots, removes them, and loads that file.",
     ),
+    (
+        "LOADAOF",
+        "Writes what is queued to the log, removes all data, and reads the log.",
+    ),
     ("SLEEP <seconds>", "Stops all cores for a while."),
     ("HELP", "Shows this list."),
 ];
@@ -131,9 +135,13 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             cx.reply.ok();
         }
         (b"reload", _) => return reload(cx, words),
-        (b"loadaof", _) => {
-            let text = "ERR there is nothing to load from: persistence is not supported yet";
-            return Err(Refusal::Text(text).into());
+        (b"loadaof", 0) => {
+            if cx.inside_exec {
+                return Err(Refusal::Text("ERR DEBUG LOADAOF is not for MULTI").into());
+            }
+            let ticket = cx.core.begin_exclusive(cx.conn);
+            cx.core.start_image(ticket, cx.conn.resp, Work::LoadLog);
+            return Ok(Done::Later);
         }
         _ => return Err(Refusal::subcommand_syntax(&args).into()),
     }

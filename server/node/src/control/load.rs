@@ -59,7 +59,8 @@ struct Place {
 }
 
 impl Batch {
-    fn push(&mut self, raw: Raw<'_>) {
+    /// Adds a key.
+    pub fn push(&mut self, raw: Raw<'_>) {
         self.bytes.extend_from_slice(raw.bytes);
         self.keys.push(Place {
             db: raw.db,
@@ -68,6 +69,11 @@ impl Batch {
             offset: raw.offset,
             end: self.bytes.len(),
         });
+    }
+
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Its keys.
@@ -133,12 +139,24 @@ impl Reader {
     /// # Errors
     /// [`Fault::Io`]
     pub fn open(disk: &dyn Disk, path: &Path, config: &Config) -> Result<Reader, Fault> {
+        Reader::new(disk, path, config, config.rdbchecksum)
+    }
+
+    /// Opens the base of the log, whose checksum counts whatever the configuration says.
+    ///
+    /// # Errors
+    /// [`Fault::Io`]
+    pub fn open_base(disk: &dyn Disk, path: &Path, config: &Config) -> Result<Reader, Fault> {
+        Reader::new(disk, path, config, true)
+    }
+
+    fn new(disk: &dyn Disk, path: &Path, config: &Config, sums: bool) -> Result<Reader, Fault> {
         let mut file = disk.open(path).map_err(Fault::Io)?;
         let size = file.size().map_err(Fault::Io)?;
         let dbs = config.databases.clamp(1, 256) as usize;
         Ok(Reader {
             file,
-            splitter: Splitter::new(dbs, config.rdbchecksum),
+            splitter: Splitter::new(dbs, sums),
             piece: vec![0; PIECE_BYTES],
             size,
         })
@@ -167,7 +185,9 @@ impl Reader {
         while let Some(part) = self.splitter.next_part().map_err(Fault::Damage)? {
             show(part).map_err(Fault::Refused)?;
         }
-        if read == 0 {
+        // (A damaged length may ask for more than there is: no more is read for it.)
+        let ends = self.splitter.offset().saturating_add(self.splitter.needs());
+        if read == 0 || (ends > self.size && !self.splitter.is_done()) {
             self.splitter.finish().map_err(Fault::Damage)?;
         }
         Ok(read > 0 && !self.splitter.is_done())

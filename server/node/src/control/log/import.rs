@@ -118,9 +118,9 @@ fn read_some(file: &mut dyn File, into: &mut Vec<u8>) -> io::Result<usize> {
 }
 
 /// What reads Redis's files.
-pub struct Import {
+pub struct Import<'p> {
     node: &'static Node,
-    spread: Spread<'static>,
+    spread: Spread<'p>,
     conn: Option<Box<Connection>>,
     requests: Vec<Request>,
     bytes: usize,
@@ -130,9 +130,9 @@ pub struct Import {
     libraries: Vec<Vec<u8>>,
 }
 
-impl Import {
+impl<'p> Import<'p> {
     /// Into the cores of a node, and into its log, which must be on.
-    pub fn new(node: &'static Node, spread: Spread<'static>) -> Import {
+    pub fn new(node: &'static Node, spread: Spread<'p>) -> Import<'p> {
         let conn = Connection::inside(node.users().default_user());
         Import {
             node,

@@ -8,6 +8,7 @@
 //! Torn is what was never synced: a bad frame with nothing whole behind it, or nothing that says that it was on the disk once.
 //! Everything else is damage: it is told with file and offset, and nothing is served.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
@@ -16,11 +17,13 @@ use storage::log::{
 };
 
 use super::manifest::{Manifest, Place, named};
-use super::writer::Past;
+use super::writer::{Past, Tail};
 use crate::control::disk::{Disk, File};
 
 /// Bytes of a segment that are read at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// How exactly it is known where in a segment what was never synced begins, bytes.
+const MARK_BYTES: u64 = 64 << 10;
 
 /// What a reader is told, and asked.
 pub trait Replays {
@@ -71,6 +74,29 @@ pub fn total_bytes(disk: &dyn Disk, place: &Place, manifest: &Manifest) -> u64 {
     sizes.sum()
 }
 
+/// Opens a file that the manifest names.
+fn open(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn File>> {
+    disk.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => named(
+            path,
+            &"the manifest of the log names this file, and it is missing",
+        ),
+        _ => named(path, &error),
+    })
+}
+
+/// Whether all files are there that a manifest names.
+///
+/// # Errors
+/// Which one is not, or cannot be opened.
+pub fn look(disk: &dyn Disk, place: &Place, manifest: &Manifest) -> io::Result<()> {
+    let base = manifest.base.iter().map(|(file, _)| file);
+    for file in base.chain(&manifest.segments) {
+        open(disk, &place.path(file))?;
+    }
+    Ok(())
+}
+
 /// Reads all segments; the base has been read before. `cuts` allows a torn end to be cut off.
 ///
 /// # Errors
@@ -88,16 +114,18 @@ pub fn replay(
         segments: Vec::new(),
         base_bytes: 0,
         last: through,
+        tail: None,
     };
     if let Some((file, _)) = &manifest.base {
         let path = place.path(file);
-        let size = disk.open(&path).and_then(|mut file| file.size());
+        let size = open(disk, &path)?.size();
         past.base_bytes = size.map_err(|error| named(&path, &error))?;
     }
+    let mut synced = through;
     let mut before: Option<(&String, Bad)> = None;
     for (index, name) in manifest.segments.iter().enumerate() {
         let path = place.path(name);
-        let mut segment = Segment::open(disk, &path).map_err(|error| named(&path, &error))?;
+        let mut segment = Segment::open(disk, &path)?;
         let begun = segment.begin(past.last, to);
         let first = segment.first_sequence;
         if let Some((name, bad)) = before.take()
@@ -106,7 +134,7 @@ pub fn replay(
             return Err(damage(&place.path(name), &bad));
         }
         begun?;
-        let ended = segment.read(&mut past.last, to)?;
+        let ended = segment.read(&mut past.last, &mut synced, to)?;
         let is_last = index + 1 == manifest.segments.len();
         past.segments.push((first, segment.scan.offset()));
         match ended {
@@ -114,6 +142,7 @@ pub fn replay(
             Some(bad) if !is_last => before = Some((name, bad)),
             Some(bad) => segment.cut(&bad, cuts, to)?,
         }
+        past.tail = segment.tail(name, synced);
     }
     Ok(past)
 }
@@ -125,18 +154,34 @@ struct Segment<'p> {
     size: u64,
     scan: Scan,
     first_sequence: u64,
+    /// Sequences, and where their frames are: of those that may not be on the disk, every now and then.
+    marks: VecDeque<(u64, u64)>,
 }
 
 impl<'p> Segment<'p> {
     fn open(disk: &dyn Disk, path: &'p Path) -> io::Result<Segment<'p>> {
-        let mut file = disk.open(path)?;
-        let size = file.size()?;
+        let mut file = open(disk, path)?;
+        let size = file.size().map_err(|error| named(path, &error))?;
         Ok(Segment {
             path,
             file,
             size,
             scan: Scan::new(size),
             first_sequence: 0,
+            marks: VecDeque::new(),
+        })
+    }
+
+    /// Its frames from the first one on of which none has said that it is on the disk.
+    fn tail(&self, file: &str, synced: u64) -> Option<Tail> {
+        let mut marks = self.marks.iter().rev();
+        let known = marks.find(|(sequence, _)| *sequence <= synced + 1);
+        let (first_sequence, begin) = *known.or(self.marks.front())?;
+        let range = begin..self.scan.offset();
+        (self.scan.next_sequence() > synced + 1).then(|| Tail {
+            file: file.to_owned(),
+            range,
+            first_sequence,
         })
     }
 
@@ -159,14 +204,32 @@ impl<'p> Segment<'p> {
         Ok(())
     }
 
-    /// Passes on every frame behind `last`; where they end before the file does.
-    fn read(&mut self, last: &mut u64, to: &mut dyn Replays) -> io::Result<Option<Bad>> {
+    /// Passes on every frame behind `last`; where they end before the file does. `synced` is what is known to be on the disk.
+    fn read(
+        &mut self,
+        last: &mut u64,
+        synced: &mut u64,
+        to: &mut dyn Replays,
+    ) -> io::Result<Option<Bad>> {
         loop {
             let offset = self.scan.offset();
             let lack = match self.scan.step() {
                 Step::More(lack) => lack,
                 Step::Frame(frame) => {
                     let head = frame.head;
+                    *synced = (*synced).max(head.synced);
+                    let marked = self.marks.back().map_or(0, |(_, at)| at + MARK_BYTES);
+                    if offset >= marked {
+                        let at = offset.max(SEGMENT_HEAD_BYTES as u64);
+                        self.marks.push_back((head.sequence, at));
+                    }
+                    while self
+                        .marks
+                        .get(1)
+                        .is_some_and(|(sequence, _)| *sequence <= *synced + 1)
+                    {
+                        self.marks.pop_front();
+                    }
                     if head.sequence > *last {
                         *last = head.sequence;
                         let done = to.frame(&head, frame.payload);

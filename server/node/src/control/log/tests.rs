@@ -326,8 +326,9 @@ fn damage_is_told_with_file_and_offset() {
         let _ = say(&log, text);
         log.step();
     }
-    drop(log);
-    let log = log_on(&disk, AppendFsync::Always);
+    // Another segment.
+    log.cut();
+    log.step();
     let _ = say(&log, "four");
     log.step();
     let cases: [(&str, usize, &str); 5] = [
@@ -367,7 +368,8 @@ fn damage_is_told_with_file_and_offset() {
     assert!(read(&disk).err().unwrap().contains("a.meridian is missing"));
     disk.state(|state| state.names.insert("d/a.meridian".into(), manifest.unwrap()));
     disk.state(|state| state.names.remove(Path::new("d/a.1.log")));
-    assert!(read(&disk).err().unwrap().starts_with("d/a.1.log: "));
+    let missing = "d/a.1.log: the manifest of the log names this file, and it is missing";
+    assert_eq!(read(&disk).err().as_deref(), Some(missing));
 }
 
 /// Half a frame was left in the file, and frames behind it: at the next start that was damage.
@@ -438,6 +440,42 @@ fn what_a_failed_sync_left_open_is_written_again() {
     }
 }
 
+/// A sync fails and loses its pages, the process is killed before it has written them again, the next one reads them from the
+/// system's memory and relies upon them, the machine dies: the log was called damaged then.
+#[test]
+fn what_a_failed_sync_has_lost_is_written_again_by_the_next_start() {
+    let disk = MemoryDisk::default();
+    let log = log_on(&disk, AppendFsync::Always);
+    let _ = say(&log, "one");
+    log.step();
+    disk.fail(Failing {
+        syncs: true,
+        ..Failing::default()
+    });
+    let _ = say(&log, "two");
+    log.step();
+    assert!(log.is_failed());
+    drop(log);
+    // The kernel reports the failure once: the next sync of that file is told that all is well.
+    disk.fail(Failing::default());
+    let name = PathBuf::from("d/a.1.log");
+    let log = log_on(&disk, AppendFsync::Always);
+    let _ = say(&log, "three");
+    log.step();
+    disk.state(|state| {
+        for (of, inode) in &state.kept {
+            let inode = &mut state.inodes[*inode];
+            if *of == name {
+                inode.synced.truncate(80);
+            }
+        }
+    });
+    disk.crash();
+    let (read, past) = read(&disk).unwrap();
+    assert_eq!(read.frames, ["one", "two", "three"]);
+    assert_eq!(past.last, 3);
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_older_segments() {
     let disk = MemoryDisk::default();
@@ -446,9 +484,9 @@ fn a_snapshot_takes_the_place_of_older_segments() {
     log.step();
     let mut file = disk.create(Path::new("d/a.9.meridian.rdb")).unwrap();
     file.append(b"snapshot").unwrap();
-    log.turn_over_soon();
-    log.step();
+    assert_eq!(log.cut(), 1);
     let _ = say(&log, "two");
+    log.step();
     log.step();
     log.set_base("a.9.meridian.rdb".to_owned(), 1, 8).unwrap();
     assert_eq!(
