@@ -629,13 +629,6 @@ impl Core {
         slots.dedup();
     }
 
-    /// Whether a request is this core's part of one that another core has spread over all.
-    #[inline]
-    pub fn is_part(&self, head: &Head) -> bool {
-        let is_spread = matches!(head.row.plan, Plan::Sum | Plan::Concat | Plan::AnyShard);
-        is_spread && head.ticket.core != self.id
-    }
-
     /// Whether a request needs every slot of the node in one place.
     pub fn needs_whole(row: &Row, args: &Args<'_>) -> bool {
         match (row.plan, row.spread) {

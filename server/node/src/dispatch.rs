@@ -37,6 +37,8 @@ pub enum Flow {
     Ask(Ask, Join),
     /// Every core runs it on its own slots.
     Spread(Join),
+    /// SCAN, from a core's slots on.
+    Scan(runtime::CoreId),
 }
 
 /// How long writes are held back at a time while too much waits for the disk, ms.
@@ -341,6 +343,7 @@ impl Core {
             resp: conn.resp,
             own_port: conn.own_port,
             no_touch: conn.no_touch,
+            is_part: false,
             key: routed.map(|(word, key)| (word, key.hash, key.slot)),
         }
     }
@@ -368,10 +371,11 @@ impl Core {
                     .peek()
                     .and_then(|word| core::str::from_utf8(word).ok()?.parse::<u64>().ok());
                 let owner = self.owner(Shard::cursor_slot(cursor.unwrap_or(0)));
-                if owner != self.id && !conn.own_port && cursor.is_some() {
-                    let head = self.head(conn, row, None);
-                    self.forward(owner, &args, head);
-                    return Flow::Done;
+                if !self.is_alone() && !conn.own_port && cursor.is_some() {
+                    return match conn.outbound.outstanding() {
+                        0 => Flow::Scan(owner),
+                        _ => Flow::Stall,
+                    };
                 }
                 return self.wide(conn, row, args);
             }

@@ -379,6 +379,7 @@ impl Core {
         }
         let saves = facts.scheduled || (due.is_some() && may_try);
         if saves && node.snapshots.claim(now_ms, Goal::File) {
+            node.snapshots.note(|facts| facts.scheduled = false);
             self.start_own_image(Work::Cut(Goal::File, Answer::Never));
         } else if !saves {
             self.rewrite_if_grown();

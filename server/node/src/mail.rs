@@ -215,6 +215,8 @@ pub struct Head {
     pub own_port: bool,
     /// Its reads leave no trace (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// It is a part of a request that is counted elsewhere.
+    pub is_part: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
 }

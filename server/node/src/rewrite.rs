@@ -25,6 +25,7 @@ use crate::control::snapshot::Goal;
 use crate::core::Core;
 use crate::image::{Answer, Work};
 use crate::mail::Mail;
+use crate::node::Node;
 
 /// What BGREWRITEAOF is answered.
 pub const STARTED: &str = "Background append only file rewriting started";
@@ -40,6 +41,18 @@ pub fn style_of_base(config: &Config) -> rdb::Style {
         version: BASE_VERSION,
         compress: config.rdbcompression,
     }
+}
+
+/// Whether the server must not leave: the log that was turned on counts for nothing before its base is written.
+pub fn holds_shutdown(node: &Node, force: bool) -> bool {
+    let waits = node.write_log.is_on() && node.write_log.waits_for_base();
+    if waits {
+        node.log(|log| match force {
+            true => log.warning("Writing initial AOF. Exit anyway."),
+            false => log.warning("Writing initial AOF, can't exit."),
+        });
+    }
+    waits && !force
 }
 
 impl Core {
@@ -90,18 +103,6 @@ impl Core {
         }
     }
 
-    /// Whether the server must not leave: the log that was turned on counts for nothing before its base is written.
-    pub fn holds_shutdown(&self, force: bool) -> bool {
-        let waits = self.node.write_log.is_on() && self.node.write_log.waits_for_base();
-        if waits {
-            self.node.log(|log| match force {
-                true => log.warning("Writing initial AOF. Exit anyway."),
-                false => log.warning("Writing initial AOF, can't exit."),
-            });
-        }
-        waits && !force
-    }
-
     /// Whether this core records what it changes.
     pub fn record(&mut self, on: bool) {
         self.commit = if on { Commit::Logged } else { Commit::Local };
@@ -121,11 +122,7 @@ impl Core {
         let (wants, scheduled) = (node.config().appendonly, facts.rewrites.scheduled);
         let is_rewriting = facts.since_ms_for(Goal::Base).is_some();
         match (log.is_open(), log.is_on()) {
-            (false, _) if wants || scheduled => {
-                if !self.rewrite_waits() {
-                    log.ask_open();
-                }
-            }
+            (false, _) if (wants || scheduled) && !self.rewrite_waits() => log.ask_open(),
             // The base is written, or was to be: with it the log counts.
             (true, _) if wants && log.waits_for_base() && !is_rewriting => {
                 node.snapshots.note(|facts| facts.rewrites.scheduled = true);

@@ -377,8 +377,15 @@ impl Core {
     }
 
     fn tracks_too_many(&self) -> bool {
-        let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
-        self.config.tracking_table_max_keys > 0 && self.trackings.keys.len() as u64 > share.max(1)
+        let (most, cores) = (
+            self.config.tracking_table_max_keys,
+            self.node.cores() as u64,
+        );
+        let before = |core: u64| u128::from(most) * u128::from(core) / u128::from(cores);
+        let id = u64::from(self.id.0);
+        // (The shares of all cores are as many as that, also when some have none.)
+        let share = before(id + 1) - before(id);
+        most > 0 && self.trackings.keys.len() as u128 > share
     }
 
     fn send_invalidation(&mut self, invalidation: Invalidation) {

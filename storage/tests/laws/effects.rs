@@ -134,9 +134,9 @@ fn strings_beyond_512_mb_are_replayed() {
     let record = a.effects().take();
     let (_, effect, _) = storage::decode(&record).unwrap();
     assert_eq!(b.apply(0, &effect), Err(storage::Corrupt));
-    b.set_limits(Limits {
+    b.set_limits(storage::Limits {
         string_bytes_max: 600 << 20,
-        ..Limits::default()
+        ..storage::Limits::default()
     });
     b.apply(0, &effect).unwrap();
     assert_eq!(b.text(&other).unwrap().unwrap().len(), far + 1);

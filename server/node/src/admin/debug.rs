@@ -49,6 +49,7 @@ const HELP: &[(&str, &str)] = &[
         "DIGEST-VALUE <key> [<key> ...]",
         "Tells a digest of each value.",
     ),
+    ("ERROR <text>", "Replies with this error."),
     (
         "OBJECT <key>",
         "Tells what is known of a key beside its value.",
@@ -123,6 +124,11 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             return Ok(Done::Ask(Ask::Peek(peek), Join::Only));
         }
         (b"protocol", 1) => write_sample(&mut cx.reply, words.bytes()?)?,
+        // As an error that some command would tell: for tests of clients.
+        (b"error", 1) => {
+            let text = String::from_utf8_lossy(words.bytes()?).into_owned();
+            return Err(Refusal::Owned(text.into()).into());
+        }
         (b"change-repl-id", 0) => {
             let node = cx.core.node;
             node.change_replication_id(&mut cx.core.rng);

@@ -274,7 +274,7 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": loading.keys_expired.load(Relaxed),
         "rdb_last_load_keys_loaded": loading.keys_loaded.load(Relaxed),
-        "aof_enabled": u8::from(log.is_on() || facts.core.config.appendonly),
+        "aof_enabled": u8::from(node.config().appendonly),
         "aof_rewrite_in_progress": u8::from(rewrites_ms.is_some()),
         "aof_rewrite_scheduled": u8::from(rewrites.scheduled),
         "aof_last_rewrite_time_sec": seconds(rewrites.last_took_s),

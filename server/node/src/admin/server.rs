@@ -8,7 +8,7 @@ use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
 use crate::control::snapshot::Goal;
 use crate::image::{Answer, Work};
 use crate::mail::Mail;
-use crate::rewrite::{SCHEDULED, STARTED};
+use crate::rewrite::{SCHEDULED, STARTED, holds_shutdown};
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -242,7 +242,7 @@ fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         // A shutdown waits for nothing but replies on their way, so there is none to call off.
         return Err(Refusal::NoShutdown.into());
     }
-    if cx.core.holds_shutdown(force) {
+    if holds_shutdown(cx.core.node, force) {
         return Err(SHUTDOWN_FAILED.into());
     }
     let saves = save || (!cx.core.config.save.is_empty() && !nosave);

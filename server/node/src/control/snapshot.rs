@@ -197,7 +197,7 @@ impl Snapshots {
                 facts.since_ms = Some(now_ms);
                 facts.goal = goal;
                 match goal {
-                    Goal::File => (facts.tried_ms, facts.scheduled) = (now_ms, false),
+                    Goal::File => facts.tried_ms = now_ms,
                     Goal::Base => facts.rewrites.begin(),
                 }
             }
