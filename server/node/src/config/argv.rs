@@ -125,7 +125,8 @@ impl Arguments {
 pub fn version_text() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let bits = usize::BITS;
-    format!("Meridian server v={version} redis_version=7.2 bits={bits}")
+    let redis = crate::admin::VERSION_REPORTED;
+    format!("Meridian server v={version} redis_version={redis} bits={bits}")
 }
 
 /// The answer to `--help`.
