@@ -206,7 +206,7 @@ impl Reader {
         }
         // (A damaged length may ask for more than there is: no more is read for it.)
         let ends = self.splitter.offset().saturating_add(self.splitter.needs());
-        if read == 0 || (ends > self.size && !self.splitter.is_done()) {
+        if read == 0 || (ends > self.size() && !self.splitter.is_done()) {
             self.splitter.finish().map_err(Fault::Damage)?;
         }
         Ok(read > 0 && !self.splitter.is_done())

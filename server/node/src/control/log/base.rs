@@ -34,6 +34,14 @@ impl WriteLog {
         last
     }
 
+    /// Another segment is begun soon, with the keys that are in force now. (So does a rewrite that waits for its own.)
+    pub fn turn_over_soon(&self) {
+        let is_asked = lock(&self.queue).cut.is_some();
+        if !is_asked {
+            self.cut();
+        }
+    }
+
     /// Whether the writer has come to the cut.
     fn is_at_cut(&self, desk: &Desk) -> bool {
         let written = desk.writer.as_ref().map(|writer| writer.positions().0);

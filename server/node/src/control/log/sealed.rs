@@ -162,6 +162,7 @@ fn a_cut_at_any_byte_of_the_last_segment_is_a_torn_end_and_in_the_seal_damage() 
     let log = log_on(&disk, &vault, AppendFsync::Always);
     say_all(&log, &["one", "two", "three"]);
     log.turn_over_soon();
+    log.step();
     say_all(&log, &["four"]);
     disk.change(FIRST, |bytes| bytes.truncate(places[2] + 1));
     let expected = format!("d/a.1.log: damaged at offset {}: the file ends", places[2]);
