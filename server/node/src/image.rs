@@ -85,6 +85,8 @@ pub struct Image {
     waiters: Vec<(Ticket, Resp)>,
     /// Those who want one of their own when the one that runs has ended.
     pub(crate) later: Vec<(Ticket, Resp)>,
+    /// Those who want the log loaded when it has its base.
+    pub(crate) later_loads: Vec<(Ticket, Resp)>,
     /// When save points and the log's size are looked at next, unix ms.
     pub(crate) look_ms: u64,
     /// Items that are looked at in one turn, for simulators; 0 for as many as there is time for.
