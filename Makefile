@@ -31,7 +31,7 @@ microbench: toolchain ## micro benches of protocol and storage
 	cargo bench -p protocol -p storage
 
 fuzz: toolchain  ## random bytes against the decoders whose test names hold TARGET (all without): SECONDS=60
-	FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --release -p protocol -p storage --test fuzz -- $(TARGET)
+	FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --release -p protocol -p storage -p seal --test fuzz -- $(TARGET)
 
 differential: toolchain ## SERVER against the Redis at ORACLE, reply by reply: OPS=1000000 SEED=1
 	cargo run --release -p chaos --bin differential -- --subject $(SERVER) --oracle $(ORACLE) --ops $(OPS) --seed $(SEED) --allow chaos/allow/redis-7.0.txt
@@ -39,9 +39,9 @@ differential: toolchain ## SERVER against the Redis at ORACLE, reply by reply: O
 atomicity: toolchain ## transfers between the cores of SERVER: SECONDS=60 SEED=1
 	cargo run --release -p chaos --bin atomicity -- --server $(SERVER) --seconds $(or $(SECONDS),60) --seed $(SEED)
 
-durability: toolchain ## kill -9 under load, restart, compare: ROUNDS=200 SEED=1 PLANT=nothing
+durability: toolchain ## kill -9 under load, restart, compare: ROUNDS=200 SEED=1 PLANT=nothing [SEALED=1]
 	cargo build --bin meridian
-	cargo run --release -p chaos --bin durability -- --binary "$(CARGO_TARGET_DIR)/debug/meridian" --rounds $(or $(ROUNDS),200) --seed $(SEED) --plant $(or $(PLANT),nothing)
+	cargo run --release -p chaos --bin durability -- --binary "$(CARGO_TARGET_DIR)/debug/meridian" --rounds $(or $(ROUNDS),200) --seed $(SEED) --plant $(or $(PLANT),nothing) $(if $(SEALED),--sealed)
 
 badinput: toolchain ## hostile clients against SERVER: SECONDS=4 (each kind) SEED=1
 	cargo run --release -p chaos --bin badinput -- --server $(SERVER) --seconds $(or $(SECONDS),4) --seed $(SEED)

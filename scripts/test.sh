@@ -311,6 +311,8 @@ if [ "$durability_rounds" -gt 0 ] && [ -x "$bin/durability" ] && [ -x "$bin/meri
         say "durability: $durability_rounds kills, $cores cores"
         chaos durability --binary "$bin/meridian" --rounds "$durability_rounds" --cores "$cores" --seed "$RANDOM"
     done
+    say "durability: $durability_rounds kills, sealed files"
+    chaos durability --binary "$bin/meridian" --rounds "$durability_rounds" --sealed --seed "$RANDOM"
     if command -v redis-server >/dev/null; then
         say "durability: Redis's own logs are read"
         for seed in 1 2 3; do
@@ -320,6 +322,7 @@ if [ "$durability_rounds" -gt 0 ] && [ -x "$bin/durability" ] && [ -x "$bin/meri
     for planted in no-log lost-tail flipped-bit old-log; do
         chaos durability --binary "$bin/meridian" --rounds 8 --plant "$planted"
     done
+    chaos durability --binary "$bin/meridian" --rounds 8 --plant flipped-bit --sealed
 fi
 if [ -n "$combinations" ]; then
     port=$(free_port)

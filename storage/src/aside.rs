@@ -17,7 +17,7 @@ use crate::shard::Shard;
 use crate::snapshot::{Chunk, Cut};
 use crate::uses::Uses;
 use crate::view::Text;
-use crate::watch::WatchedKeys;
+use crate::watch::Touched;
 use crate::{Limits, Slot};
 
 /// What a shard still counts of slots that have left it: database, keys, keys with a deadline, bytes.
@@ -39,7 +39,7 @@ pub struct Guise {
 /// What a shard has noted beside its data.
 #[derive(Default)]
 pub struct Notes {
-    touched: WatchedKeys,
+    touched: Vec<Touched>,
     flushed: bool,
     events: Vec<Event>,
     effects: (Vec<u8>, usize),
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(home.used_bytes(), inline.used_bytes());
         assert_eq!(home.effects().take(), inline.effects().take());
         assert_eq!(home.take_events(), inline.take_events());
-        let unique = |mut touched: WatchedKeys| {
+        let unique = |mut touched: Vec<Touched>| {
             touched.dedup();
             touched
         };

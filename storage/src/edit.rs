@@ -14,7 +14,7 @@ use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::lfu::Lfu;
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
-use crate::slot::Slot;
+use crate::slot::{SLOTS, Slot};
 use crate::table::Table;
 use crate::uses::Uses;
 use crate::value::{Collection, Hash, List, OwnedValue, Set, Stream, Zset};
@@ -285,6 +285,11 @@ impl<'s> Edit<'s> {
             }
             Content::Collection(_) => {}
         }
+    }
+
+    /// Bytes of the string at a key; 0 without one.
+    pub(crate) fn text_len(&mut self, key: &Key<'_>) -> Result<usize, WrongType> {
+        Ok(text_of(self.live(key))?.map_or(0, |text| text.len()))
     }
 
     /// Writes `bytes` into the string at `offset`, zero-filling a gap; makes the string if it is not
@@ -637,9 +642,15 @@ impl<'s> Edit<'s> {
             self.shard.keep_opens_of(number);
         }
         let origin = self.shard.snapshot.origin(number);
+        let is_one = self.shard.owns_all() && self.shard.is_snapshot_done();
+        let is_one = is_one && !self.shard.undo.is_on();
         let db = &mut self.shard.dbs[db as usize];
         let old = core::mem::take(db);
         self.shard.changes += old.len as u64;
+        if old.len > SLOTS && is_one {
+            // One array instead of all that is in it.
+            return self.shard.garbage.add_array(old);
+        }
         // The empty tables stay: half a megabyte for each FLUSHDB of a loop would wait as garbage.
         db.tables = old.tables;
         if old.len == 0 {
@@ -651,12 +662,13 @@ impl<'s> Edit<'s> {
             .enumerate()
             .filter(|(_, slot)| !slot.table.is_empty());
         let full = full.map(|(number, slot)| (Slot(number as u16), core::mem::take(slot)));
-        let full: Vec<_> = full.collect();
+        let mut full_tables = Vec::with_capacity(old.len.min(SLOTS));
+        full_tables.extend(full);
         if self.shard.undo.is_on() {
-            self.shard.undo.note_flush(number, origin, full);
+            self.shard.undo.note_flush(number, origin, full_tables);
             return;
         }
-        self.shard.drop_tables(origin, full);
+        self.shard.drop_tables(origin, full_tables);
     }
 
     /// The watched keys of `db` that it or `other`, which may come in its place, holds. One held past its

@@ -532,12 +532,11 @@ fn slot_number(n: u64) -> Result<u16, Corrupt> {
     }
 }
 
-/// Longest string, bytes: a record that would make a longer one is corrupt.
-const STRING_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// No string is longer, bytes: a record that would make one is corrupt. Whether one so long may be made here is for who
+/// applies the record to say.
+const STRING_BYTES_MAX: u64 = 1 << 48;
 
-/// Whether a string may reach to the end of `bytes` at `offset`. A record of ten bytes may rightly ask
-/// for the longest string there is (SETRANGE did): its gap is memory that nobody touches.
-pub(crate) fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
+fn fits_a_string(offset: u64, bytes: &[u8]) -> bool {
     let end = offset.checked_add(bytes.len() as u64);
     end.is_some_and(|end| end <= STRING_BYTES_MAX)
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::item::{Item, Payload};
-use crate::shard::{boxed_bytes, whole_bytes};
+use crate::shard::{Db, boxed_bytes, whole_bytes};
 use crate::table::SlotTable;
 use crate::value::Collection;
 
@@ -58,6 +58,14 @@ impl Garbage {
     pub(crate) fn add_tables(&mut self, tables: Vec<SlotTable<Item>>) {
         self.bytes += tables.iter().map(|slot| slot.bytes).sum::<usize>();
         self.queue.push_back(Waste::Tables(tables));
+    }
+
+    /// All tables of a database, no visitors among them.
+    pub(crate) fn add_array(&mut self, db: Db) {
+        let Some(tables) = db.tables else { return };
+        let tables: Box<[SlotTable<Item>]> = tables;
+        self.bytes += db.bytes;
+        self.queue.push_back(Waste::Tables(tables.into_vec()));
     }
 
     pub(crate) fn add_blob(&mut self, blob: Vec<u8>) {
@@ -142,7 +150,30 @@ impl Drop for Garbage {
 mod tests {
     use super::Garbage;
     use crate::value::Collection;
-    use crate::{Limits, Set};
+    use crate::{Key, Limits, SLOTS, Set, Shard, Slot, Ttl};
+
+    #[test]
+    fn a_large_database_is_thrown_away_as_one_and_goes_in_slices() {
+        let slots = (0..SLOTS as u16).map(Slot);
+        let mut shard = Shard::new(2, slots, Limits::default(), 1);
+        for n in 0..3 * SLOTS {
+            let name = format!("key:{n}");
+            let key = Key::new(1, name.as_bytes());
+            shard.edit().put_string(&key, b"value", Ttl::Clear);
+        }
+        let bytes = shard.used_bytes();
+        shard.edit().flush_db(1);
+        assert_eq!((shard.count(1).keys, shard.used_bytes()), (0, bytes));
+        let new = Key::new(1, b"key:1");
+        shard.edit().put_string(&new, b"new", Ttl::Clear);
+        let mut steps = 0;
+        while shard.free_garbage(SLOTS) {
+            steps += 1;
+        }
+        assert!((3..9).contains(&steps), "{steps}");
+        assert_eq!(shard.garbage_bytes(), 0);
+        assert_eq!(shard.count(1).keys, 1);
+    }
 
     #[test]
     fn a_set_made_in_the_order_of_its_hashes_is_whole_and_is_freed() {

@@ -45,6 +45,11 @@ impl SlotSet {
         Some((first, last, len))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        let of = |word: &u64| word.count_ones() as usize;
+        self.0.iter().map(of).sum()
+    }
+
     pub(crate) fn insert(&mut self, slot: Slot) {
         self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }
@@ -94,6 +99,11 @@ impl Shard {
     #[inline(always)]
     pub fn owns(&self, slot: Slot) -> bool {
         self.owned.contains(slot)
+    }
+
+    /// Whether every slot lives here.
+    pub(crate) fn owns_all(&self) -> bool {
+        self.owned.0.iter().all(|word| *word == u64::MAX)
     }
 
     /// What a flush of all that is here records when that is not every slot: those that live here.
@@ -156,7 +166,7 @@ impl Shard {
             self.wheel.push(at_ms, hint);
         }
         for (db, key) in core::mem::take(&mut lent.watched) {
-            self.watched.touch(db, &key);
+            self.watched.touch_away(db, &key);
         }
         if !self.watched.is_empty() {
             self.watched.touch_unseen(&among(&lent.slots));

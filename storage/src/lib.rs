@@ -76,5 +76,5 @@ pub use value::{
     Added, Collection, Hash, List, Member, OwnedValue, Set, Side, Zset, some_field_expires,
 };
 pub use view::{Text, Value, WrongType};
-pub use watch::KeyHasher;
+pub use watch::{KeyHasher, Touched};
 pub use whole::{read_value, write_value};

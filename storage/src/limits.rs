@@ -26,6 +26,8 @@ pub struct Limits {
     pub stream_node_max_bytes: usize,
     /// `stream-node-max-entries`: entries of a node, removed ones included; 0 for no limit.
     pub stream_node_max_entries: u64,
+    /// Bytes of zeros that an effect may put before what it writes to a string: the longest string that requests may make.
+    pub string_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -42,6 +44,7 @@ impl Default for Limits {
             zset_max_listpack_value_bytes: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            string_bytes_max: 512 << 20,
         }
     }
 }

@@ -14,13 +14,26 @@ use crate::slot::Slot;
 /// Watched keys with their databases, on their way between two cores.
 pub(crate) type WatchedKeys = Vec<(u8, Box<[u8]>)>;
 
+/// A followed key that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Its database.
+    pub db: u8,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// It changed on a visit: who follows all keys has been told there.
+    pub away: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct Watched {
     /// By database; as long as the highest one in which a key was ever watched.
     dbs: Vec<HashMap<Box<[u8]>, Version, BuildHasherDefault<KeyHasher>>>,
     len: usize,
     /// Followed keys that have changed since they were taken last.
-    touched: WatchedKeys,
+    touched: Vec<Touched>,
+    /// How many of them have been told to those who had read them before.
+    told: usize,
     /// A database has been emptied.
     flushed: bool,
     /// Every key is followed.
@@ -103,7 +116,16 @@ impl Watched {
 
     #[cold]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
-        let mut tell = self.all;
+        self.note(db, key, false);
+    }
+
+    /// As `touch`, of a key that has changed on a visit.
+    pub(crate) fn touch_away(&mut self, db: u8, key: &[u8]) {
+        self.note(db, key, true);
+    }
+
+    fn note(&mut self, db: u8, key: &[u8], away: bool) {
+        let mut tell = self.all && !away;
         let mut journal = self.journal.take();
         if let Some(version) = self.version_mut(db, key) {
             version.changes += 1;
@@ -114,7 +136,8 @@ impl Watched {
         }
         self.journal = journal;
         if tell {
-            self.touched.push((db, key.into()));
+            let key = key.into();
+            self.touched.push(Touched { db, key, away });
         }
     }
 
@@ -133,10 +156,12 @@ impl Watched {
     pub(crate) fn rewind(&mut self, told: usize) {
         for (db, key) in self.journal.take().unwrap_or_default() {
             if let Some(version) = self.version_mut(db, &key) {
-                version.changes -= 1;
+                // (Those of a guest may have been told, and count from nothing again.)
+                version.changes = version.changes.saturating_sub(1);
             }
         }
         self.touched.truncate(told);
+        self.told = self.told.min(told);
     }
 
     /// A watcher more that is told of each change, in `touched`.
@@ -163,7 +188,7 @@ impl Watched {
     }
 
     /// Changes that another shard tells.
-    pub(crate) fn append_touched(&mut self, mut touched: WatchedKeys, flushed: bool) {
+    pub(crate) fn append_touched(&mut self, mut touched: Vec<Touched>, flushed: bool) {
         self.touched.append(&mut touched);
         self.flushed |= flushed;
     }
@@ -177,7 +202,8 @@ impl Watched {
         self.flushed = true;
     }
 
-    pub(crate) fn take_touched(&mut self) -> WatchedKeys {
+    pub(crate) fn take_touched(&mut self) -> Vec<Touched> {
+        self.told = 0;
         core::mem::take(&mut self.touched)
     }
 
@@ -222,7 +248,11 @@ impl Watched {
                     version.unseen = false;
                     version.changes += 1;
                     if version.followers > 0 {
-                        self.touched.push((db as u8, key.clone()));
+                        self.touched.push(Touched {
+                            db: db as u8,
+                            key: key.clone(),
+                            away: true,
+                        });
                     }
                 }
             }
@@ -266,9 +296,19 @@ impl Shard {
         self.watched.follow(key.db, key.bytes, key.slot, false);
     }
 
-    /// A key of a slot that visits: whether it has changed from here on is told to its owner when the slot goes home.
-    pub fn note_guest(&mut self, key: &Key<'_>) {
-        self.watched.add(key.db, key.bytes, key.slot, false);
+    /// A key of a slot that visits: whether it has changed from here on is told to its owner when the slot goes home. Returns
+    /// whether it has changed on this visit until here, which is not told any more.
+    pub fn note_guest(&mut self, key: &Key<'_>) -> bool {
+        let before = self.watched.add(key.db, key.bytes, key.slot, false);
+        if let Some(version) = self.watched.version_mut(key.db, key.bytes) {
+            version.changes = 0;
+        }
+        before > 0
+    }
+
+    /// A watched key has changed on a visit that goes on.
+    pub fn touch_away(&mut self, key: &Key<'_>) {
+        self.watched.touch_away(key.db, key.bytes);
     }
 
     /// Ends one [`Shard::follow`].
@@ -297,8 +337,20 @@ impl Shard {
         self.watched.has_touched() | self.has_events()
     }
 
-    /// Followed keys that have changed since the last call, with their databases, in order; a key may come twice.
-    pub fn take_touched(&mut self) -> Vec<(u8, Box<[u8]>)> {
+    /// Followed keys that have changed since the last call, in order; a key may come twice.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
         self.watched.take_touched()
+    }
+
+    /// Those of the keys which [`Shard::take_touched`] will return that have changed since the last call.
+    pub fn untold(&mut self) -> Vec<Touched> {
+        let untold = self.watched.touched[self.watched.told..].to_vec();
+        self.watched.told = self.watched.touched.len();
+        untold
+    }
+
+    /// How many of the keys which [`Shard::take_touched`] will return, the first ones, [`Shard::untold`] has returned.
+    pub fn told(&self) -> usize {
+        self.watched.told
     }
 }

@@ -462,8 +462,10 @@ fn segments() {
         let head = SegmentHead {
             first_sequence: rng.below(3),
             begun: 0,
+            seal_bytes: rng.below(2) as u32 * 128,
         };
         let mut file = head.encode().to_vec();
+        file.resize(head.end() as usize, b's');
         for sequence in head.first_sequence..head.first_sequence + rng.below(6) {
             let payload = log(rng);
             let head = FrameHead {

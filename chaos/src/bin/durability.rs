@@ -6,14 +6,14 @@ use chaos::command_line::{CommandLine, UsageError};
 use chaos::durability::{Plan, Plant, run};
 
 const USAGE: &str = "durability --binary PATH [--rounds 200] [--seed 1] [--cores 2] [--io auto] \
-                     [--plant nothing|no-log|lost-tail|flipped-bit|old-log] [--from-redis]";
+                     [--plant nothing|no-log|lost-tail|flipped-bit|old-log] [--from-redis] [--sealed]";
 
 fn plan() -> Result<Plan, UsageError> {
     let words = std::env::args().skip(1);
     let names = [
         "--binary", "--rounds", "--seed", "--cores", "--io", "--plant",
     ];
-    let given = CommandLine::parse(words, &names, &["--from-redis"])?;
+    let given = CommandLine::parse(words, &names, &["--from-redis", "--sealed"])?;
     let plant: String = given.value("--plant", "nothing".to_owned())?;
     let cores: u32 = given.value("--cores", 2)?;
     let io: String = given.value("--io", "auto".to_owned())?;
@@ -22,6 +22,7 @@ fn plan() -> Result<Plan, UsageError> {
         binary: given.required("--binary")?.to_owned(),
         options: options.to_vec(),
         from_redis: given.switch("--from-redis"),
+        seals: given.switch("--sealed"),
         rounds: given.value("--rounds", 200)?,
         seed: given.value("--seed", 1)?,
         plant: Plant::named(&plant)

@@ -8,15 +8,18 @@
 //! A command with the name of a scene (`tracking: EVAL*`) is allowed in scenes of that name only.
 //! `*` stands for any text, `?` for one character; the command is compared without regard to
 //! case; replies are written as in text.rs. `@doubles` for both replies: equal but for the digits
-//! in which doubles are written; `@members`: arrays of the same elements in another order. `#` begins a comment.
+//! in which doubles are written; `@members`: arrays of the same elements in another order; `@last`: arrays that differ in the
+//! last element. `#` begins a comment.
 
-use super::compare::{Mismatch, same_doubles, same_members};
+use super::compare::{Mismatch, same_but_last, same_doubles, same_members};
 use crate::text;
 
 /// Stands for both replies.
 const DOUBLES: &str = "@doubles";
 /// Stands for both replies.
 const MEMBERS: &str = "@members";
+/// The same for arrays that differ in the last element.
+const LAST: &str = "@last";
 /// Fields of a line.
 const FIELDS: usize = 4;
 /// Differences that one file may allow: more are no exceptions any more.
@@ -102,10 +105,12 @@ impl AllowList {
         let oracle = text::answer_line(&mismatch.oracle);
         let doubles = same_doubles(&mismatch.subject, &mismatch.oracle);
         let members = same_members(&mismatch.subject, &mismatch.oracle);
+        let last = same_but_last(&mismatch.subject, &mismatch.oracle);
         let allows = |rule: &&mut Allowed| {
             let replies = match rule.subject.as_str() {
                 DOUBLES => doubles,
                 MEMBERS => members,
+                LAST => last,
                 pattern => glob(pattern, &subject) && glob(&rule.oracle, &oracle),
             };
             let command = [&command, &in_scene]

@@ -75,7 +75,8 @@ const SCRIPTS: [&str; 9] = [
     "redis.pcall('rpush', KEYS[1], ARGV[1]) return redis.pcall('lpop', KEYS[1])",
     "redis.pcall('del', KEYS[2]) return redis.pcall('rename', KEYS[1], KEYS[2])",
     "redis.call('rpush', KEYS[1], ARGV[1]) error('after')",
-    "local v = redis.call('dump', KEYS[2]) if v then return redis.pcall('restore', KEYS[1], 0, v, 'replace') end",
+    // (Both are read: before 7.2 all keys of a script are tracked once it has read any.)
+    "redis.call('exists', KEYS[1], KEYS[2]) local v = redis.call('dump', KEYS[2]) if v then return redis.pcall('restore', KEYS[1], 0, v, 'replace') end",
     "return redis.pcall('zadd', KEYS[2], 1, ARGV[1])",
     "redis.call('del', KEYS[1]) redis.call('rpush', KEYS[1], 1, 2, 3) return redis.call('ltrim', KEYS[1], 1, 1)",
     "return redis.pcall('set', KEYS[2], ARGV[1])",

@@ -7,18 +7,21 @@
 //!  restart, read all keys: each as after n operations of its client, for an n between the two
 //! ```
 //! The process dies, not the machine: what was written is in the kernel, so with `everysec`, too, nothing may be lost. (What a crash
-//! of the machine takes away is tried in simulation.) Rounds take turns with the policies of the log. Each round goes on from
+//! of the machine takes away is tried in simulation.) Meanwhile the log is rewritten and snapshots are taken, at random. Rounds take turns with the policies of the log. Each round goes on from
 //! what the one before has left.
+//!
+//! With `seals` what is on the disk is sealed, under a new key every few rounds, and must not show what clients have written.
 //!
 //! The judge proves itself: with a [`Plant`] it must find a violation.
 
+mod keys;
 mod model;
 mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, ClientError};
 use crate::rng::Rng;
@@ -76,6 +79,8 @@ pub struct Plan {
     pub plant: Plant,
     /// The first round is served by the redis-server of PATH: its log is what the program finds at its first start.
     pub from_redis: bool,
+    /// What is on the disk is sealed.
+    pub seals: bool,
 }
 
 /// What was done; a violation ends the run.
@@ -134,7 +139,10 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
         } else {
             "everysec"
         };
-        let begin = std::time::Instant::now();
+        if plan.seals {
+            keys::rotate(folder, &mut rng)?;
+        }
+        let begin = Instant::now();
         let server = match Server::start(plan, folder, fsync, plan.from_redis && round == 0)? {
             Started::Serves(server) => server,
             Started::Refuses(text) => {
@@ -162,6 +170,13 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
             .iter()
             .map(|record| record.sent - record.acknowledged)
             .sum::<u64>();
+        if plan.seals
+            && let Some(path) = keys::showing(folder)?
+        {
+            let path = path.display();
+            outcome.violation = Some(format!("round {round}: {path} shows what was written"));
+            break;
+        }
         plant(plan.plant, folder, &old, &mut rng)?;
     }
     if old.exists() {
@@ -174,7 +189,6 @@ fn run_in(plan: &Plan, folder: &Path) -> Result<Outcome, ClientError> {
 fn load(server: Server, records: &mut [Record], seed: u64, choice: u64) -> Result<(), ClientError> {
     let mut rng = Rng::new(choice);
     let ms = rng.between(LOAD_MS.0, LOAD_MS.1).unsigned_abs();
-    let rewrites = rng.percent(60);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for (number, record) in records.iter_mut().enumerate() {
@@ -184,20 +198,44 @@ fn load(server: Server, records: &mut [Record], seed: u64, choice: u64) -> Resul
                 let _killed = write(&endpoint, number, record, (seed, choice), stop);
             });
         }
-        thread::sleep(Duration::from_millis(ms / 2));
-        if rewrites && let Ok(mut client) = Client::connect(&server.endpoint) {
-            // So that the kill comes in the middle of it, now and then.
-            let _answer = client.say(if rng.percent(70) {
-                "BGREWRITEAOF"
-            } else {
-                "BGSAVE"
-            });
-        }
-        thread::sleep(Duration::from_millis(ms - ms / 2));
+        let until = Instant::now() + Duration::from_millis(ms);
+        // The end of its connection comes with the kill.
+        let _killed = disturb(&server.endpoint, until, &mut rng);
+        thread::sleep(until.saturating_duration_since(Instant::now()));
         let killed = server.kill();
         stop.store(true, Relaxed);
         killed
     })
+}
+
+/// Rewrites and snapshots, at random moments, some of them slow enough for the kill to come in the middle; the log turned off
+/// and on is not among them: what is written meanwhile is not promised.
+fn disturb(endpoint: &str, until: Instant, rng: &mut Rng) -> Result<(), ClientError> {
+    if rng.percent(20) {
+        return Ok(());
+    }
+    let mut client = Client::connect(endpoint)?;
+    // (All of the walk lies in a round's time, or most of it behind the kill.)
+    let us = if rng.percent(50) {
+        0
+    } else {
+        1000 * rng.between(1, 8)
+    };
+    client.say(&format!(
+        "CONFIG SET rdb-key-save-delay {us} auto-aof-rewrite-min-size 100kb"
+    ))?;
+    while Instant::now() < until {
+        let pause_ms = rng.between(0, LOAD_MS.1 / 4).unsigned_abs();
+        let left = until.saturating_duration_since(Instant::now());
+        thread::sleep(Duration::from_millis(pause_ms).min(left));
+        let request = match rng.below(10) {
+            0..=6 => "BGREWRITEAOF",
+            7 | 8 => "BGSAVE SCHEDULE",
+            _ => "BGSAVE",
+        };
+        client.say(request)?;
+    }
+    Ok(())
 }
 
 /// One client: operations, some of them at once, until the server is gone.

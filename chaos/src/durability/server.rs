@@ -61,6 +61,11 @@ impl Server {
         .arg("--dir")
         .arg(folder)
         .args(plan.options.iter().filter(|_| !is_redis))
+        .args(
+            super::keys::OPTION
+                .iter()
+                .filter(|_| plan.seals && !is_redis),
+        )
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

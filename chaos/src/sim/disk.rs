@@ -317,6 +317,29 @@ impl SimDisk {
         Some((path, at))
     }
 
+    /// Changes a file at rest, of those whose path `may`: the first in a random order of which `change` says that it did.
+    pub(crate) fn forge(
+        &self,
+        may: impl Fn(&Path) -> bool,
+        change: impl Fn(&mut Vec<u8>, &mut Rng) -> bool,
+    ) -> Option<PathBuf> {
+        let mut state = self.state();
+        let names = state.names.iter().filter(|(path, _)| may(path));
+        let mut all: Vec<(PathBuf, FileNumber)> = names.map(|(p, n)| (p.clone(), *n)).collect();
+        while !all.is_empty() {
+            let at = state.rng.below(all.len());
+            let (path, number) = all.swap_remove(at);
+            let State { files, rng, .. } = &mut *state;
+            if let Some(file) = files.get_mut(&number)
+                && change(&mut file.bytes, rng)
+            {
+                file.kept.clone_from(&file.bytes);
+                return Some(path);
+            }
+        }
+        None
+    }
+
     /// What has been done so far.
     pub(crate) fn deeds(&self) -> Deeds {
         self.state().deeds

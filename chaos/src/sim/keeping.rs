@@ -1,8 +1,11 @@
 //! How a run keeps its data, and what happens to it: the log's policy, how often and how the node stops, what the disk does.
 
+use protocol::answer::Answer;
+
 use super::Plant;
 use super::disk::Faults;
-use super::world::{Stop, World};
+use super::world::{Harm, Stop, World};
+use super::{ASKER, sums, words};
 use crate::rng::Rng;
 
 /// Times that a node stops in one run, at most.
@@ -19,6 +22,8 @@ pub(crate) struct Keeping {
     pub(crate) stops: usize,
     /// Before which of its starts a bit flips.
     flips: Option<usize>,
+    /// What is planted, at each of them.
+    planted: Option<Harm>,
     /// What the disk does while there is load.
     faults: Faults,
 }
@@ -27,7 +32,12 @@ impl Keeping {
     /// Half of all runs have a log.
     pub(crate) fn draw(rng: &mut Rng, plant: Option<Plant>) -> Keeping {
         let lies = plant == Some(Plant::SyncsLost);
-        let logs = rng.percent(50) || lies;
+        let planted = match plant {
+            Some(Plant::SumsFit) => Some(Harm::SumsFit),
+            Some(Plant::FramesTorn) => Some(Harm::Torn),
+            _ => None,
+        };
+        let logs = rng.percent(50) || lies || planted.is_some();
         let always = rng.percent(60);
         let stops = if logs { rng.below(STOPS_MAX + 1) } else { 0 };
         let flips = (stops > 0 && rng.percent(20)).then(|| rng.below(stops));
@@ -38,6 +48,7 @@ impl Keeping {
             always,
             stops,
             flips,
+            planted,
             faults: Faults {
                 write_errors: some(60),
                 sync_errors: some(60),
@@ -62,22 +73,28 @@ impl Keeping {
         });
     }
 
-    /// The node stops and starts again; false when a bit had flipped: either that is told, or what it was in is cut off like
-    /// a torn end (and told), so that nothing is known of what was answered.
+    /// The node stops and starts again; false when nothing more can be said: a bit had flipped, and that was told. When what it
+    /// was in was cut off like a torn end (and told), a last part of what was answered may be gone, and no more than that.
     pub(crate) fn stop(&self, world: &mut World, life: usize, rng: &mut Rng) -> bool {
-        // A sync that failed has lost its pages for good, though they can be read: the next process cannot know, and a crash
-        // of the machine behind it shows it. That is told as damage, and not judged.
-        let stop = if rng.percent(60) || self.faults.sync_errors > 0 {
+        let stop = if rng.percent(60) {
             Stop::Crash
         } else {
             Stop::Kill
         };
         self.mend(world);
-        let flips = self.flips == Some(life);
-        match world.stop(stop, flips) {
+        let flips = self.flips == Some(life) && self.planted.is_none();
+        let harm = match self.planted {
+            Some(planted) => planted,
+            None if flips => Harm::Flip,
+            None => Harm::None,
+        };
+        match world.stop(stop, harm) {
             Ok(()) if flips => {
                 world.services().for_each(|service| service.shard().check());
-                return false;
+                world.facts.lose_a_part();
+                if !is_set_up(world) {
+                    return false;
+                }
             }
             Ok(()) => {}
             Err(_) if flips => return false,
@@ -88,4 +105,11 @@ impl Keeping {
         world.disk().set_faults(self.faults);
         true
     }
+}
+
+/// Whether what the players rely upon is there.
+fn is_set_up(world: &mut World) -> bool {
+    let all = format!("MGET {} p0 p1 p2", sums::ACCOUNTS.join(" "));
+    let answer = world.ask(ASKER, words(&all));
+    matches!(answer, Some(Answer::Array(items)) if !items.contains(&Answer::Null))
 }

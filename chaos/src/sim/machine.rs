@@ -3,12 +3,13 @@
 //! ```text
 //!   boot() ── node, cores ── reads the log from the disk ──> serves ── kill() or crash() ──> boot() ...
 //! ```
-//! What threads do in production is called here: long requests aside, the log's thread, the reading of the log.
+//! What threads do in production is called here: long requests aside, the log's thread, the writing of snapshots, the reading of
+//! the log.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use node::aside::Helper;
 use node::config::{AppendFsync, Config};
@@ -16,6 +17,8 @@ use node::control::disk::Disk;
 use node::control::log::WriteLog;
 use node::control::log::replay::Posts;
 use node::control::log::thread as write_log;
+use node::control::snapshot::Writer;
+use node::control::vault::{Keys, Vault};
 use node::mail::Mail;
 use node::node::{Entrance, Node, Parts};
 use node::service::NodeService;
@@ -23,6 +26,7 @@ use runtime::sim::{Gate, Simulation};
 use runtime::{CoreId, Now, Spread};
 
 use super::disk::SimDisk;
+use crate::rng::Rng;
 
 thread_local! {
     /// The monotonic clock of the world that this thread simulates, us: the log asks for it by a plain function.
@@ -40,6 +44,10 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) runtime: runtime::Config,
     pub(crate) disk: SimDisk,
+    /// What is on the disk is sealed.
+    pub(crate) seals: bool,
+    /// Items that a snapshot looks at in one turn of a core.
+    pub(crate) items_per_turn: usize,
 }
 
 /// See the module's head.
@@ -47,6 +55,8 @@ pub(crate) struct Machine {
     pub(crate) cores: Simulation<NodeService>,
     node: &'static Node,
     helper: Helper,
+    images: Writer,
+    disk: SimDisk,
     /// What has run aside and finds its core's mailbox full.
     returning: VecDeque<(CoreId, Mail)>,
     /// When the log wants a step at the latest, monotonic us.
@@ -71,6 +81,11 @@ impl Machine {
         };
         let mut node = Node::new(parts).map_err(io::Error::other)?;
         node.write_log = WriteLog::new(plan.cores, mono_us);
+        if plan.seals {
+            let vault = Arc::new(vault(seed)?);
+            node.snapshots.vault = Arc::clone(&vault);
+            node.vault = vault;
+        }
         // As in production the node lives as long as the process: see the module of `sim` for what that costs.
         let node: &'static Node = Box::leak(Box::new(node));
         if plan.config.appendonly {
@@ -82,7 +97,9 @@ impl Machine {
         }];
         let mut cores = Simulation::new(&plan.runtime, gates, now, |core, handle| {
             node.set_handle(handle);
-            NodeService::new(core, node, now)
+            let mut service = NodeService::new(core, node, now);
+            service.walk_slowly(plan.items_per_turn);
+            service
         })?;
         if plan.config.appendonly {
             let disk: Arc<dyn Disk> = Arc::new(plan.disk.clone());
@@ -99,6 +116,8 @@ impl Machine {
             cores,
             node,
             helper: Helper::new(node),
+            images: Writer::default(),
+            disk: plan.disk.clone(),
             returning: VecDeque::new(),
             log_due_us: 0,
         })
@@ -133,6 +152,24 @@ impl Machine {
         }
     }
 
+    /// The writer of snapshots does what it was told next; whether there was something.
+    pub(crate) fn write_image(&mut self) -> bool {
+        let (node, disk) = (self.node, &self.disk);
+        let Some(mails) = node.snapshots.step(&mut self.images, &node.write_log, disk) else {
+            return false;
+        };
+        for mail in mails {
+            let Mail::SnapshotEnded(ended) = mail else {
+                continue;
+            };
+            for core in (0..self.cores.cores() as u16).map(CoreId) {
+                let mail = Mail::SnapshotEnded(Arc::clone(&ended));
+                self.returning.push_back((core, mail));
+            }
+        }
+        true
+    }
+
     /// Whether the log wants a step, and when it wants one at the latest.
     pub(crate) fn log_due_us(&self) -> Option<u64> {
         self.node.write_log.is_on().then_some(self.log_due_us)
@@ -151,6 +188,27 @@ impl Machine {
         let log = &self.node.write_log;
         log.is_on() && log.queued() > log.released()
     }
+}
+
+/// Keys and random bytes of a process with this seed: of the two keys either is the one that seals.
+fn vault(seed: u64) -> io::Result<Vault> {
+    let line = |name: &str, digits: &str| format!("{name} {}\n", digits.repeat(32));
+    let (a, b) = (line("a", "0a"), line("b", "b0"));
+    let text = if seed.is_multiple_of(2) {
+        a + &b
+    } else {
+        b + &a
+    };
+    let keys = Keys::parse(text.as_bytes()).map_err(io::Error::other)?;
+    let rng = Mutex::new(Rng::new(seed));
+    let random = move |into: &mut [u8]| {
+        let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in into.chunks_mut(8) {
+            part.copy_from_slice(&rng.next().to_le_bytes()[..part.len()]);
+        }
+        Ok(())
+    };
+    Ok(Vault::with_random(Some(keys), Box::new(random)))
 }
 
 /// When the log is forced to the disk, by the numbers of the options.

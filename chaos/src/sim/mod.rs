@@ -16,6 +16,7 @@
 
 mod client;
 mod disk;
+mod forge;
 mod keeping;
 mod machine;
 mod players;
@@ -37,6 +38,7 @@ use players::channels::{Publisher, Subscriber};
 use players::deadlines::Keeper;
 use players::keys::Caller;
 use players::queues::{self, Consumer, Producer};
+use players::rewrites::Rewriter;
 use players::sums::{self, Teller};
 use players::{Asker, Facts, Player};
 use trace::Trace;
@@ -57,6 +59,8 @@ const END_US: u64 = 5_000_000;
 const LAG_US: u64 = 1_200_000;
 /// How long clients rest with `everysec`, so that a run lasts for seconds; us.
 const RESTS_US_MAX: usize = 100_000;
+/// Of 100 runs so many have a disk whose files are sealed.
+const SEALED_PERCENT: usize = 40;
 /// The world's own client.
 const ASKER: usize = 0;
 
@@ -75,17 +79,23 @@ pub enum Plant {
     BellsLost,
     /// Syncs do nothing.
     SyncsLost,
+    /// Checksums are not verified: what is damaged on the disk has sums that fit.
+    SumsFit,
+    /// Frames are not whole or nothing: of one a first part is read.
+    FramesTorn,
 }
 
 impl Plant {
     /// All of them, with the names that the command line knows.
-    pub const ALL: [(&'static str, Plant); 6] = [
+    pub const ALL: [(&'static str, Plant); 8] = [
         ("torn-transactions", Plant::TornTransactions),
         ("watch-ignored", Plant::WatchIgnored),
         ("mail-reordered", Plant::MailReordered),
         ("mail-lost", Plant::MailLost),
         ("bells-lost", Plant::BellsLost),
         ("syncs-lost", Plant::SyncsLost),
+        ("sums-fit", Plant::SumsFit),
+        ("frames-torn", Plant::FramesTorn),
     ];
 }
 
@@ -146,6 +156,8 @@ fn play(seed: u64, options: &Options) -> Report {
         config,
         runtime,
         disk: SimDisk::new(rng.next()),
+        seals: Rng::new(!seed).percent(SEALED_PERCENT),
+        items_per_turn: 1 + rng.below(8),
     };
     let mut facts = Facts::new(options.plant);
     facts.lag_us = if keeping.always { 0 } else { LAG_US };
@@ -213,18 +225,21 @@ fn node_config(rng: &mut Rng) -> Config {
     // Times of requests are real: nothing may depend on them.
     config.slowlog_log_slower_than_us = -1;
     config.databases = 2;
+    // Snapshots are asked for by players.
+    config.save.clear();
     config.aside_min_steps = pick(rng, &[0, 1, 4, 4096]);
     config
 }
 
 fn player(number: u64, rng: &mut Rng) -> Box<dyn Player> {
-    match rng.below(14) {
+    match rng.below(16) {
         0..=3 => Box::new(Caller::new()),
         4..=5 => Box::new(Teller::new()),
         6..=7 => Box::new(Producer::new()),
         8..=10 => Box::new(Consumer::new()),
         11 => Box::new(Publisher::new(number)),
         12 => Box::<Subscriber>::default(),
+        13 | 14 => Box::<Rewriter>::default(),
         _ => Box::new(Keeper::new(number)),
     }
 }

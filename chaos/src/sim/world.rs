@@ -11,6 +11,7 @@
 //! ```
 
 use std::io;
+use std::path::Path;
 
 use node::service::NodeService;
 use protocol::answer::Answer;
@@ -20,6 +21,7 @@ use runtime::sim::{Budget, Done};
 use super::Plant;
 use super::client::{Client, Link};
 use super::disk::SimDisk;
+use super::forge;
 use super::machine::{Machine, Plan};
 use super::players::{Facts, Request, Tag};
 use super::trace::Trace;
@@ -75,6 +77,19 @@ pub(crate) enum Stop {
     Kill,
     /// The machine dies.
     Crash,
+}
+
+/// What becomes of its files meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Harm {
+    /// Nothing.
+    None,
+    /// A bit flips.
+    Flip,
+    /// Planted: a value is another one, and the sums fit.
+    SumsFit,
+    /// Planted: a frame has lost its last effect, and the sums fit.
+    Torn,
 }
 
 #[derive(Clone, Copy)]
@@ -146,23 +161,18 @@ impl World {
     }
 
     /// The node stops at once, in the middle of whatever it does, and the machine with it or not; a new one starts with what
-    /// is on the disk, perhaps with a bit flipped. Clients notice.
+    /// is on the disk, or has become of it. Clients notice.
     ///
     /// # Errors
     /// When what is there cannot be served.
-    pub(crate) fn stop(&mut self, stop: Stop, flips: bool) -> io::Result<()> {
+    pub(crate) fn stop(&mut self, stop: Stop, harm: Harm) -> io::Result<()> {
         self.trace
             .note(self.now.mono_us, format_args!("the node stops: {stop:?}"));
         match stop {
             Stop::Kill => self.plan.disk.kill(),
             Stop::Crash => self.plan.disk.crash(),
         }
-        if flips && let Some((path, at)) = self.plan.disk.flip(|_| true) {
-            self.trace.note(
-                self.now.mono_us,
-                format_args!("a bit flips: {} at {at}", path.display()),
-            );
-        }
+        self.harm(harm);
         self.facts.stopped(stop);
         for at in 0..self.clients.len() {
             self.drop_link(at, true);
@@ -182,6 +192,22 @@ impl World {
         Ok(())
     }
 
+    fn harm(&mut self, harm: Harm) {
+        let disk = &self.plan.disk;
+        let is_segment = |path: &Path| path.extension().is_some_and(|it| it == "log");
+        let harmed = match harm {
+            Harm::None => None,
+            Harm::Flip => disk.flip(|_| true).map(|(path, _)| path),
+            Harm::SumsFit => disk.forge(is_segment, |bytes, rng| forge::flip(bytes, rng)),
+            Harm::Torn => disk.forge(is_segment, |bytes, _| forge::tear(bytes)),
+        };
+        if let Some(path) = harmed {
+            let path = path.display();
+            self.trace
+                .note(self.now.mono_us, format_args!("{harm:?}: {path}"));
+        }
+    }
+
     /// The disk.
     pub(crate) fn disk(&self) -> &SimDisk {
         &self.plan.disk
@@ -196,7 +222,7 @@ impl World {
         self.collect();
         // What runs aside comes back after a random time.
         if self.actions.is_empty() || self.rng.below(4) == 0 {
-            if self.run_aside() {
+            if self.run_aside() || self.write_image() {
                 return true;
             }
             if self.actions.is_empty() {
@@ -463,6 +489,16 @@ impl World {
             );
         }
         true
+    }
+
+    fn write_image(&mut self) -> bool {
+        // Its thread is stuck in the disk as the log's is.
+        let writes = self.log_stuck_until_us <= self.now.mono_us && self.machine.write_image();
+        if writes {
+            self.trace
+                .note(self.now.mono_us, format_args!("a snapshot is written on"));
+        }
+        writes
     }
 
     /// Asks one question by a client that only the world uses, and lets the world go on until the answer is there.

@@ -108,6 +108,19 @@ impl NodeService {
         (self.dirty, self.held) = (held, dirty);
     }
 
+    /// The disk fails: reads are answered from now on, whatever is not on it. Replies that are here already wait for it (see
+    /// `gated.rs`), also the parts of those that are gathered.
+    #[cold]
+    pub(crate) fn withhold(&mut self, until: u64) {
+        for client in self.clients.iter_mut() {
+            if client.gather.is_some() {
+                client.outbound.withhold_all(until);
+            } else {
+                client.outbound.withhold(until);
+            }
+        }
+    }
+
     /// The log may have come further: output that has waited for it is looked at.
     #[cold]
     fn look_behind(&mut self) {

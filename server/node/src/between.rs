@@ -4,16 +4,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Refusal, Reply};
 use runtime::CoreId;
-use storage::Slot;
+use storage::{Shard, Slot};
 
 use crate::admin::{info, latency};
 use crate::commandlog::{Client, sign};
-use crate::connection::{Connection, Pieces};
+use crate::connection::{Connection, Pieces, Request};
 use crate::control::transfer::{self, Migration};
 use crate::core::{Core, Scope};
 use crate::gather::Join;
 use crate::image::Work;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
+use crate::scan::{Scan, Step};
 use crate::scripts::Ended;
 use crate::service::NodeService;
 use crate::table::{Plan, Row};
@@ -82,20 +83,67 @@ impl NodeService {
         let ticket = self.core.begin_gather(client, join);
         let cores = self.core.node.cores();
         for core in (0..cores as u16).map(CoreId) {
-            let head = Head {
-                ticket,
-                row,
-                words: 0..0,
-                db: client.db,
-                resp: client.resp,
-                own_port: client.own_port,
-                no_touch: client.no_touch,
-                key: None,
-            };
-            if core == self.core.id {
-                self.core.unparked.push_back(Batch::one(args, &head));
-            } else {
-                self.core.forward(core, args, head);
+            let is_part = core != self.core.id;
+            let head = head_of(client, row, ticket, is_part);
+            self.ask_core(core, args, head);
+        }
+    }
+
+    /// A core runs a request on its own slots.
+    fn ask_core(&mut self, core: CoreId, args: &Args<'_>, head: Head) {
+        if core == self.core.id {
+            self.core.unparked.push_back(Batch::one(args, &head));
+        } else {
+            self.core.forward(core, args, head);
+        }
+    }
+
+    /// SCAN begins at a core's slots.
+    pub(crate) fn scan(
+        &mut self,
+        client: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        core: CoreId,
+    ) {
+        let join = Join::Scan(Box::new(Scan::new(args)));
+        let ticket = self.core.begin_gather(client, join);
+        if let Some(gather) = &mut client.gather {
+            gather.left = 1;
+        }
+        self.ask_core(core, args, head_of(client, row, ticket, false));
+    }
+
+    /// A core has answered SCAN: the reply is complete, or another core is asked.
+    fn on_scanned(&mut self, ticket: Ticket, reply: &[u8]) {
+        let Some(client) = self.clients.get_mut(ticket.conn) else {
+            return;
+        };
+        let Some(mut gather) = client.gather.take() else {
+            return;
+        };
+        let (Join::Scan(scan), Some(row)) = (&mut gather.join, client.last) else {
+            return;
+        };
+        let node = self.core.node;
+        let begins = |cursor| {
+            let slot = Shard::cursor_slot(cursor);
+            let first = node.range(node.owner(slot)).start;
+            cursor == Shard::cursor_at(slot) && usize::from(slot.0) == first
+        };
+        match scan.on_reply(reply, client.resp, begins) {
+            Step::Ask(cursor) => {
+                let request = Request::of_words(row, &scan.words(cursor));
+                let head = head_of(client, row, ticket, true);
+                client.gather = Some(gather);
+                let owner = node.owner(Shard::cursor_slot(cursor));
+                self.ask_core(owner, &request.args(), head);
+            }
+            Step::Reply(reply) => {
+                let tally = &mut self.core.tally;
+                let leaves = |call| tally.answered(call);
+                client.outbound.complete(ticket.seq, &reply, leaves);
+                self.completed(ticket);
             }
         }
     }
@@ -111,6 +159,9 @@ impl NodeService {
             .as_mut()
             .filter(|gather| gather.seq == ticket.seq)
         {
+            if matches!(gather.join, Join::Scan(..)) {
+                return self.on_scanned(ticket, reply);
+            }
             gather.parts.push((from.0, reply.to_vec()));
             gather.left -= 1;
             if gather.left > 0 {
@@ -177,6 +228,9 @@ impl NodeService {
         };
         let gather = client.gather.as_mut();
         if let Some(gather) = gather.filter(|gather| gather.seq == ticket.seq) {
+            if matches!(gather.join, Join::Scan(..)) {
+                return self.on_scanned(ticket, &reply.0.concat());
+            }
             gather.large.push(reply);
             gather.left -= 1;
             if gather.left > 0 {
@@ -271,7 +325,7 @@ impl NodeService {
             Mail::Subscribed(core, topic, name, joins) => {
                 self.core.pubsub.change(core, topic, &name, joins);
             }
-            Mail::Track(db, name, reader, noted) => self.core.remember(db, name, reader, noted),
+            Mail::Track(read) => self.core.remember(read),
             Mail::Prefix(prefix, tracker, joins) => {
                 self.core.change_prefix(prefix, tracker, joins);
             }
@@ -294,6 +348,8 @@ impl NodeService {
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Records(on) => self.core.record(on),
+            Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),
             Mail::Loaded => {
                 self.core.shard.forget_changes();
@@ -348,7 +404,7 @@ impl NodeService {
         }
         let scope = Scope::by(head.own_port);
         let (row, first) = (head.row, batch.first_key(head));
-        self.core.tally.is_part = self.core.is_part(head);
+        self.core.tally.is_part = head.is_part;
         if head.ticket.core == self.core.id {
             let mut out = self.core.buffer();
             let to = (head.db, head.resp, scope);
@@ -511,7 +567,7 @@ impl NodeService {
                 if let Some(head) = batch.heads.first() {
                     let scope = Scope::by(head.own_port);
                     let to = (head.db, head.resp, scope);
-                    self.core.tally.is_part = self.core.is_part(head);
+                    self.core.tally.is_part = head.is_part;
                     self.core.run(head.row, batch.args(head), to, None, out);
                     self.core.tally.is_part = false;
                     self.core.note(head.row, &batch.args(head), client);
@@ -594,6 +650,21 @@ impl NodeService {
             other => core.answer_ask(other, &mut out),
         }
         out
+    }
+}
+
+/// A part of a client's request for one core.
+fn head_of(client: &Connection, row: &'static Row, ticket: Ticket, is_part: bool) -> Head {
+    Head {
+        ticket,
+        row,
+        words: 0..0,
+        db: client.db,
+        resp: client.resp,
+        own_port: client.own_port,
+        no_touch: client.no_touch,
+        is_part,
+        key: None,
     }
 }
 

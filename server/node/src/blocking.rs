@@ -24,7 +24,7 @@ use runtime::ConnId;
 use storage::{Key, Slot, Value};
 
 use crate::acl::User;
-use crate::admin::replicas::waitaof_reply;
+use crate::admin::replicas::{NO_LOG, waitaof_reply};
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
@@ -574,7 +574,16 @@ impl NodeService {
     pub(crate) fn end_log_waits(&mut self) {
         let synced = self.core.node.write_log.await_sync(self.core.id.index());
         let waits = core::mem::take(&mut self.core.log_waits);
+        let is_off = !self.core.node.write_log.is_on();
         for waiter in waits {
+            let has_no_log = is_off && waiter.log_wait.is_some_and(|wait| wait.is_enough);
+            if has_no_log && waiter.finish() {
+                self.core.count_unserved(&waiter);
+                let mut reply = Vec::new();
+                self.core.refuse(&NO_LOG, waiter.attempt.resp, &mut reply);
+                self.complete(waiter.ticket(), self.core.id, &reply);
+                continue;
+            }
             let is_due = |wait: LogWait| wait.position <= synced;
             if !waiter.log_wait.is_some_and(is_due) {
                 if !waiter.is_done() {
@@ -614,15 +623,16 @@ impl NodeService {
     #[cold]
     pub(crate) fn serve_touched(&mut self, by: Option<Place>, tells: bool) {
         loop {
+            let told = self.core.shard.told();
             let touched = self.core.shard.take_touched();
             if touched.is_empty() {
                 return;
             }
-            for (db, key) in touched {
-                if tells {
-                    self.core.invalidate(db, &key, by);
+            for (at, touched) in touched.into_iter().enumerate() {
+                if tells && at >= told {
+                    self.core.tell_changed(&touched, by);
                 }
-                self.serve(db, key);
+                self.serve(touched.db, touched.key);
             }
         }
     }

@@ -36,6 +36,11 @@ impl Clients {
         self.slab.iter().flatten().map(|client| &**client)
     }
 
+    /// As `iter`.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.slab.iter_mut().flatten().map(|client| &mut **client)
+    }
+
     /// Adds one.
     pub fn insert(&mut self, client: Box<Connection>) {
         let index = client.conn.index();
@@ -211,7 +216,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
         subscriptions.map_or(0, |subscriptions| subscriptions.len(topic))
     };
     let line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
          user={} redir={} resp={} lib-name={} lib-ver={}\n",
         client.id,
@@ -227,6 +232,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
         listens(Topic::Pattern),
         listens(Topic::Shard),
         queued,
+        multi.map_or(0, |multi| multi.watched.len()),
         input,
         multi.map_or(0, |multi| multi.queued_bytes),
         output,

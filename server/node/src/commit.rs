@@ -43,7 +43,7 @@ impl Commit {
                     0,
                     "nobody consumes effects, so none are recorded"
                 );
-                Gate::Open
+                log.gate_of_the_past(core.index())
             }
             Commit::Logged => {
                 let is_idle = refuses.is_some() && only_expires(shard.effects().bytes());

@@ -217,6 +217,12 @@ impl Outbound {
         slot.is_some_and(|slot| slot.start == WAITING)
     }
 
+    /// Whether a reply is there that waits for one before it.
+    pub fn has_answered(&self) -> bool {
+        let slots = self.queue.as_ref().map(|queue| &queue.slots);
+        slots.is_some_and(|slots| slots.iter().any(|slot| slot.start != WAITING))
+    }
+
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
         let gated = self.gated.as_ref().map_or(0, |gated| gated.bytes());

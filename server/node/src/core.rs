@@ -629,13 +629,6 @@ impl Core {
         slots.dedup();
     }
 
-    /// Whether a request is this core's part of one that another core has spread over all.
-    #[inline]
-    pub fn is_part(&self, head: &Head) -> bool {
-        let is_spread = matches!(head.row.plan, Plan::Sum | Plan::Concat | Plan::AnyShard);
-        is_spread && head.ticket.core != self.id
-    }
-
     /// Whether a request needs every slot of the node in one place.
     pub fn needs_whole(row: &Row, args: &Args<'_>) -> bool {
         match (row.plan, row.spread) {
@@ -753,5 +746,9 @@ pub fn limits(config: &Config) -> Limits {
         zset_max_listpack_value_bytes: config.zset_max_listpack_value_bytes,
         stream_node_max_bytes: config.stream_node_max_bytes,
         stream_node_max_entries: config.stream_node_max_entries,
+        // What was written under a higher bound is read back under this one.
+        string_bytes_max: usize::try_from(config.proto_max_bulk_len)
+            .unwrap_or(usize::MAX)
+            .max(Limits::default().string_bytes_max),
     }
 }

@@ -37,6 +37,8 @@ pub enum Flow {
     Ask(Ask, Join),
     /// Every core runs it on its own slots.
     Spread(Join),
+    /// SCAN, from a core's slots on.
+    Scan(runtime::CoreId),
 }
 
 /// How long writes are held back at a time while too much waits for the disk, ms.
@@ -191,10 +193,11 @@ impl Core {
         Refusal::Owned(format!("MISCONF Errors writing to the AOF file: {why}").into())
     }
 
-    /// Looks how the log and the loading are, at the beginning of a turn.
-    pub fn look_at_log(&mut self) {
+    /// Looks how the log and the loading are, at the beginning of a turn. Tells whether the log has begun to fail.
+    pub fn look_at_log(&mut self) -> bool {
         let (log, loading) = (&self.node.write_log, &self.node.loading);
         let refuses = log.is_failed();
+        let has_failed = refuses && !self.refuses;
         if refuses != self.refuses || loading.is_on() != self.is_loading() {
             self.refuses = refuses;
             self.update_holds();
@@ -205,6 +208,7 @@ impl Core {
             self.pause.all &= self.pause.until_ms > self.now.unix_ms;
             self.pause.until_ms = self.pause.until_ms.max(until_ms);
         }
+        has_failed
     }
 
     /// The gate of a user that may not do everything.
@@ -339,6 +343,7 @@ impl Core {
             resp: conn.resp,
             own_port: conn.own_port,
             no_touch: conn.no_touch,
+            is_part: false,
             key: routed.map(|(word, key)| (word, key.hash, key.slot)),
         }
     }
@@ -366,10 +371,11 @@ impl Core {
                     .peek()
                     .and_then(|word| core::str::from_utf8(word).ok()?.parse::<u64>().ok());
                 let owner = self.owner(Shard::cursor_slot(cursor.unwrap_or(0)));
-                if owner != self.id && !conn.own_port && cursor.is_some() {
-                    let head = self.head(conn, row, None);
-                    self.forward(owner, &args, head);
-                    return Flow::Done;
+                if !self.is_alone() && !conn.own_port && cursor.is_some() {
+                    return match conn.outbound.outstanding() {
+                        0 => Flow::Scan(owner),
+                        _ => Flow::Stall,
+                    };
                 }
                 return self.wide(conn, row, args);
             }

@@ -202,6 +202,11 @@ impl NodeService {
                 runs = false;
             }
             Flow::Ask(ask, join) => self.ask(&mut current.client, ask, join),
+            Flow::Scan(core) => {
+                if let Some(row) = incoming.row {
+                    self.scan(client, row, &args.clone().skip(row.name_words - 1), core);
+                }
+            }
             Flow::Spread(join) => {
                 if let Some(row) = incoming.row {
                     self.spread(client, row, &args.clone().skip(row.name_words - 1), join);

@@ -5,6 +5,10 @@
 //! a turn's replies ──hold(position)──> Gated ──next_released(how far the log has come)──> send
 //! ```
 //! A connection whose output has waited goes on by this way until all of it has been sent: so its order is kept.
+//!
+//! A reply may be there in one turn and leave in a later one: behind the reply of another core, or held back for one. As a rule the
+//! gate of that later turn is the stricter one. It is not while the disk fails and reads are answered all the same: so what is
+//! there when that begins is *withheld* until the log has come as far as it had been queued.
 
 use std::collections::VecDeque;
 
@@ -15,6 +19,8 @@ use crate::connection::{Outbound, PIECE_BYTES_MIN};
 pub struct Gated {
     pieces: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
+    /// What is not in pieces yet waits for this position at least.
+    until_min: u64,
 }
 
 impl Gated {
@@ -31,8 +37,22 @@ impl Outbound {
         self.gated.is_some()
     }
 
+    /// What is here but could not be sent yet (if there is anything) waits for a position of the log at least, whenever it could be.
+    pub fn withhold(&mut self, until: u64) {
+        if self.is_ready() || self.has_answered() || self.is_gated() {
+            self.withhold_all(until);
+        }
+    }
+
+    /// As `withhold`, also what is yet to come.
+    pub fn withhold_all(&mut self, until: u64) {
+        let gated = self.gated.get_or_insert_default();
+        gated.until_min = gated.until_min.max(until);
+    }
+
     /// What could be sent now waits until the log has come to a position.
     pub fn hold(&mut self, until: u64) {
+        let until = until.max(self.gated.as_ref().map_or(0, |gated| gated.until_min));
         while self.is_ready() {
             // (Of a piece that a connection of TLS has begun to send only the rest.)
             let piece = self.next_part(usize::MAX);
@@ -63,7 +83,7 @@ impl Outbound {
             }
             gated.pieces.pop_front();
         }
-        if gated.pieces.is_empty() {
+        if gated.pieces.is_empty() && gated.until_min <= position {
             self.gated = None;
         }
         out
@@ -73,6 +93,8 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Queues;
+    use crate::stats::Call;
 
     fn say(outbound: &mut Outbound, text: &[u8], until: u64) {
         outbound.out.extend_from_slice(text);
@@ -91,6 +113,30 @@ mod tests {
         assert_eq!(outbound.next_released(4), b"", "d comes behind c");
         assert_eq!(outbound.next_released(5), b"cd");
         assert!(!outbound.is_gated() && outbound.bytes() == 0);
+    }
+
+    /// A reply that is there waits for one before it; when that comes, the turn's own gate is open.
+    #[test]
+    fn what_is_withheld_waits_whatever_the_gate_of_its_turn() {
+        let (queues, call) = (&mut Queues::default(), Call::NONE);
+        let mut idle = Outbound::default();
+        let blocked = idle.later(false, call, queues);
+        idle.withhold(7);
+        assert!(!idle.is_gated(), "nothing is there");
+        idle.complete(blocked, b"nil", |_| ());
+        assert_eq!(idle.next_piece(), b"nil");
+
+        let mut outbound = Outbound::default();
+        let read = outbound.later(false, call, queues);
+        outbound.buffer().extend_from_slice(b"write");
+        outbound.end(0, call);
+        outbound.withhold(7);
+        outbound.complete(read, b"read,", |_| ());
+        outbound.hold(0);
+        assert_eq!(outbound.next_released(6), b"");
+        assert!(outbound.is_gated());
+        assert_eq!(outbound.next_released(7), b"read,write");
+        assert!(!outbound.is_gated());
     }
 
     /// All of a piece was held, of which a connection of TLS had sent a part already: that was sent twice.

@@ -8,6 +8,7 @@ use crate::admin::info::Sections;
 use crate::admin::peek::join_numbered;
 use crate::admin::slot_stats::{self, Order};
 use crate::connection::Pieces;
+use crate::scan::Scan;
 use crate::tracking::Tracking;
 
 /// How the parts become one reply.
@@ -41,6 +42,8 @@ pub enum Join {
     Redirect(Box<(u64, Tracking)>),
     /// LATENCY HISTOGRAM of these commands, once all cores have published.
     Histograms(Vec<Box<[u8]>>),
+    /// SCAN: the cores are asked one after the other.
+    Scan(Box<Scan>),
     /// WATCH: the versions are the caller's, who takes the parts.
     Watch,
 }
@@ -121,9 +124,12 @@ impl Gather {
                 reply.simple(&format!("{sum:040x}"));
             }
             // Of INFO and LATENCY the parts are nothing: the text is the caller's.
-            Join::Ok | Join::Watch | Join::Redirect(_) | Join::Info(_) | Join::Histograms(_) => {
-                reply.ok()
-            }
+            Join::Scan(..)
+            | Join::Ok
+            | Join::Watch
+            | Join::Redirect(_)
+            | Join::Info(_)
+            | Join::Histograms(_) => reply.ok(),
             Join::Count(count) => reply.int(count),
             Join::KilledOne => {
                 if parts().map(|part| header(part).0).sum::<i64>() > 0 {

@@ -1,6 +1,7 @@
 //! A core's part in snapshots and in loading: the cut, the walk between turns, who waits for a save, and keys that come from a file.
 //!
 //! ```text
+//! BGREWRITEAOF, a grown log ──> as these, for the base of the log: rewrite.rs
 //! BGSAVE, SAVE, save points ──> claim ──> transaction over all slots: Work::Cut ──> walk_image() in slices, every turn
 //! DEBUG RELOAD, SHUTDOWN    ──> transaction over all slots: the file is written (and read) there and then
 //! start                     ──> Mail::Load: batches of keys as they stand in the file; LOADING to clients until Mail::Loaded
@@ -20,10 +21,12 @@ use crate::connection::Connection;
 use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, Batch, Expired};
 use crate::control::snapshot::{
-    Ended, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, head_of, path_of, style_of, write_at_once,
+    Ended, Goal, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, Target, head_of, path_of, style_of,
+    write_at_once,
 };
 use crate::core::Core;
 use crate::mail::{Mail, Ticket};
+use crate::rewrite::{STARTED, style_of_base};
 use crate::service::NodeService;
 use crate::table::Row;
 use crate::transaction::Job;
@@ -37,14 +40,15 @@ const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
 
-/// Another snapshot is being written.
-pub const IN_PROGRESS: Refusal = Refusal::Text("ERR Background save already in progress");
-
 /// What is done with every slot in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// A snapshot begins; the reply is that of BGSAVE, or comes when it has ended, or is none.
-    Cut(Answer),
+    /// A snapshot begins; the reply says so, or comes when it has ended, or is none.
+    Cut(Goal, Answer),
+    /// No core records any more, if the configuration wants no log.
+    StopLog,
+    /// DEBUG LOADAOF.
+    LoadLog,
     /// DEBUG RELOAD.
     Reload {
         /// First all is written to the file...
@@ -80,8 +84,14 @@ pub struct Image {
     done: u32,
     /// Those who wait for the end of the one that runs.
     waiters: Vec<(Ticket, Resp)>,
-    /// When save points are looked at next, unix ms.
-    look_ms: u64,
+    /// Those who want one of their own when the one that runs has ended.
+    pub(crate) later: Vec<(Ticket, Resp)>,
+    /// When save points and the log's size are looked at next, unix ms.
+    pub(crate) look_ms: u64,
+    /// Items that are looked at in one turn, for simulators; 0 for as many as there is time for.
+    pub(crate) items_per_turn: usize,
+    /// See `rdb-key-save-delay`.
+    pub(crate) rests_until_ms: u64,
 }
 
 impl Core {
@@ -109,18 +119,30 @@ impl Core {
     /// With every slot in hand; the reply is appended to `out`.
     pub fn run_image(&mut self, ticket: Ticket, resp: Resp, work: Work, out: &mut Vec<u8>) {
         match work {
-            Work::Cut(answer) => {
-                self.cut();
-                match answer {
-                    Answer::Never => {}
-                    Answer::Begun => Reply::new(out, resp).simple("Background saving started"),
-                    Answer::Ended if ticket.core == self.id => {
+            Work::Cut(goal, answer) => {
+                self.cut(goal);
+                match (answer, goal) {
+                    (Answer::Never, _) => {}
+                    (Answer::Begun, Goal::File) => {
+                        Reply::new(out, resp).simple("Background saving started");
+                    }
+                    (Answer::Begun, Goal::Base) => Reply::new(out, resp).simple(STARTED),
+                    (Answer::Ended, _) if ticket.core == self.id => {
                         self.image.waiters.push((ticket, resp));
                     }
                     // INVARIANT: a transaction runs on the core of its connection.
-                    Answer::Ended => Reply::new(out, resp).ok(),
+                    (Answer::Ended, _) => Reply::new(out, resp).ok(),
                 }
             }
+            Work::StopLog => self.stop_log(),
+            Work::LoadLog => match self.load_log() {
+                Ok(()) => Reply::new(out, resp).ok(),
+                Err(why) => {
+                    self.node.log(|log| log.warning(&why));
+                    let text = "ERR Error trying to load the AOF files, check server logs.";
+                    Reply::new(out, resp).error(&Refusal::Text(text));
+                }
+            },
             Work::Reload { save, flush } => match self.reload(save, flush, &SystemDisk) {
                 Ok(()) => Reply::new(out, resp).ok(),
                 Err(why) => {
@@ -166,7 +188,7 @@ impl Core {
     }
 
     /// The instant of a snapshot.
-    fn cut(&mut self) {
+    fn cut(&mut self, goal: Goal) {
         let (node, config) = (self.node, Arc::clone(&self.config));
         let uses = match config.maxmemory_policy {
             MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => Uses::Idle,
@@ -175,18 +197,28 @@ impl Core {
         };
         let keys = (0..self.shard.db_count()).map(|db| self.shard.count(db as u8).keys as u64);
         node.snapshots.keys.1.store(keys.sum(), Relaxed);
-        let head = head_of(node, &config, &self.shard, self.now.unix_ms);
-        self.shard.begin_snapshot(style_of(&config), uses);
-        let number = self.shard.snapshot_number();
-        if let Some(at_cut) = node.snapshots.at_cut.get() {
-            at_cut(number);
+        let (target, style) = match goal {
+            Goal::File => (Target::File(path_of(&config)), style_of(&config)),
+            // (Libraries are logged as they change: those behind this position may be in the head as well, which is no harm.)
+            Goal::Base => (
+                Target::Base {
+                    through: self.cut_log(),
+                },
+                style_of_base(&config),
+            ),
+        };
+        let head = head_of(node, style, goal, &self.shard, self.now.unix_ms);
+        match goal {
+            Goal::File => self.shard.begin_snapshot(style, uses),
+            Goal::Base => self.shard.begin_base(style, uses),
         }
+        let number = self.shard.snapshot_number();
         node.snapshots.tell(Note::Begin(Box::new(Plan {
             number,
             cores: node.cores(),
             head,
-            path: path_of(&config),
-            sums: config.rdbchecksum,
+            target,
+            sums: config.rdbchecksum || goal == Goal::Base,
             begun_ms: self.now.unix_ms,
             changes: self.changes(),
         })));
@@ -205,13 +237,15 @@ impl Core {
         }
         let config = Arc::clone(&self.config);
         let path = path_of(&config);
+        let named = |why: load::Fault| format!("{}: {why}", path.display());
+        let reader = load::Reader::open(disk, &path, &config, &self.node.vault);
+        let mut reader = reader.map_err(named)?;
         if flush {
             self.shard.edit().flush_all();
         }
         // (Functions are taken over as they are: those of the file replace others of their names.)
-        let mut reader = load::Reader::open(disk, &path, &config).map_err(|why| why.to_string())?;
         let read = reader.read_all(|part| self.take_part(part, Expired::Drop));
-        read.map_err(|why| format!("{}: {why}", path.display()))?;
+        read.map_err(named)?;
         let changes = self.changes();
         self.node.snapshots.note(|facts| facts.changes = changes);
         Ok(())
@@ -326,7 +360,7 @@ impl Core {
         let answer = |(ticket, resp)| {
             let mut out = Vec::new();
             let mut reply = Reply::new(&mut out, resp);
-            match &ended.1 {
+            match &ended.done {
                 Ok(()) => reply.ok(),
                 Err(_) => reply.error(&Refusal::Text("ERR")),
             }
@@ -335,11 +369,15 @@ impl Core {
         waiters.map(answer).collect()
     }
 
-    /// Looks at the save points: a snapshot begins if one asks for it.
-    fn look_at_save_points(&mut self) {
+    /// Looks whether a snapshot is to begin: one that was scheduled, a save point, a log that has grown.
+    fn look_at_schedule(&mut self) {
         let (node, now_ms) = (self.node, self.now.unix_ms);
+        self.look_at_switch();
         let facts = node.snapshots.facts();
         if facts.since_ms.is_some() || node.loading.is_on() || node.stopping.load(Relaxed) {
+            return;
+        }
+        if self.begin_scheduled_rewrite() {
             return;
         }
         let changes = self.changes().wrapping_sub(facts.changes);
@@ -357,8 +395,12 @@ impl Core {
             );
             node.log(|log| log.notice(&text));
         }
-        if (facts.scheduled || (due.is_some() && may_try)) && node.snapshots.claim(now_ms) {
-            self.start_own_image(Work::Cut(Answer::Never));
+        let saves = facts.scheduled || (due.is_some() && may_try);
+        if saves && node.snapshots.claim(now_ms, Goal::File) {
+            node.snapshots.note(|facts| facts.scheduled = false);
+            self.start_own_image(Work::Cut(Goal::File, Answer::Never));
+        } else if !saves {
+            self.rewrite_if_grown();
         }
     }
 }
@@ -391,12 +433,10 @@ impl NodeService {
     /// Snapshots between turns: save points, and the walk of the one that runs.
     pub(crate) fn background_image(&mut self, turn: &mut Turn<'_, Mail>) {
         let core = &mut self.core;
-        if core.id.index() == 0 && !core.config.save.is_empty()
-            || core.id.index() == 0 && core.node.snapshots.facts().scheduled
-        {
+        if core.id.index() == 0 && core.has_schedule() {
             if core.now.unix_ms >= core.image.look_ms {
                 core.image.look_ms = core.now.unix_ms + SCHEDULE_MS;
-                core.look_at_save_points();
+                core.look_at_schedule();
                 self.settle();
             }
             turn.ops.wake_at(self.core.image.look_ms);
@@ -418,13 +458,22 @@ impl NodeService {
         if snapshots.is_given_up(number) {
             core.shard.discard_snapshot();
         }
+        if let Some(until_ms) = core.image_rests() {
+            return turn.ops.wake_at(until_ms);
+        }
         let begin = runtime::ticks();
         let slice = (SLICE_US * core.ticks_per_us) as u64;
+        let delayed = usize::from(core.config.rdb_key_save_delay_us > 0);
+        let items_per_turn = core.image.items_per_turn.max(delayed);
+        let items = match items_per_turn {
+            0 => STEP_ITEMS,
+            items => items,
+        };
         loop {
             if snapshots.queued(core.id) > QUEUED_BYTES_MAX {
                 return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
             }
-            let more = core.shard.snapshot_step(STEP_ITEMS);
+            let more = core.shard.snapshot_step(items);
             let done = core.shard.is_snapshot_done();
             core.send_image(done);
             if done {
@@ -434,7 +483,7 @@ impl NodeService {
             if !more {
                 return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
             }
-            if runtime::ticks().wrapping_sub(begin) > slice {
+            if items_per_turn > 0 || runtime::ticks().wrapping_sub(begin) > slice {
                 return turn.ops.again();
             }
         }
@@ -445,6 +494,9 @@ impl NodeService {
         for (ticket, reply) in self.core.image_ended(ended) {
             self.reply(ticket, &reply);
         }
+        self.core.begin_later();
+        // What was scheduled meanwhile need not wait for its second.
+        self.core.image.look_ms = 0;
     }
 
     /// Keys or a function from a file that is being loaded.
@@ -514,6 +566,73 @@ mod tests {
             assert!(info.contains("rdb_saves:6\r\n"), "{info}");
             std::fs::remove_dir_all(&dir).unwrap();
         }
+    }
+
+    /// Keys come, are rotated, are missing and go; what each file needs is what it was written with.
+    #[test]
+    fn snapshots_are_sealed_and_keys_change_under_a_running_server() {
+        use crate::control::vault::tests::{KEY_A, KEY_B};
+        let (mut bench, dir) = bench(2, "sealed");
+        let client = bench.connect(1);
+        let write = |lines: &[&str]| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join("keys");
+            std::fs::write(&path, lines.join("\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let file = || std::fs::read(dir.join("dump.rdb")).unwrap();
+        let needs = || seal::key_id(&file()).map(|id| id.to_string()).ok();
+        let shows = || file().windows(9).any(|window| window == b"plaintext");
+        bench.call(client, "SET k plaintext");
+        bench.call(client, "SAVE");
+        assert!(shows() && needs().is_none());
+        write(&[KEY_A]);
+        let set = "CONFIG SET encryption-key-file keys";
+        assert_eq!(bench.call(client, set), "+OK\r\n");
+        let reload = "DEBUG RELOAD NOSAVE";
+        assert_eq!(bench.call(client, reload), "+OK\r\n", "the way in");
+        assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+        assert!(!shows());
+        assert_eq!(needs().as_deref(), Some("a"));
+        // A list without the key in force, or a bad one, changes nothing.
+        write(&[KEY_B]);
+        assert!(
+            bench
+                .call(client, set)
+                .contains("the key 'a', which files are sealed with")
+        );
+        write(&["b 00"]);
+        let refused = bench.call(client, set);
+        assert!(refused.contains("keys: line 1 is not a name"), "{refused}");
+        write(&[KEY_B, KEY_A]);
+        assert_eq!(bench.call(client, set), "+OK\r\n");
+        assert_eq!(bench.call(client, reload), "+OK\r\n", "by the old key");
+        assert_eq!(bench.call(client, "DEBUG RELOAD"), "+OK\r\n");
+        assert_eq!(needs().as_deref(), Some("b"));
+        // The key is gone: nothing is lost, neither in memory nor on the disk.
+        let node = bench.node();
+        node.vault.set(None);
+        let sealed = file();
+        let refused = bench.call(client, reload);
+        assert!(
+            refused.starts_with("-ERR Error trying to load the RDB dump"),
+            "{refused}"
+        );
+        assert_eq!(bench.call(client, "GET k"), "$9\r\nplaintext\r\n");
+        assert_eq!(file(), sealed);
+        let shown = bench.call(client, "CONFIG GET encryption*");
+        assert!(
+            shown.contains("\r\nkeys\r\n") && !shown.contains("0102"),
+            "{shown}"
+        );
+        // The way out.
+        assert_eq!(
+            bench.call(client, "CONFIG SET encryption-key-file "),
+            "+OK\r\n"
+        );
+        assert_eq!(bench.call(client, "SAVE"), "+OK\r\n");
+        assert!(shows());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub mod process;
 pub mod pubsub;
 pub mod rates;
 pub mod redact;
+pub mod rewrite;
+pub mod scan;
 pub mod scripts;
 mod served;
 pub mod service;

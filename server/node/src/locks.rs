@@ -95,8 +95,11 @@ pub struct Locks {
         clippy::vec_box,
         reason = "batches travel as boxes: they are not boxed anew"
     )]
-    parked: HashMap<u16, Vec<Box<Batch>>>,
+    /// With the order of their arrival.
+    parked: HashMap<u16, Vec<(u64, Box<Batch>)>>,
     parked_len: usize,
+    /// Requests that have been parked so far.
+    arrived: u64,
 }
 
 /// The answer to a claim.
@@ -252,10 +255,13 @@ impl Locks {
     pub fn park(&mut self, slot: Slot, request: Box<Batch>) {
         debug_assert!(self.is_held(slot));
         self.parked_len += 1;
-        self.parked.entry(slot.0).or_default().push(request);
+        self.arrived += 1;
+        let requests = self.parked.entry(slot.0).or_default();
+        requests.push((self.arrived, request));
     }
 
-    /// Takes the requests that waited for slots which are home now, in the order they came per slot.
+    /// Takes the requests that waited for slots which are home now, in the order they came: one of several slots is parked at
+    /// the first of them that is held, and must not pass one before it that is parked at another.
     pub fn unpark(&mut self, slots: &[Slot]) -> Vec<Box<Batch>> {
         if self.parked.is_empty() {
             return Vec::new();
@@ -269,7 +275,8 @@ impl Locks {
                 freed.extend(requests);
             }
         }
-        freed
+        freed.sort_unstable_by_key(|(arrived, _)| *arrived);
+        freed.into_iter().map(|(_, request)| request).collect()
     }
 }
 
@@ -325,5 +332,22 @@ mod tests {
         assert!(locks.unpark(&slots(&[1])).is_empty());
         let (home, _) = locks.release(1);
         assert_eq!(locks.unpark(&home).len(), 1);
+    }
+
+    /// RPUSH waited at its slot and DEL of two keys, sent behind it, at a lower one: DEL ran first, and the element stayed.
+    #[test]
+    fn requests_parked_at_several_slots_keep_their_order() {
+        let mut locks = Locks::default();
+        locks.claim(1, CoreId(0), slots(&[1, 2, 3]), vec![]);
+        locks.hold(1);
+        for (slot, bytes) in [(3, 0), (1, 1), (2, 2), (3, 3)] {
+            let mut request = Box::<Batch>::default();
+            request.buf = vec![0; bytes];
+            locks.park(Slot(slot), request);
+        }
+        let (home, _) = locks.release(1);
+        let freed = locks.unpark(&home);
+        let order: Vec<usize> = freed.iter().map(|request| request.buf.len()).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
     }
 }

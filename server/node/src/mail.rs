@@ -20,7 +20,7 @@ use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::table::Row;
-use crate::tracking::{Invalidation, Keys, Place};
+use crate::tracking::{Invalidation, Keys, Place, Read};
 
 /// A message from core to core, or from the control plane to a core.
 #[allow(
@@ -72,8 +72,8 @@ pub enum Mail {
     Publish(Arc<Message>),
     /// A message for connections of the receiver.
     Message(Arc<Message>),
-    /// A client is about to read a key of the receiver. True: on a visit, where changes are noted.
-    Track(u8, Box<[u8]>, Place, bool),
+    /// A client is about to read a key of the receiver.
+    Track(Read),
     /// A client follows all keys with a prefix, or no longer.
     Prefix(Box<[u8]>, Place, bool),
     /// A database has been emptied: clients that track are told.
@@ -98,6 +98,10 @@ pub enum Mail {
     MakeRoom,
     /// A snapshot has ended.
     SnapshotEnded(Arc<Ended>),
+    /// Whether this core records what it changes, from now on: sent ahead of its slots, which are all away.
+    Records(bool),
+    /// The log's files were made, or left: the first core sees to what comes next.
+    Switched,
     /// Keys or a function from a file that is being loaded.
     Load(Box<Part>, Expired),
     /// All has been loaded.
@@ -211,6 +215,8 @@ pub struct Head {
     pub own_port: bool,
     /// Its reads leave no trace (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// It is a part of a request that is counted elsewhere.
+    pub is_part: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
 }

@@ -1,9 +1,12 @@
 //! `meridian`: arguments, configuration, cores, wait.
 
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::ExitCode;
 
 use node::config::{self, Disk, Start};
+use node::control::unseal::unseal;
 use node::{allocator, log, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,6 +20,9 @@ fn main() -> ExitCode {
         .skip(1)
         .map(OsStringExt::into_vec)
         .collect();
+    if args.first().is_some_and(|word| word == b"unseal") {
+        return let_out(&args[1..]);
+    }
     match config::from_args(&args, &Disk) {
         Ok(Start::Run(loaded)) => run(*loaded),
         Ok(Start::Help) => say(config::help_text()),
@@ -24,6 +30,28 @@ fn main() -> ExitCode {
         Ok(Start::Docs) => say(&config::print_docs()),
         Err(error) => {
             eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `unseal IN OUT` and a configuration that names keys.
+fn let_out(args: &[Vec<u8>]) -> ExitCode {
+    let [input, output, rest @ ..] = args else {
+        eprintln!("{}", config::help_text());
+        return ExitCode::FAILURE;
+    };
+    let path = |word: &[u8]| std::path::absolute(Path::new(OsStr::from_bytes(word)));
+    let done = match (path(input), path(output), config::from_args(rest, &Disk)) {
+        (Ok(input), Ok(output), Ok(Start::Run(loaded))) => unseal(&loaded.config, &input, &output),
+        (Err(error), ..) | (_, Err(error), _) => Err(error.to_string()),
+        (.., Err(error)) => Err(error.to_string()),
+        (.., Ok(_)) => Err("only options that name keys may follow".to_owned()),
+    };
+    match done {
+        Ok(bytes) => say(&format!("{bytes} bytes written in the clear")),
+        Err(why) => {
+            eprintln!("{why}");
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,7 @@ use crate::control::load::Loading;
 use crate::control::log::WriteLog;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
+use crate::control::vault::{self, Vault};
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
@@ -120,6 +121,8 @@ pub struct Node {
     pub links: Links,
     /// The log of writes.
     pub write_log: WriteLog,
+    /// Keys of what is sealed on the disk.
+    pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
     /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
     replication_id: Mutex<String>,
@@ -151,7 +154,7 @@ impl Node {
     /// A node of these parts.
     ///
     /// # Errors
-    /// What is wrong with the users that the configuration declares, or with its files of TLS.
+    /// What is wrong with the users that the configuration declares, with its files of TLS, or with its keys.
     pub fn new(parts: Parts) -> Result<Node, String> {
         let table = Table::build(&parts.config);
         let users = acl::at_start(&parts.config, &table)?;
@@ -159,6 +162,7 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
+        let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
         let published = (0..parts.cores)
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
@@ -202,7 +206,8 @@ impl Node {
             memory: SharedMemory::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicUsize::new(0),
-            snapshots: Snapshots::new(parts.cores, parts.started_ms / 1000),
+            snapshots: Snapshots::new(parts.cores, parts.started_ms / 1000, Arc::clone(&vault)),
+            vault,
             loading: Loading::new(parts.cores),
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),

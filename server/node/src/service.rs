@@ -77,6 +77,11 @@ impl NodeService {
         batch.apply(&mut self.core);
     }
 
+    /// Snapshots look at no more than so many items in a turn, for simulators: real time decides nothing there.
+    pub fn walk_slowly(&mut self, items_per_turn: usize) {
+        self.core.image.items_per_turn = items_per_turn;
+    }
+
     /// The slots that live here, for simulators.
     pub fn shard(&self) -> &storage::Shard {
         &self.core.shard
@@ -91,8 +96,8 @@ impl Service for NodeService {
         self.core.tally.end_turn(turn.sent, runtime::ticks());
         self.core.watchers.count = self.core.node.monitors.count();
         self.core.shard.set_now(turn.now.unix_ms);
-        if self.core.commit != Commit::Local {
-            self.core.look_at_log();
+        if self.core.commit != Commit::Local && self.core.look_at_log() {
+            self.withhold(self.core.node.write_log.queued());
         }
         if self.core.memory.bound != 0 {
             self.core.begin_weighing();
@@ -128,6 +133,10 @@ impl Service for NodeService {
             .commit
             .end_of_turn(&mut core.shard, log, (core.id, core.now), refuses);
         core.acks_until = 0;
+        if let (Some(_), Gate::Until(position)) = (refuses, gate) {
+            self.withhold(position);
+        }
+        let core = &mut self.core;
         for (target, mut mail) in core.posts.drain(..) {
             if let Gate::Until(position) = gate {
                 mail.stamp(position);

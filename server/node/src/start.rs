@@ -140,7 +140,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
 
 /// Starts what writes the log, and reads what is there.
 fn start_log(node: &'static Node) -> io::Result<()> {
-    write_log::drive(node)?;
+    write_log::drive(node, Arc::new(SystemDisk))?;
     if node.config().appendonly {
         write_log::load(node, Arc::new(SystemDisk))?;
     }
@@ -165,6 +165,9 @@ impl Server {
 
 /// As SHUTDOWN does: with a snapshot first, if these flags or the save points ask for one.
 pub fn shut_down(node: &Node, flags: ShutdownFlags) {
+    if crate::rewrite::holds_shutdown(node, flags.force) {
+        return;
+    }
     let save = flags.save || (!node.config().save.is_empty() && !flags.nosave);
     if !save || node.loading.is_on() {
         return stop(node);

@@ -13,11 +13,10 @@ use runtime::{Arena, Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, 
 
 use crate::aside::Helper;
 use crate::config::Config;
-use crate::control::disk::SystemDisk;
-use crate::control::log::replay::{Batch, Spread};
+use crate::control::disk::{Disk, SystemDisk};
+use crate::control::log::replay::Batch;
 use crate::control::log::tests::MemoryDisk;
-use crate::control::log::writer::Writer;
-use crate::control::log::{recover, thread};
+use crate::control::log::thread;
 use crate::control::snapshot::Writer as ImageWriter;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts};
@@ -62,6 +61,8 @@ pub(crate) struct Bench {
     pub(crate) holds_aside: bool,
     /// The log does nothing by itself.
     pub(crate) holds_log: bool,
+    /// Where the log and snapshots lie; without one snapshots lie on that of the machine.
+    disk: Option<MemoryDisk>,
     clients: Vec<Connected>,
 }
 
@@ -120,6 +121,7 @@ impl Bench {
             writer: ImageWriter::default(),
             holds_aside: false,
             holds_log: false,
+            disk: None,
             clients: Vec::new(),
         }
     }
@@ -208,6 +210,11 @@ impl Bench {
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 
+    /// What the cores share.
+    pub(crate) fn node(&self) -> &'static Node {
+        self.seats[0].service.core.node
+    }
+
     /// Notes a delay, as if it had happened then.
     pub(crate) fn seed_delay(&self, event: &'static str, unix_s: u64, ms: u64) {
         self.seats[0]
@@ -246,28 +253,34 @@ impl Bench {
     /// Reads the log that a disk holds, and goes on writing it.
     pub(crate) fn log_to(&mut self, disk: &MemoryDisk) {
         let node = self.seats[0].service.core.node;
-        let place = thread::place(&node.config());
-        let manifest = recover::find(disk, &place).expect("a log");
         let seats = &mut self.seats;
         let posts = |core: CoreId, batch: Box<Batch>| {
             batch.apply(&mut seats[core.index()].service.core);
             None
         };
-        let mut spread = Spread::new(node, Box::new(posts));
-        let manifest = manifest.unwrap_or_default();
-        let past = recover::replay(disk, &place, &manifest, true, &mut spread);
-        spread.finish().expect("it fits");
-        drop(spread);
-        let disk = Arc::new(disk.clone());
-        let writer = Writer::begin(disk, place, past.expect("no damage"), 1);
-        node.write_log.set_policy(node.config().appendfsync);
-        node.write_log.turn_on(writer.expect("a disk that works"));
+        let shared = Arc::new(disk.clone());
+        let loaded = thread::load_here(node, shared, Box::new(posts), START_MS);
+        loaded.expect("a log without damage, on a disk that works");
+        self.disk = Some(disk.clone());
+    }
+
+    /// The log is to lie on this disk once it is turned on.
+    pub(crate) fn may_log_to(&mut self, disk: &MemoryDisk) {
+        self.disk = Some(disk.clone());
     }
 
     /// The log writes and syncs; the cores that have waited for it turn.
     pub(crate) fn step_log(&mut self) -> bool {
-        let log = &self.seats[0].service.core.node.write_log;
-        if log.is_on() {
+        let node = self.seats[0].service.core.node;
+        let log = &node.write_log;
+        if let Some(disk) = &self.disk {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            if thread::switch(node, &disk, self.now.unix_ms) {
+                self.seats[0].mail.push(Mail::Switched);
+                return true;
+            }
+        }
+        if log.is_open() {
             log.step();
         }
         let woken: Vec<usize> = log.woken().collect();
@@ -306,7 +319,14 @@ impl Bench {
             return false;
         }
         let node = self.seats[0].service.core.node;
-        if let Some(mail) = node.snapshots.step(&mut self.writer, &SystemDisk) {
+        let disk: Box<dyn Disk> = match &self.disk {
+            Some(disk) => Box::new(disk.clone()),
+            None => Box::new(SystemDisk),
+        };
+        if let Some(mail) = node
+            .snapshots
+            .step(&mut self.writer, &node.write_log, &*disk)
+        {
             for mail in mail {
                 let Mail::SnapshotEnded(ended) = mail else {
                     continue;

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
-use storage::{Key, KeyHasher};
+use storage::{Key, KeyHasher, Touched};
 
 use crate::connection::Connection;
 use crate::core::Core;
@@ -74,6 +74,21 @@ pub struct Invalidation {
     own: bool,
     /// The keys; None for all.
     keys: Option<Keys>,
+}
+
+/// A client is about to read a key.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The key's database.
+    pub db: u8,
+    /// The key.
+    pub name: Box<[u8]>,
+    /// The client.
+    pub reader: Place,
+    /// It reads it where the key's slot visits, and changes there are told.
+    pub noted: bool,
+    /// The client has changed it before, on the same visit.
+    pub changed: bool,
 }
 
 /// Keys of a message between cores.
@@ -202,22 +217,60 @@ impl Core {
         for name in words.into_iter().filter_map(|word| args.word(word)) {
             let key = Key::new(db, name);
             let owner = self.owner(key.slot);
+            let mut read = Read {
+                db,
+                name: name.into(),
+                reader,
+                noted: false,
+                changed: false,
+            };
             if owner == self.id {
-                self.remember(db, name.into(), reader, false);
+                self.remember(read);
             } else {
                 // A slot that visits is asked on its way home what has changed here.
-                let noted = self.tx_slots.binary_search(&key.slot).is_ok();
-                if noted {
-                    self.shard.note_guest(&key);
+                if self.tx_slots.binary_search(&key.slot).is_ok() {
+                    read.noted = true;
+                    read.changed = self.shard.note_guest(&key);
                 }
-                let mail = Mail::Track(db, name.into(), reader, noted);
-                self.posts.push((owner, mail));
+                self.posts.push((owner, Mail::Track(read)));
             }
         }
     }
 
-    /// A client is about to read a key of this core; `noted`: where its slot visits, and is told what changes there.
-    pub fn remember(&mut self, db: u8, name: Box<[u8]>, reader: Place, noted: bool) {
+    /// What the transaction of a client has changed so far is told to those who had read it before: a read that follows is a new one.
+    #[cold]
+    fn tell_changes(&mut self, by: Place) {
+        for touched in self.shard.untold() {
+            self.tell_changed(&touched, Some(by));
+        }
+    }
+
+    /// A key has changed, by a connection's request or by itself: who has read it is told, and who follows its prefix.
+    pub fn tell_changed(&mut self, touched: &Touched, by: Option<Place>) {
+        if self.trackings.is_idle() {
+            return;
+        }
+        self.invalidate(touched.db, &touched.key, by);
+        if !touched.away {
+            self.broadcast(&touched.key, by);
+        }
+    }
+
+    /// A client is about to read a key of this core.
+    pub fn remember(&mut self, read: Read) {
+        let Read {
+            db,
+            name,
+            reader,
+            noted,
+            changed,
+        } = read;
+        if changed {
+            self.shard.touch_away(&Key::new(db, &name));
+        }
+        if self.shard.has_news() {
+            self.tell_changes(reader);
+        }
         let trackers = match self.trackings.keys.get_mut(&(db, name.clone())) {
             Some(trackers) => trackers,
             None => {
@@ -248,11 +301,8 @@ impl Core {
         }
     }
 
-    /// A key of this core has changed, by a connection's request or by itself.
-    pub fn invalidate(&mut self, db: u8, name: &[u8], by: Option<Place>) {
-        if self.trackings.is_idle() {
-            return;
-        }
+    /// Who has read a key of this core is told.
+    fn invalidate(&mut self, db: u8, name: &[u8], by: Option<Place>) {
         if !self.trackings.keys.is_empty()
             && let Some(readers) = self.trackings.keys.remove(&(db, name.into()))
         {
@@ -266,6 +316,10 @@ impl Core {
                 });
             }
         }
+    }
+
+    /// Who follows the prefix of a key is told.
+    fn broadcast(&mut self, name: &[u8], by: Option<Place>) {
         let prefixes = self.trackings.prefixes.iter();
         let broadcast: Vec<(usize, Place)> = prefixes
             .filter(|(prefix, _)| name.starts_with(prefix))
@@ -323,8 +377,15 @@ impl Core {
     }
 
     fn tracks_too_many(&self) -> bool {
-        let share = self.config.tracking_table_max_keys / self.node.cores() as u64;
-        self.config.tracking_table_max_keys > 0 && self.trackings.keys.len() as u64 > share.max(1)
+        let (most, cores) = (
+            self.config.tracking_table_max_keys,
+            self.node.cores() as u64,
+        );
+        let before = |core: u64| u128::from(most) * u128::from(core) / u128::from(cores);
+        let id = u64::from(self.id.0);
+        // (The shares of all cores are as many as that, also when some have none.)
+        let share = before(id + 1) - before(id);
+        most > 0 && self.trackings.keys.len() as u128 > share
     }
 
     fn send_invalidation(&mut self, invalidation: Invalidation) {

@@ -121,10 +121,10 @@ const LIMITED: &[(&str, &str)] = &[
         "kept; there is nothing to tell yet",
     ),
     ("cluster|slot-stats", "key-count alone"),
-    ("bgrewriteaof", "refused: nothing is kept on disk yet"),
-    ("bgsave", "refused: nothing is kept on disk yet"),
+    ("module|load", "refused: there are no modules"),
+    ("module|loadex", "refused: there are no modules"),
+    ("module|unload", "refused: there are no modules"),
     ("replicaof", "only NO ONE"),
-    ("save", "refused: nothing is kept on disk yet"),
     ("slaveof", "only NO ONE"),
     (
         "wait",
@@ -139,7 +139,6 @@ fn why_not(name: &str, group: &str) -> &'static str {
         ("sentinel", _) | (_, "sentinel") => "no: clients find the nodes without Sentinel",
         ("hyperloglog", _) => "no: it tests Redis's own code",
         ("cluster", _) => "no: the topology is the node's cores",
-        (_, "module") => "no: not planned",
         (_, "failover" | "psync" | "replconf" | "sync") => "no: one node today",
         _ => "no: not yet",
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("heap", &[]),
+    ("seal", &[]),
     // (Only its benches and tests: the server puts the two together.)
     ("storage", &["heap"]),
     ("runtime", &[]),
@@ -21,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "protocol", "heap", "storage", "runtime", "commands", "script",
+            "protocol", "heap", "seal", "storage", "runtime", "commands", "script",
         ],
     ),
     ("bench", &["protocol", "runtime", "storage"]),
@@ -93,6 +94,7 @@ fn sources() -> Vec<(String, String)> {
     for folder in [
         "protocol",
         "heap",
+        "seal",
         "storage",
         "server",
         "replication",

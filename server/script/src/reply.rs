@@ -185,7 +185,7 @@ pub(crate) fn write(
 }
 
 /// The integer of a number, as the hardware converts it.
-fn integer(n: f64) -> i64 {
+pub(crate) fn integer(n: f64) -> i64 {
     if (-TWO_TO_63..TWO_TO_63).contains(&n) {
         n as i64
     } else {

@@ -493,6 +493,10 @@ fn libraries_do_as_redis_has_them() {
         ("return {cmsgpack.unpack_one('\\1\\2\\3')}", "*2~:1~:1~"),
         ("return {cmsgpack.unpack_one('\\1\\2\\3', 2)}", "*2~:-1~:3~"),
         (
+            "return {pcall(cmsgpack.unpack_one, '\\1\\2\\3', 0/0)}",
+            "*2~$-1~$58~Invalid request to unpack with offset of 0 and limit of 3.~",
+        ),
+        (
             "return {cmsgpack.unpack_limit('\\1\\2\\3', 2)}",
             "*3~:2~:1~:2~",
         ),

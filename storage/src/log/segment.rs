@@ -1,12 +1,13 @@
 //! A segment: its head, and the reading of its frames as its bytes come.
 //!
-//! # Format, version 1
+//! # Format, versions 1 and 2
 //! ```text
-//!  0  "MERIDLOG"           12  zero                    u32
-//!  8  version, 1  u32      16  first sequence          u64      every frame before this one is on the disk elsewhere
+//!  0  "MERIDLOG"           12  bytes of the seal       u32      0 in version 1
+//!  8  version     u32      16  first sequence          u64      every frame before this one is on the disk elsewhere
 //!                          24  begun (low bits of ms)  u32
 //!                          28  CRC-32C of bytes 0..28  u32      all little-endian
-//! 32  frames
+//! 32  version 2: the seal   whose payloads are sealed: what it says, and how they open, is not known here
+//!     frames
 //! ```
 //! A reader feeds a [`Scan`] with the file's bytes, in pieces of any size, and gets whole frames. Where they end before the file
 //! does, it is told exactly where and why ([`Bad`]). [`look_behind`] then says whether that is the torn end of a log whose last
@@ -20,6 +21,9 @@ use super::record::{FRAME_HEAD_BYTES, FrameHead, payload_sum};
 pub const SEGMENT_HEAD_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"MERIDLOG";
 const VERSION: u32 = 1;
+const VERSION_SEALED: u32 = 2;
+/// A seal of more bytes is none.
+const SEAL_BYTES_MAX: u32 = 4096;
 /// How often over the bytes behind a bad frame may be summed up in the search for whole ones: bytes that were made to look
 /// like many frames in each other do not take for ever.
 const SUMMED_TIMES_MAX: u64 = 8;
@@ -31,6 +35,8 @@ pub struct SegmentHead {
     pub first_sequence: u64,
     /// When it was begun: the low bits of unix ms, for people who look at it.
     pub begun: u32,
+    /// Bytes of the seal between this head and the first frame; 0 when payloads are in the clear.
+    pub seal_bytes: u32,
 }
 
 impl SegmentHead {
@@ -38,7 +44,12 @@ impl SegmentHead {
     pub fn encode(&self) -> [u8; SEGMENT_HEAD_BYTES] {
         let mut head = [0; SEGMENT_HEAD_BYTES];
         head[..8].copy_from_slice(MAGIC);
-        head[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let version = match self.seal_bytes {
+            0 => VERSION,
+            _ => VERSION_SEALED,
+        };
+        head[8..12].copy_from_slice(&version.to_le_bytes());
+        head[12..16].copy_from_slice(&self.seal_bytes.to_le_bytes());
         head[16..24].copy_from_slice(&self.first_sequence.to_le_bytes());
         head[24..28].copy_from_slice(&self.begun.to_le_bytes());
         let sum = crc32c::crc32c(&head[..28]);
@@ -59,14 +70,23 @@ impl SegmentHead {
         if head[..8] != *MAGIC || u32_at(28) != crc32c::crc32c(&head[..28]) {
             return Err(Fault::SegmentHead);
         }
-        if u32_at(8) != VERSION {
-            return Err(Fault::Version(u32_at(8)));
-        }
+        let seal_bytes = match (u32_at(8), u32_at(12)) {
+            (VERSION, _) => 0,
+            (VERSION_SEALED, bytes @ 1..=SEAL_BYTES_MAX) => bytes,
+            (VERSION_SEALED, _) => return Err(Fault::SegmentHead),
+            (version, _) => return Err(Fault::Version(version)),
+        };
         let first = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;
         Ok(SegmentHead {
             first_sequence: first,
             begun: u32_at(24),
+            seal_bytes,
         })
+    }
+
+    /// Where the first frame begins, bytes of the file.
+    pub fn end(&self) -> u64 {
+        SEGMENT_HEAD_BYTES as u64 + u64::from(self.seal_bytes)
     }
 }
 
@@ -229,9 +249,13 @@ impl Scan {
                 return Ok(Found::More(lack));
             }
             let head = SegmentHead::decode(self.rest())?;
+            let lack = self.lack(head.end())?;
+            if lack > 0 {
+                return Ok(Found::More(lack));
+            }
             self.next = head.first_sequence;
             self.head = Some(head);
-            self.pass(SEGMENT_HEAD_BYTES);
+            self.pass(head.end() as usize);
         }
         if self.offset == self.file_bytes {
             return Ok(Found::End);
@@ -338,6 +362,7 @@ mod tests {
         let head = SegmentHead {
             first_sequence,
             begun: 7,
+            seal_bytes: 0,
         };
         let mut bytes = head.encode().to_vec();
         for (sequence, synced, payload) in frames {
@@ -369,16 +394,39 @@ mod tests {
         let bytes = SegmentHead {
             first_sequence: 258,
             begun: 9,
+            seal_bytes: 0,
         }
         .encode();
         let golden = b"MERIDLOG\x01\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\x09\0\0\0";
         assert_eq!(bytes[..28], golden[..]);
         assert_eq!(bytes[28..], crc32c::crc32c(golden).to_le_bytes());
         let mut newer = bytes;
-        newer[8] = 2;
+        newer[8] = 3;
         let sum = crc32c::crc32c(&newer[..28]).to_le_bytes();
         newer[28..].copy_from_slice(&sum);
-        assert_eq!(SegmentHead::decode(&newer), Err(Fault::Version(2)));
+        assert_eq!(SegmentHead::decode(&newer), Err(Fault::Version(3)));
+    }
+
+    #[test]
+    fn frames_begin_behind_the_seal() {
+        let head = |seal_bytes| SegmentHead {
+            first_sequence: 1,
+            begun: 0,
+            seal_bytes,
+        };
+        let bytes = head(5).encode();
+        assert_eq!(bytes[8..16], [2, 0, 0, 0, 5, 0, 0, 0]);
+        let file = [&bytes[..], b"seal!", &frame(1, 0, b"one")].concat();
+        for piece in [1, 33, 1000] {
+            assert_eq!(scan(&file, piece), (vec![b"one".to_vec()], Ok(2)));
+        }
+        for len in 32..37 {
+            let bad = scan(&file[..len], 50).1.unwrap_err();
+            assert_eq!((bad.offset, bad.fault), (0, Fault::Short));
+        }
+        assert_eq!(SegmentHead::decode(&head(4096).encode()), Ok(head(4096)));
+        let decoded = SegmentHead::decode(&head(4097).encode());
+        assert_eq!(decoded, Err(Fault::SegmentHead));
     }
 
     #[test]

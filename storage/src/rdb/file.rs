@@ -365,6 +365,11 @@ impl Splitter {
         &self.buffer[self.at..self.end]
     }
 
+    /// Bytes behind [`Splitter::offset`] that the next part takes at least.
+    pub fn needs(&self) -> u64 {
+        self.needs as u64
+    }
+
     /// The file has ended.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! twice, so a value of a gigabyte in pieces costs no more than in one.
 
 use crate::rdb::kind;
-use crate::rdb::reader::{STRING_BYTES_MAX, StringForm, string_form};
+use crate::rdb::reader::{STRING_BYTES_MAX, StringForm, packed_len, string_form};
 
 /// What a value is made of.
 #[derive(Debug)]
@@ -254,8 +254,8 @@ fn text(rest: &[u8]) -> Result<usize, Short> {
             let (packed, first) = length(&rest[1..]).map_err(|short| short.behind(1))?;
             let before = 1 + first;
             let (whole, second) = length(&rest[before..]).map_err(|short| short.behind(before))?;
-            text_len(whole)?;
-            enough(rest, before + second + text_len(packed)?)
+            let packed = packed_len(packed, whole).map_err(|_| Short::Damaged)?;
+            enough(rest, before + second + packed)
         }
         StringForm::Unknown => Err(Short::Damaged),
     }

@@ -9,8 +9,10 @@ use std::borrow::Cow;
 
 use crate::rdb::{Fault, lzf};
 
-/// Longest string, bytes.
-pub(super) const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// No string is longer, bytes. (What there is of a file bounds the memory that a length may ask for.)
+pub(super) const STRING_BYTES_MAX: usize = 1 << 48;
+/// No byte of a compressed string stands for more.
+const LZF_GROWTH_MAX: u64 = 264;
 
 /// Bytes that are read from the front.
 #[derive(Clone, Debug)]
@@ -125,7 +127,7 @@ impl<'a> Reader<'a> {
             Prefix::Special(2) => i32::from_le_bytes(self.array()?),
             Prefix::Special(3) => {
                 let (packed, len) = (self.length()?, self.length()?);
-                let packed = self.take(string_len(packed)?)?;
+                let packed = self.take(packed_len(packed, len)?)?;
                 return Ok(Cow::Owned(lzf::decompress(packed, string_len(len)?)?));
             }
             Prefix::Special(_) => return Err(Fault::Format),
@@ -157,6 +159,14 @@ fn string_len(len: u64) -> Result<usize, Fault> {
         return Err(Fault::Format);
     }
     Ok(len)
+}
+
+/// The length of a compressed string, if it can be that of `whole` bytes.
+pub(super) fn packed_len(packed: u64, whole: u64) -> Result<usize, Fault> {
+    if whole > packed.saturating_mul(LZF_GROWTH_MAX) {
+        return Err(Fault::Format);
+    }
+    string_len(packed)
 }
 
 fn not_nan(score: f64) -> Result<f64, Fault> {

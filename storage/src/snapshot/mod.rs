@@ -12,7 +12,8 @@
 //! **Slots on a visit** (`lend.rs`) take their open values along; items have their bits with them. What a visit writes out lies
 //! in the image of the shard that it happens in. Who has not heard of the cut hears of it with the first slot that comes.
 //! **Flushed** databases are walked like others, then thrown away. Databases that change places keep the number they had at the cut.
-//! Keys whose deadline has passed need not be written: whoever reads the image would remove them.
+//! Keys whose deadline has passed need not be written: whoever reads the image would remove them. Unless a log follows the image:
+//! what that says of a key counts upon its being there ([`Shard::begin_base`]).
 //!
 //! A snapshot that is given up is walked to its end all the same, without writing: the next one needs all bits to be equal.
 
@@ -86,6 +87,8 @@ pub(crate) struct Cut {
     swaps: u32,
     style: Style,
     uses: Uses,
+    /// Keys whose deadline has passed are written, too.
+    keeps_passed: bool,
 }
 
 impl Default for Cut {
@@ -95,6 +98,7 @@ impl Default for Cut {
             swaps: 0,
             style: Style::DUMP,
             uses: Uses::Nothing,
+            keeps_passed: false,
         }
     }
 }
@@ -294,13 +298,28 @@ impl Shard {
     /// The instant of a snapshot. Every slot of the node must be here, at home or on a visit: their owners hear of it when they
     /// come home. The one before must have come to its end everywhere.
     pub fn begin_snapshot(&mut self, style: Style, uses: Uses) {
+        self.begin_image(style, uses, false);
+    }
+
+    /// As [`Shard::begin_snapshot`], of an image that a log of changes follows.
+    pub fn begin_base(&mut self, style: Style, uses: Uses) {
+        self.begin_image(style, uses, true);
+    }
+
+    fn begin_image(&mut self, style: Style, uses: Uses, keeps_passed: bool) {
         let cut = Cut {
             epoch: self.snapshot.cut.epoch.wrapping_add(1),
             swaps: 0,
             style,
             uses,
+            keeps_passed,
         };
         self.begin_cut(cut);
+    }
+
+    /// Whether an item is left out since its deadline has passed.
+    fn leaves_out(&self, item: Item) -> bool {
+        !self.snapshot.cut.keeps_passed && item.is_expired(self.now_ms)
     }
 
     fn begin_cut(&mut self, cut: Cut) {
@@ -483,7 +502,7 @@ impl Shard {
     /// Throws tables away that were those of a database at the cut; those that may hold pending items are walked first.
     pub(crate) fn drop_tables(&mut self, origin: u8, tables: Vec<(Slot, SlotTable<Item>)>) {
         let snapshot = &mut self.snapshot;
-        let mut done = Vec::new();
+        let mut done = Vec::with_capacity(tables.len());
         for (slot, table) in tables {
             if self.owned.contains(slot) && !snapshot.walks {
                 done.push(table);
@@ -663,7 +682,7 @@ impl Shard {
         let before = self.snapshot.out.len();
         for item in batch.drain(..) {
             item.set_cut(bit);
-            if self.snapshot.discards || item.is_expired(self.now_ms) {
+            if self.snapshot.discards || self.leaves_out(item) {
                 continue;
             }
             let info = self.snapshot.info(item, self.now_s(), self.lfu());
@@ -715,7 +734,7 @@ impl Shard {
         let before = self.snapshot.out.len();
         let pending = batch.drain(..).filter(|item| item.is_pending(bit));
         for item in pending {
-            if item.is_expired(self.now_ms) {
+            if self.leaves_out(item) {
                 item.set_cut(bit);
             } else if is_large(item) {
                 let bytes = item.key().to_vec();

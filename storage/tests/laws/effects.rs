@@ -118,6 +118,30 @@ fn a_gap_is_made_of_untouched_zeroes() {
     check(&b);
 }
 
+/// With a higher `proto-max-bulk-len` strings may be longer than 512 MB: what was logged of one is read back, also once the
+/// option is lower again, unless its gap alone is beyond that.
+#[test]
+fn strings_beyond_512_mb_are_replayed() {
+    let (mut a, mut b) = pair();
+    let (key, far) = (Key::new(0, b"k"), (512 << 20) + 7);
+    a.edit().write_string(&key, 512 << 20, b"the end").unwrap();
+    replay(&mut a, &mut b);
+    a.edit().write_string(&key, far, b"and more").unwrap();
+    replay(&mut a, &mut b);
+    assert_eq!(b.text(&key).unwrap().unwrap().len(), far + 8);
+    let other = Key::new(0, b"o");
+    a.edit().write_string(&other, far, b"x").unwrap();
+    let record = a.effects().take();
+    let (_, effect, _) = storage::decode(&record).unwrap();
+    assert_eq!(b.apply(0, &effect), Err(storage::Corrupt));
+    b.set_limits(storage::Limits {
+        string_bytes_max: 600 << 20,
+        ..storage::Limits::default()
+    });
+    b.apply(0, &effect).unwrap();
+    assert_eq!(b.text(&other).unwrap().unwrap().len(), far + 1);
+}
+
 #[test]
 fn an_effect_that_does_not_fit_changes_nothing() {
     use storage::Effect::*;

@@ -80,8 +80,9 @@ impl Book {
         calls.for_each(|noted| noted.call.end = Some(step));
     }
 
-    /// A crash may take back what was answered from `from_us` on.
+    /// A crash may take back what was answered from `from_us` on; of one crash the last word counts.
     pub(crate) fn crash(&mut self, step: u64, from_us: u64) {
+        self.crashes.retain(|(at, _)| *at != step);
         self.crashes.push((step, from_us));
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod channels;
 pub(crate) mod deadlines;
 pub(crate) mod keys;
 pub(crate) mod queues;
+pub(crate) mod rewrites;
 pub(crate) mod sums;
 
 use protocol::answer::Answer;
@@ -92,6 +93,8 @@ pub(crate) struct Facts {
     pub(crate) forgetful: bool,
     /// The disk fails at times: writes may be refused.
     pub(crate) disk_fails: bool,
+    /// The step at which the node has ended last.
+    pub(crate) stopped_at: u64,
     /// No more requests are to be begun.
     pub(crate) closing: bool,
     /// The planted fault, for players that must play it.
@@ -121,6 +124,7 @@ impl Facts {
             lag_us: 0,
             forgetful: false,
             disk_fails: false,
+            stopped_at: 0,
             closing: false,
             plant,
             keys: keys::Book::default(),
@@ -225,6 +229,7 @@ impl Facts {
 
     /// The node has ended.
     pub(crate) fn stopped(&mut self, stop: Stop) {
+        self.stopped_at = self.step;
         self.keys.end_open(self.step);
         if self.disk_fails && self.lag_us == 0 {
             // Reads go on while the disk fails: what they have shown may be lost with it, what was answered to writes is not.
@@ -235,6 +240,13 @@ impl Facts {
             self.queues.forgetful = true;
             self.forgetful = true;
         }
+    }
+
+    /// Of what was answered before the node has ended a last part may be gone, however old it is.
+    pub(crate) fn lose_a_part(&mut self) {
+        self.keys.crash(self.stopped_at + 1, 0);
+        self.queues.forgetful = true;
+        self.forgetful = true;
     }
 
     /// The answer to this will never come; `crashed`: since the node that was asked is no more.

@@ -11,9 +11,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 use runtime::CoreId;
+use seal::Keys;
 
 use crate::admin::{Context, Done, NodeCommand, help};
 use crate::config::{Caller, Config, Disk, Files, Row, SetError, os_text, rewrite_file};
+use crate::control::disk::{Disk as _, SystemDisk};
+use crate::control::log::thread as write_log;
+use crate::control::vault::{self, Vault};
 use crate::gather::Join;
 use crate::mail::{Ask, Mail};
 use crate::tls;
@@ -107,7 +111,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 /// Options that clients may change in Redis, but that are only looked at when this server starts.
-const AT_START_HERE: [&str; 4] = ["appendonly", "bind", "port", "tls-port"];
+const AT_START_HERE: [&str; 3] = ["bind", "port", "tls-port"];
 
 fn config_get(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     let patterns: Vec<&[u8]> = args.rest().collect();
@@ -131,7 +135,7 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         local: cx.conn.peer.is_loopback(),
         loading: cx.core.is_loading(),
     };
-    let (mut changed, mut context) = (Vec::new(), None);
+    let (mut changed, mut context, mut keys) = (Vec::new(), None, None);
     let config = cx
         .core
         .node
@@ -139,11 +143,15 @@ fn config_set(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             changed = config.set(&pairs, caller)?;
             changed.iter().try_for_each(|row| prepare(config, row))?;
             context = prepare_tls(config, &changed)?;
+            keys = prepare_keys(&cx.core.node.vault, config, &changed)?;
             Ok(())
         });
     let config = config.map_err(refusal)?;
     if let Some(context) = context {
         cx.core.node.set_tls(Arc::new(context));
+    }
+    if let Some(keys) = keys {
+        take_keys(cx, keys);
     }
     take_effect(cx, &config, &changed);
     cx.reply.ok();
@@ -168,7 +176,20 @@ fn prepare(config: &mut Config, row: &Row) -> Result<(), SetError> {
         let entered = entered.map_err(|failure| SetError::failed(row, os_text(&failure)))?;
         config.dir = entered.display().to_string();
     }
+    if row.name == "appendonly" && config.appendonly {
+        let why = "Unable to turn on AOF. Check server logs.";
+        may_log(config).map_err(|_| SetError::failed(row, why))?;
+    }
     Ok(())
+}
+
+/// Whether files can be made where the log is to lie; the log itself is made by its thread.
+fn may_log(config: &Config) -> std::io::Result<()> {
+    let folder = write_log::place(config).folder;
+    let probe = folder.join(".may-write");
+    SystemDisk.create_dir(&folder)?;
+    SystemDisk.create(&probe)?;
+    SystemDisk.remove(&probe)
 }
 
 /// Options of TLS count together: certificate and key are set at once. Without a port of TLS they are only kept.
@@ -185,12 +206,47 @@ fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>
     Ok(Some(context))
 }
 
+/// Keys of encryption at rest are read again; `Some(None)` for no encryption any more.
+fn prepare_keys(
+    vault: &Vault,
+    config: &Config,
+    changed: &[&Row],
+) -> Result<Option<Option<Keys>>, SetError> {
+    let row = changed
+        .iter()
+        .find(|row| vault::OPTIONS.contains(&row.name));
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let keys = vault::read_keys(config).and_then(|keys| {
+        vault.may_follow(keys.as_ref())?;
+        Ok(keys)
+    });
+    let keys = keys.map_err(|why| SetError::failed(row, why))?;
+    Ok(Some(keys))
+}
+
+/// Files that are made from here on are sealed with these keys: the log begins another segment soon.
+fn take_keys(cx: &mut Context<'_>, keys: Option<Keys>) {
+    let node = cx.core.node;
+    let text = match &keys {
+        Some(keys) => format!("New files are sealed with the key '{}'", keys.current().id),
+        None => "New files are not sealed".to_owned(),
+    };
+    node.vault.set(keys);
+    node.log(|log| log.warning(&text));
+    if node.write_log.is_on() {
+        node.write_log.turn_over_soon();
+    }
+}
+
 /// Tells everyone. Connections that are there stay authenticated, as in Redis.
 fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
     let core = &mut *cx.core;
     for row in changed {
         match row.name {
             "tcp-keepalive" => core.node.keepalive().store(config.tcp_keepalive_s, Relaxed),
+            "appendonly" => core.posts.push((CoreId(0), Mail::Switched)),
             "appendfsync" => core.node.write_log.set_policy(config.appendfsync),
             "turn-cpu-clock" => core.node.set_turn_cpu_clock(config.turn_cpu_clock),
             "requirepass" => {

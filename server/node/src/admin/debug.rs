@@ -49,6 +49,7 @@ const HELP: &[(&str, &str)] = &[
         "DIGEST-VALUE <key> [<key> ...]",
         "Tells a digest of each value.",
     ),
+    ("ERROR <text>", "Replies with this error."),
     (
         "OBJECT <key>",
         "Tells what is known of a key beside its value.",
@@ -68,6 +69,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
         "Writes all data to the file of snapshots, removes them, and loads that file.",
+    ),
+    (
+        "LOADAOF",
+        "Writes what is queued to the log, removes all data, and reads the log.",
     ),
     ("SLEEP <seconds>", "Stops all cores for a while."),
     ("HELP", "Shows this list."),
@@ -119,15 +124,24 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             return Ok(Done::Ask(Ask::Peek(peek), Join::Only));
         }
         (b"protocol", 1) => write_sample(&mut cx.reply, words.bytes()?)?,
+        // As an error that some command would tell: for tests of clients.
+        (b"error", 1) => {
+            let text = String::from_utf8_lossy(words.bytes()?).into_owned();
+            return Err(Refusal::Owned(text.into()).into());
+        }
         (b"change-repl-id", 0) => {
             let node = cx.core.node;
             node.change_replication_id(&mut cx.core.rng);
             cx.reply.ok();
         }
         (b"reload", _) => return reload(cx, words),
-        (b"loadaof", _) => {
-            let text = "ERR there is nothing to load from: persistence is not supported yet";
-            return Err(Refusal::Text(text).into());
+        (b"loadaof", 0) => {
+            if cx.inside_exec {
+                return Err(Refusal::Text("ERR DEBUG LOADAOF is not for MULTI").into());
+            }
+            let ticket = cx.core.begin_exclusive(cx.conn);
+            cx.core.start_image(ticket, cx.conn.resp, Work::LoadLog);
+            return Ok(Done::Later);
         }
         _ => return Err(Refusal::subcommand_syntax(&args).into()),
     }

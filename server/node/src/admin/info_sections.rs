@@ -18,6 +18,7 @@ use crate::acl::Denial;
 use crate::admin::memory::{Excess, Report, percent};
 use crate::admin::{VERSION_REPORTED, latency};
 use crate::config::Choice;
+use crate::control::snapshot::Goal;
 use crate::core::Core;
 use crate::keysizes::KeySizes;
 use crate::node::Node;
@@ -241,6 +242,13 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         facts.core.now.unix_ms,
     );
     let seconds = |s: Option<u64>| s.map_or(-1, u64::cast_signed);
+    let (saves_ms, rewrites_ms) = (
+        snapshots.since_ms_for(Goal::File),
+        snapshots.since_ms_for(Goal::Base),
+    );
+    let rewrites = snapshots.rewrites;
+    let since =
+        |since_ms: Option<u64>| seconds(since_ms.map(|ms| now_ms.saturating_sub(ms) / 1000));
     let is_on = snapshots.since_ms.is_some();
     let keys_total = if is_on {
         node.snapshots.keys.1.load(Relaxed)
@@ -257,33 +265,33 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         "current_save_keys_processed": 0,
         "current_save_keys_total": keys_total,
         "rdb_changes_since_last_save": node.sum(|core| &core.changes).saturating_sub(snapshots.changes),
-        "rdb_bgsave_in_progress": u8::from(is_on),
+        "rdb_bgsave_in_progress": u8::from(saves_ms.is_some()),
         "rdb_last_save_time": snapshots.last_save_s,
         "rdb_last_bgsave_status": if snapshots.has_failed { "err" } else { "ok" },
         "rdb_last_bgsave_time_sec": seconds(snapshots.last_took_s),
-        "rdb_current_bgsave_time_sec": seconds(snapshots.since_ms.map(|since| now_ms.saturating_sub(since) / 1000)),
+        "rdb_current_bgsave_time_sec": since(saves_ms),
         "rdb_saves": snapshots.saves,
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": loading.keys_expired.load(Relaxed),
         "rdb_last_load_keys_loaded": loading.keys_loaded.load(Relaxed),
-        "aof_enabled": u8::from(log.is_on() || facts.core.config.appendonly),
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_rewrites": 0,
-        "aof_rewrites_consecutive_failures": 0,
+        "aof_enabled": u8::from(node.config().appendonly),
+        "aof_rewrite_in_progress": u8::from(rewrites_ms.is_some()),
+        "aof_rewrite_scheduled": u8::from(rewrites.scheduled),
+        "aof_last_rewrite_time_sec": seconds(rewrites.last_took_s),
+        "aof_current_rewrite_time_sec": since(rewrites_ms),
+        "aof_last_bgrewrite_status": if rewrites.has_failed { "err" } else { "ok" },
+        "aof_rewrites": rewrites.count,
+        "aof_rewrites_consecutive_failures": rewrites.failures,
         "aof_last_cow_size": 0,
         "aof_last_write_status": if log.is_failed() { "err" } else { "ok" },
         "module_fork_in_progress": 0,
     );
     if log.is_on() {
-        let counters = &log.counters;
+        let (counters, sizes) = (&log.counters, log.sizes());
         lines!(out,
-            "aof_current_size": counters.bytes.load(Relaxed),
-            "aof_base_size": counters.base_bytes.load(Relaxed),
-            "aof_pending_rewrite": 0,
+            "aof_current_size": sizes.now,
+            "aof_base_size": sizes.before,
+            "aof_pending_rewrite": u8::from(rewrites.scheduled),
             "aof_buffer_length": log.queued_bytes(),
             "aof_pending_bio_fsync": u8::from(log.is_syncing()),
             "aof_delayed_fsync": counters.delayed.load(Relaxed),

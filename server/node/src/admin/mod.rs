@@ -17,6 +17,7 @@ mod info_sections;
 pub mod latency;
 mod memory;
 pub(crate) mod migrate;
+mod module;
 mod monitor;
 pub mod peek;
 mod pubsub;
@@ -87,7 +88,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 20] = [
+    let families: [&[NodeCommand]; 21] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -102,6 +103,7 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         latency::COMMANDS,
         pubsub::COMMANDS,
         slowlog::COMMANDS,
+        module::COMMANDS,
         monitor::COMMANDS,
         migrate::COMMANDS,
         users::COMMANDS,

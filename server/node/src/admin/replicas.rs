@@ -128,6 +128,10 @@ fn wait(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Wait(until_ms, b":0\r\n".to_vec()))
 }
 
+/// WAITAOF waits for a log that is not there.
+pub(crate) const NO_LOG: Refusal =
+    Refusal::Text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+
 fn waitaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let not_positive = Refusal::Text("ERR value is out of range, must be positive");
     let local = args.int()?;
@@ -141,10 +145,7 @@ fn waitaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let until_ms = wait_until(args.bytes()?, cx.core.now.unix_ms)?;
     let log = &cx.core.node.write_log;
     if local > 0 && !log.is_on() {
-        return Err(Refusal::Text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        )
-        .into());
+        return Err(NO_LOG.into());
     }
     // What the connection has written before may be of this very turn.
     cx.core.queue_effects();

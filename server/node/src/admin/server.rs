@@ -2,9 +2,13 @@
 
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
+use runtime::CoreId;
 
 use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
-use crate::image::{Answer, IN_PROGRESS, Work};
+use crate::control::snapshot::Goal;
+use crate::image::{Answer, Work};
+use crate::mail::Mail;
+use crate::rewrite::{SCHEDULED, STARTED, holds_shutdown};
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -34,7 +38,7 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
             acl: Acl::ADMIN.and(Acl::DANGEROUS).and(Acl::SLOW),
             ..BASE
         },
-        run: Some(no_persistence),
+        run: Some(bgrewriteaof),
     },
     NodeCommand {
         spec: Spec {
@@ -123,8 +127,14 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
     },
 ];
 
-const NO_PERSISTENCE: Refusal =
-    Refusal::Text("ERR snapshots and the log of commands are not supported yet");
+/// Another snapshot is being written.
+const SAVES: Refusal = Refusal::Text("ERR Background save already in progress");
+const REWRITES: Refusal =
+    Refusal::Text("ERR Background append only file rewriting already in progress");
+const BUSY: Refusal = Refusal::Text(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+);
+const SHUTDOWN_FAILED: Refusal = Refusal::Text("ERR Errors trying to SHUTDOWN. Check logs.");
 
 fn time(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     // When this turn began: all commands of a turn agree on the time.
@@ -147,33 +157,65 @@ fn bgsave(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         return Err(Refusal::Syntax.into());
     }
     let snapshots = &cx.core.node.snapshots;
-    if snapshots.facts().since_ms.is_some() && !schedule {
-        return Err(IN_PROGRESS.into());
+    let facts = snapshots.facts();
+    if facts.since_ms_for(Goal::File).is_some() {
+        return Err(SAVES.into());
     }
     // Within a transaction there is no other one: it begins behind it.
-    if cx.inside_exec || snapshots.facts().since_ms.is_some() {
+    if cx.inside_exec || (facts.since_ms.is_some() && schedule) {
         snapshots.note(|facts| facts.scheduled = true);
         cx.reply.simple("Background saving scheduled");
         return Ok(Done::Replied);
     }
-    begin_snapshot(cx, Answer::Begun)
+    if facts.since_ms.is_some() {
+        return Err(BUSY.into());
+    }
+    begin_snapshot(cx, Goal::File, Answer::Begun)
 }
 
 fn save(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    begin_snapshot(cx, Answer::Ended)
+    if cx
+        .core
+        .node
+        .snapshots
+        .facts()
+        .since_ms_for(Goal::Base)
+        .is_some()
+    {
+        // One at a time: this one begins, and is answered, behind the rewrite.
+        let ticket = cx.core.begin_exclusive(cx.conn);
+        cx.core.image.later.push((ticket, cx.conn.resp));
+        cx.core.begin_later();
+        return Ok(Done::Later);
+    }
+    begin_snapshot(cx, Goal::File, Answer::Ended)
 }
 
-fn begin_snapshot(cx: &mut Context<'_>, answer: Answer) -> Result<Done, Refused> {
-    if !cx.core.node.snapshots.claim(cx.core.now.unix_ms) {
-        return Err(IN_PROGRESS.into());
+fn begin_snapshot(cx: &mut Context<'_>, goal: Goal, answer: Answer) -> Result<Done, Refused> {
+    if !cx.core.node.snapshots.claim(cx.core.now.unix_ms, goal) {
+        return Err(SAVES.into());
     }
     let ticket = cx.core.begin_exclusive(cx.conn);
-    cx.core.start_image(ticket, cx.conn.resp, Work::Cut(answer));
+    cx.core
+        .start_image(ticket, cx.conn.resp, Work::Cut(goal, answer));
     Ok(Done::Later)
 }
 
-fn no_persistence(_: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    Err(NO_PERSISTENCE.into())
+fn bgrewriteaof(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    let node = cx.core.node;
+    let facts = node.snapshots.facts();
+    if facts.since_ms_for(Goal::Base).is_some() {
+        return Err(REWRITES.into());
+    }
+    let waits = cx.inside_exec || facts.since_ms.is_some();
+    if !waits && node.write_log.is_on() {
+        return begin_snapshot(cx, Goal::Base, Answer::Begun);
+    }
+    node.snapshots.note(|facts| facts.rewrites.ask());
+    // Without a log there are no files yet: the first core sees to them.
+    cx.core.posts.push((CoreId(0), Mail::Switched));
+    cx.reply.simple(if waits { SCHEDULED } else { STARTED });
+    Ok(Done::Replied)
 }
 
 fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
@@ -199,6 +241,9 @@ fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if abort {
         // A shutdown waits for nothing but replies on their way, so there is none to call off.
         return Err(Refusal::NoShutdown.into());
+    }
+    if holds_shutdown(cx.core.node, force) {
+        return Err(SHUTDOWN_FAILED.into());
     }
     let saves = save || (!cx.core.config.save.is_empty() && !nosave);
     if saves && !cx.core.node.loading.is_on() {

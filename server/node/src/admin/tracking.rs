@@ -115,7 +115,8 @@ fn merged(before: Option<&Tracking>, options: Options) -> Result<(Option<u64>, T
     for (at, prefix) in options.prefixes.iter().enumerate() {
         let overlaps = |other: &[u8]| prefix.starts_with(other) || other.starts_with(prefix);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if let Some(other) = prefixes.iter().find(|other| overlaps(other)) {
+        // Of several the first by name: Redis keeps them sorted.
+        if let Some(other) = prefixes.iter().filter(|other| overlaps(other)).min() {
             let (prefix, other) = (text(prefix), text(other));
             return Err(Refusal::Owned(
                 format!(
@@ -319,6 +320,55 @@ mod tests {
             call(bench, client, "GET a");
             call(bench, actor, "SET a 2");
             assert_eq!(text(bench, client), ">2 $10 invalidate *1 $1 a ");
+        });
+    }
+
+    /// The keys of a transaction are on a visit: when they come home, who follows all keys has heard of them.
+    #[test]
+    fn a_prefix_is_told_once() {
+        everywhere(|bench, client, actor| {
+            call(bench, client, "CLIENT TRACKING on BCAST");
+            let reader = bench.connect(0);
+            call(bench, reader, "HELLO 3");
+            call(bench, reader, "CLIENT TRACKING on");
+            call(bench, reader, "MGET a b c");
+            for request in ["MULTI", "SET a 1", "SET b 2", "SET c 3", "EXEC"] {
+                call(bench, actor, request);
+            }
+            bench.advance(5);
+            let told = text(bench, client);
+            for key in ["a", "b", "c"] {
+                assert_eq!(told.matches(&format!("$1 {key} ")).count(), 1, "{told}");
+            }
+            let told = text(bench, reader);
+            for key in ["a", "b", "c"] {
+                assert_eq!(told.matches(&format!("$1 {key} ")).count(), 1, "{told}");
+            }
+        });
+    }
+
+    /// What a transaction reads behind its own change is tracked: others may change it next.
+    #[test]
+    fn a_read_behind_an_own_change_is_a_new_one() {
+        let script = "EVAL \"redis.call('GET',KEYS[1]) redis.call('SET',KEYS[1],1) redis.call('GET',KEYS[1]) return redis.call('GET',KEYS[2])\" 2 a d";
+        everywhere(|bench, client, actor| {
+            call(bench, client, "CLIENT TRACKING on NOLOOP");
+            for transaction in [
+                &["MULTI", "GET a", "SET a 1", "GET a", "MGET a b c", "EXEC"][..],
+                &["MULTI", "GET b", "SET b 1", "MGET a b c d", "EXEC"],
+                &[script],
+            ] {
+                for request in transaction {
+                    call(bench, client, request);
+                }
+                assert_eq!(text(bench, client), "");
+                let key = if transaction.len() == 5 { "b" } else { "a" };
+                call(bench, actor, &format!("SET {key} 2"));
+                let told = format!(">2 $10 invalidate *1 $1 {key} ");
+                assert_eq!(text(bench, client), told, "{transaction:?}");
+                call(bench, actor, &format!("SET {key} 3"));
+                assert_eq!(text(bench, client), "");
+            }
         });
     }
 

@@ -125,7 +125,8 @@ impl Arguments {
 pub fn version_text() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let bits = usize::BITS;
-    format!("Meridian server v={version} redis_version=7.2 bits={bits}")
+    let redis = crate::admin::VERSION_REPORTED;
+    format!("Meridian server v={version} redis_version={redis} bits={bits}")
 }
 
 /// The answer to `--help`.
@@ -136,6 +137,8 @@ Usage: meridian [/path/to/redis.conf] [--option value ...] [-]
        meridian -v | --version
        meridian -h | --help
        meridian --print-docs    print every option, in Markdown
+       meridian unseal IN OUT [/path/to/redis.conf] [--option value ...]
+                                write a sealed snapshot IN in the clear to OUT, with the keys that the options name
 
 The file is read first, then standard input, then the options: the last word on an option counts.
 Every option of redis.conf can be given as --option.

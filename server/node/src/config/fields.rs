@@ -191,6 +191,10 @@ fields! {
         pub dbfilename: String,
         /// `save`: when to take a snapshot; empty = never.
         pub save: Vec<SavePoint>,
+        /// `encryption-key-file`: keys that files are sealed with; empty = none.
+        pub encryption_key_file: String,
+        /// `encryption-key-env`: the variable of the environment that holds them; empty = none.
+        pub encryption_key_env: String,
         /// `rdbcompression`: compress strings in snapshots.
         pub rdbcompression: bool,
         /// `rdbchecksum`: write and check the checksum of snapshots.
@@ -209,6 +213,12 @@ fields! {
         pub aof_load_truncated: bool,
         /// `appendfsync`: when the log is forced to the disk.
         pub appendfsync: AppendFsync,
+        /// `auto-aof-rewrite-percentage`: growth after which the log is rewritten; 0 = never.
+        pub auto_aof_rewrite_percentage: u64,
+        /// `auto-aof-rewrite-min-size`: bytes up to which it is not.
+        pub auto_aof_rewrite_min_size: u64,
+        /// `rdb-key-save-delay`: microseconds that a snapshot rests after each key; negative as 0.
+        pub rdb_key_save_delay_us: i64,
 
         // Replication and cluster.
         /// `replicaof`: the primary to follow.

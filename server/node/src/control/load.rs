@@ -21,7 +21,9 @@ use storage::Slot;
 use storage::rdb::{self, Damage, KeyInfo, Raw, Splitter};
 
 use crate::config::Config;
-use crate::control::disk::{Disk, File};
+use crate::control::disk::Disk;
+use crate::control::sealed::{self, Input};
+use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::Node;
 
@@ -63,7 +65,8 @@ struct Place {
 }
 
 impl Batch {
-    fn push(&mut self, raw: Raw<'_>) {
+    /// Adds a key.
+    pub fn push(&mut self, raw: Raw<'_>) {
         if self.keys.is_empty() {
             self.bytes.reserve(BATCH_BYTES + BATCH_BYTES / 8);
             self.keys.reserve(BATCH_KEYS);
@@ -76,6 +79,11 @@ impl Batch {
             offset: raw.offset,
             end: self.bytes.len(),
         });
+    }
+
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Its keys.
@@ -114,8 +122,8 @@ pub enum Part {
 /// Why a file was not loaded.
 #[derive(Debug)]
 pub enum Fault {
-    /// The system would not read it.
-    Io(io::Error),
+    /// It could not be read.
+    Unread(sealed::Fault),
     /// It is damaged.
     Damage(Damage),
     /// What is in it was not taken.
@@ -125,7 +133,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Io(error) => write!(f, "{error}"),
+            Fault::Unread(fault) => write!(f, "{fault}"),
             Fault::Damage(damage) => write!(f, "{damage}"),
             Fault::Refused(why) => f.write_str(why),
         }
@@ -136,30 +144,59 @@ impl core::error::Error for Fault {}
 
 /// A file that is being read.
 pub struct Reader {
-    file: Box<dyn File>,
+    file: Input,
     splitter: Splitter,
-    size: u64,
 }
 
 impl Reader {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`Fault::Io`]
-    pub fn open(disk: &dyn Disk, path: &Path, config: &Config) -> Result<Reader, Fault> {
-        let mut file = disk.open(path).map_err(Fault::Io)?;
-        let size = file.size().map_err(Fault::Io)?;
+    /// [`Fault::Unread`]
+    pub fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        config: &Config,
+        vault: &Vault,
+    ) -> Result<Reader, Fault> {
+        Reader::new(disk, path, vault, (config, config.rdbchecksum))
+    }
+
+    /// Opens the base of the log, whose checksum counts whatever the configuration says.
+    ///
+    /// # Errors
+    /// [`Fault::Unread`]
+    pub fn open_base(
+        disk: &dyn Disk,
+        path: &Path,
+        config: &Config,
+        vault: &Vault,
+    ) -> Result<Reader, Fault> {
+        Reader::new(disk, path, vault, (config, true))
+    }
+
+    fn new(
+        disk: &dyn Disk,
+        path: &Path,
+        vault: &Vault,
+        (config, sums): (&Config, bool),
+    ) -> Result<Reader, Fault> {
+        let file = Input::open(disk, path, vault).map_err(Fault::Unread)?;
         let dbs = config.databases.clamp(1, 256) as usize;
         Ok(Reader {
             file,
-            splitter: Splitter::new(dbs, config.rdbchecksum),
-            size,
+            splitter: Splitter::new(dbs, sums),
         })
     }
 
-    /// Its size, bytes.
+    /// Its size, bytes; of what is sealed in it, if it is sealed.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size()
+    }
+
+    /// Whether it is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.file.is_sealed()
     }
 
     /// Bytes that are done with.
@@ -176,12 +213,14 @@ impl Reader {
         mut show: impl FnMut(rdb::Part<'_>) -> Result<(), String>,
     ) -> Result<bool, Fault> {
         let room = self.splitter.room(PIECE_BYTES);
-        let read = self.file.read(room).map_err(Fault::Io)?;
+        let read = self.file.read(room).map_err(Fault::Unread)?;
         self.splitter.came(read);
         while let Some(part) = self.splitter.next_part().map_err(Fault::Damage)? {
             show(part).map_err(Fault::Refused)?;
         }
-        if read == 0 {
+        // (A damaged length may ask for more than there is: no more is read for it.)
+        let ends = self.splitter.offset().saturating_add(self.splitter.needs());
+        if read == 0 || (ends > self.size() && !self.splitter.is_done()) {
             self.splitter.finish().map_err(Fault::Damage)?;
         }
         Ok(read > 0 && !self.splitter.is_done())
@@ -306,7 +345,13 @@ impl Loading {
 /// # Errors
 /// [`Fault`]; some of it may have been loaded then.
 pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Result<(), Fault> {
-    let mut reader = Reader::open(disk, path, &node.config())?;
+    let mut reader = Reader::open(disk, path, &node.config(), &node.vault)?;
+    if !reader.is_sealed() && node.vault.keys().is_some() {
+        node.log(|log| {
+            let path = path.display();
+            log.warning(&format!("{path} is not sealed: the next snapshot will be"));
+        });
+    }
     let (size, mut expected) = (reader.size(), Vec::new());
     node.loading.total_bytes.store(size, Relaxed);
     let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();

@@ -14,8 +14,11 @@ mod http;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod sealed;
 pub mod snapshot;
 pub mod transfer;
+pub mod unseal;
+pub mod vault;
 
 use std::io;
 use std::net::TcpListener;

@@ -12,6 +12,9 @@
 //! walking (not serving) while [`QUEUED_BYTES_MAX`] of theirs wait for the disk, so memory is bounded by that and by what is
 //! *changed* while a large value is written.
 //!
+//! A snapshot is the file `dbfilename`, or the base of the log ([`Goal`]): that one gets its name from the log, and the log's
+//! manifest names it when it is whole. There is one snapshot at a time, whatever it is for.
+//!
 //! A disk that fails costs the snapshot, nothing else: the file before stays as it is, cores hear of it and write no more.
 
 use std::collections::VecDeque;
@@ -19,14 +22,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runtime::CoreId;
 use storage::{Chunk, Shard, rdb};
 
 use crate::config::Config;
-use crate::control::disk::{Disk, File, SystemDisk};
+use crate::control::disk::{Disk, SystemDisk};
+use crate::control::log::WriteLog;
+use crate::control::log::rewrite::Rewrites;
+use crate::control::sealed::Output;
+use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::Node;
 
@@ -39,6 +46,26 @@ pub const RETRY_MS: u64 = 5000;
 /// How often a full mailbox is tried, and how long between two tries.
 const POST_TRIES_MAX: usize = 50_000;
 const POST_RETRY: Duration = Duration::from_micros(200);
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// The file of snapshots.
+    #[default]
+    File,
+    /// The base of the log.
+    Base,
+}
+
+/// As [`Goal`], with what the writer needs for it.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "kinds are documented")]
+pub enum Target {
+    /// This file.
+    File(PathBuf),
+    /// The log's base: it holds everything up to this sequence.
+    Base { through: u64 },
+}
 
 /// What the writer is told.
 pub enum Note {
@@ -59,8 +86,8 @@ pub struct Plan {
     pub cores: usize,
     /// The file's first bytes: magic, fields, functions, sizes.
     pub head: Vec<u8>,
-    /// Where it is to lie.
-    pub path: PathBuf,
+    /// What it is for.
+    pub target: Target,
     /// A checksum stands at its end.
     pub sums: bool,
     /// When the cut was, unix ms.
@@ -69,27 +96,26 @@ pub struct Plan {
     pub changes: u64,
 }
 
-impl Plan {
-    /// Where it lies until it is whole.
-    fn temporary(&self) -> PathBuf {
-        let name = format!("temp-{}-{}.rdb", std::process::id(), self.number);
-        self.path.with_file_name(name)
-    }
+/// What is told when a snapshot has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its number.
+    pub number: u32,
+    /// What it was for.
+    pub goal: Goal,
+    /// What went wrong.
+    pub done: Result<(), Arc<str>>,
 }
-
-/// What is told when a snapshot has ended: its number, and what went wrong.
-pub type Ended = (u32, Result<(), Arc<str>>);
-
-/// Called at the instant of the cut, with the snapshot's number: nothing else runs on any core meanwhile.
-pub type AtCut = Box<dyn Fn(u32) + Send + Sync>;
-/// Called when a snapshot has ended.
-pub type AtEnd = Box<dyn Fn(&Ended) + Send + Sync>;
 
 /// What is known of snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// One is being written (its transaction may still be on its way): since when, unix ms.
     pub since_ms: Option<u64>,
+    /// What it is for.
+    pub goal: Goal,
+    /// Those that the log is based on. All that follows here is about the others.
+    pub rewrites: Rewrites,
     /// How long the last one took, seconds.
     pub last_took_s: Option<u64>,
     /// The last one failed.
@@ -106,6 +132,13 @@ pub struct Facts {
     pub scheduled: bool,
 }
 
+impl Facts {
+    /// A snapshot for this is being written: since when, unix ms.
+    pub fn since_ms_for(&self, goal: Goal) -> Option<u64> {
+        self.since_ms.filter(|_| self.goal == goal)
+    }
+}
+
 /// What cores and the writer share.
 pub struct Snapshots {
     facts: Mutex<Facts>,
@@ -119,15 +152,13 @@ pub struct Snapshots {
     pub has_left: AtomicBool,
     /// Keys that have been written out, of the snapshot that runs, and how many there were.
     pub keys: (AtomicU64, AtomicU64),
-    /// See [`AtCut`].
-    pub at_cut: OnceLock<AtCut>,
-    /// See [`AtEnd`].
-    pub at_end: OnceLock<AtEnd>,
+    /// Keys that files are sealed with.
+    pub vault: Arc<Vault>,
 }
 
 impl Snapshots {
     /// For so many cores; `started_s` stands for the last snapshot until there is one, as in Redis.
-    pub fn new(cores: usize, started_s: u64) -> Snapshots {
+    pub fn new(cores: usize, started_s: u64, vault: Arc<Vault>) -> Snapshots {
         let (to, from) = channel();
         Snapshots {
             facts: Mutex::new(Facts {
@@ -140,8 +171,7 @@ impl Snapshots {
             given_up: AtomicU32::new(0),
             has_left: AtomicBool::new(false),
             keys: (AtomicU64::new(0), AtomicU64::new(0)),
-            at_cut: OnceLock::new(),
-            at_end: OnceLock::new(),
+            vault,
         }
     }
 
@@ -160,13 +190,16 @@ impl Snapshots {
     }
 
     /// Claims the one snapshot that may be written; false while another one is.
-    pub fn claim(&self, now_ms: u64) -> bool {
+    pub fn claim(&self, now_ms: u64, goal: Goal) -> bool {
         self.note(|facts| {
             let free = facts.since_ms.is_none();
             if free {
                 facts.since_ms = Some(now_ms);
-                facts.tried_ms = now_ms;
-                facts.scheduled = false;
+                facts.goal = goal;
+                match goal {
+                    Goal::File => facts.tried_ms = now_ms,
+                    Goal::Base => facts.rewrites.begin(),
+                }
             }
             free
         })
@@ -199,10 +232,10 @@ impl Snapshots {
     }
 
     /// Does what the next note asks for, if there is one; what came of it is to be posted.
-    pub fn step(&self, writer: &mut Writer, disk: &dyn Disk) -> Option<Vec<Mail>> {
+    pub fn step(&self, writer: &mut Writer, log: &WriteLog, disk: &dyn Disk) -> Option<Vec<Mail>> {
         let from = self.from.lock();
         let note = from.unwrap_or_else(PoisonError::into_inner).try_recv();
-        Some(writer.take(self, note.ok()?, disk))
+        Some(writer.take(self, note.ok()?, log, disk))
     }
 }
 
@@ -215,7 +248,10 @@ pub struct Writer {
 /// A snapshot that is being written.
 struct Run {
     plan: Plan,
-    file: Option<Box<dyn File>>,
+    /// Where it lies until it is whole, and then.
+    paths: (PathBuf, PathBuf),
+    file: Option<Output>,
+    bytes: u64,
     crc: u64,
     done: Vec<bool>,
     /// The core whose record is not whole yet.
@@ -227,10 +263,16 @@ struct Run {
 
 impl Writer {
     /// Does what a note asks for; a snapshot that has ended by it is told to the cores.
-    pub fn take(&mut self, shared: &Snapshots, note: Note, disk: &dyn Disk) -> Vec<Mail> {
+    pub fn take(
+        &mut self,
+        shared: &Snapshots,
+        note: Note,
+        log: &WriteLog,
+        disk: &dyn Disk,
+    ) -> Vec<Mail> {
         match note {
             Note::Begin(plan) => {
-                self.run = Some(Run::begin(*plan, disk));
+                self.run = Some(Run::begin(*plan, (log, &shared.vault), disk));
                 self.look(shared);
             }
             Note::Chunk(core, number, chunk) => {
@@ -248,7 +290,7 @@ impl Writer {
                     if run.done.iter().all(|done| *done)
                         && let Some(run) = self.run.take()
                     {
-                        return vec![Mail::SnapshotEnded(Arc::new(run.end(shared, disk)))];
+                        return vec![Mail::SnapshotEnded(Arc::new(run.end(shared, log, disk)))];
                     }
                 }
             }
@@ -267,17 +309,31 @@ impl Writer {
 }
 
 impl Run {
-    fn begin(plan: Plan, disk: &dyn Disk) -> Run {
+    fn begin(plan: Plan, (log, vault): (&WriteLog, &Vault), disk: &dyn Disk) -> Run {
+        let paths = match &plan.target {
+            Target::File(path) => {
+                let name = format!("temp-{}-{}.rdb", std::process::id(), plan.number);
+                Some((path.with_file_name(name), path.clone()))
+            }
+            // A file that no manifest names is no part of the log.
+            Target::Base { .. } => log.base_name().map(|path| (path.clone(), path)),
+        };
         let mut run = Run {
             done: vec![false; plan.cores],
+            paths: paths.clone().unwrap_or_default(),
             file: None,
+            bytes: 0,
             crc: 0,
             inside: None,
             kept: VecDeque::new(),
             failed: None,
             plan,
         };
-        match disk.create(&run.plan.temporary()) {
+        let made = match paths {
+            Some((path, _)) => Output::create(disk, &path, vault),
+            None => Err(io::Error::other("there is no log")),
+        };
+        match made {
             Ok(file) => run.file = Some(file),
             Err(error) => run.fail(&error),
         }
@@ -297,6 +353,7 @@ impl Run {
         if self.plan.sums {
             self.crc = rdb::crc64(self.crc, bytes);
         }
+        self.bytes += bytes.len() as u64;
         let written = self.file.as_mut().map(|file| file.append(bytes));
         if let Some(Err(error)) = written {
             self.fail(&error);
@@ -351,7 +408,7 @@ impl Run {
     }
 
     /// All cores are done: the file is made whole and takes its place.
-    fn end(mut self, shared: &Snapshots, disk: &dyn Disk) -> Ended {
+    fn end(mut self, shared: &Snapshots, log: &WriteLog, disk: &dyn Disk) -> Ended {
         let mut end = Vec::new();
         rdb::write_end(&mut end);
         self.write(&end);
@@ -363,12 +420,31 @@ impl Run {
             self.fail(&io::Error::other("a record without an end"));
         }
         if self.failed.is_none()
-            && let Some(Err(error)) = self.file.as_mut().map(|file| file.sync())
+            && let Some(Err(error)) = self.file.take().map(Output::finish)
         {
             self.fail(&error);
         }
         self.file = None;
-        let (number, temporary) = (self.plan.number, self.plan.temporary());
+        let goal = match self.plan.target {
+            Target::File(_) => {
+                self.take_place(shared, disk);
+                Goal::File
+            }
+            Target::Base { through } => {
+                self.become_base(through, shared, log, disk);
+                Goal::Base
+            }
+        };
+        Ended {
+            number: self.plan.number,
+            goal,
+            done: self.failed.map_or(Ok(()), Err),
+        }
+    }
+
+    /// The file takes the place of the one before.
+    fn take_place(&mut self, shared: &Snapshots, disk: &dyn Disk) {
+        let (number, (temporary, path)) = (self.plan.number, self.paths.clone());
         shared.note(|facts| {
             if number != AT_ONCE {
                 facts.since_ms = None;
@@ -379,8 +455,8 @@ impl Run {
             }
             if self.failed.is_none()
                 && let Err(error) = disk
-                    .rename(&temporary, &self.plan.path)
-                    .and_then(|()| disk.sync_dir(folder(&self.plan.path)))
+                    .rename(&temporary, &path)
+                    .and_then(|()| disk.sync_dir(folder(&path)))
             {
                 self.fail(&error);
             }
@@ -397,11 +473,37 @@ impl Run {
             // What cannot be removed either stays as litter: the name says what it is.
             let _ = disk.remove(&temporary);
         }
-        let ended = (number, self.failed.map_or(Ok(()), Err));
-        if let Some(at_end) = shared.at_end.get() {
-            at_end(&ended);
+    }
+
+    /// The log has the file as its base.
+    fn become_base(&mut self, through: u64, shared: &Snapshots, log: &WriteLog, disk: &dyn Disk) {
+        let path = self.paths.1.clone();
+        // One that was given up has not failed: nobody wants it any more.
+        let is_unwanted = self.failed.is_none() && shared.is_given_up(self.plan.number);
+        if is_unwanted {
+            self.fail(&io::Error::other("given up"));
         }
-        ended
+        if self.failed.is_none()
+            && let Err(error) = disk.sync_dir(folder(&path))
+        {
+            self.fail(&error);
+        }
+        if self.failed.is_some() {
+            // The next start removes what cannot be removed.
+            let _ = disk.remove(&path);
+        } else {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // (Whether the file stays when that fails is the log's to know.)
+            if let Err(error) = log.set_base(name.into_owned(), through, self.bytes) {
+                self.fail(&error);
+            }
+        }
+        let took_s = crate::start::unix_ms().saturating_sub(self.plan.begun_ms) / 1000;
+        let has_failed = self.failed.is_some() && !is_unwanted;
+        shared.note(|facts| {
+            facts.since_ms = None;
+            facts.rewrites.end(took_s, has_failed);
+        });
     }
 }
 
@@ -427,19 +529,19 @@ pub fn style_of(config: &Config) -> rdb::Style {
 }
 
 /// The first bytes of a file: what Redis writes about it, the functions, and how many keys each database has.
-pub fn head_of(node: &Node, config: &Config, shard: &Shard, now_ms: u64) -> Vec<u8> {
+pub fn head_of(node: &Node, style: rdb::Style, goal: Goal, shard: &Shard, now_ms: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    rdb::write_magic(config.rdb_version, &mut out);
+    rdb::write_magic(style.version, &mut out);
     for (name, value) in [
         ("redis-ver", crate::admin::VERSION_REPORTED.to_owned()),
         ("redis-bits", usize::BITS.to_string()),
         ("ctime", (now_ms / 1000).to_string()),
         ("used-mem", node.sum(|core| &core.used_bytes).to_string()),
-        ("aof-base", "0".to_owned()),
+        ("aof-base", u8::from(goal == Goal::Base).to_string()),
     ] {
         rdb::write_aux(name, &value, &mut out);
     }
-    if config.rdb_version >= 10 {
+    if style.version >= 10 {
         for library in node.scripting.libraries().iter() {
             rdb::write_function(&library.code, &mut out);
         }
@@ -465,17 +567,17 @@ pub fn write_at_once(
     now_ms: u64,
     disk: &dyn Disk,
 ) -> io::Result<()> {
+    let style = style_of(config);
     let plan = Plan {
         number: AT_ONCE,
         cores: 0,
-        head: head_of(node, config, shard, now_ms),
-        path: path_of(config),
+        head: head_of(node, style, Goal::File, shard, now_ms),
+        target: Target::File(path_of(config)),
         sums: config.rdbchecksum,
         begun_ms: now_ms,
         changes: node.sum(|core| &core.changes),
     };
-    let mut run = Run::begin(plan, disk);
-    let style = style_of(config);
+    let mut run = Run::begin(plan, (&node.write_log, &node.vault), disk);
     for db in 0..shard.db_count() as u8 {
         let mut out = Vec::new();
         if shard.count(db).keys > 0 {
@@ -490,7 +592,7 @@ pub fn write_at_once(
         });
         run.write(&out);
     }
-    match run.end(&node.snapshots, disk).1 {
+    match run.end(&node.snapshots, &node.write_log, disk).done {
         Ok(()) => Ok(()),
         Err(error) => Err(io::Error::other(error.to_string())),
     }
@@ -507,7 +609,7 @@ pub fn start(node: &'static Node) -> io::Result<()> {
             let from = node.snapshots.from.lock();
             let note = from.unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(note) = note else { return };
-            for mail in writer.take(&node.snapshots, note, &SystemDisk) {
+            for mail in writer.take(&node.snapshots, note, &node.write_log, &SystemDisk) {
                 tell_all(node, &mail);
             }
         }
@@ -523,9 +625,11 @@ fn tell_all(node: &Node, mail: &Mail) {
     let (Some(handle), Mail::SnapshotEnded(ended)) = (node.handle(), mail) else {
         return;
     };
-    node.log(|log| match &ended.1 {
-        Ok(()) => log.notice("DB saved on disk"),
-        Err(error) => log.warning(&format!("Error saving the DB on disk: {error}")),
+    node.log(|log| match (ended.goal, &ended.done) {
+        (Goal::File, Ok(())) => log.notice("DB saved on disk"),
+        (Goal::File, Err(error)) => log.warning(&format!("Error saving the DB on disk: {error}")),
+        (Goal::Base, Ok(())) => log.notice("Background AOF rewrite finished successfully"),
+        (Goal::Base, Err(error)) => log.warning(&format!("Background AOF rewrite failed: {error}")),
     });
     for core in (0..node.cores() as u16).map(CoreId) {
         let mut mail = Mail::SnapshotEnded(Arc::clone(ended));

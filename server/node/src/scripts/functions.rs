@@ -157,6 +157,16 @@ fn compile(core: &mut Core, code: &[u8]) -> Result<Arc<Library>, String> {
 }
 
 impl Core {
+    /// Forgets all libraries; nothing is logged.
+    pub(crate) fn forget_libraries(&mut self) {
+        let forget = |libraries: &mut Libraries| {
+            *libraries = Libraries::default();
+            Ok(())
+        };
+        let _always = self.node.scripting.change_libraries(forget, |_| {});
+        self.forget_library_changes();
+    }
+
     /// Puts the libraries of a payload of FUNCTION DUMP in the place of those that are there.
     ///
     /// # Errors

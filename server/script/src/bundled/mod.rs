@@ -12,6 +12,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
 use crate::guard::{UNWATCHED_BYTES_MAX, guarded};
+use crate::reply::integer;
 use crate::sandbox::Shared;
 pub(crate) use number::write_general;
 
@@ -131,7 +132,7 @@ impl Words {
     pub(crate) fn integer_or(&self, index: usize, name: &str, default: i64) -> Result<i64, Fault> {
         match self.get(index) {
             Value::Nil => Ok(default),
-            _ => Ok(self.number(index, name)? as i64),
+            _ => Ok(integer(self.number(index, name)?)),
         }
     }
 

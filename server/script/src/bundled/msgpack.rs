@@ -3,6 +3,7 @@
 use mlua::{Lua, MultiValue, Table, Value};
 
 use super::{DEPTH_MAX, Fault, MADE_BYTES_MAX, TWO_TO_63, Words, fault, function, number_of};
+use crate::reply::integer;
 
 /// Tables inside of tables that are packed; what is deeper becomes nil.
 const NESTING_MAX: usize = 16;
@@ -20,7 +21,7 @@ pub(super) fn library(lua: &Lua) -> mlua::Result<Table> {
     };
     table.raw_set("unpack_one", function(lua, one)?)?;
     let limit = |lua: &Lua, args: Words| {
-        let limit = args.number(1, "unpack_limit")? as i64;
+        let limit = integer(args.number(1, "unpack_limit")?);
         let offset = args.integer_or(2, "unpack_limit", 0)?;
         unpack(lua, &args, limit, offset)
     };
@@ -170,8 +171,10 @@ fn unpack(lua: &Lua, args: &Words, limit: i64, offset: i64) -> Result<MultiValue
     let bytes = args.bytes(0, "unpack")?;
     if offset < 0 || limit < 0 {
         return fault(format!(
-            "Invalid request to unpack with offset of {offset} and limit of {}.",
-            bytes.len()
+            "Invalid request to unpack with offset of {} and limit of {}.",
+            // (As Lua shows an integer.)
+            offset as i32,
+            bytes.len() as i32
         ));
     }
     let Some(rest) = bytes.get(offset as usize..) else {

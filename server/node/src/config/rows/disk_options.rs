@@ -2,7 +2,7 @@
 
 use crate::config::choices::{AppendFsync, Choice};
 use crate::config::row::{
-    Change, INT_MAX, INT_MIN, Kind, LONG_MAX, Row, Standing, at, int, memory,
+    Change, INT_MAX, INT_MIN, Kind, LONG_MAX, OPTIONAL_TEXT, Row, Standing, at, int, memory,
 };
 use crate::config::several::{DIR, SAVE};
 use crate::config::value::Reject;
@@ -11,7 +11,6 @@ use crate::config::value::Reject;
 const LOADING_INTERVAL_BYTES_MIN: i128 = 1024;
 
 const NO_FORK: Standing = Standing::Needless("no child process competes with the log for the disk");
-const LOG_LATER: Standing = Standing::Later("the log is not compacted yet");
 const REPLICATION: Standing = Standing::Later("comes with replication");
 const TEST_ONLY: Standing = Standing::Needless("a knob of Redis's own tests");
 const STRETCHED: Standing = Standing::Needless("files are always synced as they are written");
@@ -106,6 +105,22 @@ pub(super) const ROWS: &[Row] = &[
         ..Row::LIVE
     },
     Row {
+        name: "encryption-key-file",
+        kind: OPTIONAL_TEXT,
+        volatile: true,
+        place: at!(encryption_key_file),
+        summary: "Keys that snapshots and the log are sealed with: the first one seals new files, all open old ones; read again whenever it is set.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "encryption-key-env",
+        kind: OPTIONAL_TEXT,
+        volatile: true,
+        place: at!(encryption_key_env),
+        summary: "Variable of the environment that holds such keys, instead of a file.",
+        ..Row::LIVE
+    },
+    Row {
         name: "rdb-save-incremental-fsync",
         default: "yes",
         standing: STRETCHED,
@@ -124,8 +139,8 @@ pub(super) const ROWS: &[Row] = &[
         kind: int(INT_MIN, INT_MAX),
         default: "0",
         hidden: true,
-        standing: TEST_ONLY,
-        summary: "Microseconds that Redis sleeps for each key of a snapshot.",
+        place: at!(rdb_key_save_delay_us),
+        summary: "Microseconds that a snapshot rests after each key, for tests.",
         ..Row::LIVE
     },
     Row {
@@ -195,16 +210,16 @@ pub(super) const ROWS: &[Row] = &[
         name: "auto-aof-rewrite-percentage",
         kind: int(0, INT_MAX),
         default: "100",
-        standing: LOG_LATER,
-        summary: "Growth of the log in percent after which it is compacted; 0 for never.",
+        place: at!(auto_aof_rewrite_percentage),
+        summary: "Growth of the log in percent after which it is rewritten; 0 for never.",
         ..Row::LIVE
     },
     Row {
         name: "auto-aof-rewrite-min-size",
         kind: memory(0, LONG_MAX),
         default: "64mb",
-        standing: LOG_LATER,
-        summary: "Size below which the log is not compacted.",
+        place: at!(auto_aof_rewrite_min_size),
+        summary: "Size up to which the log is not rewritten by itself.",
         ..Row::LIVE
     },
     Row {
@@ -239,7 +254,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "aof-disable-auto-gc",
         default: "no",
         hidden: true,
-        standing: LOG_LATER,
+        standing: TEST_ONLY,
         summary: "Old files of the log are kept.",
         ..Row::LIVE
     },

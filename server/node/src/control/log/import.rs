@@ -24,7 +24,8 @@ use super::manifest::{Place, named};
 use super::replay::{Ahead, Spread};
 use crate::config::split_words;
 use crate::connection::{Connection, Multi, Request};
-use crate::control::disk::{Disk, File};
+use crate::control::disk::Disk;
+use crate::control::sealed::{Fault, Input};
 use crate::core::{Core, Scope};
 use crate::mail::Ticket;
 use crate::node::Node;
@@ -73,7 +74,7 @@ pub fn find(disk: &dyn Disk, place: &Place, dir: &Path) -> io::Result<Vec<PathBu
     if size > MANIFEST_BYTES_MAX {
         return Err(named(&path, &"it is no manifest"));
     }
-    while read_some(&mut *file, &mut text).map_err(|error| named(&path, &error))? > 0 {}
+    while read_some(|into| file.read(into), &mut text).map_err(|error| named(&path, &error))? > 0 {}
     parse_manifest(&text, place).ok_or_else(|| named(&path, &"the manifest cannot be understood"))
 }
 
@@ -109,18 +110,21 @@ fn parse_manifest(text: &[u8], place: &Place) -> Option<Vec<PathBuf>> {
     Some(base.into_iter().chain(increments).collect())
 }
 
-fn read_some(file: &mut dyn File, into: &mut Vec<u8>) -> io::Result<usize> {
+fn read_some<E>(
+    read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    into: &mut Vec<u8>,
+) -> Result<usize, E> {
     let before = into.len();
     into.resize(before + PIECE_BYTES, 0);
-    let read = file.read(&mut into[before..]);
+    let read = read(&mut into[before..]);
     into.truncate(before + read.as_ref().copied().unwrap_or(0));
     read
 }
 
 /// What reads Redis's files.
-pub struct Import {
+pub struct Import<'p> {
     node: &'static Node,
-    spread: Spread<'static>,
+    spread: Spread<'p>,
     conn: Option<Box<Connection>>,
     requests: Vec<Request>,
     bytes: usize,
@@ -130,9 +134,9 @@ pub struct Import {
     libraries: Vec<Vec<u8>>,
 }
 
-impl Import {
+impl<'p> Import<'p> {
     /// Into the cores of a node, and into its log, which must be on.
-    pub fn new(node: &'static Node, spread: Spread<'static>) -> Import {
+    pub fn new(node: &'static Node, spread: Spread<'p>) -> Import<'p> {
         let conn = Connection::inside(node.users().default_user());
         Import {
             node,
@@ -160,16 +164,16 @@ impl Import {
     }
 
     fn read(&mut self, disk: &dyn Disk, path: &Path, cuts: bool) -> Result<(), String> {
-        let text = |error: io::Error| error.to_string();
-        let mut file = disk.open(path).map_err(text)?;
+        let text = |fault: Fault| fault.to_string();
+        let mut file = Input::open(disk, path, &self.node.vault).map_err(text)?;
         let mut buf = Vec::new();
-        while buf.len() < 5 && read_some(&mut *file, &mut buf).map_err(text)? > 0 {}
+        while buf.len() < 5 && read_some(|into| file.read(into), &mut buf).map_err(text)? > 0 {}
         let begin = match buf.starts_with(b"REDIS") {
-            true => self.read_values(&mut *file, &mut buf)?,
+            true => self.read_values(&mut file, &mut buf)?,
             false => 0,
         };
-        self.read_requests(&mut *file, buf, begin, cuts)?;
-        self.node.loading.add(file.size().map_err(text)?);
+        self.read_requests(&mut file, buf, begin, cuts)?;
+        self.node.loading.add(file.size());
         if self.multi.take().is_some() {
             let why = "a MULTI at its end has no EXEC";
             if !cuts {
@@ -186,7 +190,7 @@ impl Import {
     }
 
     /// The values of an RDB file at the beginning of `buf`, which holds afterwards what has been read behind it; its length.
-    fn read_values(&mut self, file: &mut dyn File, buf: &mut Vec<u8>) -> Result<u64, String> {
+    fn read_values(&mut self, file: &mut Input, buf: &mut Vec<u8>) -> Result<u64, String> {
         let config = self.node.config();
         let limits = crate::core::limits(&config);
         let mut splitter = Splitter::new(config.databases as usize, true);
@@ -216,7 +220,8 @@ impl Import {
                 Some(_) => {}
                 None => {
                     buf.clear();
-                    let read = read_some(file, buf).map_err(|error| error.to_string())?;
+                    let read = read_some(|into| file.read(into), buf)
+                        .map_err(|error| error.to_string())?;
                     if read == 0 {
                         splitter.finish().map_err(|damage| damage.to_string())?;
                     }
@@ -250,7 +255,7 @@ impl Import {
 
     fn read_requests(
         &mut self,
-        file: &mut dyn File,
+        file: &mut Input,
         mut buf: Vec<u8>,
         begin: u64,
         cuts: bool,
@@ -296,7 +301,8 @@ impl Import {
             buf.drain(..at);
             at = 0;
             parser = Parser::default();
-            if read_some(file, &mut buf).map_err(|error| error.to_string())? == 0 {
+            if read_some(|into| file.read(into), &mut buf).map_err(|error| error.to_string())? == 0
+            {
                 break;
             }
         }

@@ -19,15 +19,22 @@
 //! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
 //! both crowds had, for half the time of a sync at most, and they are one crowd from then on.
 //!
+//! **Rewriting** is a snapshot whose cut is a position of the log (`base.rs`; when: `rewrite.rs`). **Turned on or off** while the
+//! server runs: `switch.rs`.
+//!
 //! **A disk that fails.** Frames stay in memory, writes are refused (MISCONF), reads are answered, and the writer tries again until
 //! it succeeds. A core holds its writes back, too, while more than [`QUEUE_BYTES_MAX`] wait.
 //!
 //! Nothing here needs the thread: [`WriteLog::step`] is all that it calls.
 
+pub mod base;
 pub mod import;
 pub mod manifest;
 pub mod recover;
 pub mod replay;
+pub mod rewrite;
+pub mod sealing;
+pub mod switch;
 pub mod thread;
 pub mod writer;
 
@@ -41,6 +48,7 @@ use std::time::Duration;
 use storage::log::{FRAME_HEAD_BYTES, FrameHead, FrameKind, payload_sum};
 
 use crate::config::AppendFsync;
+use switch::Switch;
 use writer::{Chunk, Writer};
 
 /// Bytes that wait for the disk before cores hold writes back.
@@ -56,6 +64,8 @@ const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const EVERYSEC_US: u64 = 1_000_000;
 const SLOW_SYNC_US: u64 = 2_000_000;
 const RETRY_US: u64 = 100_000;
+/// How long a new segment that cannot be begun is not tried again, us.
+const TURN_OVER_RETRY_US: u64 = 1_000_000;
 /// How long `always` gathers writes for a sync at most, us.
 const GATHER_US_MAX: u64 = 2_000;
 
@@ -89,6 +99,18 @@ struct Queue {
     /// Whole chunks, each before `open`.
     chunks: Vec<Chunk>,
     open: Vec<u8>,
+    /// What is queued behind this sequence goes to another segment: see `base.rs`.
+    cut: Option<u64>,
+}
+
+impl Queue {
+    /// What is open, up to the frame `last`, is a chunk of its own.
+    fn close(&mut self, last: u64) {
+        let open = core::mem::take(&mut self.open);
+        if !open.is_empty() {
+            self.chunks.push(Chunk { bytes: open, last });
+        }
+    }
 }
 
 /// The writer, and what goes with it.
@@ -98,8 +120,8 @@ struct Desk {
     retry_us: u64,
     /// Changes that have been written since the last sync.
     changes: u64,
-    /// A new segment is wanted.
-    turns_over: bool,
+    /// A new segment is tried at this time at the earliest, us.
+    turns_over_us: u64,
 }
 
 /// See the module's head.
@@ -126,6 +148,7 @@ pub struct WriteLog {
     sync_since_us: AtomicU64,
     /// Cores whose replies wait.
     waiting: Box<[AtomicBool]>,
+    switch: Switch,
     thread: OnceLock<Thread>,
     hears: OnceLock<Hears>,
     /// For INFO.
@@ -139,9 +162,9 @@ pub struct Counters {
     pub syncs: AtomicU64,
     /// Syncs that took so long that writes were held back.
     pub delayed: AtomicU64,
-    /// Bytes of all of the log, and of its base.
+    /// Bytes of all of the log, base included.
     pub bytes: AtomicU64,
-    /// See `bytes`.
+    /// What `bytes` was after the last rewrite; after a start, the bytes of the base.
     pub base_bytes: AtomicU64,
     /// The system's number of the last failure, and what it was in.
     pub errno: AtomicI32,
@@ -183,17 +206,19 @@ impl WriteLog {
                 changes: 0,
                 chunks: Vec::new(),
                 open: Vec::new(),
+                cut: None,
             }),
             desk: Mutex::new(Desk {
                 writer: None,
                 last_sync_us: 0,
                 retry_us: 0,
                 changes: 0,
-                turns_over: false,
+                turns_over_us: 0,
             }),
             is_busy: AtomicBool::new(false),
             sync_since_us: AtomicU64::new(0),
             waiting: (0..cores).map(|_| AtomicBool::new(false)).collect(),
+            switch: Switch::default(),
             thread: OnceLock::new(),
             hears: OnceLock::new(),
             counters: Counters::default(),
@@ -207,16 +232,25 @@ impl WriteLog {
 
     /// Goes on with this writer. Nothing may be queued before.
     pub fn turn_on(&self, writer: Writer) {
+        self.open(writer);
+        self.state.store(ON, Release);
+    }
+
+    /// What is logged from now on is written by this writer; nothing is, yet.
+    fn open(&self, writer: Writer) {
         let (written, synced) = writer.positions();
-        lock(&self.queue).next = written + 1;
+        {
+            let mut queue = lock(&self.queue);
+            (queue.next, queue.cut) = (written + 1, None);
+        }
         self.queued.store(written, Release);
         self.written.store(written, Release);
         self.synced.store(synced, Release);
+        self.counters.base_bytes.store(writer.sizes().2, Relaxed);
         let mut desk = lock(&self.desk);
         self.note_sizes(&writer);
+        self.note_files(Some(&writer));
         desk.writer = Some(writer);
-        drop(desk);
-        self.state.store(ON, Release);
     }
 
     /// Whether writes are logged.
@@ -332,13 +366,7 @@ impl WriteLog {
             queue.open.extend_from_slice(&head);
             queue.open.extend_from_slice(payload);
         } else {
-            let open = core::mem::take(&mut queue.open);
-            if !open.is_empty() {
-                queue.chunks.push(Chunk {
-                    bytes: open,
-                    last: sequence - 1,
-                });
-            }
+            queue.close(sequence - 1);
             own[..FRAME_HEAD_BYTES].copy_from_slice(&head);
             queue.chunks.push(Chunk {
                 bytes: own,
@@ -421,9 +449,7 @@ impl WriteLog {
     }
 
     fn note_sizes(&self, writer: &Writer) {
-        let (_, all, base) = writer.sizes();
-        self.counters.bytes.store(all, Relaxed);
-        self.counters.base_bytes.store(base, Relaxed);
+        self.counters.bytes.store(writer.sizes().1, Relaxed);
     }
 
     /// Writes what is queued; whether that went well.
@@ -436,11 +462,22 @@ impl WriteLog {
         {
             let spare = writer.spare();
             let mut queue = lock(&self.queue);
-            let last = queue.next - 1;
-            queue.chunks.drain(..).for_each(|chunk| writer.take(chunk));
-            let open = core::mem::replace(&mut queue.open, spare);
-            if !open.is_empty() {
-                writer.take(Chunk { bytes: open, last });
+            let (last, cut) = (queue.next - 1, queue.cut);
+            let is_before = |chunk: &Chunk| cut.is_none_or(|cut| chunk.last <= cut);
+            let count = queue
+                .chunks
+                .iter()
+                .take_while(|chunk| is_before(chunk))
+                .count();
+            queue
+                .chunks
+                .drain(..count)
+                .for_each(|chunk| writer.take(chunk));
+            if queue.chunks.is_empty() && cut.is_none_or(|cut| last <= cut) {
+                let open = core::mem::replace(&mut queue.open, spare);
+                if !open.is_empty() {
+                    writer.take(Chunk { bytes: open, last });
+                }
             }
             writer.set_time(queue.time_ms);
             desk.changes += core::mem::take(&mut queue.changes);
@@ -602,86 +639,6 @@ impl WriteLog {
         self.judge(desk, &done);
     }
 
-    /// Begins another segment, if one is wanted or the present one is long.
-    fn turn_over(&self, desk: &mut Desk) {
-        let Some(writer) = desk.writer.as_mut() else {
-            return;
-        };
-        if !desk.turns_over && writer.sizes().0 < SEGMENT_BYTES_MAX {
-            return;
-        }
-        self.is_busy.store(true, Release);
-        let mut done = writer.write_through();
-        if done.is_ok() {
-            done = writer.new_segment();
-        }
-        if done.is_ok() {
-            desk.turns_over = false;
-        }
-        let (written, synced) = writer.positions();
-        self.written.store(written, Release);
-        self.synced.fetch_max(synced, AcqRel);
-        self.note_sizes(writer);
-        self.is_busy.store(false, Release);
-        if done.is_err() {
-            self.judge(desk, &done);
-        }
-    }
-
-    /// Another segment is begun soon: what a snapshot that has just begun holds is in the segments before it.
-    pub fn turn_over_soon(&self) {
-        lock(&self.desk).turns_over = true;
-        self.wake();
-    }
-
-    /// All of Redis's log is in this one: from here on it counts.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn end_import(&self) -> io::Result<()> {
-        let mut desk = lock(&self.desk);
-        if !self.write(&mut desk) {
-            return Err(io::Error::from_raw_os_error(
-                self.counters.errno.load(Relaxed),
-            ));
-        }
-        let Some(writer) = desk.writer.as_mut() else {
-            return Ok(());
-        };
-        writer.end_import()?;
-        self.synced.fetch_max(writer.positions().1, AcqRel);
-        Ok(())
-    }
-
-    /// A name for a new snapshot, on which the log may be based: its folder and file. None when the log is off.
-    pub fn base_name(&self) -> Option<(std::path::PathBuf, String)> {
-        let mut desk = lock(&self.desk);
-        let writer = desk.writer.as_mut()?;
-        let name = writer.base_name();
-        Some((writer.place().folder.clone(), name))
-    }
-
-    /// The log is based on a snapshot from now on, whose file is in its folder, whole and synced, and holds everything up to
-    /// the sequence `through`. Older segments are removed.
-    ///
-    /// # Errors
-    /// Those of the disk; then the log is what it was.
-    pub fn set_base(&self, file: String, through: u64, bytes: u64) -> io::Result<()> {
-        self.is_busy.store(true, Release);
-        let mut desk = lock(&self.desk);
-        let done = match desk.writer.as_mut() {
-            Some(writer) => {
-                let done = writer.set_base(file, through, bytes);
-                self.note_sizes(writer);
-                done
-            }
-            None => Err(io::Error::other("there is no log")),
-        };
-        drop(desk);
-        self.is_busy.store(false, Release);
-        done
-    }
-
     /// The cores that have waited, if what they wait for may be there: to be woken. Each is told once.
     pub fn woken(&self) -> impl Iterator<Item = usize> {
         let written = self.written.load(Acquire);
@@ -705,21 +662,11 @@ impl WriteLog {
     /// # Errors
     /// Those of the disk.
     pub fn end(&self, now_ms: u64) -> io::Result<()> {
-        if !self.is_on() {
+        if !self.is_open() {
             return Ok(());
         }
         let mut desk = lock(&self.desk);
-        self.write(&mut desk);
-        if let Some(writer) = desk.writer.as_mut() {
-            writer.write_through()?;
-            self.synced.fetch_max(writer.positions().1, AcqRel);
-        }
-        self.push(FrameKind::End, 0, now_ms, b"");
-        self.write(&mut desk);
-        if let Some(writer) = desk.writer.as_mut() {
-            writer.write_through()?;
-        }
-        desk.writer = None;
+        self.end_files(&mut desk, now_ms)?;
         self.state.store(OFF, Release);
         Ok(())
     }
@@ -734,6 +681,10 @@ impl WriteLog {
 /// Linux's errno for a disk that fails for no better reason.
 const EIO: i32 = 5;
 
+#[cfg(test)]
+mod rewritten;
+#[cfg(test)]
+mod sealed;
 #[cfg(test)]
 mod served;
 #[cfg(test)]

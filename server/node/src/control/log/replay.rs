@@ -5,8 +5,9 @@
 //!                              whole databases: to every core, which does its part
 //! ```
 //! What changes one key goes to one core, in the log's order, and so does a core's part of what changes whole databases: so cores
-//! need not wait for each other. No core has more than [`BATCHES_MAX`] batches before it. Of libraries the last ones count.
+//! need not wait for each other. The base comes before, in the same way: keys as they stand in its file. No core has more than [`BATCHES_MAX`] batches before it. Of libraries the last ones count.
 
+use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +15,14 @@ use std::time::Duration;
 
 use runtime::CoreId;
 use storage::log::{FrameHead, FrameKind};
-use storage::{Slot, decode};
+use storage::{Slot, decode, rdb};
 
 use super::import::Requests;
+use super::manifest::named;
 use super::recover::Replays;
 use crate::connection::{Connection, Request};
+use crate::control::disk::Disk;
+use crate::control::load::{self, Part};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -45,6 +49,8 @@ pub struct Ahead {
 pub struct Batch {
     effects: Vec<u8>,
     libraries: Option<Vec<u8>>,
+    /// A part of the base.
+    part: Option<Part>,
     /// Requests of a log of Redis.
     requests: Option<Box<Requests>>,
     ahead: Arc<Ahead>,
@@ -65,7 +71,10 @@ impl Batch {
         }
     }
 
-    fn try_apply(&self, core: &mut Core) -> Result<(), String> {
+    fn try_apply(&mut self, core: &mut Core) -> Result<(), String> {
+        if let Some(part) = self.part.take() {
+            return core.take_base(part);
+        }
         if let Some(payload) = &self.libraries {
             core.restore_libraries(payload)?;
         }
@@ -279,6 +288,67 @@ impl<'n> Spread<'n> {
             Some(why) => Err(why),
             None => Ok(()),
         }
+    }
+}
+
+impl Spread<'_> {
+    /// Reads the log's base, which must be whole.
+    ///
+    /// # Errors
+    /// What is wrong with it, with file and offset.
+    pub fn base(&mut self, disk: &dyn Disk, path: &Path) -> std::io::Result<()> {
+        let read = self.read_base(disk, path);
+        let done = read.and_then(|()| self.finish());
+        done.map_err(|why| named(path, &why))
+    }
+
+    fn read_base(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), String> {
+        let reader = load::Reader::open_base(disk, path, &self.node.config(), &self.node.vault);
+        let mut reader = reader.map_err(|fault| fault.to_string())?;
+        let mut keys: Vec<load::Batch> = (0..self.node.cores())
+            .map(|_| load::Batch::default())
+            .collect();
+        let mut done = 0;
+        loop {
+            let more = reader.step(|part| {
+                match part {
+                    rdb::Part::Key(raw) => {
+                        let key = raw.key().map_err(|damage| damage.to_string())?;
+                        let core = self.node.owner(Slot::of(&key));
+                        let keys = &mut keys[core.index()];
+                        keys.push(raw);
+                        if keys.bytes() >= BATCH_BYTES {
+                            self.part(core, Part::Keys(core::mem::take(keys)))?;
+                        }
+                    }
+                    rdb::Part::Function(code) => {
+                        self.part(CoreId(0), Part::Function(code))?;
+                        // A library may use what one before it has registered under the same name.
+                        self.finish()?;
+                    }
+                    _ => {}
+                }
+                Ok(())
+            });
+            let more = more.map_err(|fault| fault.to_string())?;
+            self.node.loading.add(reader.offset() - done);
+            done = reader.offset();
+            if !more {
+                break;
+            }
+        }
+        for (core, keys) in (0..).map(CoreId).zip(keys) {
+            self.part(core, Part::Keys(keys))?;
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, core: CoreId, part: Part) -> Result<(), String> {
+        let batch = Batch {
+            part: Some(part),
+            ..Batch::default()
+        };
+        self.post(core, batch)
     }
 }
 

@@ -82,7 +82,7 @@ fn large_replies_keep_their_order_behind_the_gate() {
 }
 
 /// Requests of every kind that changes something.
-const CHANGES: &[&str] = &[
+pub(super) const CHANGES: &[&str] = &[
     "MSET a 1 b 2 c 3 d 4 e 5",
     "RPUSH list 1 2 3",
     "LINSERT list BEFORE 2 x",
@@ -131,18 +131,9 @@ fn what_was_answered_is_there_after_a_crash_on_any_number_of_cores() {
                 bench.call(client, "FLUSHALL");
                 bench.call(client, "FUNCTION FLUSH");
             }
-            for change in CHANGES {
-                let words: Vec<&str> = match change.strip_prefix("FUNCTION LOAD ") {
-                    Some(code) => vec!["FUNCTION", "LOAD", code],
-                    None => change.split(' ').collect(),
-                };
-                let mut request = Vec::new();
-                encode(&words, &mut request);
-                bench.send(client, &request);
-                let reply = String::from_utf8_lossy(&bench.received(client)).into_owned();
-                let fails = change.contains("error");
-                assert_eq!(reply.starts_with('-'), fails, "{change}: {reply}");
-            }
+            CHANGES
+                .iter()
+                .for_each(|change| make(&mut bench, client, change));
             bench.advance(100);
             assert_eq!(bench.call(client, "EXISTS late later"), ":1\r\n");
             expected = state(&mut bench, client);
@@ -154,7 +145,21 @@ fn what_was_answered_is_there_after_a_crash_on_any_number_of_cores() {
     }
 }
 
-fn state(bench: &mut Bench, client: crate::testing::Client) -> String {
+/// Sends one of [`CHANGES`].
+pub(super) fn make(bench: &mut Bench, client: crate::testing::Client, change: &str) {
+    let words: Vec<&str> = match change.strip_prefix("FUNCTION LOAD ") {
+        Some(code) => vec!["FUNCTION", "LOAD", code],
+        None => change.split(' ').collect(),
+    };
+    let mut request = Vec::new();
+    encode(&words, &mut request);
+    bench.send(client, &request);
+    let reply = String::from_utf8_lossy(&bench.received(client)).into_owned();
+    let fails = change.contains("error");
+    assert_eq!(reply.starts_with('-'), fails, "{change}: {reply}");
+}
+
+pub(super) fn state(bench: &mut Bench, client: crate::testing::Client) -> String {
     ["DEBUG DIGEST", "FUNCTION LIST WITHCODE", "DBSIZE"]
         .map(|request| bench.call(client, request))
         .concat()

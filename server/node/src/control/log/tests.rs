@@ -14,6 +14,7 @@ use super::writer::{Past, Writer};
 use super::{Gate, WriteLog};
 use crate::config::AppendFsync;
 use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// The bytes of a file, and those of them that outlive a crash.
 #[derive(Clone, Default)]
@@ -70,11 +71,20 @@ impl MemoryDisk {
         });
     }
 
-    fn change(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
         self.state(|state| {
             let inode = state.names[&PathBuf::from(file)];
             change(&mut state.inodes[inode].bytes);
         });
+    }
+
+    /// What reads see of a file.
+    pub(super) fn bytes(&self, file: &str) -> Vec<u8> {
+        self.state(|state| {
+            state.inodes[state.names[&PathBuf::from(file)]]
+                .bytes
+                .clone()
+        })
     }
 
     fn handle(&self, inode: usize) -> io::Result<Box<dyn File>> {
@@ -199,9 +209,9 @@ impl File for Handle {
 
 /// What has been read.
 #[derive(Default)]
-struct Read {
-    frames: Vec<String>,
-    warnings: Vec<String>,
+pub(super) struct Read {
+    pub(super) frames: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Replays for Read {
@@ -228,13 +238,17 @@ fn place() -> Place {
 }
 
 fn read(disk: &MemoryDisk) -> Result<(Read, Past), String> {
+    read_with(disk, &Vault::new(None))
+}
+
+pub(super) fn read_with(disk: &MemoryDisk, vault: &Vault) -> Result<(Read, Past), String> {
     let manifest = recover::find(disk, &place()).map_err(|error| error.to_string())?;
     let mut read = Read::default();
     let past = recover::replay(
         disk,
         &place(),
         &manifest.unwrap_or_default(),
-        true,
+        (vault, true),
         &mut read,
     );
     past.map(|past| (read, past))
@@ -245,15 +259,19 @@ fn read(disk: &MemoryDisk) -> Result<(Read, Past), String> {
 static CLOCK_US: AtomicU64 = AtomicU64::new(0);
 
 fn log_on(disk: &MemoryDisk, policy: AppendFsync) -> WriteLog {
-    let (_, past) = read(disk).unwrap();
+    sealed_log_on(disk, Arc::new(Vault::new(None)), policy)
+}
+
+pub(super) fn sealed_log_on(disk: &MemoryDisk, vault: Arc<Vault>, policy: AppendFsync) -> WriteLog {
+    let (_, past) = read_with(disk, &vault).unwrap();
     let log = WriteLog::new(2, || CLOCK_US.fetch_add(1_000_000, super::Relaxed));
     log.set_policy(policy);
-    let writer = Writer::begin(Arc::new(disk.clone()), place(), past, 1).unwrap();
+    let writer = Writer::begin(Arc::new(disk.clone()), vault, place(), past, 1).unwrap();
     log.turn_on(writer);
     log
 }
 
-fn say(log: &WriteLog, text: &str) -> Gate {
+pub(super) fn say(log: &WriteLog, text: &str) -> Gate {
     log.push(FrameKind::Effects, 0, 1, text.as_bytes());
     log.gate(0)
 }
@@ -326,8 +344,9 @@ fn damage_is_told_with_file_and_offset() {
         let _ = say(&log, text);
         log.step();
     }
-    drop(log);
-    let log = log_on(&disk, AppendFsync::Always);
+    // Another segment.
+    log.cut();
+    log.step();
     let _ = say(&log, "four");
     log.step();
     let cases: [(&str, usize, &str); 5] = [
@@ -367,7 +386,8 @@ fn damage_is_told_with_file_and_offset() {
     assert!(read(&disk).err().unwrap().contains("a.meridian is missing"));
     disk.state(|state| state.names.insert("d/a.meridian".into(), manifest.unwrap()));
     disk.state(|state| state.names.remove(Path::new("d/a.1.log")));
-    assert!(read(&disk).err().unwrap().starts_with("d/a.1.log: "));
+    let missing = "d/a.1.log: the manifest of the log names this file, and it is missing";
+    assert_eq!(read(&disk).err().as_deref(), Some(missing));
 }
 
 /// Half a frame was left in the file, and frames behind it: at the next start that was damage.
@@ -438,6 +458,42 @@ fn what_a_failed_sync_left_open_is_written_again() {
     }
 }
 
+/// A sync fails and loses its pages, the process is killed before it has written them again, the next one reads them from the
+/// system's memory and relies upon them, the machine dies: the log was called damaged then.
+#[test]
+fn what_a_failed_sync_has_lost_is_written_again_by_the_next_start() {
+    let disk = MemoryDisk::default();
+    let log = log_on(&disk, AppendFsync::Always);
+    let _ = say(&log, "one");
+    log.step();
+    disk.fail(Failing {
+        syncs: true,
+        ..Failing::default()
+    });
+    let _ = say(&log, "two");
+    log.step();
+    assert!(log.is_failed());
+    drop(log);
+    // The kernel reports the failure once: the next sync of that file is told that all is well.
+    disk.fail(Failing::default());
+    let name = PathBuf::from("d/a.1.log");
+    let log = log_on(&disk, AppendFsync::Always);
+    let _ = say(&log, "three");
+    log.step();
+    disk.state(|state| {
+        for (of, inode) in &state.kept {
+            let inode = &mut state.inodes[*inode];
+            if *of == name {
+                inode.synced.truncate(80);
+            }
+        }
+    });
+    disk.crash();
+    let (read, past) = read(&disk).unwrap();
+    assert_eq!(read.frames, ["one", "two", "three"]);
+    assert_eq!(past.last, 3);
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_older_segments() {
     let disk = MemoryDisk::default();
@@ -446,9 +502,9 @@ fn a_snapshot_takes_the_place_of_older_segments() {
     log.step();
     let mut file = disk.create(Path::new("d/a.9.meridian.rdb")).unwrap();
     file.append(b"snapshot").unwrap();
-    log.turn_over_soon();
-    log.step();
+    assert_eq!(log.cut(), 1);
     let _ = say(&log, "two");
+    log.step();
     log.step();
     log.set_base("a.9.meridian.rdb".to_owned(), 1, 8).unwrap();
     assert_eq!(

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use runtime::CoreId;
 
 use super::import::{self, Import};
-use super::manifest::{Manifest, Place, named};
+use super::manifest::{Place, named};
 use super::recover;
-use super::replay::{Posts, Spread, by_mail};
+use super::replay::{Posts, Spread};
+use super::switch::Switched;
 use super::writer::{Past, Writer};
 use super::{Heard, WriteLog};
 use crate::config::{AppendFsync, Config};
@@ -34,16 +35,19 @@ pub fn place(config: &Config) -> Place {
     }
 }
 
-/// Starts the thread that drives the log; it ends with the process.
+/// Starts the thread that drives the log, on a disk; it ends with the process.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn drive(node: &'static Node) -> io::Result<()> {
+pub fn drive(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     let log = &node.write_log;
     log.set_hears(Box::new(move |heard| hear(node, heard)));
     let thread = std::thread::Builder::new().name("log".to_owned());
     let thread = thread.spawn(move || {
         loop {
+            if switch(node, &disk, unix_ms()) {
+                tell_first_core(node);
+            }
             let begun = Instant::now();
             let patience = node.write_log.step();
             let took = begun.elapsed();
@@ -58,6 +62,42 @@ pub fn drive(node: &'static Node) -> io::Result<()> {
     })?;
     log.set_thread(thread.thread().clone());
     Ok(())
+}
+
+/// Turns the log on or off, if that was asked for; whether the first core is to be told. At `now_ms`, unix ms.
+pub fn switch(node: &Node, disk: &Arc<dyn Disk>, now_ms: u64) -> bool {
+    let log = &node.write_log;
+    let Some(switched) = log.step_switch((disk, &node.vault), || place(&node.config()), now_ms)
+    else {
+        return false;
+    };
+    match switched {
+        Switched::Opened(Ok(())) | Switched::Closed(Ok(())) => {}
+        Switched::Opened(Err(error)) => {
+            let folder = place(&node.config()).folder;
+            node.log(|log| {
+                log.warning(&format!(
+                    "Can't make the log of writes in {}: {error}",
+                    folder.display()
+                ));
+            });
+            node.snapshots.note(|facts| facts.rewrites.fail());
+        }
+        Switched::Closed(Err(error)) => node.log(|log| {
+            log.warning(&format!(
+                "The last writes were not logged before the log was turned off: {error}"
+            ));
+        }),
+    }
+    true
+}
+
+/// Tells the first core that the log was turned on or off.
+pub fn tell_first_core(node: &Node) {
+    if let Some(handle) = node.handle() {
+        // (It looks by itself, too, once a second.)
+        let _full = handle.post(CoreId(0), Mail::Switched);
+    }
 }
 
 /// Wakes the cores whose replies may leave.
@@ -101,7 +141,7 @@ pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("load".to_owned());
     thread.spawn(move || {
         let begin_ms = unix_ms();
-        match load_here(node, disk, by_mail(node), begin_ms) {
+        match load_here(node, disk, super::replay::by_mail(node), begin_ms) {
             Ok(()) => {
                 crate::control::load::end(node);
                 let s = (unix_ms() - begin_ms) as f64 / 1000.0;
@@ -121,7 +161,8 @@ pub fn load(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the log, whose effects reach the cores by `posts`, and goes on writing it; at `now_ms`, unix ms.
+/// Reads the log, whose effects reach the cores by `posts`, and goes on writing it; at `now_ms`, unix ms. Without a log it begins
+/// with that of Redis, or with the snapshot in its folder.
 ///
 /// # Errors
 /// What is wrong with the log, or with the disk; nothing may be served then.
@@ -133,51 +174,75 @@ pub fn load_here(
 ) -> io::Result<()> {
     let config = node.config();
     let place = place(&config);
-    let mut past = Past {
-        manifest: Manifest::default(),
-        segments: Vec::new(),
-        base_bytes: 0,
-        last: 0,
-    };
+    let log: &WriteLog = &node.write_log;
+    let mut spread = Spread::new(node, posts);
     if let Some(manifest) = recover::find(&*disk, &place)? {
+        recover::look(&*disk, &place, &node.vault, &manifest)?;
         node.loading
             .expect(recover::total_bytes(&*disk, &place, &manifest));
-        let mut spread = Spread::new(node, posts);
         if let Some((file, _)) = &manifest.base {
-            let why = "the snapshot that the log begins with cannot be read by this version";
-            return Err(named(&place.path(file), &why));
+            spread.base(&*disk, &place.path(file))?;
         }
-        past = recover::replay(
-            &*disk,
-            &place,
-            &manifest,
-            config.aof_load_truncated,
-            &mut spread,
-        )?;
+        let how = (&*node.vault, config.aof_load_truncated);
+        let past = recover::replay(&*disk, &place, &manifest, how, &mut spread)?;
         spread.finish().map_err(io::Error::other)?;
+        log.set_policy(config.appendfsync);
+        let vault = Arc::clone(&node.vault);
+        log.turn_on(Writer::begin(disk, vault, place, past, now_ms)?);
+        return Ok(());
     }
-    let log: &WriteLog = &node.write_log;
-    let files = match past.manifest.segments.is_empty() {
-        true => import::find(&*disk, &place, Path::new(&config.dir))?,
-        false => Vec::new(),
-    };
+    let mut past = Past::default();
+    let mut files = import::find(&*disk, &place, Path::new(&config.dir))?;
+    let snapshot = crate::control::snapshot::path_of(&config);
+    if files.is_empty() && has_bytes(&*disk, &snapshot)? {
+        let text = format!(
+            "There is no log of writes yet: it begins with the snapshot {}",
+            snapshot.display()
+        );
+        node.log(|log| log.notice(&text));
+        files.push(snapshot);
+    }
     if files.is_empty() {
         log.set_policy(config.appendfsync);
-        log.turn_on(Writer::begin(disk, place, past, now_ms)?);
+        let vault = Arc::clone(&node.vault);
+        log.turn_on(Writer::begin(disk, vault, place, past, now_ms)?);
         return Ok(());
     }
     past.manifest.imports = true;
     log.set_policy(AppendFsync::No);
-    log.turn_on(Writer::begin(Arc::clone(&disk), place, past, now_ms)?);
+    let vault = Arc::clone(&node.vault);
+    log.turn_on(Writer::begin(
+        Arc::clone(&disk),
+        vault,
+        place,
+        past,
+        now_ms,
+    )?);
     let sizes = files
         .iter()
         .map(|file| disk.open(file).and_then(|mut file| file.size()));
     node.loading
         .expect(sizes.map(|size| size.unwrap_or(0)).sum());
-    let mut import = Import::new(node, Spread::new(node, by_mail(node)));
+    let mut import = Import::new(node, spread);
     import.run(&*disk, &files, config.aof_load_truncated)?;
     log.end_import()?;
     log.set_policy(config.appendfsync);
-    node.log(|log| log.notice("The log of Redis has been read; its files may be removed"));
+    node.log(|log| {
+        for file in &files {
+            log.notice(&format!(
+                "{} has been read into the log of writes",
+                file.display()
+            ));
+        }
+    });
     Ok(())
+}
+
+/// Whether there is a file with something in it.
+fn has_bytes(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.open(path).and_then(|mut file| file.size()) {
+        Ok(bytes) => Ok(bytes > 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(named(path, &error)),
+    }
 }

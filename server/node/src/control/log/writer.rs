@@ -5,18 +5,26 @@
 //!                                        │ kept until then
 //!                    a sync has failed:  └──> new_segment(): all that was kept is written again, to another file
 //! ```
+//! A log that is begun while the server runs counts for nothing until it has a base: until then no manifest names its files, and
+//! the log that was there before stays as it is.
+//!
 //! After a failed sync nobody knows what of the file has reached the disk, and the next sync may say that all is well though it
 //! is not: so what was not synced before is written again, and the file is left as it is. A write that has failed may have
-//! left half of a frame: it is cut off before anything else is written.
+//! left half of a frame: it is cut off before anything else is written. Where segments are sealed, frames are sealed as they are written
+//! and kept as they are: another segment has another key.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use storage::log::{SEGMENT_HEAD_BYTES, SegmentHead};
+use seal::{DataKey, HEAD_BYTES, Kind};
+use storage::log::SegmentHead;
 
 use super::manifest::{Manifest, Place};
+use super::sealing::{copy_frames, seal_frames};
 use crate::control::disk::{Disk, File};
+use crate::control::vault::Vault;
 
 /// Whole frames, and the sequence of the last one.
 pub struct Chunk {
@@ -64,9 +72,17 @@ pub struct Writer {
     base: Option<(String, u64)>,
     base_bytes: u64,
     segments: Vec<Segment>,
-    /// Of the newest file.
+    /// Of the newest segment, and of the newest base.
     number: u64,
+    base_number: u64,
+    /// It has no base yet, and is worth nothing without one: no manifest names it.
+    waits_for_base: bool,
+    /// Files that a manifest may name which could not be written to its end: removed when another one is in force.
+    doubtful: Vec<String>,
     file: Box<dyn File>,
+    /// Of the newest file, if it is sealed.
+    key: Option<DataKey>,
+    vault: Arc<Vault>,
     /// Another handle of the same file: a sync goes on beside writes. None while one does.
     sync_file: Option<Box<dyn File>>,
     /// The file may hold half of a frame behind its whole ones.
@@ -86,9 +102,12 @@ pub struct Writer {
     /// Of what is written, unix ms.
     time_ms: u64,
     spare: Vec<Vec<u8>>,
+    /// What is written of frames that are sealed.
+    sealed_bytes: Vec<u8>,
 }
 
 /// What a new writer goes on from.
+#[derive(Default)]
 pub struct Past {
     /// The manifest that is in force; empty without one.
     pub manifest: Manifest,
@@ -98,22 +117,42 @@ pub struct Past {
     pub base_bytes: u64,
     /// The last sequence that has been read.
     pub last: u64,
+    /// What was read last may never have reached the disk.
+    pub tail: Option<Tail>,
+}
+
+/// Whole frames at the end of what was read of which none says that it was on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The segment's file.
+    pub file: String,
+    /// Where they lie in it, bytes.
+    pub range: Range<u64>,
+    /// The sequence of the first one.
+    pub first_sequence: u64,
 }
 
 impl Writer {
     /// Goes on from what has been read, in a segment of its own. What was read may have been in the system's memory only, if
-    /// the process before ended and not the machine: it is synced before anything is served or written that relies upon it.
+    /// the process before ended and not the machine: it is synced before anything is served or written that relies upon it. Its
+    /// last frames, none of which is known to be on the disk, are written again: a sync that failed then may have lost them, and
+    /// no later one of the same file says so.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn begin(disk: Arc<dyn Disk>, place: Place, past: Past, now_ms: u64) -> io::Result<Writer> {
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        vault: Arc<Vault>,
+        place: Place,
+        past: Past,
+        now_ms: u64,
+    ) -> io::Result<Writer> {
         disk.create_dir(&place.folder)?;
         for file in &past.manifest.segments {
             disk.open(&place.path(file))?.sync()?;
         }
         let names = disk.list(&place.folder)?;
-        let numbers = names.iter().filter_map(|name| place.number(name));
-        let number = numbers.max().unwrap_or(0) + 1;
+        let number = next_number(&place, &names);
         let of_manifest = past.manifest.segments.iter().zip(&past.segments);
         let mut segments: Vec<Segment> = of_manifest
             .map(|(file, (first_sequence, bytes))| Segment {
@@ -122,36 +161,109 @@ impl Writer {
                 bytes: *bytes,
             })
             .collect();
-        let parts = (past.manifest.base, past.last + 1);
-        let fresh = fresh_segment(&*disk, &place, number, (parts.1, now_ms), &VecDeque::new())?;
+        let tail = past.tail.as_ref();
+        let first = tail.map_or(past.last + 1, |tail| tail.first_sequence);
+        let copy = |file: &mut dyn File, key: Option<&DataKey>| match tail {
+            Some(tail) => {
+                let path = place.path(&tail.file);
+                copy_frames((&*disk, &path, &vault), &tail.range, file, key)
+            }
+            None => Ok(0),
+        };
+        let fresh = fresh_segment((&*disk, &vault), &place, number, (first, now_ms), copy)?;
         // One without a frame has the sequence that comes next as its first: starts without writes leave nothing behind.
-        segments.retain(|segment| segment.first_sequence < parts.1);
+        segments.retain(|segment| segment.first_sequence < first);
         segments.push(fresh.segment);
-        write_manifest(&*disk, &place, past.manifest.imports, (&parts.0, &segments))?;
-        remove_others(&*disk, &place, &names, &parts.0, &segments);
-        Ok(Writer {
-            disk,
-            place,
+        let base = past.manifest.base;
+        write_manifest(&*disk, &place, past.manifest.imports, (&base, &segments))?;
+        remove_others(&*disk, &place, &names, &base, &segments);
+        let writer = Writer {
             imports: past.manifest.imports,
-            base: parts.0,
+            base,
             base_bytes: past.base_bytes,
             segments,
+            kept_from: past.last,
+            written: past.last,
+            synced: past.last,
+            ..Writer::new((disk, vault), place, (number, now_ms), fresh.files)
+        };
+        Ok(writer)
+    }
+
+    /// A log that begins with the base that it will be given, behind the sequence `last`: nothing in it counts before that, and
+    /// the log that is there stays in force.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn found(
+        (disk, vault): (Arc<dyn Disk>, Arc<Vault>),
+        place: Place,
+        (last, now_ms): (u64, u64),
+    ) -> io::Result<Writer> {
+        disk.create_dir(&place.folder)?;
+        if Manifest::read(&*disk, &place)?.is_none() {
+            // Files without a manifest would look like a log that has lost it.
+            write_manifest(&*disk, &place, true, (&None, &[]))?;
+        }
+        let number = next_number(&place, &disk.list(&place.folder)?);
+        let (on, first) = ((&*disk, &*vault), (last + 1, now_ms));
+        let fresh = fresh_segment(on, &place, number, first, |_, _| Ok(0))?;
+        Ok(Writer {
+            segments: vec![fresh.segment],
+            waits_for_base: true,
+            kept_from: last,
+            written: last,
+            synced: last,
+            ..Writer::new((disk, vault), place, (number, now_ms), fresh.files)
+        })
+    }
+
+    /// One without a past.
+    fn new(
+        (disk, vault): (Arc<dyn Disk>, Arc<Vault>),
+        place: Place,
+        (number, time_ms): (u64, u64),
+        files: Files,
+    ) -> Writer {
+        Writer {
+            disk,
+            place,
+            imports: false,
+            base: None,
+            base_bytes: 0,
+            segments: Vec::new(),
             number,
-            file: fresh.file,
-            sync_file: Some(fresh.sync_file),
+            base_number: number,
+            waits_for_base: false,
+            doubtful: Vec::new(),
+            file: files.file,
+            key: files.key,
+            vault,
+            sync_file: Some(files.sync_file),
             torn: false,
             pending: VecDeque::new(),
             kept: VecDeque::new(),
             kept_bytes: 0,
-            kept_from: past.last,
+            kept_from: 0,
             sealed: false,
             keeps: true,
-            written: past.last,
-            synced: past.last,
+            written: 0,
+            synced: 0,
             is_lost: false,
-            time_ms: now_ms,
+            time_ms,
             spare: Vec::new(),
-        })
+            sealed_bytes: Vec::new(),
+        }
+    }
+
+    /// Whether it has no base yet and counts for nothing.
+    pub fn waits_for_base(&self) -> bool {
+        self.waits_for_base
+    }
+
+    /// The disk that it lies on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// Where the log lies.
@@ -225,12 +337,20 @@ impl Writer {
                 }
                 self.torn = false;
             }
-            if let Err(error) = self.file.append(&chunk.bytes) {
-                self.torn = true;
-                self.pending.push_front(chunk);
-                return Err(error);
+            let appended = append(
+                &mut *self.file,
+                self.key.as_ref(),
+                &chunk.bytes,
+                &mut self.sealed_bytes,
+            );
+            match appended {
+                Ok(bytes) => segment.bytes += bytes,
+                Err(error) => {
+                    self.torn = true;
+                    self.pending.push_front(chunk);
+                    return Err(error);
+                }
             }
-            segment.bytes += chunk.bytes.len() as u64;
             self.written = chunk.last;
             keep_chunk(
                 chunk,
@@ -306,7 +426,16 @@ impl Writer {
     pub fn new_segment(&mut self) -> io::Result<()> {
         let number = self.number + 1;
         let first = (self.kept_from + 1, self.time_ms);
-        let fresh = fresh_segment(&*self.disk, &self.place, number, first, &self.kept);
+        let kept = &self.kept;
+        let copy = |file: &mut dyn File, key: Option<&DataKey>| {
+            let (mut bytes, mut sealed) = (0, Vec::new());
+            for chunk in kept {
+                bytes += append(file, key, &chunk.bytes, &mut sealed)?;
+            }
+            Ok(bytes)
+        };
+        let on = (&*self.disk, &*self.vault);
+        let fresh = fresh_segment(on, &self.place, number, first, copy);
         let fresh = fresh.inspect_err(|_| {
             // It may be there, as far as it came; the next begin tries the same name.
             let _gone = self
@@ -314,20 +443,17 @@ impl Writer {
                 .remove(&self.place.path(&self.place.segment(number)));
         })?;
         self.segments.push(fresh.segment);
-        if let Err(error) = write_manifest(
-            &*self.disk,
-            &self.place,
-            self.imports,
-            (&self.base, &self.segments),
-        ) {
+        let base = self.base.clone();
+        if let Err(error) = self.put_manifest((&base, 0)) {
             // Whether it is named on the disk or not: this number is not used again before that is known to be so.
             self.segments.pop();
             self.number = number;
             return Err(error);
         }
         self.number = number;
-        self.file = fresh.file;
-        self.sync_file = Some(fresh.sync_file);
+        self.file = fresh.files.file;
+        self.key = fresh.files.key;
+        self.sync_file = Some(fresh.files.sync_file);
         (self.torn, self.is_lost, self.sealed) = (false, false, false);
         self.synced = self.written;
         self.kept_from = self.written;
@@ -354,16 +480,31 @@ impl Writer {
         Ok(())
     }
 
-    /// A name for a new snapshot, on which the log may be based.
+    /// Writes the manifest of this base and of all segments but the first few, if the log counts; what no manifest can name any
+    /// more is removed.
+    fn put_manifest(&mut self, (base, gone): (&Option<(String, u64)>, usize)) -> io::Result<()> {
+        if self.waits_for_base && base.is_none() {
+            return Ok(());
+        }
+        let segments = &self.segments[gone..];
+        write_manifest(&*self.disk, &self.place, self.imports, (base, segments))?;
+        for file in self.doubtful.drain(..) {
+            let _gone = self.disk.remove(&self.place.path(&file));
+        }
+        Ok(())
+    }
+
+    /// A name for a new snapshot, on which the log may be based; none is given twice.
     pub fn base_name(&mut self) -> String {
-        self.place.base(self.number + 1)
+        self.base_number = self.base_number.max(self.number) + 1;
+        self.place.base(self.base_number)
     }
 
     /// The log has a snapshot as its base, with everything up to `through`; its file is whole, synced, and in the folder.
     /// Segments that hold nothing newer are removed.
     ///
     /// # Errors
-    /// Those of the disk; then the log is what it was.
+    /// Those of the disk; then the log is what it was, and the file is removed as soon as no manifest can name it.
     pub fn set_base(&mut self, file: String, through: u64, bytes: u64) -> io::Result<()> {
         let mut left = self.segments.len();
         while left > 1 {
@@ -375,8 +516,16 @@ impl Writer {
         }
         let gone = self.segments.len() - left;
         let base = Some((file.clone(), through));
-        let parts = (&base, &self.segments[gone..]);
-        write_manifest(&*self.disk, &self.place, self.imports, parts)?;
+        if let Err(error) = self.put_manifest((&base, gone)) {
+            match Manifest::read(&*self.disk, &self.place) {
+                Ok(manifest) if manifest.as_ref().is_none_or(|it| it.base != base) => {
+                    let _gone = self.disk.remove(&self.place.path(&file));
+                }
+                // Its name is there, and may be gone after a crash.
+                _ => self.doubtful.push(file),
+            }
+            return Err(error);
+        }
         let old = core::mem::replace(&mut self.base, base);
         self.base_bytes = bytes;
         let segments = self.segments.drain(..gone).map(|segment| segment.file);
@@ -386,8 +535,44 @@ impl Writer {
             // One that stays is removed at the next start.
             let _gone = self.disk.remove(&self.place.path(&file));
         }
+        if core::mem::take(&mut self.waits_for_base)
+            && let Ok(names) = self.disk.list(&self.place.folder)
+        {
+            // What was there before counts no more.
+            remove_others(&*self.disk, &self.place, &names, &self.base, &self.segments);
+        }
         Ok(())
     }
+
+    /// A log that never counted leaves its folder.
+    pub fn abandon(self) {
+        if self.waits_for_base {
+            for segment in &self.segments {
+                // One that stays is removed at the next start.
+                let _gone = self.disk.remove(&self.place.path(&segment.file));
+            }
+        }
+    }
+}
+
+/// Appends frames to a file, sealed if the file has a key; the bytes that this took. `sealed` is a buffer.
+fn append(
+    file: &mut dyn File,
+    key: Option<&DataKey>,
+    frames: &[u8],
+    sealed: &mut Vec<u8>,
+) -> io::Result<u64> {
+    let Some(key) = key else {
+        file.append(frames)?;
+        return Ok(frames.len() as u64);
+    };
+    sealed.clear();
+    seal_frames(key, frames, sealed)?;
+    file.append(sealed)?;
+    let bytes = sealed.len() as u64;
+    sealed.clear();
+    sealed.shrink_to(2 * KEPT_CHUNK_BYTES);
+    Ok(bytes)
 }
 
 /// Keeps a chunk until it is synced, or its buffer for later.
@@ -440,45 +625,71 @@ fn give_back(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
     }
 }
 
-struct Fresh {
+/// A segment that is written: its file, its key if it is sealed, another handle for syncs.
+struct Files {
     file: Box<dyn File>,
+    key: Option<DataKey>,
     sync_file: Box<dyn File>,
+}
+
+struct Fresh {
+    files: Files,
     segment: Segment,
 }
 
-/// Makes a segment that begins with these frames; it outlives a crash.
+/// Makes a segment that begins with what `copy` puts there (its bytes are told); it outlives a crash.
 fn fresh_segment(
-    disk: &dyn Disk,
+    (disk, vault): (&dyn Disk, &Vault),
     place: &Place,
     number: u64,
     (first_sequence, now_ms): (u64, u64),
-    frames: &VecDeque<Chunk>,
+    copy: impl FnOnce(&mut dyn File, Option<&DataKey>) -> io::Result<u64>,
 ) -> io::Result<Fresh> {
     let name = place.segment(number);
     let path = place.path(&name);
+    let (head, key) = begin_segment(vault, first_sequence, now_ms)?;
     let mut file = disk.create(&path)?;
-    let head = SegmentHead {
-        first_sequence,
-        begun: now_ms as u32,
-    };
-    file.append(&head.encode())?;
-    let mut bytes = SEGMENT_HEAD_BYTES as u64;
-    for chunk in frames {
-        file.append(&chunk.bytes)?;
-        bytes += chunk.bytes.len() as u64;
-    }
+    file.append(&head)?;
+    let bytes = head.len() as u64 + copy(&mut *file, key.as_ref())?;
     file.sync()?;
     disk.sync_dir(&place.folder)?;
     let sync_file = disk.open(&path)?;
     Ok(Fresh {
-        file,
-        sync_file,
+        files: Files {
+            file,
+            key,
+            sync_file,
+        },
         segment: Segment {
             file: name,
             first_sequence,
             bytes,
         },
     })
+}
+
+/// A segment's first bytes, and its key if it is sealed.
+fn begin_segment(
+    vault: &Vault,
+    first_sequence: u64,
+    now_ms: u64,
+) -> io::Result<(Vec<u8>, Option<DataKey>)> {
+    let head = |seal_bytes| SegmentHead {
+        first_sequence,
+        begun: now_ms as u32,
+        seal_bytes,
+    };
+    let sealed = head(HEAD_BYTES as u32).encode();
+    Ok(match vault.make(Kind::Segment, &sealed)? {
+        Some((seal, key)) => ([&sealed[..], &seal].concat(), Some(key)),
+        None => (head(0).encode().to_vec(), None),
+    })
+}
+
+/// One that no file of the folder has.
+fn next_number(place: &Place, names: &[String]) -> u64 {
+    let numbers = names.iter().filter_map(|name| place.number(name));
+    numbers.max().unwrap_or(0) + 1
 }
 
 fn write_manifest(
