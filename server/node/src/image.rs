@@ -79,7 +79,8 @@ pub enum Answer {
 /// A core's own.
 #[derive(Default)]
 pub struct Image {
-    /// The last snapshot that this core has done its part of.
+    /// The last snapshot that this core has begun to walk, and the last that it has done its part of.
+    begun: u32,
     done: u32,
     /// Those who wait for the end of the one that runs.
     waiters: Vec<(Ticket, Resp)>,
@@ -259,6 +260,10 @@ impl Core {
                 crate::scripts::load_library(self, &code).map_err(|why| format!("a library: {why}"))
             }
             load::Part::Keys(batch) => self.take_keys(&batch, expired),
+            load::Part::Expect { db, keys } => {
+                self.shard.expect_keys(db, keys);
+                Ok(())
+            }
         }
     }
 
@@ -271,11 +276,24 @@ impl Core {
                 dropped += 1;
                 continue;
             }
-            let (key, value) = raw.decode(&limits).map_err(|damage| damage.to_string())?;
-            let Some(value) = value else { continue };
-            let key = Key::new(raw.db, &key);
             let ttl = raw.info.deadline_ms.map_or(Ttl::Clear, Ttl::At);
-            self.shard.load_value(&key, value, ttl);
+            let bytes;
+            let key = match raw.text().map_err(|damage| damage.to_string())? {
+                Some((key, text)) => {
+                    bytes = key;
+                    let key = Key::new(raw.db, &bytes);
+                    self.shard.load_text(&key, text, ttl);
+                    key
+                }
+                None => {
+                    let decoded = raw.decode(&limits).map_err(|damage| damage.to_string())?;
+                    let Some(value) = decoded.1 else { continue };
+                    bytes = decoded.0;
+                    let key = Key::new(raw.db, &bytes);
+                    self.shard.load_value(&key, value, ttl);
+                    key
+                }
+            };
             if let Some(idle_s) = raw.info.idle_s {
                 self.shard.edit().set_idle(&key, idle_s);
             }
@@ -434,6 +452,11 @@ impl NodeService {
     fn walk_image(&mut self, turn: &mut Turn<'_, Mail>) {
         let core = &mut self.core;
         let (snapshots, number) = (&core.node.snapshots, core.shard.snapshot_number());
+        if core.image.begun != number {
+            // The turn of the cut has done enough.
+            core.image.begun = number;
+            return turn.ops.again();
+        }
         if snapshots.is_given_up(number) {
             core.shard.discard_snapshot();
         }
