@@ -138,10 +138,19 @@ pub(crate) fn ask(
     key: &[u8],
     end: &AtomicBool,
 ) -> io::Result<(Latencies, Latencies)> {
+    ask_for(server, &[b"GET", key], end)
+}
+
+/// The same of any request.
+pub(crate) fn ask_for(
+    server: &Server,
+    words: &[&[u8]],
+    end: &AtomicBool,
+) -> io::Result<(Latencies, Latencies)> {
     pin(1);
     let (mut sending, mut listening) = Client::connect(server)?.split()?;
     let mut request = Vec::new();
-    encode(&[b"GET", key], &mut request);
+    encode(words, &mut request);
     let (due, dues) = mpsc::channel::<Instant>();
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || -> io::Result<Latencies> {

@@ -1,7 +1,8 @@
 //! Meridian beside the servers it is compared with, on one machine: `compare PART`.
 //!
 //! ```text
-//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | eviction | all
+//!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | eviction |
+//!           snapshot | persistence | expiry | maxmemory | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -20,11 +21,13 @@
 //!
 //! Every load is bounded by a count and by time. Only our own children are stopped, by pid, also when interrupted.
 
+mod bound;
 mod caches;
 mod client;
 mod connections;
 mod cores;
 mod eviction;
+mod expiry;
 mod find;
 mod growth;
 mod histogram;
@@ -33,8 +36,10 @@ mod load;
 mod log;
 mod long;
 mod memory;
+mod persistence;
 mod process;
 mod report;
+mod snapshot;
 mod speed;
 mod tls;
 
@@ -126,9 +131,26 @@ const PARTS: &[Part] = &[
         name: "eviction",
         run: eviction::run,
     },
+    Part {
+        name: "snapshot",
+        run: snapshot::run,
+    },
+    Part {
+        name: "persistence",
+        run: persistence::run,
+    },
+    Part {
+        name: "expiry",
+        run: expiry::run,
+    },
+    Part {
+        name: "maxmemory",
+        run: bound::run,
+    },
 ];
 
-const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|eviction|all \
+const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|eviction|\
+snapshot|persistence|expiry|maxmemory|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

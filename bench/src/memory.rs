@@ -172,7 +172,11 @@ fn collections(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
 }
 
 /// Sends requests by pipelines of a hundred, and looks at every answer.
-fn send(server: &Server, requests: u64, words: Words) -> io::Result<()> {
+pub(crate) fn send(
+    server: &Server,
+    requests: u64,
+    words: impl Fn(u64) -> Vec<Vec<u8>>,
+) -> io::Result<()> {
     const PIPELINE: u64 = 100;
     let (mut stream, mut client) = Client::connect(server)?.split()?;
     let (mut next, mut out) = (0, Vec::new());

@@ -218,6 +218,16 @@ impl Plan {
         self
     }
 
+    /// The same plan, its files in another folder, which the server does not remove.
+    pub(crate) fn again_in(&self, folder: &Path) -> Self {
+        let again = Self {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            ..*self
+        };
+        again.with(&format!("--dir {}", folder.display()))
+    }
+
     pub(crate) fn on(mut self, cpus: &'static str) -> Self {
         self.cpus = cpus;
         self
@@ -334,11 +344,37 @@ impl Server {
         Ok(Cpu { all_us, user_us })
     }
 
+    /// CPU so far in seconds, of threads that have ended too, in ticks of the scheduler.
+    pub(crate) fn cpu_seconds(&self) -> io::Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let behind = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = behind.split_whitespace().skip(11).take(2);
+        Ok(ticks.map(|field| number(Some(field))).sum::<f64>() * US_PER_TICK / 1e6)
+    }
+
     pub(crate) fn rss_bytes(&self) -> io::Result<f64> {
+        self.status_bytes("VmRSS")
+    }
+
+    /// The most resident memory since [`Server::forget_peak`].
+    pub(crate) fn peak_bytes(&self) -> io::Result<f64> {
+        self.status_bytes("VmHWM")
+    }
+
+    pub(crate) fn forget_peak(&self) -> io::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")
+    }
+
+    fn status_bytes(&self, field: &str) -> io::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS"));
+        let line = status.lines().find(|line| line.starts_with(field));
         let kib = line.and_then(|line| line.split_whitespace().nth(1));
         Ok(number(kib) * 1024.0)
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> io::Result<String> {
+        fs::read_to_string(self.folder.join("log"))
     }
 }
 

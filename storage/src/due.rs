@@ -9,6 +9,8 @@ use crate::item::{Content, Item};
 use crate::shard::{Db, HINTS_SPARE_MAX, Shard};
 use crate::value::some_field_expires;
 
+/// So many hints ahead an item is asked for, and its bucket as many before that.
+const FETCHED_AHEAD: usize = 4;
 /// Hints looked at for each one pushed while there are too many: half of them are stale at least.
 const SWEEP_LOOKS: usize = 8;
 /// Fields of one hash that one look removes; the rest wait for the next tick.
@@ -29,9 +31,22 @@ impl Shard {
             let Some(hint) = self.wheel.pop_due() else {
                 return false;
             };
+            self.fetch_ahead();
             self.look_at(hint);
         }
         true
+    }
+
+    /// Asks for what the next hints lead to: first the bucket, then what is in it.
+    fn fetch_ahead(&self) {
+        let tables = |hint: Hint| self.dbs.iter().filter_map(move |db| db.table(hint.slot()));
+        if let Some(hint) = self.wheel.next_due(2 * FETCHED_AHEAD) {
+            tables(hint).for_each(|table| table.prefetch_bucket(hint.hash()));
+        }
+        if let Some(hint) = self.wheel.next_due(FETCHED_AHEAD) {
+            let fetch = |item: Item| item.prefetch();
+            tables(hint).for_each(|table| table.with_prefix(hint.hash(), HINT_HASH_BITS, fetch));
+        }
     }
 
     /// When [`Shard::expire_due`] wants to be called next, unix ms.

@@ -1,14 +1,17 @@
 //! A timing wheel of deadlines: says which keys to look at, decides nothing.
 //!
-//! Four levels of 256 buckets; a tick is 8 ms. A hint is 4 bytes and carries no deadline: when its
+//! Four levels; a tick is 8 ms. A hint is 4 bytes and carries no deadline: when its
 //! bucket comes due the shard looks the item up, expires it, or pushes it again nearer to its time.
 //! Overwritten and removed keys leave stale hints that die when looked at. Extending a deadline
 //! pushes nothing (the hint in place is early); only a shorter one does.
 //!
 //! ```text
-//! level 0: 256 x 8 ms    level 1: 256 x 2.05 s    level 2: 256 x 8.7 min    level 3: 256 x 37 h, and beyond
+//! level 0: 512 x 8 ms    level 1: 512 x 2.05 s    level 2: 512 x 8.7 min    level 3: 512 x 37 h, and beyond
 //! hint: slot 14 | hash: top 18
 //! ```
+//! A bucket of a coarser level is handed out one of its turns ahead, and looked at only while nothing is due: its hints, a third of a
+//! million perhaps, are spread in that time, and those that are due do not wait behind them. So each level holds two turns of 256.
+//!
 //! A hint names no database: databases change places, and a slot may come home from a visit with its
 //! keys in another one. It stands for every item of its slot with these hash bits: the table finds them without reading others.
 //!
@@ -22,7 +25,8 @@ use crate::slot::Slot;
 
 const TICK_MS_SHIFT: u32 = 3;
 const LEVELS: usize = 4;
-const BUCKETS: usize = 256;
+/// Two turns of a level.
+const BUCKETS: usize = 512;
 /// Hints of one block of a bucket: a bucket of millions grows without ever being copied.
 const CHUNK_HINTS_MAX: usize = 256;
 /// The bits of a hash that a hint keeps, from the top. A table of one slot needs millions of keys until several share them.
@@ -60,7 +64,10 @@ pub(crate) struct Wheel {
     levels: Vec<Bucket>,
     /// Hints of each level.
     filled: [usize; LEVELS],
+    /// To be looked at: their ticks have come.
     due: VecDeque<Bucket>,
+    /// To be looked at when nothing is due: their turn is the next one.
+    early: VecDeque<Bucket>,
     hints: usize,
     /// Heap bytes of all blocks.
     chunk_bytes: usize,
@@ -75,6 +82,7 @@ impl Wheel {
             levels: vec![Vec::new(); LEVELS * BUCKETS],
             filled: [0; LEVELS],
             due: VecDeque::new(),
+            early: VecDeque::new(),
             hints: 0,
             chunk_bytes: 0,
             sweep_at: (0, 0, 0),
@@ -91,10 +99,13 @@ impl Wheel {
         // The first tick that lies wholly after the deadline, and never one already handed out.
         let at = ((deadline_ms >> TICK_MS_SHIFT) + 1).max(self.tick);
         let mut level = 0;
-        while level < LEVELS - 1 && (at >> (8 * level)) - (self.tick >> (8 * level)) >= 256 {
+        while level < LEVELS - 1
+            && (at >> (8 * level)) - (self.tick >> (8 * level)) >= BUCKETS as u64
+        {
             level += 1;
         }
-        let ahead = ((at >> (8 * level)) - (self.tick >> (8 * level))).min(255);
+        let ahead = (at >> (8 * level)) - (self.tick >> (8 * level));
+        let ahead = ahead.min(BUCKETS as u64 - 1);
         let bucket = ((self.tick >> (8 * level)) + ahead) as usize % BUCKETS;
         let bucket = &mut self.levels[level * BUCKETS + bucket];
         let room = match bucket.last_mut() {
@@ -135,7 +146,8 @@ impl Wheel {
                     return;
                 }
                 Some(0) => {
-                    self.hand_out(0);
+                    let due = self.take_bucket(0, self.tick);
+                    self.due.extend(due);
                     self.tick += 1;
                 }
                 // Nothing nearer than the next turn of this level: a clock that jumped costs no walk.
@@ -145,7 +157,12 @@ impl Wheel {
                 if self.tick & ((1 << (8 * level)) - 1) != 0 {
                     break;
                 }
-                self.hand_out(level);
+                if level == 1 {
+                    // What has not been spread in time waits no longer.
+                    self.due.append(&mut self.early);
+                }
+                let next = self.take_bucket(level, (self.tick >> (8 * level)) + 1);
+                self.early.extend(next);
             }
         }
     }
@@ -155,21 +172,25 @@ impl Wheel {
         ((self.tick >> (8 * level)) + 1) << (8 * level)
     }
 
-    fn hand_out(&mut self, level: usize) {
-        let bucket = (self.tick >> (8 * level)) as usize % BUCKETS;
-        let bucket = core::mem::take(&mut self.levels[level * BUCKETS + bucket]);
-        if !bucket.is_empty() {
-            self.filled[level] -= bucket.iter().map(Vec::len).sum::<usize>();
-            self.due.push_back(bucket);
-        }
+    /// Empties the bucket of a time, in units of the level.
+    fn take_bucket(&mut self, level: usize, at: u64) -> Option<Bucket> {
+        let number = level * BUCKETS + at as usize % BUCKETS;
+        let bucket = core::mem::take(&mut self.levels[number]);
+        self.filled[level] -= bucket.iter().map(Vec::len).sum::<usize>();
+        (!bucket.is_empty()).then_some(bucket)
     }
 
     /// The next hint to look at.
     pub(crate) fn pop_due(&mut self) -> Option<Hint> {
         loop {
-            let bucket = self.due.front_mut()?;
+            let waiting = if self.due.is_empty() {
+                &mut self.early
+            } else {
+                &mut self.due
+            };
+            let bucket = waiting.front_mut()?;
             let Some(chunk) = bucket.last_mut() else {
-                self.due.pop_front();
+                waiting.pop_front();
                 continue;
             };
             if let Some(hint) = chunk.pop() {
@@ -179,6 +200,13 @@ impl Wheel {
             self.chunk_bytes -= chunk_bytes(chunk);
             bucket.pop();
         }
+    }
+
+    /// The hint that comes `ahead` of those after the last one, if it is in the same block.
+    pub(crate) fn next_due(&self, ahead: usize) -> Option<Hint> {
+        let bucket = self.due.front().or_else(|| self.early.front())?;
+        let chunk = bucket.last()?;
+        chunk.get(chunk.len().checked_sub(ahead)?).copied()
     }
 
     /// Looks at about `looks` hints that are not due, from where the last sweep ended, and drops those
@@ -228,7 +256,7 @@ impl Wheel {
         if self.hints == 0 {
             return None;
         }
-        if !self.due.is_empty() {
+        if !self.due.is_empty() || !self.early.is_empty() {
             return Some(0);
         }
         let tick = match self.filled.iter().position(|&hints| hints > 0)? {
@@ -251,19 +279,21 @@ impl Wheel {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all(&self) -> Vec<(u64, Hint)> {
         let mut all = Vec::new();
-        let due = self.due.iter().flatten().flatten();
+        let due = self.due.iter().chain(&self.early).flatten().flatten();
         all.extend(due.map(|hint| (0, *hint)));
         for (number, bucket) in self.levels.iter().enumerate() {
             let (level, number) = (number / BUCKETS, (number % BUCKETS) as u64);
             let now = self.tick >> (8 * level);
             let at = now + (number.wrapping_sub(now) % BUCKETS as u64);
+            // (Coarser ones are handed out a turn ahead, and what is not due then is pushed again.)
             let at_ms = at << (8 * level) << TICK_MS_SHIFT;
             all.extend(bucket.iter().flatten().map(|hint| (at_ms, *hint)));
         }
         assert_eq!(all.len(), self.hints);
         let in_levels: usize = self.levels.iter().flatten().map(Vec::len).sum();
         assert_eq!(in_levels, self.filled.iter().sum::<usize>());
-        let blocks = self.levels.iter().chain(&self.due).flatten();
+        let waiting = self.due.iter().chain(&self.early);
+        let blocks = self.levels.iter().chain(waiting).flatten();
         assert_eq!(blocks.map(chunk_bytes).sum::<usize>(), self.chunk_bytes);
         all
     }
@@ -284,6 +314,39 @@ mod tests {
         let hash = 0xfedc_ba98_7654_3210;
         let hint = Hint::new(Slot(16383), hash);
         assert_eq!((hint.slot(), hint.hash()), (Slot(16383), hash >> 46 << 46));
+    }
+
+    /// Hints of a coarser level once stood before those that were due: events came fifty milliseconds late, every two seconds.
+    #[test]
+    fn what_is_due_does_not_wait_behind_what_is_spread() {
+        const TURN_MS: u64 = 256 << TICK_MS_SHIFT;
+        let start = 1_700_000_000_000 / TURN_MS * TURN_MS;
+        let mut wheel = Wheel::new(start);
+        let (many, soon) = (10_000, Hint::new(Slot(2), 0));
+        for n in 0..many {
+            let at_ms = start + 3 * TURN_MS + n % 2000;
+            wheel.push(at_ms, Hint::new(Slot(1), n << 46));
+        }
+        let (mut now, mut spread, mut found) = (start, 0, 0);
+        while spread < many || found < 5 {
+            now += 8;
+            wheel.advance(now);
+            if now == start + TURN_MS {
+                // They come due while the others are spread.
+                (0..5).for_each(|n| wheel.push(start + 2 * TURN_MS + 16 * n, soon));
+            }
+            for budget in 0..100 {
+                match wheel.pop_due() {
+                    Some(hint) if hint == soon => {
+                        assert_eq!(budget, 0, "nothing came before it");
+                        found += 1;
+                    }
+                    Some(_) => spread += 1,
+                    None => break,
+                }
+            }
+        }
+        assert!(now > start + 2 * TURN_MS && now < start + 3 * TURN_MS);
     }
 
     proptest! {

@@ -30,6 +30,26 @@ impl<const BACK: bool> Packed<BACK> {
         }
     }
 
+    /// An empty sequence with room for records of so many bytes, unless they are very many: for who fills it at once, and then calls
+    /// [`Packed::fit`].
+    pub(crate) fn with_room(records_bytes: usize) -> Self {
+        let mut packed = Self::new();
+        if (1..SHORT_BLOCK_MAX / 2).contains(&records_bytes) {
+            packed.resize(records_bytes);
+        }
+        packed
+    }
+
+    /// Gives back what room is left.
+    pub(crate) fn fit(&mut self) {
+        let used = self.used_bytes();
+        if used == 0 {
+            self.block = Box::default();
+        } else if class_size(used + 8) < self.block.len() {
+            self.resize(used);
+        }
+    }
+
     fn head_bytes(&self) -> usize {
         if self.block.len() <= SHORT_BLOCK_MAX {
             4
@@ -483,6 +503,24 @@ mod tests {
     #[test]
     fn lengths_both_ways() {
         records_of_every_length_class::<true>();
+    }
+
+    #[test]
+    fn room_that_was_too_much_is_given_back() {
+        for room in [0, 1, 60, 4096, 70_000] {
+            let (mut packed, mut grown) = (Packed::<true>::with_room(room), Packed::<true>::new());
+            for n in 0..9u8 {
+                packed.push(&[n; 11]);
+                grown.push(&[n; 11]);
+            }
+            packed.fit();
+            packed.check();
+            assert!(packed.iter().eq(grown.iter()));
+            assert!(packed.heap_bytes() <= grown.heap_bytes() + 8);
+            let mut empty = Packed::<true>::with_room(room);
+            empty.fit();
+            empty.check();
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) struct Db {
     pub(crate) expires: usize,
     /// Bytes of tables, items and values, as the allocator rounds them.
     pub(crate) bytes: usize,
+    /// Keys that a slot will probably hold when what is being loaded is there; else 0.
+    pub(crate) expected: usize,
 }
 
 impl Db {

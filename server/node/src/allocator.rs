@@ -21,12 +21,18 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Eleven days, and ten times as long as mimalloc multiplies it. It must not be negative: then freed memory would not even
 /// be noted down for purging.
 const PURGE_DELAY_MS: core::ffi::c_long = 1_000_000_000;
-/// How often the size of the data is looked at.
+/// How often the size of the data is looked at, and how often while it has become much smaller: pages that hold keys of many deadlines are
+/// all empty only when the last ones go.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_SOON: Duration = Duration::from_millis(100);
 /// Purging begins when so many bytes, and an eighth of the data, have gone.
 const GONE_BYTES_MIN: u64 = 16 << 20;
+/// Likewise, where `maxmemory` is set, when the process has so many bytes, and a 64th of the data, more beside the data than were left after the last purge: arrays that
+/// were outgrown, one after the other.
+const LOOSE_BYTES_MIN: u64 = 16 << 20;
+const LOOSE_SHARE: u64 = 64;
 /// ...and it has stopped shrinking, or has shrunk for so many looks.
-const LOOKS_MAX: u32 = 10;
+const LOOKS_MAX: u32 = 30;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static THREAD: OnceLock<Thread> = OnceLock::new();
@@ -82,8 +88,9 @@ pub fn ask() {
 
 fn watch(node: &'static Node) {
     let (mut most, mut before, mut looks) = (0, 0, 0);
+    let mut left = u64::MAX;
     loop {
-        std::thread::park_timeout(LOOK_EVERY);
+        std::thread::park_timeout(if looks > 0 { LOOK_SOON } else { LOOK_EVERY });
         let used = node.note_used_bytes();
         looks = if is_worth_it(most, used) {
             looks + 1
@@ -92,12 +99,18 @@ fn watch(node: &'static Node) {
         };
         // While it still shrinks, more is about to be freed.
         let is_time = looks > 0 && (used >= before || looks >= LOOKS_MAX);
-        if ASKED.swap(false, Relaxed) || is_time {
+        let is_bound = node.config().maxmemory != 0;
+        let beside = || crate::process::resident_anonymous().saturating_sub(used);
+        let loose = if is_bound { beside() } else { 0 };
+        let is_loose = loose > left.saturating_add(LOOSE_BYTES_MIN.max(used / LOOSE_SHARE));
+        if ASKED.swap(false, Relaxed) || is_time || is_loose {
             heap::purge();
             // SAFETY: may be called by any thread at any time: it frees what no thread uses.
             unsafe { libmimalloc_sys::mi_collect(true) }
             (most, looks) = (used, 0);
+            left = beside();
         }
+        left = left.min(loose);
         most = most.max(used);
         before = used;
     }

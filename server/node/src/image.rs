@@ -79,12 +79,15 @@ pub enum Answer {
 /// A core's own.
 #[derive(Default)]
 pub struct Image {
-    /// The last snapshot that this core has done its part of.
+    /// The last snapshot that this core has begun to walk, and the last that it has done its part of.
+    begun: u32,
     done: u32,
     /// Those who wait for the end of the one that runs.
     waiters: Vec<(Ticket, Resp)>,
     /// Those who want one of their own when the one that runs has ended.
     pub(crate) later: Vec<(Ticket, Resp)>,
+    /// Those who want the log loaded when it has its base.
+    pub(crate) later_loads: Vec<(Ticket, Resp)>,
     /// When save points and the log's size are looked at next, unix ms.
     pub(crate) look_ms: u64,
     /// Items that are looked at in one turn, for simulators; 0 for as many as there is time for.
@@ -257,6 +260,10 @@ impl Core {
                 crate::scripts::load_library(self, &code).map_err(|why| format!("a library: {why}"))
             }
             load::Part::Keys(batch) => self.take_keys(&batch, expired),
+            load::Part::Expect { db, keys } => {
+                self.shard.expect_keys(db, keys);
+                Ok(())
+            }
         }
     }
 
@@ -269,11 +276,24 @@ impl Core {
                 dropped += 1;
                 continue;
             }
-            let (key, value) = raw.decode(&limits).map_err(|damage| damage.to_string())?;
-            let Some(value) = value else { continue };
-            let key = Key::new(raw.db, &key);
             let ttl = raw.info.deadline_ms.map_or(Ttl::Clear, Ttl::At);
-            self.shard.load_value(&key, value, ttl);
+            let bytes;
+            let key = match raw.text().map_err(|damage| damage.to_string())? {
+                Some((key, text)) => {
+                    bytes = key;
+                    let key = Key::new(raw.db, &bytes);
+                    self.shard.load_text(&key, text, ttl);
+                    key
+                }
+                None => {
+                    let decoded = raw.decode(&limits).map_err(|damage| damage.to_string())?;
+                    let Some(value) = decoded.1 else { continue };
+                    bytes = decoded.0;
+                    let key = Key::new(raw.db, &bytes);
+                    self.shard.load_value(&key, value, ttl);
+                    key
+                }
+            };
             if let Some(idle_s) = raw.info.idle_s {
                 self.shard.edit().set_idle(&key, idle_s);
             }
@@ -432,6 +452,11 @@ impl NodeService {
     fn walk_image(&mut self, turn: &mut Turn<'_, Mail>) {
         let core = &mut self.core;
         let (snapshots, number) = (&core.node.snapshots, core.shard.snapshot_number());
+        if core.image.begun != number {
+            // The turn of the cut has done enough.
+            core.image.begun = number;
+            return turn.ops.again();
+        }
         if snapshots.is_given_up(number) {
             core.shard.discard_snapshot();
         }

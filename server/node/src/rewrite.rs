@@ -55,6 +55,17 @@ pub fn holds_shutdown(node: &Node, force: bool) -> bool {
     waits && !force
 }
 
+/// Since when a rewrite is under way, unix ms: also one that turns the log on and has not got its files yet.
+pub fn rewrites_since_ms(node: &Node, now_ms: u64) -> Option<u64> {
+    let facts = node.snapshots.facts();
+    let log = &node.write_log;
+    let begins = node.config().appendonly && !node.loading.is_on() && !facts.rewrites.has_failed;
+    let waits = begins && facts.since_ms.is_none() && (!log.is_open() || log.waits_for_base());
+    facts
+        .since_ms_for(Goal::Base)
+        .or_else(|| waits.then_some(now_ms))
+}
+
 impl Core {
     /// Whether there is something to be looked at from time to time.
     pub fn has_schedule(&self) -> bool {
@@ -177,8 +188,19 @@ impl Core {
         }
     }
 
+    /// Whether there will soon be a log to load: it has been turned on, and its base is written now.
+    pub fn awaits_base(&self) -> bool {
+        let is_rewriting = rewrites_since_ms(self.node, self.now.unix_ms).is_some();
+        is_rewriting && (!self.node.write_log.is_open() || self.node.write_log.waits_for_base())
+    }
+
     /// Those who have waited for the end of a rewrite to take a snapshot begin.
     pub fn begin_later(&mut self) {
+        if !self.awaits_base() {
+            for (ticket, resp) in core::mem::take(&mut self.image.later_loads) {
+                self.start_image(ticket, resp, Work::LoadLog);
+            }
+        }
         while let Some((ticket, resp)) = self.image.later.pop() {
             if !self.node.snapshots.claim(self.now.unix_ms, Goal::File) {
                 self.image.later.push((ticket, resp));

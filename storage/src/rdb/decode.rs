@@ -7,6 +7,8 @@ use crate::rdb::{Fault, Reader, kind, stream, ziplist};
 use crate::value::{Added, Hash, List, OwnedValue, Set, Side, Zset};
 use crate::view::canonical_int;
 
+/// What is read of a value may be so long for room to be made for all of it at once, bytes.
+const ROOM_BYTES_MAX: usize = 4096;
 /// Mark of a list's node that is one plain element.
 const NODE_PLAIN: u64 = 1;
 /// Mark of a list's node that is a listpack.
@@ -58,7 +60,7 @@ pub(super) fn read_any(
 }
 
 fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, Fault> {
-    let mut list = List::new();
+    let mut list = List::with_room(room_of(reader.rest().len()));
     let mut push = |element: Element<'_>| {
         element.with(|bytes| list.push(Side::Right, bytes, limits));
         Ok(())
@@ -85,6 +87,7 @@ fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, Faul
             }
         }
     }
+    list.fit();
     Ok(list)
 }
 
@@ -108,36 +111,48 @@ fn set(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Set, Fault>
 
 /// Calls `show` with pairs of elements that come one by one.
 struct Pairs<F> {
-    first: Option<Vec<u8>>,
+    first: Vec<u8>,
+    waits: bool,
     show: F,
 }
 
 impl<F: FnMut(&[u8], Element<'_>) -> Result<(), Fault>> Pairs<F> {
     fn new(show: F) -> Self {
-        Self { first: None, show }
+        Self {
+            first: Vec::new(),
+            waits: false,
+            show,
+        }
     }
 
     fn take(&mut self, element: Element<'_>) -> Result<(), Fault> {
-        match self.first.take() {
-            Some(first) => (self.show)(&first, element),
-            None => {
-                self.first = Some(element.with(<[u8]>::to_vec));
-                Ok(())
-            }
+        self.waits = !self.waits;
+        if !self.waits {
+            return (self.show)(&self.first, element);
         }
+        self.first.clear();
+        element.with(|bytes| self.first.extend_from_slice(bytes));
+        Ok(())
     }
 
     /// Every element had its other.
     fn end(self) -> Result<(), Fault> {
-        match self.first {
-            None => Ok(()),
-            Some(_) => Err(Fault::Format),
-        }
+        (!self.waits).then_some(()).ok_or(Fault::Format)
+    }
+}
+
+/// Room for the elements of a packed block of so many bytes, so that the value need not grow for each; not more than a small value
+/// may take.
+fn room_of(block_bytes: usize) -> usize {
+    if block_bytes <= ROOM_BYTES_MAX {
+        block_bytes
+    } else {
+        0
     }
 }
 
 fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, Fault> {
-    let mut hash = Hash::new();
+    let mut hash = Hash::with_room(room_of(reader.rest().len()));
     let mut set = |field: &[u8], value: &[u8]| {
         let new = hash.set(field, value, limits);
         new.then_some(()).ok_or(Fault::Format)
@@ -158,6 +173,7 @@ fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, Faul
             pairs.end()?;
         }
     }
+    hash.fit();
     Ok(hash)
 }
 
@@ -239,7 +255,8 @@ pub(super) fn read_hash_of_valkey(
 }
 
 fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Zset, Fault> {
-    let mut zset = Zset::new();
+    // (A score takes eight bytes here, and one or two where it is a small integer.)
+    let mut zset = Zset::with_room(room_of(2 * reader.rest().len()));
     let mut add = |member: &[u8], score: f64| match zset.add(member, score, limits) {
         Added::New => Ok(()),
         _ => Err(Fault::Format),
@@ -270,6 +287,7 @@ fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Zset, Faul
             pairs.end()?;
         }
     }
+    zset.fit();
     Ok(zset)
 }
 

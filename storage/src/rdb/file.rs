@@ -221,6 +221,22 @@ impl<'a> Raw<'a> {
         reader.string().map_err(|_| self.damage(Wrong::Structure))
     }
 
+    /// The key and its value, if that is a string: nothing is copied.
+    ///
+    /// # Errors
+    /// [`Damage`]
+    #[allow(clippy::type_complexity, reason = "a key and what it holds")]
+    pub fn text(&self) -> Result<Option<(Cow<'a, [u8]>, Cow<'a, [u8]>)>, Damage> {
+        let Some((&kind::STRING, body)) = self.bytes.split_first() else {
+            return Ok(None);
+        };
+        let mut reader = Reader::new(body);
+        match (reader.string(), reader.string(), reader.rest()) {
+            (Ok(key), Ok(text), []) => Ok(Some((key, text))),
+            _ => Err(self.damage(Wrong::Value)),
+        }
+    }
+
     /// The key and its value; no value for an empty collection, which old servers could write and no key may hold.
     ///
     /// # Errors
@@ -268,7 +284,9 @@ enum State {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Splitter {
+    /// Only the first `end` bytes of it are of the file: what comes is read into the rest.
     buffer: Vec<u8>,
+    end: usize,
     /// Bytes of the buffer that are done with.
     at: usize,
     /// Bytes that are needed before it makes sense to look again, from `at` on.
@@ -291,6 +309,7 @@ impl Splitter {
     pub fn new(dbs: usize, checks: bool) -> Splitter {
         Splitter {
             buffer: Vec::new(),
+            end: 0,
             at: 0,
             needs: MAGIC_BYTES,
             before: 0,
@@ -307,14 +326,28 @@ impl Splitter {
 
     /// More bytes of the file.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.at > 0 && (self.at >= self.buffer.len() / 2) {
+        self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.came(bytes.len());
+    }
+
+    /// Where at least so many bytes more of the file can be put; [`Splitter::came`] then says how many were.
+    pub fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.at > 0 && (self.at >= self.end / 2) {
             self.sum(self.at);
             self.before += self.at as u64;
             self.summed -= self.at;
-            self.buffer.drain(..self.at);
-            self.at = 0;
+            self.buffer.copy_within(self.at..self.end, 0);
+            (self.end, self.at) = (self.end - self.at, 0);
         }
-        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < self.end + len {
+            self.buffer.resize(self.end + len, 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes have been put where [`Splitter::room`] said.
+    pub fn came(&mut self, len: usize) {
+        self.end = (self.end + len).min(self.buffer.len());
     }
 
     /// Bytes of the file that are done with.
@@ -329,7 +362,7 @@ impl Splitter {
 
     /// What came behind the end.
     pub fn rest(&self) -> &[u8] {
-        &self.buffer[self.at..]
+        &self.buffer[self.at..self.end]
     }
 
     /// Bytes behind [`Splitter::offset`] that the next part takes at least.
@@ -346,7 +379,7 @@ impl Splitter {
             State::Done => Ok(()),
             State::Magic => Err(self.damage(Wrong::NoMagic)),
             _ => Err(Damage {
-                offset: self.before + self.buffer.len() as u64,
+                offset: self.before + self.end as u64,
                 what: Wrong::Truncated,
             }),
         }
@@ -358,7 +391,7 @@ impl Splitter {
     /// [`Damage`]; nothing more can be read then.
     pub fn next_part(&mut self) -> Result<Option<Part<'_>>, Damage> {
         loop {
-            if self.buffer.len() - self.at < self.needs {
+            if self.end - self.at < self.needs {
                 return Ok(None);
             }
             let (opcode, len) = match &mut self.state {
@@ -368,7 +401,7 @@ impl Splitter {
                     continue;
                 }
                 State::Inside(opcode, measure) => {
-                    match measure.go_on(&self.buffer[self.at + 1..]) {
+                    match measure.go_on(&self.buffer[self.at + 1..self.end]) {
                         Found::Needs(len) => {
                             self.needs = len.saturating_add(1);
                             continue;
@@ -541,7 +574,7 @@ impl Splitter {
 
     fn check_sum(&mut self) -> Result<(), Damage> {
         if self.version >= SUMMED_FROM {
-            let stored = self.buffer[self.at..].first_chunk::<8>();
+            let stored = self.buffer[self.at..self.end].first_chunk::<8>();
             let stored = stored.map_or(0, |bytes| u64::from_le_bytes(*bytes));
             if self.checks && stored != 0 && stored != self.crc {
                 return Err(self.damage(Wrong::Checksum {
@@ -584,6 +617,15 @@ mod tests {
                 Some(Part::Key(raw)) => {
                     let (key, value) = raw.decode(&Limits::default())?;
                     assert_eq!(raw.key()?, key);
+                    if let Some((its, text)) = raw.text()? {
+                        assert_eq!(its, key);
+                        let own = match &value {
+                            Some(OwnedValue::Int(n)) => n.to_string().into_bytes(),
+                            Some(OwnedValue::String(own)) => own.clone(),
+                            _ => panic!("a string"),
+                        };
+                        assert_eq!(own, *text);
+                    }
                     let (key, info) = (key.escape_ascii(), raw.info);
                     found.push(format!("{} {key} {value:?} {info:?}", raw.db));
                 }

@@ -57,18 +57,23 @@ fn read(chunks: &[Vec<Chunk>]) -> Image {
     file.extend([0; 8]);
     let mut image = Image::new();
     let mut to = shard(0..SLOTS as u16);
+    (0..DBS as u8).for_each(|db| to.expect_keys(db, 30 * SLOTS as u64));
     let mut splitter = Splitter::new(DBS, true);
     splitter.feed(&file);
     while let Some(part) = splitter.next_part().unwrap() {
         let Part::Key(raw) = part else { continue };
         let (key, value) = raw.decode(&Limits::default()).unwrap();
         let routed = Key::new(raw.db, &key);
-        to.edit().put_value(&routed, value.unwrap(), Ttl::Clear);
+        match raw.text().unwrap() {
+            Some((_, text)) => to.load_text(&routed, text, Ttl::Clear),
+            None => to.load_value(&routed, value.unwrap(), Ttl::Clear),
+        }
         let found = (to.digest_value(&routed), raw.info.deadline_ms);
         let old = image.insert((raw.db, key.to_vec()), found);
         assert_eq!(old, None, "{} comes twice", key.escape_ascii());
     }
     assert!(splitter.is_done());
+    to.check();
     image
 }
 

@@ -267,6 +267,14 @@ impl<E: Entry> Table<E> {
         }
     }
 
+    /// Makes room for about `len` entries in a table that has none; returns by how many bytes it grew. An entry must follow.
+    pub(crate) fn reserve(&mut self, len: usize) -> isize {
+        if self.is_large() {
+            return 0;
+        }
+        self.root.reserve(len)
+    }
+
     #[cold]
     fn split(&mut self, hash: u64, rehash: &impl Fn(E) -> u64) {
         if !self.is_large() {

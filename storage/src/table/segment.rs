@@ -357,6 +357,16 @@ impl Segment {
         Some(self.heap_bytes() as isize - before as isize)
     }
 
+    /// Makes an array for about `len` entries, if there is none; returns its bytes.
+    pub(super) fn reserve(&mut self, len: usize) -> isize {
+        if !self.buckets.is_null() {
+            return 0;
+        }
+        // A step less than what surely holds them: mostly it does too, and an array that was made too large stays so.
+        *self = Segment::allocate(step_for(len).saturating_sub(1), self.depth);
+        self.heap_bytes() as isize
+    }
+
     /// Takes a word out; returns it, and by how many bytes the array grew (never more than 0).
     #[inline]
     pub(super) fn remove_at(&mut self, number: usize, lane: usize) -> (u64, isize) {

@@ -55,6 +55,21 @@ impl Hash {
         }
     }
 
+    /// An empty hash with room for packed elements of so many bytes; [`Hash::fit`] when it is filled.
+    pub(crate) fn with_room(packed_bytes: usize) -> Self {
+        Self {
+            form: Form::Packed(Packed::with_room(packed_bytes)),
+            deadlines: None,
+        }
+    }
+
+    /// Gives back what room is left.
+    pub(crate) fn fit(&mut self) {
+        if let Form::Packed(packed) = &mut self.form {
+            packed.fit();
+        }
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         match &self.form {

@@ -43,6 +43,20 @@ impl List {
         }
     }
 
+    /// An empty list with room for packed elements of so many bytes; [`List::fit`] when it is filled.
+    pub(crate) fn with_room(packed_bytes: usize) -> Self {
+        Self {
+            form: Form::Packed(Packed::with_room(packed_bytes)),
+        }
+    }
+
+    /// Gives back what room is left.
+    pub(crate) fn fit(&mut self) {
+        if let Form::Packed(packed) = &mut self.form {
+            packed.fit();
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.form {

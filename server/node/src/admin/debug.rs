@@ -140,7 +140,11 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
                 return Err(Refusal::Text("ERR DEBUG LOADAOF is not for MULTI").into());
             }
             let ticket = cx.core.begin_exclusive(cx.conn);
-            cx.core.start_image(ticket, cx.conn.resp, Work::LoadLog);
+            if cx.core.awaits_base() {
+                cx.core.image.later_loads.push((ticket, cx.conn.resp));
+            } else {
+                cx.core.start_image(ticket, cx.conn.resp, Work::LoadLog);
+            }
             return Ok(Done::Later);
         }
         _ => return Err(Refusal::subcommand_syntax(&args).into()),

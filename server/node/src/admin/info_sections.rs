@@ -244,7 +244,7 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
     let seconds = |s: Option<u64>| s.map_or(-1, u64::cast_signed);
     let (saves_ms, rewrites_ms) = (
         snapshots.since_ms_for(Goal::File),
-        snapshots.since_ms_for(Goal::Base),
+        crate::rewrite::rewrites_since_ms(node, now_ms),
     );
     let rewrites = snapshots.rewrites;
     let since =

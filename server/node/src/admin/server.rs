@@ -8,7 +8,7 @@ use crate::admin::{Context, Done, NodeCommand, VERSION_REPORTED};
 use crate::control::snapshot::Goal;
 use crate::image::{Answer, Work};
 use crate::mail::Mail;
-use crate::rewrite::{SCHEDULED, STARTED, holds_shutdown};
+use crate::rewrite::{SCHEDULED, STARTED, holds_shutdown, rewrites_since_ms};
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -204,7 +204,7 @@ fn begin_snapshot(cx: &mut Context<'_>, goal: Goal, answer: Answer) -> Result<Do
 fn bgrewriteaof(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let node = cx.core.node;
     let facts = node.snapshots.facts();
-    if facts.since_ms_for(Goal::Base).is_some() {
+    if rewrites_since_ms(node, cx.core.now.unix_ms).is_some() {
         return Err(REWRITES.into());
     }
     let waits = cx.inside_exec || facts.since_ms.is_some();

@@ -30,6 +30,10 @@ use crate::node::Node;
 /// Bytes that are read at once, and that a batch for a core has at least.
 const PIECE_BYTES: usize = 1 << 20;
 const BATCH_BYTES: usize = 64 << 10;
+/// Keys of a batch for which there is room from the beginning.
+const BATCH_KEYS: usize = 1024;
+/// Bytes of a file that a key takes at least.
+const KEY_BYTES_MIN: u64 = 3;
 /// Batches that wait at a core.
 const BATCHES_MAX: usize = 16;
 /// How long a thread that waits for a core sleeps.
@@ -63,6 +67,10 @@ struct Place {
 impl Batch {
     /// Adds a key.
     pub fn push(&mut self, raw: Raw<'_>) {
+        if self.keys.is_empty() {
+            self.bytes.reserve(BATCH_BYTES + BATCH_BYTES / 8);
+            self.keys.reserve(BATCH_KEYS);
+        }
         self.bytes.extend_from_slice(raw.bytes);
         self.keys.push(Place {
             db: raw.db,
@@ -102,6 +110,13 @@ pub enum Part {
     Function(Vec<u8>),
     /// Keys.
     Keys(Batch),
+    /// So many keys of a database are to come, on all cores together.
+    Expect {
+        /// The database.
+        db: u8,
+        /// 0: no more.
+        keys: u64,
+    },
 }
 
 /// Why a file was not loaded.
@@ -131,7 +146,6 @@ impl core::error::Error for Fault {}
 pub struct Reader {
     file: Input,
     splitter: Splitter,
-    piece: Vec<u8>,
 }
 
 impl Reader {
@@ -172,7 +186,6 @@ impl Reader {
         Ok(Reader {
             file,
             splitter: Splitter::new(dbs, sums),
-            piece: vec![0; PIECE_BYTES],
         })
     }
 
@@ -199,8 +212,9 @@ impl Reader {
         &mut self,
         mut show: impl FnMut(rdb::Part<'_>) -> Result<(), String>,
     ) -> Result<bool, Fault> {
-        let read = self.file.read(&mut self.piece).map_err(Fault::Unread)?;
-        self.splitter.feed(&self.piece[..read]);
+        let room = self.splitter.room(PIECE_BYTES);
+        let read = self.file.read(room).map_err(Fault::Unread)?;
+        self.splitter.came(read);
         while let Some(part) = self.splitter.next_part().map_err(Fault::Damage)? {
             show(part).map_err(Fault::Refused)?;
         }
@@ -338,7 +352,8 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
             log.warning(&format!("{path} is not sealed: the next snapshot will be"));
         });
     }
-    node.loading.total_bytes.store(reader.size(), Relaxed);
+    let (size, mut expected) = (reader.size(), Vec::new());
+    node.loading.total_bytes.store(size, Relaxed);
     let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();
     loop {
         let more = reader.step(|part| {
@@ -357,6 +372,14 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
                     // A library may use what one before it has registered under the same name.
                     wait(node, 0, 1)?;
                 }
+                rdb::Part::Resize { db, keys, .. } => {
+                    // (What a file says is believed no further than its size allows.)
+                    let keys = keys.min(size / KEY_BYTES_MIN);
+                    expected.push(db);
+                    for core in 0..node.cores() {
+                        send(node, core, Part::Expect { db, keys }, expired)?;
+                    }
+                }
                 rdb::Part::ModuleAux(name) => node.log(|log| {
                     log.notice(&format!("data of the module type '{name}' was passed over"));
                 }),
@@ -371,6 +394,10 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
     }
     for (core, batch) in batches.into_iter().enumerate() {
         send(node, core, Part::Keys(batch), expired).map_err(Fault::Refused)?;
+        for db in &expected {
+            let none = Part::Expect { db: *db, keys: 0 };
+            send(node, core, none, expired).map_err(Fault::Refused)?;
+        }
     }
     for core in 0..node.cores() {
         wait(node, core, 1).map_err(Fault::Refused)?;

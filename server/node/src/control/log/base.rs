@@ -168,7 +168,7 @@ impl WriteLog {
         self.turn_over(&mut desk);
         let is_written = self.write(&mut desk);
         let shown = match desk.writer.as_ref() {
-            _ if !is_written => Err(io::Error::other(self.failure())),
+            Some(_) if !is_written => Err(io::Error::other(self.failure())),
             Some(writer) if writer.waits_for_base() => {
                 Err(io::Error::other("the log has no base yet"))
             }

@@ -143,6 +143,8 @@ impl Manifest {
     pub fn write(&self, disk: &dyn Disk, place: &Place) -> io::Result<()> {
         let path = place.path(&place.manifest());
         let beside = place.path(&format!("{}.new", place.manifest()));
+        // One whose sync has failed is not written again: nobody knows what the disk has of it.
+        let _gone = disk.remove(&beside);
         let mut file = disk.create(&beside)?;
         file.append(self.encode().as_bytes())?;
         file.sync()?;

@@ -244,6 +244,13 @@ fn the_log_is_turned_on_and_off() {
             .for_each(|change| make(&mut first, client, change));
         first.call(client, "CONFIG SET rdb-key-save-delay 1000");
         assert_eq!(first.call(other, "CONFIG SET appendonly yes"), "+OK\r\n");
+        assert_eq!(info(&mut first, client, "aof_rewrite_in_progress"), "1");
+        let loader = first.connect(0);
+        assert_eq!(
+            first.call(loader, "DEBUG LOADAOF"),
+            "",
+            "there is no base yet"
+        );
         assert_eq!(info(&mut first, client, "aof_enabled"), "1");
         let refused = "-ERR Errors trying to SHUTDOWN. Check logs.\r\n";
         assert_eq!(first.call(client, "SHUTDOWN NOSAVE"), refused);
@@ -254,6 +261,7 @@ fn the_log_is_turned_on_and_off() {
         first.call(client, "CONFIG SET rdb-key-save-delay 0");
         first.advance(3000);
         assert_eq!(info(&mut first, client, "aof_rewrite_in_progress"), "0");
+        assert_eq!(first.received(loader), b"+OK\r\n");
         let expected = state(&mut first, client);
         let mut second = bench(4 - cores, &disk, AppendFsync::EverySecond);
         let reader = second.connect(0);
