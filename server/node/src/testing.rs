@@ -252,6 +252,12 @@ impl Bench {
 
     /// Reads the log that a disk holds, and goes on writing it.
     pub(crate) fn log_to(&mut self, disk: &MemoryDisk) {
+        let loaded = self.try_log_to(disk);
+        loaded.expect("a log without damage, on a disk that works");
+    }
+
+    /// As `log_to`, of a log that may have damage.
+    pub(crate) fn try_log_to(&mut self, disk: &MemoryDisk) -> std::io::Result<()> {
         let node = self.seats[0].service.core.node;
         let seats = &mut self.seats;
         let posts = |core: CoreId, batch: Box<Batch>| {
@@ -259,9 +265,9 @@ impl Bench {
             None
         };
         let shared = Arc::new(disk.clone());
-        let loaded = thread::load_here(node, shared, Box::new(posts), START_MS);
-        loaded.expect("a log without damage, on a disk that works");
+        thread::load_here(node, shared, Box::new(posts), START_MS)?;
         self.disk = Some(disk.clone());
+        Ok(())
     }
 
     /// The log is to lie on this disk once it is turned on.

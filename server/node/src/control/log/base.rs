@@ -7,7 +7,8 @@
 //! base     (… 42)    [ 43 44 …      set_base(): the manifest names the snapshot and the segments from 43 on; the rest is removed
 //! ```
 //! A core never waits for the new segment: what is queued meanwhile stays in the queue, the replies behind the gate. If the disk
-//! has no room for another segment the old one goes on, and stays beside the base until the next rewrite.
+//! has no room for another segment the old one goes on, and stays beside the base until the next rewrite; another segment is
+//! tried again every second, since keys may have changed.
 
 use std::io;
 use std::path::PathBuf;
@@ -48,25 +49,35 @@ impl WriteLog {
         written.is_some_and(|written| lock(&self.queue).cut.is_some_and(|cut| cut <= written))
     }
 
-    /// Begins another segment, if the writer has come to a cut or the present one is long.
+    /// The cut is behind the writer. Forgotten before the segment is made and not after: whoever asks for one while it is made
+    /// (with other keys, for a rewrite) gets another one.
+    fn pass_cut(&self, written: u64) {
+        let mut queue = lock(&self.queue);
+        queue.cut = queue.cut.filter(|cut| *cut > written);
+    }
+
+    /// Begins another segment, if the writer has come to a cut, or the present one is long or should not be in use any more.
     pub(super) fn turn_over(&self, desk: &mut Desk) {
         let is_cut = self.is_at_cut(desk);
         let Some(writer) = desk.writer.as_mut() else {
             return;
         };
         let now_us = (self.clock)();
-        let is_long = writer.sizes().0 >= SEGMENT_BYTES_MAX && now_us >= desk.turns_over_us;
+        let is_due = desk.owes_segment || writer.sizes().0 >= SEGMENT_BYTES_MAX;
+        let is_long = is_due && now_us >= desk.turns_over_us;
         if !is_cut && !is_long {
             return;
         }
         self.is_busy.store(true, Release);
         let done = writer.write_through();
         if done.is_ok() {
+            self.pass_cut(writer.positions().0);
             // (Where one cannot be begun the present one goes on.)
-            if writer.new_segment().is_err() {
+            let fails = writer.new_segment().is_err();
+            if fails {
                 desk.turns_over_us = now_us + TURN_OVER_RETRY_US;
             }
-            lock(&self.queue).cut = None;
+            desk.owes_segment = fails;
         }
         let (written, synced) = writer.positions();
         self.written.store(written, Release);

@@ -122,6 +122,8 @@ struct Desk {
     changes: u64,
     /// A new segment is tried at this time at the earliest, us.
     turns_over_us: u64,
+    /// One that was asked for could not be begun.
+    owes_segment: bool,
 }
 
 /// See the module's head.
@@ -214,6 +216,7 @@ impl WriteLog {
                 retry_us: 0,
                 changes: 0,
                 turns_over_us: 0,
+                owes_segment: false,
             }),
             is_busy: AtomicBool::new(false),
             sync_since_us: AtomicU64::new(0),
@@ -248,6 +251,7 @@ impl WriteLog {
         self.synced.store(synced, Release);
         self.counters.base_bytes.store(writer.sizes().2, Relaxed);
         let mut desk = lock(&self.desk);
+        desk.owes_segment = false;
         self.note_sizes(&writer);
         self.note_files(Some(&writer));
         desk.writer = Some(writer);
@@ -685,6 +689,8 @@ const EIO: i32 = 5;
 mod rewritten;
 #[cfg(test)]
 mod sealed;
+#[cfg(test)]
+mod sealed_served;
 #[cfg(test)]
 mod served;
 #[cfg(test)]

@@ -297,3 +297,85 @@ fn no_nonce_seals_two_things() {
         third[SEGMENT_HEAD_BYTES..FRAMES_AT]
     );
 }
+
+/// What is copied at a start is opened with the old file's key and sealed with the fresh one's, whichever of both has one.
+#[test]
+fn the_unsynced_tail_goes_to_the_fresh_segment_under_its_key() {
+    let long = "secret".repeat(20_000);
+    let plain: &[&str] = &[];
+    for (before, after) in [
+        (plain, plain),
+        (plain, &[KEY_A]),
+        (&[KEY_A], &[KEY_A]),
+        (&[KEY_A], &[KEY_B, KEY_A]),
+    ] {
+        let list = |lines: &[&str]| (!lines.is_empty()).then(|| keys(lines)).flatten();
+        let (disk, all) = (MemoryDisk::default(), Arc::new(Vault::new(list(before))));
+        let log = log_on(&disk, &all, AppendFsync::Always);
+        // (Where the tail begins is known to some KiB.)
+        say_all(&log, &[&long]);
+        log.set_policy(AppendFsync::EverySecond);
+        let synced_bytes = disk.bytes(FIRST).len();
+        for text in ["secret 1", &long, &long, "secret 2"] {
+            let _gate = say(&log, text);
+        }
+        all.set(list(after));
+        let old = disk.bytes(FIRST);
+        drop(log_on(&disk, &all, AppendFsync::EverySecond));
+        assert_eq!(disk.bytes(FIRST), old, "nothing of it changes");
+        let second = disk.bytes("d/a.2.log");
+        let shows = second.windows(6).any(|window| window == b"secret");
+        assert_eq!(shows, after.is_empty());
+        // The sync that should have brought it to the disk has lost it: the copy has it.
+        disk.change(FIRST, |bytes| bytes.truncate(synced_bytes));
+        let expected = [
+            "secretsec",
+            "secret 1",
+            "secretsec",
+            "secretsec",
+            "secret 2",
+        ];
+        assert_eq!(frames(&disk, &all).unwrap(), expected);
+        // Sequences, and so nonces, are the same: only another key keeps them apart.
+        if !before.is_empty() && !after.is_empty() {
+            let tail = FRAME_HEAD_BYTES + "secret 1".len();
+            let at = second[FRAMES_AT..]
+                .windows(8)
+                .position(|window| window == 2u64.to_le_bytes());
+            let at = FRAMES_AT + at.unwrap() - 8;
+            assert_eq!(
+                old[synced_bytes + 8..synced_bytes + 16],
+                second[at + 8..at + 16]
+            );
+            assert_ne!(
+                old[synced_bytes + FRAME_HEAD_BYTES..synced_bytes + tail],
+                second[at + FRAME_HEAD_BYTES..at + tail]
+            );
+        }
+    }
+}
+
+/// The disk has no room for it when keys change: it is tried again, and nothing goes on under the old key for long.
+#[test]
+fn a_segment_that_is_owed_is_begun_when_the_disk_lets_it() {
+    let (disk, vault) = (MemoryDisk::default(), Arc::new(vault(&[KEY_A])));
+    let log = log_on(&disk, &vault, AppendFsync::Always);
+    say_all(&log, &["one"]);
+    vault.set(keys(&[KEY_B, KEY_A]));
+    disk.fail(Failing {
+        writes: true,
+        ..Failing::default()
+    });
+    log.turn_over_soon();
+    log.step();
+    disk.fail(Failing::default());
+    for _ in 0..2 {
+        log.step();
+    }
+    say_all(&log, &["two"]);
+    let id = seal::key_id(&disk.bytes("d/a.2.log")[SEGMENT_HEAD_BYTES..]);
+    assert_eq!(id.unwrap().to_string(), "b");
+    assert_eq!(frames(&disk, &vault).unwrap(), ["one", "two"]);
+    let names = disk.list(Path::new("d")).unwrap();
+    assert_eq!(names.len(), 3, "two segments and a manifest: {names:?}");
+}

@@ -17,6 +17,7 @@ use super::writer::{Past, Writer};
 use super::{Heard, WriteLog};
 use crate::config::{AppendFsync, Config};
 use crate::control::disk::Disk;
+use crate::control::sealed::Input;
 use crate::mail::Mail;
 use crate::node::Node;
 use crate::start::unix_ms;
@@ -207,6 +208,10 @@ pub fn load_here(
         let vault = Arc::clone(&node.vault);
         log.turn_on(Writer::begin(disk, vault, place, past, now_ms)?);
         return Ok(());
+    }
+    for file in &files {
+        // Before anything is written: whether the keys are there.
+        Input::open(&*disk, file, &node.vault).map_err(|fault| named(file, &fault))?;
     }
     past.manifest.imports = true;
     log.set_policy(AppendFsync::No);
