@@ -140,9 +140,17 @@ impl WriteLog {
             }
             None => Err(io::Error::other("there is no log")),
         };
+        let disk = desk.writer.as_ref().map(|writer| Arc::clone(writer.disk()));
         drop(desk);
         self.is_busy.store(false, Release);
-        done
+        // Removing a large file may take long, and nobody waits for it. One that stays is removed at the next start.
+        let gone = done?;
+        if let Some(disk) = disk {
+            for path in gone {
+                let _gone = disk.remove(&path);
+            }
+        }
+        Ok(())
     }
 
     /// How long it is.

@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use seal::{DataKey, HEAD_BYTES, Kind};
@@ -501,11 +502,11 @@ impl Writer {
     }
 
     /// The log has a snapshot as its base, with everything up to `through`; its file is whole, synced, and in the folder.
-    /// Segments that hold nothing newer are removed.
+    /// Returns the files that are not of it any more, to be removed by whoever keeps nobody waiting.
     ///
     /// # Errors
     /// Those of the disk; then the log is what it was, and the file is removed as soon as no manifest can name it.
-    pub fn set_base(&mut self, file: String, through: u64, bytes: u64) -> io::Result<()> {
+    pub fn set_base(&mut self, file: String, through: u64, bytes: u64) -> io::Result<Vec<PathBuf>> {
         let mut left = self.segments.len();
         while left > 1 {
             let next = &self.segments[self.segments.len() - left + 1];
@@ -530,18 +531,15 @@ impl Writer {
         self.base_bytes = bytes;
         let segments = self.segments.drain(..gone).map(|segment| segment.file);
         let old = old.map(|(file, _)| file).filter(|old| *old != file);
-        let files: Vec<String> = segments.chain(old).collect();
-        for file in files {
-            // One that stays is removed at the next start.
-            let _gone = self.disk.remove(&self.place.path(&file));
-        }
+        let files = segments.chain(old);
+        let files = files.map(|file| self.place.path(&file)).collect();
         if core::mem::take(&mut self.waits_for_base)
             && let Ok(names) = self.disk.list(&self.place.folder)
         {
             // What was there before counts no more.
             remove_others(&*self.disk, &self.place, &names, &self.base, &self.segments);
         }
-        Ok(())
+        Ok(files)
     }
 
     /// A log that never counted leaves its folder.
