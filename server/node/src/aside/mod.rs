@@ -41,8 +41,8 @@ use crate::transaction::{Guests, Job, Tx};
 
 /// Threads beside the cores: a very long request does not keep all others from running.
 const THREADS: usize = 2;
-/// Their nice value: on a processor that is shared with a core, the core comes first.
-const NICE: i32 = 10;
+/// Their nice value, and that of the thread that writes snapshots: on a processor that is shared with a core, the core comes first.
+pub(crate) const NICE: i32 = 10;
 /// Elements of garbage that are freed before the next errand is looked for.
 const GARBAGE_STEP: usize = 1 << 14;
 /// How often a core looks whether what waits for a slot that runs aside can go on, ms.

@@ -17,9 +17,15 @@ use super::vault::Vault;
 /// What is kept of the buffer between two writes, bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes that are written between two syncs: all of a large file at once would keep the disk, and the processor that drives it, from
+/// everything else (rdb-save-incremental-fsync of Redis).
+const SYNC_BYTES: usize = 4 << 20;
+
 /// A file that is written.
 pub struct Output {
     file: Box<dyn File>,
+    /// Bytes since the last sync.
+    unsynced: usize,
     sealer: Option<Sealer>,
     sealed: Vec<u8>,
 }
@@ -32,6 +38,7 @@ impl Output {
     pub fn create(disk: &dyn Disk, path: &Path, vault: &Vault) -> io::Result<Output> {
         let mut output = Output {
             file: disk.create(path)?,
+            unsynced: 0,
             sealer: None,
             sealed: Vec::new(),
         };
@@ -45,7 +52,7 @@ impl Output {
     /// Appends bytes.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(sealer) = &mut self.sealer else {
-            return self.file.append(bytes);
+            return self.write(bytes.len(), |output| output.file.append(bytes));
         };
         sealer
             .push(bytes, &mut self.sealed)
@@ -62,9 +69,25 @@ impl Output {
         self.file.sync()
     }
 
+    /// Writes so many bytes, and syncs them every now and then.
+    fn write(
+        &mut self,
+        bytes: usize,
+        write: impl FnOnce(&mut Output) -> io::Result<()>,
+    ) -> io::Result<()> {
+        write(self)?;
+        self.unsynced += bytes;
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.file.sync()?;
+        }
+        Ok(())
+    }
+
     fn write_sealed(&mut self) -> io::Result<()> {
         if !self.sealed.is_empty() {
-            self.file.append(&self.sealed)?;
+            let write = |output: &mut Output| output.file.append(&output.sealed);
+            self.write(self.sealed.len(), write)?;
             self.sealed.clear();
             self.sealed.shrink_to(SPARE_BYTES_MAX);
         }

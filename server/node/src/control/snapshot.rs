@@ -142,6 +142,8 @@ impl Facts {
 /// What cores and the writer share.
 pub struct Snapshots {
     facts: Mutex<Facts>,
+    /// A file takes its place: no other one does. Cores never wait for this, as removing the file before may take long.
+    placing: Mutex<()>,
     to: Sender<Note>,
     from: Mutex<Receiver<Note>>,
     /// By core: bytes of its walk that wait for the disk.
@@ -165,6 +167,7 @@ impl Snapshots {
                 last_save_s: started_s,
                 ..Facts::default()
             }),
+            placing: Mutex::new(()),
             to,
             from: Mutex::new(from),
             queued: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
@@ -445,20 +448,29 @@ impl Run {
     /// The file takes the place of the one before.
     fn take_place(&mut self, shared: &Snapshots, disk: &dyn Disk) {
         let (number, (temporary, path)) = (self.plan.number, self.paths.clone());
+        let placing = shared
+            .placing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // If another file has been written since, nothing is wrong.
+        let is_unwanted = self.failed.is_none() && shared.is_given_up(number);
+        if is_unwanted {
+            self.fail(&io::Error::other("given up"));
+        }
+        if self.failed.is_none()
+            && let Err(error) = disk
+                .rename(&temporary, &path)
+                .and_then(|()| disk.sync_dir(folder(&path)))
+        {
+            self.fail(&error);
+        }
+        drop(placing);
         shared.note(|facts| {
             if number != AT_ONCE {
                 facts.since_ms = None;
             }
-            if self.failed.is_none() && shared.is_given_up(number) {
-                // Another file has been written since: nothing is wrong.
-                return self.fail(&io::Error::other("given up"));
-            }
-            if self.failed.is_none()
-                && let Err(error) = disk
-                    .rename(&temporary, &path)
-                    .and_then(|()| disk.sync_dir(folder(&path)))
-            {
-                self.fail(&error);
+            if is_unwanted {
+                return;
             }
             facts.has_failed = self.failed.is_some();
             let took_ms = crate::start::unix_ms().saturating_sub(self.plan.begun_ms);
@@ -604,6 +616,8 @@ pub fn write_at_once(
 /// When it cannot be started.
 pub fn start(node: &'static Node) -> io::Result<()> {
     let serve = move || {
+        // Where it is not permitted the system shares the processors evenly.
+        let _ = rustix::process::setpriority_process(None, crate::aside::NICE);
         let mut writer = Writer::default();
         loop {
             let from = node.snapshots.from.lock();

@@ -17,7 +17,7 @@
 //!
 //! **Gathering.** With `always` the clients of a sync that has ended write again at once, those whose writes came during that sync wait
 //! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
-//! both crowds had, for half the time of a sync at most, and they are one crowd from then on.
+//! both crowds had, for the time of a sync at most, and they are one crowd from then on.
 //!
 //! **Rewriting** is a snapshot whose cut is a position of the log (`base.rs`; when: `rewrite.rs`). **Turned on or off** while the
 //! server runs: `switch.rs`.
@@ -608,7 +608,7 @@ impl WriteLog {
         let took_us = (self.clock)() - begin_us;
         if policy == AppendFsync::Always {
             self.tell(Heard::Took("aof-fsync-always", took_us));
-            let until_us = begin_us + took_us + GATHER_US_MAX.min(took_us / 2);
+            let until_us = begin_us + took_us + GATHER_US_MAX.min(took_us);
             self.gathers_until_us.store(until_us, Relaxed);
         } else if took_us > SLOW_SYNC_US {
             self.counters.delayed.fetch_add(1, Relaxed);
