@@ -10,7 +10,7 @@
 //! of the machine takes away is tried in simulation.) Meanwhile the log is rewritten and snapshots are taken, at random. Rounds take turns with the policies of the log. Each round goes on from
 //! what the one before has left.
 //!
-//! With `seals` what is on the disk is sealed, under a new key every few rounds, and must not show what clients have written.
+//! With `seals` what is on the disk is sealed, under a new key every few rounds (old ones go when no file needs them), and must not show what clients have written.
 //!
 //! The judge proves itself: with a [`Plant`] it must find a violation.
 
