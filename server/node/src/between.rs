@@ -84,7 +84,7 @@ impl NodeService {
         let cores = self.core.node.cores();
         for core in (0..cores as u16).map(CoreId) {
             let is_part = core != self.core.id;
-            let head = head_of(client, row, ticket, is_part);
+            let head = Head::of(client, row, (ticket, is_part));
             self.ask_core(core, args, head);
         }
     }
@@ -111,7 +111,7 @@ impl NodeService {
         if let Some(gather) = &mut client.gather {
             gather.left = 1;
         }
-        self.ask_core(core, args, head_of(client, row, ticket, false));
+        self.ask_core(core, args, Head::of(client, row, (ticket, false)));
     }
 
     /// A core has answered SCAN: the reply is complete, or another core is asked.
@@ -134,7 +134,7 @@ impl NodeService {
         match scan.on_reply(reply, client.resp, begins) {
             Step::Ask(cursor) => {
                 let request = Request::of_words(row, &scan.words(cursor));
-                let head = head_of(client, row, ticket, true);
+                let head = Head::of(client, row, (ticket, true));
                 client.gather = Some(gather);
                 let owner = node.owner(Shard::cursor_slot(cursor));
                 self.ask_core(owner, &request.args(), head);
@@ -650,21 +650,6 @@ impl NodeService {
             other => core.answer_ask(other, &mut out),
         }
         out
-    }
-}
-
-/// A part of a client's request for one core.
-fn head_of(client: &Connection, row: &'static Row, ticket: Ticket, is_part: bool) -> Head {
-    Head {
-        ticket,
-        row,
-        words: 0..0,
-        db: client.db,
-        resp: client.resp,
-        own_port: client.own_port,
-        no_touch: client.no_touch,
-        is_part,
-        key: None,
     }
 }
 

@@ -331,20 +331,14 @@ impl Core {
 
     /// The head of a request that is answered later, its reply slot taken.
     fn head(&mut self, conn: &mut Connection, row: &'static Row, routed: Routed<'_>) -> Head {
+        let ticket = Ticket {
+            core: self.id,
+            conn: conn.conn,
+            seq: conn.later(&mut self.queues),
+        };
         Head {
-            ticket: Ticket {
-                core: self.id,
-                conn: conn.conn,
-                seq: conn.later(&mut self.queues),
-            },
-            row,
-            words: 0..0,
-            db: conn.db,
-            resp: conn.resp,
-            own_port: conn.own_port,
-            no_touch: conn.no_touch,
-            is_part: false,
             key: routed.map(|(word, key)| (word, key.hash, key.slot)),
+            ..Head::of(conn, row, (ticket, false))
         }
     }
 

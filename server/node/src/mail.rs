@@ -12,7 +12,7 @@ use crate::aside::Errand;
 use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
 use crate::config::Config;
-use crate::connection::Pieces;
+use crate::connection::{Connection, Pieces};
 use crate::control::load::{Expired, Part};
 use crate::control::log::replay;
 use crate::control::snapshot::Ended;
@@ -219,6 +219,24 @@ pub struct Head {
     pub is_part: bool,
     /// Hash and slot of its first key, with the key's word; none without keys.
     pub key: Option<(u16, u64, Slot)>,
+}
+
+impl Head {
+    /// Of a connection's request, without its words and its key; whether it is a part of one that is counted elsewhere.
+    #[inline(always)]
+    pub fn of(conn: &Connection, row: &'static Row, (ticket, is_part): (Ticket, bool)) -> Head {
+        Head {
+            ticket,
+            row,
+            words: 0..0,
+            db: conn.db,
+            resp: conn.resp,
+            own_port: conn.own_port,
+            no_touch: conn.no_touch,
+            is_part,
+            key: None,
+        }
+    }
 }
 
 /// Requests of one core for another: one message per target and turn.
