@@ -158,7 +158,7 @@ for redis in "$@"; do
     check "what $redis saved is read" "$second" "$(show "$port")"
     redis-cli -p "$port" bgsave >/dev/null
     redis-cli -p "$port" flushall >/dev/null
-    while redis-cli -p "$port" info persistence | grep -q 'rdb_bgsave_in_progress:1'; do sleep 0.02; done
+    while [[ $(redis-cli -p "$port" info persistence) == *rdb_bgsave_in_progress:1* ]]; do sleep 0.02; done
     redis-cli -p "$port" shutdown nosave >/dev/null 2>&1
     sleep 0.3
     own $((port += 1)) --rdb-version 9 || continue

@@ -20,6 +20,8 @@ passed=0
 failed=0
 skipped=0
 servers=()
+# What failed or was left out, told again at the end.
+reasons=()
 # How long a server may take to stop, tenths of a second.
 STOP_TENTHS_MAX=150
 
@@ -38,11 +40,16 @@ count() {
     if [ "$3" -ne 0 ] && [ "${2:-0}" -eq 0 ]; then
         failed=$((failed + 1))
     fi
-    [ "$3" -eq 0 ] || echo "FAILED: $4"
+    [ "$3" -eq 0 ] || tell "FAILED: $4"
+}
+
+tell() {
+    reasons+=("$1")
+    echo "$1"
 }
 
 skip() {
-    echo "SKIPPED: $*"
+    tell "SKIPPED: $*"
     if [ -n "${CI:-}" ]; then failed=$((failed + 1)); else skipped=$((skipped + 1)); fi
 }
 
@@ -171,7 +178,9 @@ fi
 
 # An authority, a certificate of the server under a pass phrase, and one of a client.
 tls_options=()
-if [ -n "$combinations" ] && redis-cli --help 2>&1 | grep -q -- --tls && command -v openssl >/dev/null; then
+# Into a variable first: `grep -q` ends at its match, and a redis-cli that still writes would fail the pipe.
+help=$(redis-cli --help 2>&1)
+if [ -n "$combinations" ] && grep -q -- --tls <<<"$help" && command -v openssl >/dev/null; then
     sign() {
         openssl req -newkey rsa:2048 -nodes -keyout "$work/$1.key" -out "$work/$1.csr" -subj "/CN=localhost" &&
             printf 'subjectAltName=DNS:localhost' >"$work/$1.ext" &&
@@ -196,15 +205,15 @@ fi
 if [ -z "${SKIP_CARGO:-}" ]; then
     say "cargo test"
     cargo test --workspace --no-fail-fast 2>&1 | tee "$work/cargo.log" | grep -vE '^test .* \.\.\. ok$|^(running|$)| Compiling | Downloaded '
-    count "$(total '[0-9]+ passed' "$work/cargo.log")" "$(total '[0-9]+ failed' "$work/cargo.log")" "${PIPESTATUS[0]}" "cargo test"
+    count "$(total '[0-9]+ passed' "$work/cargo.log")" "$(total '[0-9]+ failed' "$work/cargo.log")" "${PIPESTATUS[0]}" \
+        "cargo test: $(grep -E '^test .* FAILED$' "$work/cargo.log" | cut -d ' ' -f 2 | sort -u | tr '\n' ' ')"
 else
     cargo test --workspace --no-run || exit 1
 fi
 # The tests of `node` have built the program as well, with debug assertions: the suites run against it.
 if [ ! -x "$bin/meridian" ]; then
-    echo "the server was not built"
+    count 0 1 1 "the server was not built"
     combinations=""
-    failed=$((failed + 1))
 fi
 
 for combination in $combinations; do
@@ -220,17 +229,18 @@ for combination in $combinations; do
     fi
     if ! start "meridian" "$work/plain.log" "$port" "$bin/meridian" --port "$port" "${options[@]}" "${tls[@]}"; then
         if [ "$io" = uring ] && grep -q "io_uring" "$work/plain.log"; then
-            echo "SKIPPED: this kernel or sandbox has no io_uring"
+            tell "SKIPPED: this kernel or sandbox has no io_uring"
             skipped=$((skipped + 1))
         else
-            failed=$((failed + 1))
+            count 0 1 1 "meridian does not start ($combination)"
         fi
         continue
     fi
     plain=$started
     cluster_port=$(free_port)
     start "meridian in cluster mode" "$work/cluster.log" "$cluster_port" \
-        "$bin/meridian" --port "$cluster_port" --cluster-enabled yes "${options[@]}" || failed=$((failed + 1))
+        "$bin/meridian" --port "$cluster_port" --cluster-enabled yes "${options[@]}" ||
+        count 0 1 1 "meridian in cluster mode does not start ($combination)"
     cluster=$started
     export MERIDIAN_PORT=$port MERIDIAN_CLUSTER_PORT=$cluster_port PYTHONDONTWRITEBYTECODE=1
 
@@ -352,11 +362,12 @@ if [ -n "$combinations" ]; then
         fi
         stop "$subject"
     else
-        failed=$((failed + 1))
+        count 0 1 1 "meridian does not start for the chaos programs"
     fi
 fi
 
 say "end"
+[ ${#reasons[@]} -eq 0 ] || printf '%s\n' "${reasons[@]}"
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
 else
