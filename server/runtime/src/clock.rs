@@ -31,6 +31,11 @@ pub(crate) fn thread_cpu_us() -> u64 {
     micros(clock_gettime(ClockId::ThreadCPUTime))
 }
 
+/// CPU time of the whole process, us, for scripts that ask: a real system call.
+pub fn process_cpu_us() -> u64 {
+    micros(clock_gettime(ClockId::ProcessCPUTime))
+}
+
 /// A number of the monotonic clock's nanoseconds, unlike any of an earlier pool in this process.
 pub(crate) fn turn_seed() -> u64 {
     mono_ns()

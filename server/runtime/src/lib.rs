@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 pub use buffer::Arena;
-pub use clock::{mono_us, ticks, ticks_per_us};
+pub use clock::{mono_us, process_cpu_us, ticks, ticks_per_us};
 pub use probe::probe;
 pub use running::{Handle, Running, start};
 pub use service::{Cause, ConnId, CoreId, Event, Now, Op, Ops, Peer, Service, Span, Turn};

@@ -59,4 +59,7 @@ pub enum Called {
 pub trait Watchdog {
     /// Whether the script must stop now: the error text, with its code. Asked about every ten thousand instructions.
     fn kill(&self) -> Option<String>;
+
+    /// Processor time that the process has used, us: what `os.clock` tells.
+    fn cpu_us(&self) -> u64;
 }

@@ -285,6 +285,7 @@ impl Maker {
         globals.raw_set("table", self.table_library()?)?;
         globals.raw_set("string", self.string_library()?)?;
         globals.raw_set("math", self.math_library(shared)?)?;
+        globals.raw_set("os", self.os_library(shared)?)?;
         for (name, library) in bundled::all(lua)? {
             globals.raw_set(name, self.protect(&library)?)?;
         }
@@ -338,6 +339,18 @@ impl Maker {
             metatable.raw_set("__metatable", self.protect(&copy)?)?;
         }
         Ok(shown)
+    }
+
+    /// All that Redis 7.4 has of it: the processor's time, to measure with.
+    fn os_library(&self, shared: &Rc<Shared>) -> mlua::Result<Table> {
+        let library = self.lua.create_table()?;
+        let shared = Rc::clone(shared);
+        let clock = move |_: &Lua, _: Words| {
+            let seconds = shared.watchdog.cpu_us() as f64 / 1e6;
+            Ok(MultiValue::from_iter([Value::Number(seconds)]))
+        };
+        library.raw_set("clock", function(&self.lua, clock)?)?;
+        self.protect(&library)
     }
 
     fn math_library(&self, shared: &Rc<Shared>) -> mlua::Result<Table> {

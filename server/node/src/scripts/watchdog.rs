@@ -29,6 +29,10 @@ pub(crate) struct Watchdog {
 }
 
 impl script::Watchdog for Watchdog {
+    fn cpu_us(&self) -> u64 {
+        runtime::process_cpu_us()
+    }
+
     fn kill(&self) -> Option<String> {
         let watched = &self.watched;
         let lasted_us = runtime::mono_us().saturating_sub(watched.since_us.get());
