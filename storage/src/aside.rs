@@ -46,6 +46,7 @@ pub struct Notes {
     image: Vec<Chunk>,
     changes: u64,
     expired: u64,
+    fields_expired: u64,
     hits: u64,
     misses: u64,
 }
@@ -142,6 +143,7 @@ impl Shard {
             image: core::iter::from_fn(|| self.take_image(true)).collect(),
             changes: core::mem::take(&mut self.changes),
             expired: core::mem::take(&mut self.expired),
+            fields_expired: core::mem::take(&mut self.fields_expired),
             hits,
             misses,
         }
@@ -155,6 +157,7 @@ impl Shard {
         self.add_image(notes.image);
         self.changes = self.changes.wrapping_add(notes.changes);
         self.expired += notes.expired;
+        self.fields_expired += notes.fields_expired;
         let (hits, misses) = self.hits_and_misses();
         self.set_hits_and_misses(
             hits.wrapping_add(notes.hits),

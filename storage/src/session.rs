@@ -457,6 +457,7 @@ impl HashEdit<'_> {
         for field in &fields {
             self.remove(field);
         }
+        self.shard.fields_expired += fields.len() as u64;
         if !fields.is_empty() {
             self.event(EventClass::Hash, "hexpired");
         }

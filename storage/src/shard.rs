@@ -155,6 +155,7 @@ pub struct Shard {
     pub(crate) changes: u64,
     /// Keys removed because their deadline had passed.
     pub(crate) expired: u64,
+    pub(crate) fields_expired: u64,
     /// Keys that reads have met after their deadline, to be removed when the read is over.
     met_expired: Cell<Vec<(u8, Box<[u8]>)>>,
     has_met_expired: Cell<bool>,
@@ -199,6 +200,7 @@ impl Shard {
             hints_max: HINTS_SPARE_MAX,
             changes: 0,
             expired: 0,
+            fields_expired: 0,
             met_expired: Cell::default(),
             has_met_expired: Cell::new(false),
             holds_expired: false,
@@ -621,6 +623,11 @@ impl Shard {
     /// Keys removed because their deadline had passed.
     pub fn expired(&self) -> u64 {
         self.expired
+    }
+
+    /// Fields of hashes removed because their deadline had passed.
+    pub fn fields_expired(&self) -> u64 {
+        self.fields_expired
     }
 
     /// What the edits of this turn recorded.

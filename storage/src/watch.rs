@@ -30,6 +30,8 @@ pub(crate) struct Watched {
     /// By database; as long as the highest one in which a key was ever watched.
     dbs: Vec<HashMap<Box<[u8]>, Version, BuildHasherDefault<KeyHasher>>>,
     len: usize,
+    /// Keys that some transaction watches; those that are only followed, or that visit, are not.
+    watching: usize,
     /// Followed keys that have changed since they were taken last.
     touched: Vec<Touched>,
     /// How many of them have been told to those who had read them before.
@@ -97,6 +99,12 @@ impl Watched {
         version.watchers += 1;
         version.unseen |= unseen;
         version.changes
+    }
+
+    /// Whether exactly one watcher of a key is a transaction.
+    fn is_watched_once(&mut self, db: u8, key: &[u8]) -> bool {
+        let version = self.version_mut(db, key);
+        version.is_some_and(|version| version.watchers == version.followers + 1)
     }
 
     pub(crate) fn drop_one(&mut self, db: u8, key: &[u8]) {
@@ -268,7 +276,14 @@ impl Shard {
         if !away && self.find(key).is_some_and(|i| i.is_expired(self.now_ms)) {
             self.edit().expire(key);
         }
-        self.watched.add(key.db, key.bytes, key.slot, away)
+        let version = self.watched.add(key.db, key.bytes, key.slot, away);
+        self.watched.watching += usize::from(self.watched.is_watched_once(key.db, key.bytes));
+        version
+    }
+
+    /// Keys that some transaction watches.
+    pub fn watched_keys(&self) -> usize {
+        self.watched.watching
     }
 
     /// The present version of a watched key. Passing its deadline is a change, removed or not.
@@ -282,6 +297,7 @@ impl Shard {
 
     /// Watches a key no more.
     pub fn unwatch(&mut self, db: u8, key: &[u8]) {
+        self.watched.watching -= usize::from(self.watched.is_watched_once(db, key));
         self.watched.drop_one(db, key);
     }
 

@@ -31,7 +31,9 @@ impl Core {
                 self.tally.expired_before = self.shard.expired();
                 self.tally.freed_before = self.shard.freed_lazily();
                 self.tally.values_freed_before = self.shard.values_freed_lazily().1;
+                self.tally.fields_expired_before = self.shard.fields_expired();
                 self.tally.evicted_before = self.shard.evicted();
+                self.slot_counts.reset();
                 self.shard.set_hits_and_misses(0, 0);
                 if let Some(stats) = self.node.handle().and_then(|handle| handle.stats(self.id)) {
                     stats.reset();
@@ -55,7 +57,7 @@ impl Core {
             // Connections are not a core's to know: its service answers.
             Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
             // Goes on over several turns: its service sees to that.
-            Ask::KeySizes(_) => {}
+            Ask::KeySizes(_) | Ask::Populate(_) => {}
         }
     }
 }

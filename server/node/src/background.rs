@@ -150,11 +150,13 @@ impl NodeService {
         let is_loading = self.core.is_loading();
         let shard = &mut self.core.shard;
         if self.core.active_expire && !is_loading && !shard.holds_expired() {
+            let begin = runtime::ticks();
             if shard.expire_due(EXPIRE_PER_TURN_MAX) {
                 turn.ops.again();
             } else if let Some(at_ms) = shard.next_expiry_ms() {
                 turn.ops.wake_at(at_ms);
             }
+            self.core.tally.expire_ticks += runtime::ticks().wrapping_sub(begin);
         }
         self.news(None);
         let shard = &mut self.core.shard;
@@ -316,6 +318,9 @@ impl NodeService {
         published
             .client_bytes
             .store(self.core.memory.client_bytes, Relaxed);
+        published
+            .table_bytes
+            .store(self.core.table_bytes(), Relaxed);
         let now_ms = self.core.now.unix_ms;
         if now_ms.saturating_sub(self.calls_published_ms) >= PUBLISH_CALLS_MS {
             self.calls_published_ms = now_ms;

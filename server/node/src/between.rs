@@ -6,6 +6,7 @@ use protocol::{Args, Refusal, Reply};
 use runtime::CoreId;
 use storage::{Shard, Slot};
 
+use crate::admin::populate::Progress;
 use crate::admin::{info, latency};
 use crate::commandlog::{Client, sign};
 use crate::connection::{Connection, Pieces, Request};
@@ -106,7 +107,7 @@ impl NodeService {
         args: &Args<'_>,
         core: CoreId,
     ) {
-        let join = Join::Scan(Box::new(Scan::new(args)));
+        let join = Join::Scan(Box::new(Scan::new(row, args)));
         let ticket = self.core.begin_gather(client, join);
         if let Some(gather) = &mut client.gather {
             gather.left = 1;
@@ -122,7 +123,7 @@ impl NodeService {
         let Some(mut gather) = client.gather.take() else {
             return;
         };
-        let (Join::Scan(scan), Some(row)) = (&mut gather.join, client.last) else {
+        let Join::Scan(scan) = &mut gather.join else {
             return;
         };
         let node = self.core.node;
@@ -133,8 +134,8 @@ impl NodeService {
         };
         match scan.on_reply(reply, client.resp, begins) {
             Step::Ask(cursor) => {
-                let request = Request::of_words(row, &scan.words(cursor));
-                let head = Head::of(client, row, (ticket, true));
+                let request = Request::of_words(scan.row, &scan.words(cursor));
+                let head = Head::of(client, scan.row, (ticket, true));
                 client.gather = Some(gather);
                 let owner = node.owner(Shard::cursor_slot(cursor));
                 self.ask_core(owner, &request.args(), head);
@@ -367,7 +368,7 @@ impl NodeService {
     /// Runs a request that came from elsewhere or was parked, or parks it (again).
     pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
         let args = batch.args(head);
-        if self.core.refuses && head.row.writes {
+        if self.core.refuses() && head.row.writes {
             // The core of its client did not know yet.
             let mut out = Vec::new();
             let refusal = self.core.log_failure();
@@ -617,6 +618,19 @@ impl NodeService {
                 self.core.publish_histograms();
                 part
             }
+            Ask::Populate(mut populate) => match self.core.populate(&mut populate) {
+                Progress::Done => Vec::new(),
+                Progress::Waits if self.core.errands > 0 => {
+                    return self.core.late.push((from, Ask::Populate(populate)));
+                }
+                Progress::More | Progress::Waits => {
+                    let again = Mail::Ask {
+                        from,
+                        ask: Ask::Populate(populate),
+                    };
+                    return self.core.posts.push((self.core.id, again));
+                }
+            },
             ask => self.answer_ask(&ask),
         };
         self.reply(from, &part);

@@ -29,6 +29,7 @@ use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::mail::{Mail, Ticket};
+use crate::memory::name_bytes;
 use crate::service::NodeService;
 use crate::table::{Kind, Row};
 use crate::tracking::Place;
@@ -122,6 +123,16 @@ impl Waiter {
         self.attempt.ticket
     }
 
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        let shown = self.attempt.shown.as_ref().map_or(0, Request::bytes);
+        let request = self.attempt.request.bytes() + shown;
+        size_of::<Waiter>()
+            + request
+            + self.timeout_reply.len()
+            + self.keys.len() * size_of::<usize>()
+    }
+
     fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
@@ -193,6 +204,8 @@ pub struct Waiting {
     again: Vec<(u8, Box<[u8]>)>,
     /// Waits of connections of this core that have begun in this turn.
     begun: Vec<Arc<Waiter>>,
+    /// Bytes of the queues, and of the waiters whose connections are here.
+    pub(crate) bytes: usize,
 }
 
 impl Waiting {
@@ -206,6 +219,14 @@ impl Waiting {
     pub fn is_again(&self) -> bool {
         !self.again.is_empty()
     }
+}
+
+/// Bytes of a waiter in a queue.
+const QUEUED_BYTES: usize = size_of::<(Arc<Waiter>, usize)>();
+
+/// Bytes of a queue: the key's name in it, and among those that are followed.
+fn queue_bytes(name: &[u8]) -> usize {
+    2 * name_bytes(name)
 }
 
 /// Whether it is served by the key's end, too.
@@ -412,7 +433,9 @@ impl Core {
         let queue = self.waiting.queues.entry(name).or_default();
         if queue.is_empty() {
             self.node.blocking_keys.fetch_add(1, Relaxed);
+            self.waiting.bytes += queue_bytes(key.bytes);
         }
+        self.waiting.bytes += QUEUED_BYTES;
         if waits_for_end(&waiter) && !has_who_waits_for_end(queue) {
             self.node.blocking_keys_on_nokey.fetch_add(1, Relaxed);
         }
@@ -433,12 +456,14 @@ impl Core {
             queue.retain(|(other, at)| at != word || !Arc::ptr_eq(other, waiter));
             for _ in queue.len()..before {
                 self.shard.unfollow(name.0, &name.1);
+                self.waiting.bytes -= QUEUED_BYTES;
             }
             if had && !has_who_waits_for_end(queue) {
                 self.node.blocking_keys_on_nokey.fetch_sub(1, Relaxed);
             }
             if queue.is_empty() {
                 self.waiting.queues.remove(&name);
+                self.waiting.bytes -= queue_bytes(&name.1);
                 self.node.blocking_keys.fetch_sub(1, Relaxed);
             }
         }
@@ -449,6 +474,10 @@ impl Core {
     pub fn end_wait(&mut self, conn: &mut Connection) {
         if let Some(waiter) = conn.blocked.take() {
             self.node.blocked.fetch_sub(1, Relaxed);
+            self.waiting.bytes -= waiter.bytes();
+            if waiter.until_ms.is_some() {
+                self.node.blocked_for_time.fetch_sub(1, Relaxed);
+            }
             self.forget(&waiter);
         }
     }
@@ -536,7 +565,9 @@ impl NodeService {
         if let Some(until_ms) = waiter.until_ms {
             self.timers
                 .push(Reverse((until_ms, ticket.conn.to_u64(), ticket.seq)));
+            self.core.node.blocked_for_time.fetch_add(1, Relaxed);
         }
+        self.core.waiting.bytes += waiter.bytes();
         client.blocked = Some(waiter);
         self.core.node.blocked.fetch_add(1, Relaxed);
     }

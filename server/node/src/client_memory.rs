@@ -28,6 +28,8 @@ const BASE_BYTES: usize = size_of::<Connection>();
 const OUTPUT_BYTES_MIN: usize = 16 << 10;
 /// A name that is listened to, a prefix, a watched key: block and place in its list, on average.
 const NAME_BYTES: usize = 64;
+/// Seconds for which the largest buffers are remembered, as in Redis.
+const RECENT_S: usize = 8;
 /// How often other cores are asked for their largest connections, ms.
 const ASK_MS: u64 = 100;
 /// How long they have to answer, ms.
@@ -36,14 +38,54 @@ const ANSWER_MS: u64 = 1;
 const CLASS_MIN: u32 = 15;
 const CLASS_MAX: u32 = 33;
 
+/// The largest buffers of connections in each of the last seconds.
+#[derive(Default)]
+pub struct Recent([RecentSecond; RECENT_S]);
+
+#[derive(Clone, Copy, Default)]
+struct RecentSecond {
+    second: u64,
+    input: usize,
+    output: usize,
+}
+
+impl Recent {
+    /// A connection's buffers have so many bytes in this second.
+    fn note(&mut self, second: u64, (input, output): (usize, usize)) {
+        let kept = &mut self.0[second as usize % RECENT_S];
+        if kept.second != second {
+            *kept = RecentSecond {
+                second,
+                ..RecentSecond::default()
+            };
+        }
+        (kept.input, kept.output) = (kept.input.max(input), kept.output.max(output));
+    }
+
+    /// The largest of the last seconds, bytes: input and output.
+    pub fn largest(&self, second: u64) -> (usize, usize) {
+        let is_recent = |kept: &&RecentSecond| kept.second + RECENT_S as u64 > second;
+        let recent = self.0.iter().filter(is_recent);
+        recent.fold((0, 0), |(input, output), kept| {
+            (input.max(kept.input), output.max(kept.output))
+        })
+    }
+}
+
 impl Connection {
-    /// Bytes that it takes with all that is under way.
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes of its input that are kept, and of its output.
+    fn buffer_bytes(&self) -> (usize, usize) {
         let input = self
             .partial
             .as_ref()
             .map_or(0, |partial| partial.input.len());
         let output = self.outbound.bytes() + self.sending_bytes.unwrap_or(0);
+        (input.max(self.filling.unwrap_or(0)), output)
+    }
+
+    /// Bytes that it takes with all that is under way.
+    pub fn memory_bytes(&self) -> usize {
+        let (input, output) = self.buffer_bytes();
         let output = if output < OUTPUT_BYTES_MIN { 0 } else { output };
         let multi = self.multi.as_ref().map_or(0, |multi| {
             size_of::<Multi>()
@@ -60,7 +102,7 @@ impl Connection {
             .as_ref()
             .map_or(0, |tracking| tracking.prefixes.len());
         class_size(BASE_BYTES)
-            + class_size(input.max(self.filling.unwrap_or(0)))
+            + class_size(input)
             + class_size(output)
             + multi
             + (names + prefixes) * NAME_BYTES
@@ -99,6 +141,8 @@ impl Core {
         let bytes = if client.closed {
             0
         } else {
+            let second = self.now.unix_ms / 1000;
+            self.memory.recent.note(second, client.buffer_bytes());
             client.memory_bytes()
         };
         let sum = &mut self.memory.client_bytes;

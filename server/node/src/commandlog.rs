@@ -17,6 +17,7 @@ use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::redact::shown;
+use crate::slot_counts::{self, request_bytes};
 use crate::table::Row;
 
 /// Words of a request that are kept; the last one then tells how many were not.
@@ -120,7 +121,7 @@ impl CommandLog {
 /// From where on a core notes what it has run.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The lesser of the next two. `ticks | bytes` is no less than each: one comparison finds all that may be over a bound.
+    /// The lesser of the next two; 0 when slots are counted. `ticks | bytes` is no less than each: one comparison finds all that may be over a bound.
     pub least: u64,
     /// Ticks that a request takes, for the log or for LATENCY.
     pub ticks: u64,
@@ -145,7 +146,10 @@ impl Bounds {
         };
         let reply_bytes = bytes(Kind::LargeReply);
         Bounds {
-            least: slow.min(late).min(reply_bytes as u64),
+            least: match slot_counts::is_on(config) {
+                true => 0,
+                false => slow.min(late).min(reply_bytes as u64),
+            },
             ticks: slow.min(late),
             reply_bytes,
             request_bytes: bytes(Kind::LargeRequest),
@@ -194,6 +198,9 @@ impl Core {
             // Of another request, which nobody asked for.
             return;
         }
+        if self.slot_counts.is_on() {
+            self.count_slot(row, args, noted.ticks, noted.reply_bytes);
+        }
         let us = (noted.ticks as f64 / self.ticks_per_us) as u64;
         self.note_latency(row, us / 1000);
         self.note_one(Kind::Slow, us, row, args, client);
@@ -209,12 +216,7 @@ impl Core {
     /// Makes a note of a request, if it is large.
     #[cold]
     pub fn note_request(&mut self, row: &'static Row, args: &Args<'_>, client: Client<'_>) {
-        let len_bytes = |len: usize| len.to_string().len() + 3;
-        let words = (0..args.total()).filter_map(|at| args.word(at));
-        let words: usize = words
-            .map(|word| len_bytes(word.len()) + word.len() + 2)
-            .sum();
-        let bytes = len_bytes(args.total()) + words;
+        let bytes = request_bytes(args);
         self.note_one(Kind::LargeRequest, bytes as u64, row, args, client);
     }
 

@@ -24,6 +24,7 @@ use crate::monitor::Watchers;
 use crate::node::Node;
 use crate::pubsub::PubSub;
 use crate::scripts::CoreScripts;
+use crate::slot_counts::SlotCounts;
 use crate::stats::Tally;
 use crate::table::{Kind, Plan, Row, Table};
 use crate::tracking::{Invalidation, Trackings};
@@ -157,14 +158,14 @@ pub struct Core {
     pub ticks_per_us: f64,
     /// From where on a request is noted.
     pub bounds: Bounds,
+    /// What the requests for each slot cost.
+    pub slot_counts: SlotCounts,
     /// The request that has just run is over one of them.
     pub noted: Option<Noted>,
     /// There is a note to be made: `noted`, or of the length of what runs.
     pub is_noted: bool,
     /// Passed deadlines are acted upon without a reader (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: bool,
-    /// The log cannot be written: writes are refused.
-    pub refuses: bool,
     /// How far the log must have come for the replies that other cores have sent in this turn.
     pub acks_until: u64,
     /// Scripts may call what is not for them (DEBUG).
@@ -238,10 +239,10 @@ impl Core {
             lap: 0,
             ticks_per_us: runtime::ticks_per_us(),
             bounds: Bounds::of(&config, 1.0),
+            slot_counts: SlotCounts::default(),
             noted: None,
             is_noted: false,
             active_expire: true,
-            refuses: false,
             acks_until: 0,
             all_in_scripts: false,
             now,
@@ -271,6 +272,7 @@ impl Core {
         let events = config.notify_keyspace_events;
         self.shard.set_events(events.classes());
         self.bounds = Bounds::of(&config, self.ticks_per_us);
+        self.slot_counts.configure(&config);
         self.tally.track(config.latency_tracking);
         let range = self.node.range(self.id);
         let last = self.id.index() + 1 == self.node.cores();
@@ -391,6 +393,9 @@ impl Core {
         let clients = published.clients.load(Relaxed) as usize;
         published.publish(&mut self.tally, &self.shard, clients);
         published.publish_calls(&self.tally);
+        let (input, output) = self.memory.recent.largest(self.now.unix_ms / 1000);
+        published.recent_input.store(input as u64, Relaxed);
+        published.recent_output.store(output as u64, Relaxed);
         self.publish_memory();
         self.node.weigh_scripts();
     }
@@ -542,7 +547,8 @@ impl Core {
     #[cold]
     #[inline(never)]
     pub fn note_later(&mut self, row: &'static Row, ticks: u64, reply_bytes: usize) {
-        if ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes {
+        let is_over = ticks >= self.bounds.ticks || reply_bytes >= self.bounds.reply_bytes;
+        if is_over || self.slot_counts.is_on() {
             self.noted = Some(Noted {
                 row,
                 ticks,

@@ -197,10 +197,9 @@ impl Core {
     pub fn look_at_log(&mut self) -> bool {
         let (log, loading) = (&self.node.write_log, &self.node.loading);
         let refuses = log.is_failed();
-        let has_failed = refuses && !self.refuses;
-        if refuses != self.refuses || loading.is_on() != self.is_loading() {
-            self.refuses = refuses;
-            self.update_holds();
+        let has_failed = refuses && !self.refuses();
+        if refuses != self.refuses() || loading.is_on() != self.is_loading() {
+            self.update_holds_of_log(refuses);
         }
         if self.node.write_log.is_choked() {
             // As if a client had said CLIENT PAUSE WRITE, again and again until there is room.

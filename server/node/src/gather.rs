@@ -6,7 +6,7 @@ use storage::Rng;
 
 use crate::admin::info::Sections;
 use crate::admin::peek::join_numbered;
-use crate::admin::slot_stats::{self, Order};
+use crate::admin::slot_stats::{self, Order, Told};
 use crate::connection::Pieces;
 use crate::scan::Scan;
 use crate::tracking::Tracking;
@@ -27,7 +27,7 @@ pub enum Join {
     /// The one part that says something.
     Only,
     /// CLUSTER SLOT-STATS: in the order that is asked for.
-    SlotStats(Order),
+    SlotStats(Order, Told),
     /// Numbered replies become one array.
     Numbered,
     /// `+OK` when all have answered.
@@ -90,7 +90,7 @@ impl Gather {
         // Versions and digests are plain bytes, of which the first may happen to be that of an error.
         let is_resp = !matches!(
             self.join,
-            Join::Watch | Join::Digest | Join::Redirect(_) | Join::SlotStats(_) | Join::Info(_)
+            Join::Watch | Join::Digest | Join::Redirect(_) | Join::SlotStats(..) | Join::Info(_)
         );
         if let Some(error) = parts().find(|part| is_resp && part.first() == Some(&b'-')) {
             return error.to_vec();
@@ -116,7 +116,7 @@ impl Gather {
             Join::Text => reply.verbatim("txt", &parts().collect::<Vec<_>>().concat()),
             Join::Only => parts().for_each(|part| reply.raw(part)),
             Join::Numbered => join_numbered(parts(), &mut reply),
-            Join::SlotStats(order) => slot_stats::join(parts(), order, &mut reply),
+            Join::SlotStats(order, told) => slot_stats::join(parts(), order, told, &mut reply),
             Join::Digest => {
                 let sum = parts().fold(0u128, |sum, part| {
                     sum.wrapping_add(part.try_into().map_or(0, u128::from_le_bytes))

@@ -26,6 +26,7 @@ use crate::control::snapshot::{
 };
 use crate::core::Core;
 use crate::mail::{Mail, Ticket};
+use crate::reload;
 use crate::rewrite::{STARTED, style_of_base};
 use crate::service::NodeService;
 use crate::table::Row;
@@ -50,12 +51,7 @@ pub enum Work {
     /// DEBUG LOADAOF.
     LoadLog,
     /// DEBUG RELOAD.
-    Reload {
-        /// First all is written to the file...
-        save: bool,
-        /// ...and all data removed.
-        flush: bool,
-    },
+    Reload(reload::How),
     /// The server leaves.
     Leave {
         /// First all is written to the file.
@@ -145,7 +141,7 @@ impl Core {
                     Reply::new(out, resp).error(&Refusal::Text(text));
                 }
             },
-            Work::Reload { save, flush } => match self.reload(save, flush, &SystemDisk) {
+            Work::Reload(how) => match self.reload(how, &SystemDisk) {
                 Ok(()) => Reply::new(out, resp).ok(),
                 Err(why) => {
                     self.node.log(|log| log.warning(&why));
@@ -182,7 +178,7 @@ impl Core {
     }
 
     /// Changes of the data until now, those of other cores as they have published them.
-    fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         let node = self.node;
         let own = node.published[self.id.index()].changes.load(Relaxed);
         let all = node.sum(|core| &core.changes);
@@ -227,30 +223,10 @@ impl Core {
     }
 
     /// Writes everything to the file, with every slot in hand. A snapshot that is being written is given up.
-    fn write_now(&mut self, disk: &dyn Disk) -> std::io::Result<()> {
+    pub(crate) fn write_now(&mut self, disk: &dyn Disk) -> std::io::Result<()> {
         self.node.snapshots.give_up(self.shard.snapshot_number());
         let (node, config) = (self.node, Arc::clone(&self.config));
         write_at_once(node, &config, &self.shard, self.now.unix_ms, disk)
-    }
-
-    fn reload(&mut self, save: bool, flush: bool, disk: &dyn Disk) -> Result<(), String> {
-        if save {
-            self.write_now(disk).map_err(|error| error.to_string())?;
-        }
-        let config = Arc::clone(&self.config);
-        let path = path_of(&config);
-        let named = |why: load::Fault| format!("{}: {why}", path.display());
-        let reader = load::Reader::open(disk, &path, &config, &self.node.vault);
-        let mut reader = reader.map_err(named)?;
-        if flush {
-            self.shard.edit().flush_all();
-        }
-        // (Functions are taken over as they are: those of the file replace others of their names.)
-        let read = reader.read_all(|part| self.take_part(part, Expired::Drop));
-        read.map_err(named)?;
-        let changes = self.changes();
-        self.node.snapshots.note(|facts| facts.changes = changes);
-        Ok(())
     }
 
     /// A function or a batch of keys from a file.
@@ -310,6 +286,11 @@ impl Core {
 
     /// Whether something holds requests back; looked at where every request passes.
     pub fn update_holds(&mut self) {
+        self.update_holds_of_log(self.refuses());
+    }
+
+    /// The same, and whether the log cannot be written.
+    pub fn update_holds_of_log(&mut self, log_fails: bool) {
         let node = self.node;
         let refuses = node.snapshots.facts().has_failed
             && self.config.stop_writes_on_bgsave_error
@@ -317,9 +298,15 @@ impl Core {
         self.holds = Holds {
             loading: node.loading.is_on(),
             refuses_writes: refuses,
-            log_fails: self.refuses,
+            log_fails,
         }
         .bits();
+    }
+
+    /// The log cannot be written: writes are refused.
+    #[inline]
+    pub fn refuses(&self) -> bool {
+        Holds::of(self.holds).log_fails
     }
 
     /// Whether data is being read.
@@ -554,7 +541,10 @@ mod tests {
             assert_eq!(bench.call(client, "DEBUG RELOAD"), "+OK\r\n");
             assert_eq!(bench.call(client, "GET k0"), "$5\r\nother\r\n");
             bench.call(client, "DEL k0");
-            assert_eq!(bench.call(client, "DEBUG RELOAD NOSAVE MERGE"), "+OK\r\n");
+            assert_eq!(
+                bench.call(client, "DEBUG RELOAD NOSAVE NOFLUSH MERGE"),
+                "+OK\r\n"
+            );
             assert_eq!(bench.call(client, "GET k0"), "$5\r\nother\r\n");
             assert_eq!(bench.call(client, "DBSIZE"), ":308\r\n");
             bench.check();

@@ -8,6 +8,7 @@ use storage::{Key, Lent, Slot};
 
 use crate::acl::Denied;
 use crate::admin::peek::Peek;
+use crate::admin::populate::Populate;
 use crate::aside::Errand;
 use crate::blocking::{Attempt, Waiter};
 use crate::commandlog::Unnamed;
@@ -166,6 +167,8 @@ pub enum Ask {
     PublishHistograms,
     /// Forgets statistics.
     ResetStat,
+    /// Adds keys (DEBUG POPULATE).
+    Populate(Box<Populate>),
     /// Stops the core for so long, microseconds (DEBUG SLEEP).
     Sleep(u64),
     /// Turns removal of expired keys on or off (DEBUG SET-ACTIVE-EXPIRE).

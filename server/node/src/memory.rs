@@ -22,8 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use protocol::{Args, Flags};
 use runtime::{CoreId, Turn};
+use storage::account::class_size;
 use storage::{Choice, Eviction, Lfu};
 
+use crate::client_memory::Recent;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::Connection;
 use crate::core::Core;
@@ -76,6 +78,8 @@ pub struct Memory {
     pub is_full: bool,
     /// Bytes of this core's connections.
     pub client_bytes: u64,
+    /// The largest buffers of connections lately.
+    pub recent: Recent,
     /// Bytes of all connections beyond which some are closed; 0 for no limit.
     pub clients_bound: u64,
     /// Room to be kept for what a turn may write.
@@ -116,6 +120,8 @@ pub struct Used {
     pub fixed: u64,
     /// Connections.
     pub clients: u64,
+    /// Who waits for keys, who is told of them, who listens.
+    pub tables: u64,
     /// What cores share: scripts, and what was there at the start.
     pub shared: u64,
 }
@@ -130,6 +136,14 @@ impl Used {
     fn lasting(&self) -> u64 {
         self.total - self.garbage
     }
+}
+
+/// A name's place in a hash map, with what stands beside it: maps are between half full and full.
+const PLACE_BYTES: usize = 64;
+
+/// Bytes of a name in a table.
+pub fn name_bytes(name: &[u8]) -> usize {
+    class_size(name.len()) + PLACE_BYTES
 }
 
 /// The options of eviction.
@@ -197,9 +211,10 @@ impl Node {
             used.garbage += core.garbage_bytes.load(Relaxed);
             used.fixed += core.fixed_bytes.load(Relaxed);
             used.clients += core.client_bytes.load(Relaxed);
+            used.tables += core.table_bytes.load(Relaxed);
         }
         used.garbage = used.garbage.min(used.data);
-        used.total += used.data + used.fixed + used.clients;
+        used.total += used.data + used.fixed + used.clients + used.tables;
         used
     }
 
@@ -257,6 +272,12 @@ impl Core {
         }
     }
 
+    /// Bytes of tables beside the data: who waits for keys of this core, who is told of them, who listens, what slots cost.
+    pub fn table_bytes(&self) -> u64 {
+        let tables = self.waiting.bytes + self.trackings.bytes + self.pubsub.bytes;
+        (tables + self.slot_counts.bytes()) as u64
+    }
+
     /// Publishes what this core uses.
     pub fn publish_memory(&self) {
         let published = &self.node.published[self.id.index()];
@@ -265,6 +286,7 @@ impl Core {
             (&published.garbage_bytes, self.shard.garbage_bytes() as u64),
             (&published.fixed_bytes, self.shard.fixed_bytes() as u64),
             (&published.client_bytes, self.memory.client_bytes),
+            (&published.table_bytes, self.table_bytes()),
         ];
         pairs
             .into_iter()

@@ -3,6 +3,8 @@
 //! Commands are queued on the connection's core and run there in one go: at once when every slot they
 //! (and the watched keys) need is here, else as a transaction over cores (`transaction.rs`).
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Spec, spec};
 use runtime::CoreId;
@@ -167,6 +169,9 @@ impl Core {
 
     /// Watches keys no more.
     pub fn unwatch(&mut self, watched: Vec<Watch>) {
+        if !watched.is_empty() {
+            self.node.watching.fetch_sub(1, Relaxed);
+        }
         let mut elsewhere: Vec<(CoreId, WatchedKeys)> = Vec::new();
         for watch in watched.into_iter() {
             if watch.core == self.id {
@@ -220,7 +225,11 @@ impl Core {
         scope: Scope,
         out: &mut Vec<u8>,
     ) {
+        let start = out.len();
         Reply::new(out, conn.resp).array(multi.queued.len());
+        if let Some(first) = multi.queued.first().filter(|_| self.slot_counts.is_on()) {
+            self.count_slot_of_exec(first.row, &first.args(), out.len() - start);
+        }
         self.tally.nested = true;
         for request in &multi.queued {
             let (row, args) = (request.row, request.args());
@@ -425,6 +434,9 @@ fn watch(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
     }
     let mut asked = Vec::new();
     let multi = cx.conn.multi.get_or_insert_default();
+    if multi.watched.is_empty() {
+        cx.core.node.watching.fetch_add(1, Relaxed);
+    }
     for key in new {
         if multi
             .watched

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use runtime::{CoreId, Handle, StatsNow};
 use storage::{Rng, SLOTS, Slot};
@@ -55,6 +56,17 @@ impl Entrance {
     }
 }
 
+/// How long a full mailbox is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Tries {
+    /// The time between two.
+    pub every: Duration,
+    /// No more than so many.
+    pub most: usize,
+    /// Also while the node stops. (Mail to a core that has left is taken, and dropped.)
+    pub even_stopping: bool,
+}
+
 /// See the module's head.
 pub struct Node {
     config: Mutex<Arc<Config>>,
@@ -99,6 +111,12 @@ pub struct Node {
     pub tracking: TrackingCounts,
     /// Clients that wait for keys or replicas.
     pub blocked: AtomicUsize,
+    /// Of them, those whose wait ends by itself.
+    pub blocked_for_time: AtomicUsize,
+    /// Clients that listen to channels or patterns.
+    pub listening: AtomicUsize,
+    /// Clients that watch keys (WATCH).
+    pub watching: AtomicUsize,
     /// Keys that somebody waits for, and those whose end somebody waits for.
     pub blocking_keys: AtomicUsize,
     /// See [`Node::blocking_keys`].
@@ -162,6 +180,9 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
+        if parts.config.tls_cluster {
+            tls::client_config(&parts.config)?;
+        }
         let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
         let published = (0..parts.cores)
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
@@ -199,6 +220,9 @@ impl Node {
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),
             blocked: AtomicUsize::new(0),
+            blocked_for_time: AtomicUsize::new(0),
+            listening: AtomicUsize::new(0),
+            watching: AtomicUsize::new(0),
             blocking_keys: AtomicUsize::new(0),
             blocking_keys_on_nokey: AtomicUsize::new(0),
             clients_peak: AtomicUsize::new(0),
@@ -376,6 +400,8 @@ impl Node {
             commands: self.sum(|core| &core.commands),
             bytes_in: runtime.iter().map(|core| core.bytes_in).sum(),
             bytes_out: runtime.iter().map(|core| core.bytes_out).sum(),
+            turns: runtime.iter().map(|core| core.turns).sum(),
+            turns_us: runtime.iter().map(|core| core.turns_us).sum(),
         }
     }
 
@@ -401,12 +427,38 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner) = id;
     }
 
+    /// Puts mail into a core's mailbox, for threads that are no core's. Whether it is there: not without cores, and not when it has
+    /// been tried in vain for as long as `tries` says.
+    pub fn post(&self, core: CoreId, mut mail: Mail, tries: Tries) -> bool {
+        let Some(handle) = self.handle() else {
+            return false;
+        };
+        for _ in 0..tries.most {
+            match handle.post(core, mail) {
+                Ok(()) => return true,
+                Err(back) => mail = back,
+            }
+            if !tries.even_stopping && self.stopping.load(Relaxed) {
+                return false;
+            }
+            std::thread::sleep(tries.every);
+        }
+        false
+    }
+
     /// A counter, added up over all cores.
     pub fn sum(&self, counter: impl Fn(&Published) -> &AtomicU64) -> u64 {
         self.published
             .iter()
             .map(|core| counter(core).load(Relaxed))
             .sum()
+    }
+
+    /// The largest of a number of all cores.
+    pub fn max(&self, number: impl Fn(&Published) -> &AtomicU64) -> u64 {
+        let numbers = self.published.iter();
+        let numbers = numbers.map(|core| number(core).load(Relaxed));
+        numbers.max().unwrap_or(0)
     }
 }
 

@@ -74,6 +74,22 @@ fn parse_stat(text: &str) -> Option<CpuTime> {
     })
 }
 
+/// The time of this process's threads whose names begin so, together.
+pub fn threads_cpu_time(prefix: &str) -> CpuTime {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let stats = tasks.flatten().filter_map(|task| {
+        // (A thread may end meanwhile.)
+        let text = read_to_string(task.path().join("stat")).ok()?;
+        let (_, name) = text.split_once('(')?;
+        name.starts_with(prefix).then(|| parse_stat(&text))?
+    });
+    stats.fold(CpuTime::default(), |sum, time| CpuTime {
+        system: sum.system + time.system,
+        user: sum.user + time.user,
+        ..sum
+    })
+}
+
 /// The system as `uname` tells it: name, release, machine.
 pub fn system() -> String {
     let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -82,7 +98,7 @@ pub fn system() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cpu_time, memory, parse_stat, system};
+    use super::{cpu_time, memory, parse_stat, system, threads_cpu_time};
 
     #[test]
     fn the_kernel_is_understood() {
@@ -92,6 +108,12 @@ mod tests {
         assert_eq!((time.user_children, time.system_children), (0.07, 0.01));
         assert!(parse_stat("nonsense").is_none());
         assert!(memory().resident > 0 && memory().machine > memory().resident);
+        let begin = std::thread::Builder::new().name("busy-7".to_owned());
+        let busy = begin.spawn(|| {
+            let time = || threads_cpu_time("busy-");
+            while time().user + time().system < 0.02 {}
+        });
+        busy.unwrap().join().unwrap();
         assert!(cpu_time().user >= 0.0 && system().starts_with("Linux "));
     }
 }

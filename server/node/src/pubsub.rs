@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use commands::Refused;
 use commands::key::glob;
@@ -23,6 +24,7 @@ use crate::config::KeyspaceEvents;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
+use crate::memory::name_bytes;
 use crate::service::NodeService;
 
 /// What is subscribed to.
@@ -90,6 +92,10 @@ type Counts = Vec<(CoreId, u32)>;
 /// Connections of one core, by name.
 type Here = HashMap<Box<[u8]>, BTreeSet<u64>, BuildHasherDefault<KeyHasher>>;
 
+/// Bytes of a core in [`Counts`], and of a connection in [`Here`]: nodes of its tree are between half full and full.
+const COUNT_BYTES: usize = size_of::<(CoreId, u32)>();
+const CONN_BYTES: usize = 2 * size_of::<u64>();
+
 /// One core's part.
 #[derive(Default)]
 pub struct PubSub {
@@ -99,6 +105,8 @@ pub struct PubSub {
     all: [BTreeMap<Box<[u8]>, Counts>; Topic::COUNT],
     /// Messages for connections of this core, to be delivered after the request that runs.
     messages: Vec<Arc<Message>>,
+    /// Bytes of the tables.
+    pub(crate) bytes: usize,
 }
 
 impl PubSub {
@@ -130,11 +138,17 @@ impl PubSub {
         if joins {
             let counts = match all.get_mut(name) {
                 Some(counts) => counts,
-                None => all.entry(name.into()).or_default(),
+                None => {
+                    self.bytes += name_bytes(name);
+                    all.entry(name.into()).or_default()
+                }
             };
             match counts.iter_mut().find(|(other, _)| *other == core) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((core, 1)),
+                None => {
+                    self.bytes += COUNT_BYTES;
+                    counts.push((core, 1));
+                }
             }
             return;
         }
@@ -145,10 +159,12 @@ impl PubSub {
             counts[at].1 -= 1;
             if counts[at].1 == 0 {
                 counts.swap_remove(at);
+                self.bytes -= COUNT_BYTES;
             }
         }
         if counts.is_empty() {
             all.remove(name);
+            self.bytes -= name_bytes(name);
         }
     }
 
@@ -169,10 +185,18 @@ impl PubSub {
 impl Core {
     /// Subscribes a connection.
     pub fn subscribe(&mut self, conn: &mut Connection, topic: Topic, name: &[u8]) {
+        if conn.subscriptions.is_none() {
+            self.node.listening.fetch_add(1, Relaxed);
+        }
         let subscriptions = conn.subscriptions.get_or_insert_default();
         if subscriptions.of[topic as usize].insert(name.into()) {
             let here = self.pubsub.here[topic as usize].entry(name.into());
-            here.or_default().insert(conn.conn.to_u64());
+            let conns = here.or_default();
+            if conns.is_empty() {
+                self.pubsub.bytes += name_bytes(name);
+            }
+            conns.insert(conn.conn.to_u64());
+            self.pubsub.bytes += CONN_BYTES;
             self.tell_subscription(topic, name, true);
         }
     }
@@ -187,12 +211,15 @@ impl Core {
         }
         if subscriptions.is_empty() {
             conn.subscriptions = None;
+            self.node.listening.fetch_sub(1, Relaxed);
         }
         let here = &mut self.pubsub.here[topic as usize];
         if let Some(conns) = here.get_mut(name) {
             conns.remove(&conn.conn.to_u64());
+            self.pubsub.bytes -= CONN_BYTES;
             if conns.is_empty() {
                 here.remove(name);
+                self.pubsub.bytes -= name_bytes(name);
             }
         }
         self.tell_subscription(topic, name, false);
@@ -374,6 +401,10 @@ impl NodeService {
                         push(conns, &mut Frames::new(&message, Some(pattern)));
                     }
                 }
+            }
+            if message.topic == Topic::Shard && self.core.slot_counts.is_on() {
+                let bytes = sent.iter().map(|(_, frame)| frame.len()).sum();
+                self.core.count_slot_message(message.slot(), bytes);
             }
             for (conn, frame) in sent {
                 self.push_out(ConnId::from_u64(conn), &frame);

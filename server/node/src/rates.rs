@@ -24,6 +24,10 @@ pub struct Sample {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// Passes of the cores' loops.
+    pub turns: u64,
+    /// How long they took, us.
+    pub turns_us: u64,
 }
 
 /// What happens in a second.
@@ -35,6 +39,10 @@ pub struct PerSecond {
     pub bytes_in: f64,
     /// Bytes sent.
     pub bytes_out: f64,
+    /// Passes of the cores' loops.
+    pub turns: f64,
+    /// How long they took, us.
+    pub turns_us: f64,
 }
 
 /// See the module's head.
@@ -84,6 +92,8 @@ impl Rates {
             commands: rate(now.commands, from.commands),
             bytes_in: rate(now.bytes_in, from.bytes_in),
             bytes_out: rate(now.bytes_out, from.bytes_out),
+            turns: rate(now.turns, from.turns),
+            turns_us: rate(now.turns_us, from.turns_us),
         }
     }
 }

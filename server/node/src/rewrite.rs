@@ -118,8 +118,7 @@ impl Core {
     pub fn record(&mut self, on: bool) {
         self.commit = if on { Commit::Logged } else { Commit::Local };
         self.shard.effects().set_recording(on);
-        self.refuses &= on;
-        self.update_holds();
+        self.update_holds_of_log(self.refuses() && on);
     }
 
     /// Sees to it that there is a log if the configuration wants one, and none if not.

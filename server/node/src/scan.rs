@@ -9,6 +9,7 @@
 use protocol::{Args, Reply, Resp};
 
 use crate::gather::header;
+use crate::table::Row;
 
 /// COUNT of a request that does not say.
 const COUNT_DEFAULT: usize = 10;
@@ -16,6 +17,8 @@ const COUNT_DEFAULT: usize = 10;
 /// A request under way.
 #[derive(Clone, Debug)]
 pub struct Scan {
+    /// The command.
+    pub row: &'static Row,
     /// Its words, the cursor first.
     words: Vec<Vec<u8>>,
     /// About how many keys are wanted.
@@ -36,13 +39,14 @@ pub enum Step {
 
 impl Scan {
     /// A request with these words; what is wrong with them the core tells that is asked first.
-    pub fn new(args: &Args<'_>) -> Scan {
+    pub fn new(row: &'static Row, args: &Args<'_>) -> Scan {
         let words: Vec<Vec<u8>> = args.clone().rest().map(<[u8]>::to_vec).collect();
         let mut options = words.iter().skip(1);
         let named = options.find(|word| word.eq_ignore_ascii_case(b"COUNT"));
         let count = named.and_then(|_| options.next());
         let count = count.and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
         Scan {
+            row,
             words,
             count: count.unwrap_or(COUNT_DEFAULT),
             keys: Vec::new(),
@@ -166,7 +170,10 @@ mod tests {
     #[test]
     fn what_several_cores_show_is_one_reply() {
         let begins = |cursor| cursor % 100 == 0;
+        let node = Bench::new(1).node();
+        let row = node.table().find(b"scan").expect("SCAN is there");
         let mut scan = Scan {
+            row,
             words: vec![b"0".to_vec(), b"COUNT".to_vec(), b"4".to_vec()],
             count: 4,
             keys: Vec::new(),

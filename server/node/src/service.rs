@@ -128,7 +128,7 @@ impl Service for NodeService {
         self.core.seal_messages();
         let core = &mut self.core;
         let log = &core.node.write_log;
-        let refuses = core.refuses.then_some(core.acks_until);
+        let refuses = core.refuses().then_some(core.acks_until);
         let gate = core
             .commit
             .end_of_turn(&mut core.shard, log, (core.id, core.now), refuses);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runtime::{Choice, CoreId, Listener, Now, Running, Spread};
 
@@ -18,7 +18,7 @@ use crate::control;
 use crate::control::disk::SystemDisk;
 use crate::control::log::thread as write_log;
 use crate::mail::Mail;
-use crate::node::{Entrance, Node, Parts};
+use crate::node::{Entrance, Node, Parts, Tries};
 use crate::service::NodeService;
 use crate::tls;
 
@@ -172,18 +172,8 @@ pub fn shut_down(node: &Node, flags: ShutdownFlags) {
     if !save || node.loading.is_on() {
         return stop(node);
     }
-    let Some(handle) = node.handle() else { return };
-    let mut mail = Mail::Leave {
-        save,
-        force: flags.force,
-    };
-    for _ in 0..STOP_TRIES_MAX {
-        match handle.post(CoreId(0), mail) {
-            Ok(()) => return,
-            Err(back) => mail = back,
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let force = flags.force;
+    node.post(CoreId(0), Mail::Leave { save, force }, STOP_TRIES);
 }
 
 /// Asks every core to leave once its replies are out; a second call changes nothing.
@@ -191,26 +181,20 @@ pub fn stop(node: &Node) {
     if node.stopping.swap(true, Relaxed) {
         return;
     }
-    if let Some(handle) = node.handle() {
-        for core in 0..node.cores() {
-            // A core whose mailbox is full of other mail is asked again until it takes it or has left.
-            let mut mail = Mail::Stop;
-            for _ in 0..STOP_TRIES_MAX {
-                match handle.post(CoreId(core as u16), mail) {
-                    Ok(()) => break,
-                    Err(back) => mail = back,
-                }
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-        }
+    for core in 0..node.cores() {
+        node.post(CoreId(core as u16), Mail::Stop, STOP_TRIES);
     }
 }
 
 /// A core's receive buffers: 1 MiB in all, so that they stay in its cache and idle connections cost nothing.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 10;
 const RECEIVE_BUFFERS: usize = 128;
-/// Milliseconds for which a busy core is asked to stop.
-const STOP_TRIES_MAX: usize = 1000;
+/// A core whose mailbox is full of other mail is asked again to stop, for a second.
+const STOP_TRIES: Tries = Tries {
+    every: Duration::from_millis(1),
+    most: 1000,
+    even_stopping: true,
+};
 
 fn cores_of(config: &Config) -> Result<usize, Fault> {
     let cores = match config.cores {

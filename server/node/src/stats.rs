@@ -101,6 +101,10 @@ pub struct Tally {
     pub evicted_before: u64,
     /// Connections closed to save memory.
     pub evicted_clients: u64,
+    /// Fields of hashes removed by [`Tally::expired_before`]'s time.
+    pub fields_expired_before: u64,
+    /// Ticks that acting upon passed deadlines has taken.
+    pub expire_ticks: u64,
 }
 
 impl Tally {
@@ -133,6 +137,8 @@ impl Tally {
             values_freed_before: 0,
             evicted_before: 0,
             evicted_clients: 0,
+            fields_expired_before: 0,
+            expire_ticks: 0,
         }
     }
 
@@ -312,6 +318,18 @@ published! {
     misses,
     /// Keys removed because their deadline had passed.
     expired,
+    /// Fields of hashes removed because their deadline had passed.
+    fields_expired,
+    /// Ticks that acting upon passed deadlines has taken.
+    expire_ticks,
+    /// Slots that the snapshot which runs has yet to write out.
+    slots_left,
+    /// Keys that somebody watches (WATCH).
+    watched_keys,
+    /// The largest input of a connection that was kept in the last seconds, bytes; as of the last time somebody asked.
+    recent_input,
+    /// The same of output.
+    recent_output,
     /// Mutations.
     changes,
     /// Bytes of data, with what waits to be freed.
@@ -322,6 +340,8 @@ published! {
     fixed_bytes,
     /// Bytes of connections.
     client_bytes,
+    /// Bytes of tables beside the data: see [`crate::core::Core::table_bytes`].
+    table_bytes,
     /// The memory class of the largest connection that may be closed to save memory, while there is need.
     largest_client,
     /// Keys evicted.
@@ -373,6 +393,15 @@ impl Published {
                 &self.expired,
                 shard.expired().saturating_sub(tally.expired_before),
             ),
+            (
+                &self.fields_expired,
+                shard
+                    .fields_expired()
+                    .saturating_sub(tally.fields_expired_before),
+            ),
+            (&self.expire_ticks, tally.expire_ticks),
+            (&self.slots_left, shard.snapshot_slots_left() as u64),
+            (&self.watched_keys, shard.watched_keys() as u64),
             (&self.freed_lazily, freed),
             (
                 &self.values_freed_lazily,

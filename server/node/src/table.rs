@@ -4,6 +4,7 @@
 //! open-addressed index: one hash, mostly one comparison, no allocation.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use commands::cost::{Cost, cost_of};
 use commands::{Run, Spread};
@@ -75,6 +76,12 @@ pub struct Row {
     pub of_hashes: bool,
     /// How many words it takes, as its spec says.
     pub arity: Arity,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec.name)
+    }
 }
 
 /// Bytes of the longest name that the index can hold.

@@ -14,11 +14,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::{Args, Reply, Resp};
 use runtime::{ConnId, CoreId};
+use storage::account::class_size;
 use storage::{Key, KeyHasher, Touched};
 
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::mail::Mail;
+use crate::memory::name_bytes;
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -119,6 +121,13 @@ pub struct Trackings {
     prefixes: Vec<(Box<[u8]>, Place)>,
     /// Clients of this core that track.
     clients: BTreeSet<u64>,
+    /// Bytes of all these.
+    pub(crate) bytes: usize,
+}
+
+/// Bytes of a key that is remembered: its name here, and among those that are followed.
+fn tracked_bytes(name: &[u8]) -> usize {
+    2 * name_bytes(name)
 }
 
 impl Trackings {
@@ -186,13 +195,18 @@ impl Core {
     /// A client of the node follows a prefix, or no longer.
     pub fn change_prefix(&mut self, prefix: Box<[u8]>, home: Place, joins: bool) {
         let prefixes = &mut self.trackings.prefixes;
+        let prefix_bytes = class_size(prefix.len()) + size_of::<(Box<[u8]>, Place)>();
         if joins {
+            self.trackings.bytes += prefix_bytes;
             prefixes.push((prefix, home));
         } else {
             let known = prefixes
                 .iter()
                 .position(|(name, by)| *name == prefix && *by == home);
-            known.map(|at| prefixes.swap_remove(at));
+            if let Some(at) = known {
+                self.trackings.bytes -= prefix_bytes;
+                prefixes.swap_remove(at);
+            }
         }
         let any = !self.trackings.prefixes.is_empty();
         self.shard.set_follow_all(any);
@@ -281,11 +295,13 @@ impl Core {
                     self.shard.follow(&key);
                 }
                 self.node.tracking.keys.fetch_add(1, Relaxed);
+                self.trackings.bytes += tracked_bytes(&name);
                 self.trackings.keys.entry((db, name)).or_default()
             }
         };
         if !trackers.contains(&reader) {
             trackers.push(reader);
+            self.trackings.bytes += size_of::<Place>();
             self.node.tracking.items.fetch_add(1, Relaxed);
         }
         if self.tracks_too_many() {
@@ -419,6 +435,7 @@ impl Core {
     /// A key that so many had read is remembered no more.
     fn forgotten(&mut self, db: u8, name: &[u8], readers: usize) {
         self.shard.unfollow(db, name);
+        self.trackings.bytes -= tracked_bytes(name) + readers * size_of::<Place>();
         let counts = &self.node.tracking;
         counts.keys.fetch_sub(1, Relaxed);
         counts.items.fetch_sub(readers, Relaxed);

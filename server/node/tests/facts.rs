@@ -120,7 +120,6 @@ const LIMITED: &[(&str, &str)] = &[
         "client|maint_notifications",
         "kept; there is nothing to tell yet",
     ),
-    ("cluster|slot-stats", "key-count alone"),
     ("module|load", "refused: there are no modules"),
     ("module|loadex", "refused: there are no modules"),
     ("module|unload", "refused: there are no modules"),

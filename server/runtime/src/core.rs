@@ -287,11 +287,12 @@ impl<S: Service, D: Driver> Core<S, D> {
     }
 
     fn publish(&mut self, cpu_us: Option<u64>) {
+        self.last_took_us = self.driver.mono_us().saturating_sub(self.last.mono_us);
         let tally = self.driver.tally();
         tally.turns += 1;
+        tally.turns_us += self.last_took_us;
         tally.kernel_entries += if cpu_us.is_some() { 2 } else { 0 };
         let tally: Tally = *tally;
-        self.last_took_us = self.driver.mono_us().saturating_sub(self.last.mono_us);
         let stats = self.stats();
         stats.publish(&tally);
         stats.turn_took(self.last_took_us);

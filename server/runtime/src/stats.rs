@@ -11,6 +11,7 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: u64,
     pub(crate) recvs: u64,
     pub(crate) sends: u64,
+    pub(crate) turns_us: u64,
 }
 
 /// The counters of one core, shared.
@@ -25,7 +26,7 @@ pub struct Stats {
 }
 
 /// Number of counters in [`Tally`].
-const COUNTED: usize = 6;
+const COUNTED: usize = 7;
 
 /// The counters at one instant. Fields are read one by one: sums over them may be off by a turn.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -42,6 +43,8 @@ pub struct StatsNow {
     pub recvs: u64,
     /// Sends that took bytes.
     pub sends: u64,
+    /// How long all turns took, from the end of the wait to the start of the next, us.
+    pub turns_us: u64,
     /// Longest turn by the monotonic clock, from the end of the wait to the start of the next.
     pub turn_longest_us: u64,
     /// Longest turn by the thread's CPU clock; measured only while [`Stats::cpu_clock`] is on.
@@ -51,11 +54,19 @@ pub struct StatsNow {
 impl Stats {
     /// The counters since the start or the last reset.
     pub fn read(&self) -> StatsNow {
-        let [kernel_entries, turns, bytes_in, bytes_out, recvs, sends] = std::array::from_fn(|i| {
-            self.counted[i]
-                .load(Relaxed)
-                .saturating_sub(self.forgotten[i].load(Relaxed))
-        });
+        let now = |i: usize| {
+            let counted = self.counted[i].load(Relaxed);
+            counted.saturating_sub(self.forgotten[i].load(Relaxed))
+        };
+        let [
+            kernel_entries,
+            turns,
+            bytes_in,
+            bytes_out,
+            recvs,
+            sends,
+            turns_us,
+        ] = std::array::from_fn(now);
         StatsNow {
             kernel_entries,
             turns,
@@ -63,6 +74,7 @@ impl Stats {
             bytes_out,
             recvs,
             sends,
+            turns_us,
             turn_longest_us: self.turn_longest_us.load(Relaxed),
             turn_longest_cpu_us: self.turn_longest_cpu_us.load(Relaxed),
         }
@@ -94,6 +106,7 @@ impl Stats {
             tally.bytes_out,
             tally.recvs,
             tally.sends,
+            tally.turns_us,
         ];
         for (counted, value) in self.counted.iter().zip(now) {
             counted.store(value, Relaxed);

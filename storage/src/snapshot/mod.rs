@@ -617,6 +617,11 @@ impl Shard {
         self.snapshot.walks
     }
 
+    /// Slots here that the walk has yet to come to the end of.
+    pub fn snapshot_slots_left(&self) -> usize {
+        self.snapshot.rest.len()
+    }
+
     /// Nothing can be done now: perhaps since all is done.
     fn end_walk(&mut self) {
         let snapshot = &mut self.snapshot;

@@ -192,18 +192,20 @@ fn may_log(config: &Config) -> std::io::Result<()> {
     SystemDisk.remove(&probe)
 }
 
-/// Options of TLS count together: certificate and key are set at once. Without a port of TLS they are only kept.
+/// Options of TLS count together: certificate and key are set at once. Without a port of TLS, and without `tls-cluster`, they are only kept.
 fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>, SetError> {
     let Some(row) = changed.iter().find(|row| tls::is_option(row.name)) else {
         return Ok(None);
     };
-    if config.tls_port == 0 {
-        return Ok(None);
+    let failed =
+        |why: String| SetError::failed(row, format!("Unable to update TLS configuration. {why}"));
+    if config.tls_cluster {
+        tls::client_config(config).map_err(failed)?;
     }
-    let context = tls::Context::read(config).map_err(|why| {
-        SetError::failed(row, format!("Unable to update TLS configuration. {why}"))
-    })?;
-    Ok(Some(context))
+    match config.tls_port {
+        0 => Ok(None),
+        _ => tls::Context::read(config).map(Some).map_err(failed),
+    }
 }
 
 /// Keys of encryption at rest are read again; `Some(None)` for no encryption any more.

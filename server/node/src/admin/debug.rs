@@ -4,10 +4,12 @@ use commands::Refused;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Reply, Resp, Spec, number};
 
 use crate::admin::peek::Peek;
+use crate::admin::populate::populate;
 use crate::admin::{Context, Done, NodeCommand};
 use crate::gather::Join;
 use crate::image::Work;
 use crate::mail::Ask;
+use crate::reload::How;
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -53,6 +55,10 @@ const HELP: &[(&str, &str)] = &[
     (
         "OBJECT <key>",
         "Tells what is known of a key beside its value.",
+    ),
+    (
+        "POPULATE <count> [<prefix>] [<size>]",
+        "Makes so many strings, of so many bytes, unless there is a key of the name.",
     ),
     (
         "PROTOCOL <type>",
@@ -123,6 +129,7 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
             let peek = Peek::Object(cx.conn.db, words.bytes()?.into());
             return Ok(Done::Ask(Ask::Peek(peek), Join::Only));
         }
+        (b"populate", 1..=3) => return populate(cx, words),
         (b"protocol", 1) => write_sample(&mut cx.reply, words.bytes()?)?,
         // As an error that some command would tell: for tests of clients.
         (b"error", 1) => {
@@ -153,12 +160,18 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
 }
 
 fn reload(cx: &mut Context<'_>, mut words: Args<'_>) -> Result<Done, Refused> {
-    let (mut save, mut flush) = (true, true);
+    let mut how = How {
+        save: true,
+        flush: true,
+        merge: false,
+    };
     while words.left() > 0 {
-        if words.keyword("MERGE") || words.keyword("NOFLUSH") {
-            flush = false;
+        if words.keyword("MERGE") {
+            how.merge = true;
+        } else if words.keyword("NOFLUSH") {
+            how.flush = false;
         } else if words.keyword("NOSAVE") {
-            save = false;
+            how.save = false;
         } else {
             let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
             return Err(Refusal::Text(text).into());
@@ -168,8 +181,7 @@ fn reload(cx: &mut Context<'_>, mut words: Args<'_>) -> Result<Done, Refused> {
         return Err(Refusal::Text("ERR DEBUG RELOAD is not for MULTI").into());
     }
     let ticket = cx.core.begin_exclusive(cx.conn);
-    let work = Work::Reload { save, flush };
-    cx.core.start_image(ticket, cx.conn.resp, work);
+    cx.core.start_image(ticket, cx.conn.resp, Work::Reload(how));
     Ok(Done::Later)
 }
 

@@ -206,8 +206,10 @@ fn text(core: &Core, sections: Sections, sizes: KeySizes) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{SECTIONS, Sections};
-    use crate::testing::Bench;
+    use crate::testing::{Bench, Client};
 
     fn named(words: &[&[u8]]) -> Vec<&'static str> {
         let set = Sections::named(words.iter().copied());
@@ -251,6 +253,9 @@ mod tests {
                 "errorstat_ERR:count=1",
                 "total_error_replies:1",
                 "cluster_enabled:0",
+                "pubsub_clients:0",
+                "watching_clients:0",
+                "total_watched_keys:0",
             ] {
                 assert!(
                     reply.contains(&format!("\r\n{line}\r\n")),
@@ -280,5 +285,98 @@ mod tests {
             let reply = String::from_utf8(bench.received(client)).unwrap();
             assert!(reply.contains("\r\ndb0:keys=40,"), "{reply}");
         }
+    }
+
+    /// Every field of INFO of Redis 7.2.6, and those that 7.4 added.
+    const FIELDS: &str = include_str!("../../tests/data/info-fields.txt");
+
+    #[test]
+    fn every_field_of_redis_is_there_or_explained() {
+        let mut bench = Bench::new(2);
+        let client = bench.connect(0);
+        bench.call(client, "SET k v");
+        let reply = bench.call(client, "INFO everything");
+        let names: BTreeSet<&str> = reply
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|line| line.0)
+            .collect();
+        let docs = include_str!("../../../../docs/compatibility.md");
+        for field in FIELDS.lines().filter(|line| !line.starts_with('#')) {
+            let is_explained = docs.contains(&format!("`{field}`"));
+            assert!(names.contains(field) || is_explained, "{field}");
+        }
+    }
+
+    #[test]
+    fn clients_are_counted_by_what_they_do() {
+        for cores in [1, 2, 3] {
+            let mut bench = Bench::new(cores);
+            let all: Vec<Client> = (0..6).map(|n| bench.connect(n % cores)).collect();
+            let [watcher, again, listener, waiter, patient, client] = all[..] else {
+                unreachable!("six")
+            };
+            let numbers = |bench: &mut Bench| {
+                let reply = bench.call(client, "INFO clients");
+                let number = |name: &str| {
+                    let line = reply.lines().find_map(|line| line.strip_prefix(name));
+                    line.and_then(|line| line.parse().ok()).unwrap_or(99)
+                };
+                [
+                    number("pubsub_clients:"),
+                    number("watching_clients:"),
+                    number("total_watched_keys:"),
+                    number("blocked_clients:"),
+                    number("clients_in_timeout_table:"),
+                ]
+            };
+            bench.call(watcher, "WATCH a b c");
+            bench.call(watcher, "WATCH a d");
+            bench.call(again, "WATCH a");
+            bench.call(listener, "SUBSCRIBE a b");
+            bench.call(listener, "PSUBSCRIBE c");
+            bench.call(waiter, "BLPOP x 0");
+            bench.call(patient, "BLPOP x a 10");
+            assert_eq!(numbers(&mut bench), [1, 2, 4, 2, 1]);
+            bench.call(watcher, "MULTI");
+            bench.call(watcher, "SET a 1");
+            bench.call(watcher, "EXEC");
+            bench.call(listener, "UNSUBSCRIBE a");
+            bench.advance(10_000);
+            assert_eq!(numbers(&mut bench), [1, 1, 1, 1, 0]);
+            bench.call(again, "UNWATCH");
+            bench.call(again, "UNWATCH");
+            bench.call(listener, "UNSUBSCRIBE");
+            bench.call(listener, "PUNSUBSCRIBE");
+            assert_eq!(numbers(&mut bench), [0, 0, 0, 1, 0]);
+            bench.call(watcher, "WATCH a");
+            bench.call(listener, "SSUBSCRIBE a");
+            bench.close(watcher);
+            bench.close(listener);
+            bench.close(waiter);
+            assert_eq!(numbers(&mut bench), [0; 5]);
+        }
+    }
+
+    #[test]
+    fn buffers_are_remembered_for_some_seconds() {
+        let mut bench = Bench::new(2);
+        let (client, other) = (bench.connect(0), bench.connect(1));
+        let largest = |bench: &mut Bench| {
+            let reply = bench.call(client, "INFO clients");
+            let line = reply
+                .lines()
+                .find_map(|line| line.strip_prefix("client_recent_max_input_buffer:"));
+            line.and_then(|line| line.parse().ok()).unwrap_or(0)
+        };
+        assert_eq!(largest(&mut bench), 0);
+        bench.send(other, format!("SET k {}", "x".repeat(5000)).as_bytes());
+        bench.send(other, b"y");
+        assert!(largest(&mut bench) >= 5000);
+        bench.send(other, b"\r\n");
+        bench.advance(5000);
+        assert!(largest(&mut bench) >= 5000);
+        bench.advance(5000);
+        assert_eq!(largest(&mut bench), 0);
     }
 }

@@ -13,11 +13,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use runtime::{CoreId, StatsNow};
+use storage::SLOTS;
 
 use crate::acl::Denial;
 use crate::admin::memory::{Excess, Report, percent};
 use crate::admin::{VERSION_REPORTED, latency};
-use crate::config::Choice;
+use crate::config::{self, Choice};
 use crate::control::snapshot::Goal;
 use crate::core::Core;
 use crate::keysizes::KeySizes;
@@ -61,6 +62,21 @@ impl Facts<'_> {
         self.runtime.iter().map(counter).max().unwrap_or(0)
     }
 
+    /// Ticks of the processor's counter as microseconds.
+    fn us(&self, ticks: u64) -> u64 {
+        (ticks as f64 / self.core.ticks_per_us) as u64
+    }
+
+    /// Ticks that all calls of commands have taken.
+    fn command_ticks(&self) -> u64 {
+        let mut count = RowCount::default();
+        for row in self.core.table.rows() {
+            let cores = self.node.published.iter();
+            cores.for_each(|core| core.add_row(row.index, &mut count));
+        }
+        count.ticks
+    }
+
     fn driver(&self) -> &'static str {
         self.node.handle().map_or("none", |handle| handle.driver())
     }
@@ -86,11 +102,13 @@ pub(super) fn server(out: &mut String, facts: &Facts<'_>) {
         "meridian_version": env!("CARGO_PKG_VERSION"),
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
+        "redis_build_id": build_id(),
         "redis_mode": mode,
         "os": process::system(),
         "arch_bits": usize::BITS,
         "monotonic_clock": "POSIX clock_gettime",
         "multiplexing_api": facts.driver(),
+        "gcc_version": "0.0.0",
         "process_id": std::process::id(),
         "process_supervised": "no",
         "run_id": node.run_id,
@@ -141,12 +159,23 @@ pub(super) fn clients(out: &mut String, facts: &Facts<'_>) {
         "connected_clients": facts.node.clients.load(Relaxed),
         "cluster_connections": 0,
         "maxclients": facts.core.config.maxclients,
+        "client_recent_max_input_buffer": facts.node.max(|core| &core.recent_input),
+        "client_recent_max_output_buffer": facts.node.max(|core| &core.recent_output),
         "blocked_clients": facts.node.blocked.load(Relaxed),
         "tracking_clients": facts.node.tracking.clients.load(Relaxed),
-        "clients_in_timeout_table": 0,
+        "pubsub_clients": facts.node.listening.load(Relaxed),
+        "watching_clients": facts.node.watching.load(Relaxed),
+        "clients_in_timeout_table": facts.node.blocked_for_time.load(Relaxed),
+        "total_watched_keys": facts.node.sum(|core| &core.watched_keys),
         "total_blocking_keys": facts.node.blocking_keys.load(Relaxed),
         "total_blocking_keys_on_nokey": facts.node.blocking_keys_on_nokey.load(Relaxed),
     );
+}
+
+/// Sixteen hexadecimal digits of this version.
+fn build_id() -> String {
+    let version = concat!(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    format!("{:016x}", storage::rdb::crc64(0, version.as_bytes()))
 }
 
 /// Bytes as people read them: a number below 1024 and its unit.
@@ -194,6 +223,7 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "allocator_allocated": used,
         "allocator_active": report.active,
         "allocator_resident": report.resident,
+        "allocator_muzzy": 0,
         "total_system_memory": report.machine,
         "total_system_memory_human": human(report.machine),
         "used_memory_lua": lua,
@@ -226,8 +256,9 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "mem_clients_slaves": 0,
         "mem_clients_normal": report.used.clients,
         "mem_cluster_links": 0,
-        "mem_aof_buffer": 0,
+        "mem_aof_buffer": facts.node.write_log.queued_bytes(),
         "mem_allocator": "mimalloc",
+        "mem_overhead_db_hashtable_rehashing": 0,
         "active_defrag_running": 0,
         "lazyfree_pending_objects": facts.node.sum(|core| &core.garbage_values),
         "lazyfreed_objects": facts.node.sum(|core| &core.values_freed_lazily),
@@ -255,14 +286,17 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
     } else {
         0
     };
+    // The walk is told by slots: keys are spread evenly over them.
+    let walked = SLOTS as u64 - node.sum(|core| &core.slots_left).min(SLOTS as u64);
+    let keys_processed = keys_total * walked / SLOTS as u64;
     lines!(out,
         "loading": u8::from(loading.is_on()),
         "async_loading": 0,
         "current_cow_peak": 0,
         "current_cow_size": 0,
         "current_cow_size_age": 0,
-        "current_fork_perc": "0.00",
-        "current_save_keys_processed": 0,
+        "current_fork_perc": format_args!("{:.2}", percent(keys_processed, keys_total)),
+        "current_save_keys_processed": keys_processed,
         "current_save_keys_total": keys_total,
         "rdb_changes_since_last_save": node.sum(|core| &core.changes).saturating_sub(snapshots.changes),
         "rdb_bgsave_in_progress": u8::from(saves_ms.is_some()),
@@ -285,6 +319,7 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         "aof_last_cow_size": 0,
         "aof_last_write_status": if log.is_failed() { "err" } else { "ok" },
         "module_fork_in_progress": 0,
+        "module_fork_last_cow_size": 0,
     );
     if log.is_on() {
         let (counters, sizes) = (&log.counters, log.sizes());
@@ -337,9 +372,14 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
+        "expired_subkeys": node.sum(|core| &core.fields_expired),
         "expired_keys": node.sum(|core| &core.expired),
+        "expired_stale_perc": "0.00",
+        "expired_time_cap_reached_count": 0,
+        "expire_cycle_cpu_milliseconds": facts.us(node.sum(|core| &core.expire_ticks)) / 1000,
         "evicted_keys": node.sum(|core| &core.evicted),
         "evicted_clients": node.sum(|core| &core.evicted_clients),
+        "evicted_scripts": node.scripting.cache().evicted(),
         "total_eviction_exceeded_time": exceeded_us / 1000,
         "current_eviction_exceeded_time": exceeds_us / 1000,
         "keyspace_hits": node.sum(|core| &core.hits),
@@ -349,7 +389,7 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "pubsubshard_channels": facts.core.pubsub.len(Topic::Shard),
         "latest_fork_usec": 0,
         "total_forks": 0,
-        "migrate_cached_sockets": 0,
+        "migrate_cached_sockets": node.links.kept(),
         "slave_expires_tracked_keys": 0,
         "active_defrag_hits": 0,
         "active_defrag_misses": 0,
@@ -363,11 +403,17 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "unexpected_error_replies": 0,
         "total_error_replies": node.sum(|core| &core.errors_total),
         "dump_payload_sanitizations": 0,
-        "eventloop_cycles": facts.sum(|core| core.turns),
         "total_reads_processed": facts.sum(|core| core.recvs),
         "total_writes_processed": facts.sum(|core| core.sends),
         "io_threaded_reads_processed": 0,
         "io_threaded_writes_processed": 0,
+        "reply_buffer_shrinks": 0,
+        "reply_buffer_expands": 0,
+        "eventloop_cycles": facts.sum(|core| core.turns),
+        "eventloop_duration_sum": facts.sum(|core| core.turns_us),
+        "eventloop_duration_cmd_sum": facts.us(facts.command_ticks()),
+        "instantaneous_eventloop_cycles_per_sec": rates.turns.round(),
+        "instantaneous_eventloop_duration_usec": (rates.turns_us / rates.turns.max(1.0)).round(),
         "client_query_buffer_limit_disconnections": node.sum(|core| &core.input_limit_closes),
         "client_output_buffer_limit_disconnections": node.sum(|core| &core.output_limit_closes),
     );
@@ -379,6 +425,9 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
 }
 
 pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
+    // (What it may be; there is none without replicas.)
+    let backlog = config::find(b"repl-backlog-size").map(|(row, _)| row.shown(&facts.core.config));
+    let backlog = String::from_utf8(backlog.unwrap_or_default()).unwrap_or_default();
     lines!(out,
         "role": "master",
         "connected_slaves": 0,
@@ -388,19 +437,21 @@ pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
         "master_repl_offset": 0,
         "second_repl_offset": -1,
         "repl_backlog_active": 0,
-        "repl_backlog_size": 0,
+        "repl_backlog_size": backlog,
         "repl_backlog_first_byte_offset": 0,
         "repl_backlog_histlen": 0,
     );
 }
 
 pub(super) fn cpu(out: &mut String, _: &Facts<'_>) {
-    let time = process::cpu_time();
+    let (time, cores) = (process::cpu_time(), process::threads_cpu_time("core-"));
     lines!(out,
         "used_cpu_sys": format_args!("{:.6}", time.system),
         "used_cpu_user": format_args!("{:.6}", time.user),
         "used_cpu_sys_children": format_args!("{:.6}", time.system_children),
         "used_cpu_user_children": format_args!("{:.6}", time.user_children),
+        "used_cpu_sys_main_thread": format_args!("{:.6}", cores.system),
+        "used_cpu_user_main_thread": format_args!("{:.6}", cores.user),
     );
 }
 

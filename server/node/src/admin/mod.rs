@@ -20,6 +20,7 @@ pub(crate) mod migrate;
 mod module;
 mod monitor;
 pub mod peek;
+pub mod populate;
 mod pubsub;
 pub(crate) mod replicas;
 mod server;

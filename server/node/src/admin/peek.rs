@@ -75,9 +75,7 @@ impl Peek {
             }
             Peek::SlotStats(first, last) => {
                 let slots = (first.0..=last.0).map(Slot);
-                slots.filter(|slot| is_here(*slot)).for_each(|slot| {
-                    super::slot_stats::encode(slot, core.shard.slot_len(0, slot), out);
-                });
+                slots.for_each(|slot| super::slot_stats::encode(core, slot, out));
             }
             Peek::Count(_) | Peek::Keys(..) => {}
         }

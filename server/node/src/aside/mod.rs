@@ -34,7 +34,7 @@ use crate::connection::{Connection, Multi, Pieces, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::mail::{Batch, Head, Mail, Ticket};
-use crate::node::Node;
+use crate::node::{Node, Tries};
 use crate::service::NodeService;
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::{Guests, Job, Tx};
@@ -47,9 +47,12 @@ pub(crate) const NICE: i32 = 10;
 const GARBAGE_STEP: usize = 1 << 14;
 /// How often a core looks whether what waits for a slot that runs aside can go on, ms.
 pub const LOOK_MS: u64 = 1;
-/// How long a thread waits for room in a core's mailbox, and how often it tries.
-const POST_RETRY: Duration = Duration::from_micros(200);
-const POST_TRIES_MAX: usize = 50_000;
+/// How long a thread waits for room in a core's mailbox.
+pub(crate) const POST_TRIES: Tries = Tries {
+    every: Duration::from_micros(200),
+    most: 50_000,
+    even_stopping: false,
+};
 /// A buffer of at least so many bytes is freed by a thread beside the cores: giving its pages back takes long.
 pub const FREED_ASIDE_BYTES_MIN: usize = 1 << 20;
 
@@ -342,26 +345,12 @@ fn serve(node: &'static Node) {
         match task {
             Some(task) => {
                 if let Some((core, mail)) = helper.work(task) {
-                    post(node, core, mail);
+                    // (A core that does not take it has left, and nobody waits any more.)
+                    node.post(core, mail, POST_TRIES);
                 }
             }
             None => drop(helper.shard.free_garbage(GARBAGE_STEP)),
         }
-    }
-}
-
-fn post(node: &Node, core: CoreId, mut mail: Mail) {
-    let Some(handle) = node.handle() else { return };
-    for _ in 0..POST_TRIES_MAX {
-        match handle.post(core, mail) {
-            Ok(()) => return,
-            Err(back) => mail = back,
-        }
-        // The mailbox is full; or the core has left, and nobody waits any more.
-        if node.stopping.load(std::sync::atomic::Ordering::Relaxed) {
-            return;
-        }
-        std::thread::sleep(POST_RETRY);
     }
 }
 

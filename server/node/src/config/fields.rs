@@ -87,6 +87,14 @@ fields! {
         pub tls_key_file_pass: Secret,
         /// `tls-ca-cert-file`: authorities of clients' certificates; empty = none.
         pub tls_ca_cert_file: String,
+        /// `tls-client-cert-file`: certificate shown when the server is itself a client; empty = that of the server.
+        pub tls_client_cert_file: String,
+        /// `tls-client-key-file`: its private key.
+        pub tls_client_key_file: String,
+        /// `tls-client-key-file-pass`: pass phrase of that key.
+        pub tls_client_key_file_pass: Secret,
+        /// `tls-cluster`: MIGRATE speaks TLS.
+        pub tls_cluster: bool,
         /// `tls-ca-cert-dir`: a folder of such files; empty = none.
         pub tls_ca_cert_dir: String,
         /// `tls-auth-clients`: whether clients must show a certificate.
@@ -245,6 +253,8 @@ fields! {
         pub cluster_announce_hostname: String,
         /// `cluster-announce-human-nodename`: name for logs; empty = none.
         pub cluster_announce_human_nodename: String,
+        /// `cluster-slot-stats-enabled`: processor time and bytes are counted for each slot.
+        pub cluster_slot_stats_enabled: bool,
         /// `cluster-announce-port`: port told to clients; 0 = the one in use.
         pub cluster_announce_port: u16,
         /// `cluster-announce-tls-port`: TLS port told to clients; 0 = the one in use.

@@ -25,7 +25,7 @@ use crate::control::disk::Disk;
 use crate::control::sealed::{self, Input};
 use crate::control::vault::Vault;
 use crate::mail::Mail;
-use crate::node::Node;
+use crate::node::{Node, Tries};
 
 /// Bytes that are read at once, and that a batch for a core has at least.
 const PIECE_BYTES: usize = 1 << 20;
@@ -422,17 +422,16 @@ fn send(node: &Node, core: usize, part: Part, expired: Expired) -> Result<(), St
     post(node, core, Mail::Load(Box::new(part), expired))
 }
 
-fn post(node: &Node, core: usize, mut mail: Mail) -> Result<(), String> {
-    let stopped = || "the server was stopped".to_owned();
-    let handle = node.handle().ok_or_else(stopped)?;
-    while let Err(back) = handle.post(CoreId(core as u16), mail) {
-        if node.stopping.load(Relaxed) {
-            return Err(stopped());
-        }
-        mail = back;
-        std::thread::sleep(WAIT);
-    }
-    Ok(())
+fn post(node: &Node, core: usize, mail: Mail) -> Result<(), String> {
+    let tries = Tries {
+        every: WAIT,
+        most: usize::MAX,
+        even_stopping: false,
+    };
+    let is_there = node.post(CoreId(core as u16), mail, tries);
+    is_there
+        .then_some(())
+        .ok_or_else(|| "the server was stopped".to_owned())
 }
 
 /// The load has ended: the cores serve from here on.

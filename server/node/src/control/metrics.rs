@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use runtime::{CoreId, StatsNow};
 
 use crate::admin::VERSION_REPORTED;
+use crate::control::log::rewrite::Sizes;
 use crate::node::Node;
 use crate::stats::{Published, RowCount};
 
@@ -272,6 +273,44 @@ const FAMILIES: &[Family] = &[
         "Changes of keys and values.",
     ),
     counter(
+        "meridian_expired_fields_total",
+        Source::Core(|core| &core.fields_expired),
+        "Fields of hashes removed because their deadline had passed.",
+    ),
+    gauge(
+        "meridian_log_size_bytes",
+        Source::Node(|node| log_sizes(node).now),
+        "The log: base and what follows it; 0 without one.",
+    ),
+    gauge(
+        "meridian_log_base_size_bytes",
+        Source::Node(|node| log_sizes(node).before),
+        "The log after its last rewrite, or at the start; 0 without one.",
+    ),
+    counter(
+        "meridian_log_rewrites_total",
+        Source::Node(|node| node.snapshots.facts().rewrites.count),
+        "Rewrites of the log that have begun.",
+    ),
+    gauge(
+        "meridian_log_rewrite_in_progress",
+        Source::Node(|node| {
+            let since = crate::rewrite::rewrites_since_ms(node, crate::start::unix_ms());
+            u64::from(since.is_some())
+        }),
+        "1 while the log is rewritten.",
+    ),
+    gauge(
+        "meridian_log_rewrite_last_seconds",
+        Source::Node(|node| node.snapshots.facts().rewrites.last_took_s.unwrap_or(0)),
+        "How long the last rewrite took, whole seconds; 0 before the first.",
+    ),
+    gauge(
+        "meridian_log_rewrite_last_ok",
+        Source::Node(|node| u64::from(!node.snapshots.facts().rewrites.has_failed)),
+        "0 when the last rewrite has failed.",
+    ),
+    counter(
         "meridian_freed_lazily_total",
         Source::Core(|core| &core.freed_lazily),
         "Elements of removed large values, freed a slice at a time.",
@@ -317,6 +356,15 @@ const FAMILIES: &[Family] = &[
         "The same by the thread's processor time; 0 unless `turn-cpu-clock` is on.",
     ),
 ];
+
+fn log_sizes(node: &Node) -> Sizes {
+    let log = &node.write_log;
+    if log.is_on() {
+        log.sizes()
+    } else {
+        Sizes::default()
+    }
+}
 
 /// The page.
 pub fn page(node: &Node) -> String {

@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use runtime::CoreId;
 use storage::{Chunk, Shard, rdb};
 
+use crate::aside::POST_TRIES;
 use crate::config::Config;
 use crate::control::disk::{Disk, SystemDisk};
 use crate::control::log::WriteLog;
@@ -43,9 +43,6 @@ pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 const AT_ONCE: u32 = u32::MAX;
 /// A failed snapshot by schedule is tried again after this time at the earliest, ms.
 pub const RETRY_MS: u64 = 5000;
-/// How often a full mailbox is tried, and how long between two tries.
-const POST_TRIES_MAX: usize = 50_000;
-const POST_RETRY: Duration = Duration::from_micros(200);
 
 /// What a snapshot is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -636,7 +633,7 @@ pub fn start(node: &'static Node) -> io::Result<()> {
 
 /// Posts the end of a snapshot to every core.
 fn tell_all(node: &Node, mail: &Mail) {
-    let (Some(handle), Mail::SnapshotEnded(ended)) = (node.handle(), mail) else {
+    let Mail::SnapshotEnded(ended) = mail else {
         return;
     };
     node.log(|log| match (ended.goal, &ended.done) {
@@ -646,16 +643,6 @@ fn tell_all(node: &Node, mail: &Mail) {
         (Goal::Base, Err(error)) => log.warning(&format!("Background AOF rewrite failed: {error}")),
     });
     for core in (0..node.cores() as u16).map(CoreId) {
-        let mut mail = Mail::SnapshotEnded(Arc::clone(ended));
-        for _ in 0..POST_TRIES_MAX {
-            match handle.post(core, mail) {
-                Ok(()) => break,
-                Err(back) => mail = back,
-            }
-            if node.stopping.load(Relaxed) {
-                break;
-            }
-            std::thread::sleep(POST_RETRY);
-        }
+        node.post(core, Mail::SnapshotEnded(Arc::clone(ended)), POST_TRIES);
     }
 }

@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::request;
-use runtime::CoreId;
-
+use crate::config::Config;
 use crate::mail::{Mail, Ticket};
-use crate::node::Node;
+use crate::node::{Node, Tries};
+use crate::tls::{self, Sealed};
+use protocol::request;
+use rustls::ClientConfig;
 
 /// Migrations under way at once.
 const MIGRATIONS_MAX: usize = 64;
@@ -27,8 +28,12 @@ const LINKS_MAX: usize = 64;
 const LINK_KEPT: Duration = Duration::from_secs(10);
 /// Bytes of a reply's line that are told.
 const LINE_BYTES_MAX: u64 = 1024;
-/// How often a core whose mailbox is full is tried again.
-const POST_RETRY: Duration = Duration::from_millis(1);
+/// A core takes its migration back whenever it has room: its slots are held until then.
+const POST_TRIES: Tries = Tries {
+    every: Duration::from_millis(1),
+    most: usize::MAX,
+    even_stopping: true,
+};
 
 /// Where keys go, and how.
 #[allow(
@@ -127,23 +132,94 @@ impl Migration {
 
 /// A connection to another server.
 struct Link {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     host: String,
     port: u16,
+    is_sealed: bool,
     /// The database that is selected there, if that is known.
     db: Option<i64>,
     used: Instant,
 }
 
+/// The bytes of a connection, as they are or with TLS on them.
+enum Stream {
+    Plain(TcpStream),
+    Sealed(Box<Sealed>),
+}
+
+impl Stream {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Sealed(sealed) => sealed.socket(),
+        };
+        socket.set_write_timeout(Some(timeout))?;
+        socket.set_read_timeout(Some(timeout))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(buf),
+            Stream::Sealed(sealed) => sealed.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.write(buf),
+            Stream::Sealed(sealed) => sealed.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.flush(),
+            Stream::Sealed(sealed) => sealed.flush(),
+        }
+    }
+}
+
+/// How links of this configuration speak: with TLS on them, or plainly.
+fn tls_of(config: &Config) -> io::Result<Option<Arc<ClientConfig>>> {
+    match config.tls_cluster {
+        true => tls::client_config(config)
+            .map(Some)
+            .map_err(io::Error::other),
+        false => Ok(None),
+    }
+}
+
+/// A new link as a node makes it; why there is none is told to the log.
+fn open(node: &Node, target: &Target) -> io::Result<Link> {
+    let link = tls_of(&node.config()).and_then(|tls| Link::open(target, tls));
+    link.inspect_err(|why| {
+        let text = format!("MIGRATE to {}:{}: {why}", target.host, target.port);
+        node.log(|log| log.notice(&text));
+    })
+}
+
 impl Link {
-    fn open(target: &Target) -> io::Result<Link> {
+    fn open(target: &Target, tls: Option<Arc<ClientConfig>>) -> io::Result<Link> {
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, target.timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
+                    let is_sealed = tls.is_some();
+                    let stream = match tls {
+                        Some(tls) => {
+                            let sealed = Sealed::new(tls, stream, target.timeout)?;
+                            Stream::Sealed(Box::new(sealed))
+                        }
+                        None => Stream::Plain(stream),
+                    };
                     return Ok(Link {
                         stream: BufReader::new(stream),
+                        is_sealed,
                         host: target.host.clone(),
                         port: target.port,
                         db: None,
@@ -203,12 +279,20 @@ impl Links {
         }
     }
 
-    fn take(&self, target: &Target) -> Option<Link> {
+    /// How many links wait.
+    pub fn kept(&self) -> usize {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|link| link.used.elapsed() < LINK_KEPT);
-        let at = kept
-            .iter()
-            .position(|link| link.host == target.host && link.port == target.port)?;
+        kept.len()
+    }
+
+    fn take(&self, target: &Target, is_sealed: bool) -> Option<Link> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|link| link.used.elapsed() < LINK_KEPT);
+        let at = kept.iter().position(|link| {
+            let is_there = link.host == target.host && link.port == target.port;
+            is_there && link.is_sealed == is_sealed
+        })?;
         Some(kept.swap_remove(at))
     }
 }
@@ -216,8 +300,9 @@ impl Links {
 /// Makes the link of a migration, and sends it back to its core.
 pub fn connect(node: &'static Node, migration: Box<Migration>) {
     spawn(node, migration, |node, migration| {
-        let kept = node.links.take(&migration.target);
-        match kept.map_or_else(|| Link::open(&migration.target), Ok) {
+        let target = &migration.target;
+        let kept = node.links.take(target, node.config().tls_cluster);
+        match kept.map_or_else(|| open(node, target), Ok) {
             Ok(link) => migration.link = Some(link),
             Err(_) => migration.failure = Some(Failure::Connecting),
         }
@@ -226,8 +311,8 @@ pub fn connect(node: &'static Node, migration: Box<Migration>) {
 
 /// Sends the parcels of a migration, reads what becomes of them, and sends it back to its core.
 pub fn deliver(node: &'static Node, migration: Box<Migration>) {
-    spawn(node, migration, |_, migration| {
-        let failure = deliver_all(migration).err();
+    spawn(node, migration, |node, migration| {
+        let failure = deliver_all(migration, |target| open(node, target)).err();
         migration.failure = failure;
     });
 }
@@ -260,18 +345,14 @@ fn spawn(
 }
 
 fn send_back(node: &Node, migration: Box<Migration>) {
-    let core: CoreId = migration.ticket.core;
-    let mut mail = Mail::Migration(migration);
-    while let Some(handle) = node.handle() {
-        match handle.post(core, mail) {
-            Ok(()) => return,
-            Err(back) => mail = back,
-        }
-        std::thread::sleep(POST_RETRY);
-    }
+    let core = migration.ticket.core;
+    node.post(core, Mail::Migration(migration), POST_TRIES);
 }
 
-fn deliver_all(migration: &mut Migration) -> Result<(), Failure> {
+fn deliver_all(
+    migration: &mut Migration,
+    open: impl Fn(&Target) -> io::Result<Link>,
+) -> Result<(), Failure> {
     let Some(mut link) = migration.link.take() else {
         return Err(Failure::Connecting);
     };
@@ -282,7 +363,7 @@ fn deliver_all(migration: &mut Migration) -> Result<(), Failure> {
         && none_is_there(migration)
     {
         // The other end had gone before it heard of this, as that of a kept link may: once more, as Redis does.
-        link = Link::open(&migration.target).map_err(|_| Failure::Connecting)?;
+        link = open(&migration.target).map_err(|_| Failure::Connecting)?;
         done = exchange(&mut link, migration);
     }
     keep(migration, link, done)
@@ -324,12 +405,7 @@ fn exchange(link: &mut Link, migration: &mut Migration) -> Result<(), (Failure, 
     link.db = None;
     let writing = |error| (Failure::Writing, error);
     let stream = link.stream.get_mut();
-    stream
-        .set_write_timeout(Some(target.timeout))
-        .map_err(writing)?;
-    stream
-        .set_read_timeout(Some(target.timeout))
-        .map_err(writing)?;
+    stream.set_timeout(target.timeout).map_err(writing)?;
     let mut out = Vec::new();
     if !target.auth.is_empty() {
         request::encode(&auth_words(target), &mut out);
@@ -402,7 +478,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    use runtime::ConnId;
+    use runtime::{ConnId, CoreId};
 
     use super::*;
 
@@ -459,7 +535,7 @@ mod tests {
             conn: ConnId::from_u64(1),
             seq: 0,
         };
-        let link = Link::open(&target).ok();
+        let link = Link::open(&target, None).ok();
         Migration {
             link,
             ..Migration::new(ticket, target, 0, false, parcels)
@@ -515,7 +591,7 @@ mod tests {
         for (says, auth, expected, delivered) in cases {
             let (port, heard) = server(says.clone());
             let mut migration = migration(port, auth);
-            let done = deliver_all(&mut migration);
+            let done = deliver_all(&mut migration, |target| Link::open(target, None));
             assert_eq!(done, expected, "{says:?}");
             let there: Vec<bool> = migration
                 .parcels
@@ -546,13 +622,15 @@ mod tests {
         let links = Links::default();
         assert!((0..MIGRATIONS_MAX).all(|_| links.enter()) && !links.enter());
         let mut first = migration(port, &[]);
-        assert_eq!(deliver_all(&mut first), Ok(()));
+        let open = |target: &Target| Link::open(target, None);
+        assert_eq!(deliver_all(&mut first, open), Ok(()));
         let target = first.target.clone();
         links.leave(first);
         assert!(links.enter(), "one has ended");
-        let kept = links.take(&target).unwrap();
+        assert!(links.take(&target, true).is_none(), "it is plain");
+        let kept = links.take(&target, false).unwrap();
         assert_eq!(kept.db, Some(5), "SELECT is not needed again");
-        assert!(links.take(&target).is_none());
+        assert!(links.take(&target, false).is_none());
         drop(kept);
         heard.join().unwrap();
     }

@@ -300,3 +300,45 @@ fn the_largest_clients_are_closed_until_all_fit() {
         assert!(!bench.is_closed(client));
     }
 }
+
+#[test]
+fn who_waits_listens_and_tracks_is_counted_until_it_goes() {
+    for cores in [1, 2, 3] {
+        let mut bench = Bench::new(cores);
+        let node = bench.node();
+        let watcher = bench.connect(0);
+        let sum = |bench: &mut Bench| {
+            bench.call(watcher, "PING");
+            node.used().tables
+        };
+        let name = "n".repeat(1000);
+        let kinds: [&[&str]; 5] = [
+            &["BLPOP a b {name} 0"],
+            &["XREAD BLOCK 0 STREAMS {name} s $ $"],
+            &["SUBSCRIBE {name} x", "PSUBSCRIBE {name}*", "SSUBSCRIBE y"],
+            &["HELLO 3", "CLIENT TRACKING ON", "MGET {name} a", "GET b"],
+            &["HELLO 3", "CLIENT TRACKING ON BCAST PREFIX {name}"],
+        ];
+        assert_eq!(sum(&mut bench), 0);
+        for requests in kinds {
+            let mut before = 0;
+            let clients: Vec<Client> = (0..3).map(|n| bench.connect(n % cores)).collect();
+            for client in &clients {
+                for request in requests {
+                    bench.call(*client, &request.replace("{name}", &name));
+                }
+                let now = sum(&mut bench);
+                assert!(now > before, "{requests:?} {now} {before}");
+                before = now;
+            }
+            assert!(before > 1000 && before < 40_000, "{requests:?} {before}");
+            let total = info(&mut bench, watcher, "used_memory");
+            assert!(total > node.used().tables);
+            clients.into_iter().for_each(|client| bench.close(client));
+            // (Whose keys are remembered when it goes is told when they change.)
+            bench.call(watcher, &format!("MSET {name} 1 a 1 b 1"));
+            bench.call(watcher, "FLUSHALL");
+            assert_eq!(sum(&mut bench), 0, "{requests:?} {cores}");
+        }
+    }
+}

@@ -232,6 +232,23 @@ fn load(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
+/// Whether a library of a file could be taken over beside those that are there.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn must_be_new(core: &mut Core, code: &[u8]) -> Result<(), String> {
+    let library = compile(core, code);
+    core.forget_library_changes();
+    let mut libraries = Libraries::clone(&core.node.scripting.libraries());
+    libraries.add(&[library?], false)
+}
+
+/// Writes to the log what libraries there are.
+pub(crate) fn log_libraries(core: &mut Core) {
+    // (A change that changes nothing is never refused.)
+    let _always = change(core, |_| Ok(()));
+}
+
 /// Takes over a library from a file; it replaces one of its name.
 pub(crate) fn load_library(core: &mut Core, code: &[u8]) -> Result<(), String> {
     let library = compile(core, code);

@@ -136,7 +136,7 @@ impl ScriptHost<'_> {
                 "Write commands are not allowed from read-only scripts.",
             ));
         }
-        if self.core.refuses && row.writes {
+        if self.core.refuses() && row.writes {
             let why = self.core.log_failure().to_string();
             return Err(Not::Misconf(why));
         }

@@ -22,7 +22,7 @@ mod watchdog;
 
 pub(crate) use commands::COMMANDS;
 pub(crate) use functions::COMMANDS as FUNCTION_COMMANDS;
-pub(crate) use functions::load_library;
+pub(crate) use functions::{load_library, log_libraries, must_be_new};
 pub use run::{Caller, Ended};
 pub use shared::Scripting;
 

@@ -17,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtoco
 
 use super::expiry;
 use super::sessions::Sessions;
-use crate::config::{Config, TlsClients};
+use crate::config::{Config, Secret, TlsClients};
 
 /// Largest certificate, key or list of authorities that is read, bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -69,22 +69,10 @@ impl Context {
     /// What is missing or wrong.
     pub fn read(config: &Config) -> Result<Context, String> {
         let (cert_file, key_file) = (&config.tls_cert_file, &config.tls_key_file);
-        if cert_file.is_empty() {
-            return Err("No tls-cert-file configured!".to_owned());
-        }
-        if key_file.is_empty() {
-            return Err("No tls-key-file configured!".to_owned());
-        }
-        let chain = certificates(&below(config, cert_file))
-            .map_err(|why| format!("Failed to load certificate: {cert_file}: {why}"))?;
-        let key = bytes(&below(config, key_file))
-            .and_then(|pem| private_key(&pem, config.tls_key_file_pass.as_bytes()))
-            .map_err(|why| format!("Failed to load private key: {key_file}: {why}"))?;
+        let pass = &config.tls_key_file_pass;
+        let (chain, key) = chain_and_key(config, cert_file, key_file, pass)?;
         let not_after_s = chain.first().and_then(|leaf| expiry::not_after_s(leaf));
-        let provider = Arc::new(CryptoProvider {
-            cipher_suites: suites(config)?,
-            ..default_provider()
-        });
+        let provider = provider(config)?;
         let versions = versions(&config.tls_protocols)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
@@ -113,7 +101,36 @@ impl Context {
     }
 }
 
-fn text(error: impl Display) -> String {
+/// The cryptography of both sides, with the suites that the options name.
+pub(super) fn provider(config: &Config) -> Result<Arc<CryptoProvider>, String> {
+    Ok(Arc::new(CryptoProvider {
+        cipher_suites: suites(config)?,
+        ..default_provider()
+    }))
+}
+
+/// A certificate with those behind it, and its private key.
+pub(super) fn chain_and_key(
+    config: &Config,
+    cert_file: &str,
+    key_file: &str,
+    pass: &Secret,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    if cert_file.is_empty() {
+        return Err("No tls-cert-file configured!".to_owned());
+    }
+    if key_file.is_empty() {
+        return Err("No tls-key-file configured!".to_owned());
+    }
+    let chain = certificates(&below(config, cert_file))
+        .map_err(|why| format!("Failed to load certificate: {cert_file}: {why}"))?;
+    let key = bytes(&below(config, key_file))
+        .and_then(|pem| private_key(&pem, pass.as_bytes()))
+        .map_err(|why| format!("Failed to load private key: {key_file}: {why}"))?;
+    Ok((chain, key))
+}
+
+pub(super) fn text(error: impl Display) -> String {
     error.to_string()
 }
 
@@ -173,6 +190,16 @@ fn verifier(
     if config.tls_ca_cert_file.is_empty() && config.tls_ca_cert_dir.is_empty() {
         return Err("Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-auth-clients is enabled!".to_owned());
     }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(config)?), provider);
+    let builder = match config.tls_auth_clients {
+        TlsClients::Optional => builder.allow_unauthenticated(),
+        TlsClients::Yes | TlsClients::No => builder,
+    };
+    builder.build().map(Some).map_err(text)
+}
+
+/// The authorities that are trusted.
+pub(super) fn roots(config: &Config) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for path in authorities(config) {
         // A folder may hold other files too; the one file must be right.
@@ -192,12 +219,7 @@ fn verifier(
             "Failed to configure CA certificate(s) file/directory: no certificate in it".to_owned(),
         );
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = match config.tls_auth_clients {
-        TlsClients::Optional => builder.allow_unauthenticated(),
-        TlsClients::Yes | TlsClients::No => builder,
-    };
-    builder.build().map(Some).map_err(text)
+    Ok(roots)
 }
 
 /// The files that hold authorities.
@@ -233,7 +255,7 @@ pub(super) fn marks(config: &Config) -> Marks {
 }
 
 /// `tls-protocols`. Versions before 1.2 are not spoken: they are passed over if there is another.
-fn versions(words: &str) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+pub(super) fn versions(words: &str) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
     if words.is_empty() {
         return Ok(vec![&TLS12, &TLS13]);
     }

@@ -10,8 +10,9 @@
 //! has changed (looked at every few seconds by a thread of its own); when it cannot be made the old one stays in force.
 //! Bounds: a handshake must end within [`HANDSHAKE_MS_MAX`], and no more than one unfinished message is kept.
 //!
-//! Not here: TLS of links between nodes; ports of single cores, which are always plain.
+//! Not here: TLS of links between nodes, but for MIGRATE's (`client.rs`).
 
+mod client;
 mod context;
 mod expiry;
 mod session;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+pub use client::{Sealed, client_config};
 pub use context::Context;
 pub use session::{Broken, Session};
 

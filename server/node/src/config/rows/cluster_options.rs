@@ -48,6 +48,13 @@ pub(super) const ROWS: &[Row] = &[
         ..Row::AT_START
     },
     Row {
+        name: "cluster-slot-stats-enabled",
+        default: "no",
+        place: at!(cluster_slot_stats_enabled),
+        summary: "CLUSTER SLOT-STATS also tells the processor time and the bytes of each slot's requests.",
+        ..Row::LIVE
+    },
+    Row {
         name: "cluster-config-file",
         kind: TEXT,
         default: "nodes.conf",

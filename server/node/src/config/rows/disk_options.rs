@@ -254,7 +254,9 @@ pub(super) const ROWS: &[Row] = &[
         name: "aof-disable-auto-gc",
         default: "no",
         hidden: true,
-        standing: TEST_ONLY,
+        standing: Standing::Needless(
+            "a knob of Redis's own tests: what is no part of the log any more is always removed",
+        ),
         summary: "Old files of the log are kept.",
         ..Row::LIVE
     },

@@ -3,7 +3,6 @@
 use crate::config::choices::{Choice, TlsClients};
 use crate::config::row::{INT_MAX, Kind, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int};
 
-const LATER: Standing = Standing::Later("comes with replication");
 const NO_TLS_LINK: Standing =
     Standing::Refused("links between nodes do not speak TLS yet: they would be in the clear");
 
@@ -46,21 +45,22 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "tls-client-cert-file",
-        standing: LATER,
-        summary: "Certificate shown when the server is itself a client.",
+        place: at!(tls_client_cert_file),
+        summary: "Certificate shown when the server is itself a client (MIGRATE); without one the server's own.",
         ..FILE
     },
     Row {
         name: "tls-client-key-file",
-        standing: LATER,
+        place: at!(tls_client_key_file),
         summary: "Private key of the client certificate.",
         ..FILE
     },
     Row {
         name: "tls-client-key-file-pass",
         kind: Kind::Secret,
-        standing: LATER,
         secret: true,
+        volatile: true,
+        place: at!(tls_client_key_file_pass),
         summary: "Pass phrase of the client key.",
         ..Row::LIVE
     },
@@ -100,8 +100,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "tls-cluster",
         default: "no",
-        standing: NO_TLS_LINK,
-        summary: "Links between the nodes of a cluster speak TLS.",
+        place: at!(tls_cluster),
+        summary: "MIGRATE speaks TLS; in Redis also the links between the nodes of a cluster, of which there are none here.",
         ..Row::LIVE
     },
     Row {

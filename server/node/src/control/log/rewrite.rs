@@ -32,7 +32,7 @@ pub struct Rewrites {
 }
 
 /// How long the log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Bytes now.
     pub now: u64,
