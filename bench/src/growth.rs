@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use protocol::request::encode;
 
 use crate::Bench;
-use crate::client::{Client, Fill, pin};
+use crate::client::{Client, Fill, come_first, pin};
 use crate::histogram::Latencies;
 use crate::memory::fill_from_cpu_one;
 use crate::process::{Plan, Server};
@@ -148,6 +148,7 @@ pub(crate) fn ask_for(
     end: &AtomicBool,
 ) -> io::Result<(Latencies, Latencies)> {
     pin(1);
+    come_first();
     let (mut sending, mut listening) = Client::connect(server)?.split()?;
     let mut request = Vec::new();
     encode(words, &mut request);
@@ -155,6 +156,7 @@ pub(crate) fn ask_for(
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || -> io::Result<Latencies> {
             pin(1);
+            come_first();
             let mut late = Latencies::default();
             let begun = Instant::now();
             for number in 0..QUESTIONS_MAX {

@@ -349,18 +349,25 @@ fn copy_log(folder: &Path, to: &Path) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// The frames of a segment without the zeros behind them.
+fn without_room(mut bytes: Vec<u8>) -> Vec<u8> {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    bytes.truncate(last.map_or(0, |at| at + 1));
+    bytes
+}
+
 fn plant(plant: Plant, folder: &Path, old: &Path, rng: &mut Rng) -> Result<(), ClientError> {
     match plant {
         Plant::Nothing | Plant::NoLog => {}
         Plant::LostTail => {
             if let Some(path) = newest(folder)? {
-                let bytes = std::fs::read(&path)?;
+                let bytes = without_room(std::fs::read(&path)?);
                 std::fs::write(&path, &bytes[..bytes.len() - bytes.len().min(4000)])?;
             }
         }
         Plant::FlippedBit => {
             if let Some(path) = newest(folder)? {
-                let mut bytes = std::fs::read(&path)?;
+                let mut bytes = without_room(std::fs::read(&path)?);
                 let at = rng.below(bytes.len() / 2);
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte ^= 1 << rng.below(8);

@@ -113,6 +113,7 @@ struct State {
     /// Crashes so far: files opened before one are dead.
     life: u64,
     deeds: Deeds,
+    room_bytes: u64,
 }
 
 /// See the module's head. Clones are the same disk.
@@ -154,6 +155,11 @@ impl State {
     }
 
     fn append(&mut self, number: FileNumber, bytes: &[u8]) -> io::Result<()> {
+        let end = self.files.get(&number).map_or(0, |file| file.bytes.len());
+        self.write_at(number, end, bytes)
+    }
+
+    fn write_at(&mut self, number: FileNumber, at: usize, bytes: &[u8]) -> io::Result<()> {
         self.deeds.writes += 1;
         let room = self
             .faults
@@ -166,13 +172,21 @@ impl State {
         } else {
             bytes.len()
         };
+        let end = self.files.get(&number).map_or(0, |file| file.bytes.len());
+        // (What lies over bytes that are there needs no room.)
+        let room = room.map(|room| room + end.saturating_sub(at));
         if room.is_some_and(|room| room < taken) {
             taken = room.unwrap_or_default();
             self.deeds.failures += 1;
             failed = Err(failure(ENOSPC));
         }
         let file = self.files.entry(number).or_default();
-        file.bytes.extend(bytes.iter().take(taken));
+        if file.bytes.len() < at + taken {
+            file.bytes.resize(at + taken, 0);
+        }
+        for (into, byte) in file.bytes.iter_mut().skip(at).zip(bytes.iter().take(taken)) {
+            *into = *byte;
+        }
         failed
     }
 
@@ -225,6 +239,27 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 impl Content {
+    /// Of what was written over other bytes, from `same` on, a first part is there, or some blocks.
+    fn overwritten(&self, left: &mut Vec<u8>, same: usize, rng: &mut Rng) {
+        left.resize(left.len() + rng.below(self.bytes.len() - left.len() + 1), 0);
+        let by_blocks = rng.percent(50);
+        let until = match by_blocks {
+            true => left.len(),
+            false => same + rng.below(left.len() - same + 1),
+        };
+        let mut at = same;
+        while at < until {
+            let end = until.min((at / BLOCK_BYTES + 1) * BLOCK_BYTES);
+            if !by_blocks || rng.percent(70) {
+                let new = self.bytes.get(at..end).unwrap_or_default();
+                for (into, byte) in left.iter_mut().skip(at).zip(new) {
+                    *into = *byte;
+                }
+            }
+            at = end;
+        }
+    }
+
     /// What a crash leaves of it.
     fn crash(&mut self, rng: &mut Rng) {
         let same = common(&self.kept, &self.bytes);
@@ -242,6 +277,8 @@ impl Content {
                     }
                 }
             }
+        } else if self.bytes.len() >= self.kept.len() {
+            self.overwritten(&mut left, same, rng);
         } else if rng.percent(50) {
             // Cut, and perhaps written anew.
             left.truncate(same);
@@ -273,6 +310,7 @@ impl SimDisk {
             next: 1,
             life: 0,
             deeds: Deeds::default(),
+            room_bytes: 0,
         })))
     }
 
@@ -419,9 +457,18 @@ impl Disk for SimDisk {
         });
         Ok(())
     }
+
+    fn room_bytes(&self) -> u64 {
+        self.state().room_bytes
+    }
 }
 
 impl SimDisk {
+    /// As [`Disk::room_bytes`].
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.state().room_bytes = bytes;
+    }
+
     fn handle(&self, state: &State, number: FileNumber) -> Box<dyn File> {
         Box::new(SimFile {
             disk: self.clone(),
@@ -454,6 +501,11 @@ impl SimFile {
 impl File for SimFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.state()?.append(self.number, bytes)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(at).map_err(|_| failure(EIO))?;
+        self.state()?.write_at(self.number, at, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {

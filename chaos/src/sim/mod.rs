@@ -49,6 +49,8 @@ const HASH_SEED: u64 = 0;
 /// Most cores, and most clients beside the world's own.
 const CORES_MAX: usize = 4;
 const CLIENTS_MAX: usize = 7;
+/// Zeros that a disk wants behind the log, bytes, at most.
+const ROOM_BYTES_MAX: usize = 2048;
 /// What a run does at most: things noted in books, and ticks.
 const DEEDS_MAX: usize = 160;
 const TICKS_MAX: usize = 40_000;
@@ -159,6 +161,10 @@ fn play(seed: u64, options: &Options) -> Report {
         seals: Rng::new(!seed).percent(SEALED_PERCENT),
         items_per_turn: 1 + rng.below(8),
     };
+    let mut room = Rng::new(seed.rotate_left(32));
+    if room.percent(50) {
+        plan.disk.set_room(room.below(ROOM_BYTES_MAX) as u64);
+    }
     let mut facts = Facts::new(options.plant);
     facts.lag_us = if keeping.always { 0 } else { LAG_US };
     let books = (facts, Trace::new(options.trace));

@@ -391,13 +391,10 @@ impl NodeService {
                 return;
             }
         };
-        if let Some(slot) = held {
-            if self.core.locks.is_full() && head.ticket.core != self.core.id {
-                let mut out = Vec::new();
-                self.core.refuse(&TOO_MANY_WAIT, head.resp, &mut out);
-                return self.reply(head.ticket, &out);
-            }
-            self.core.locks.park(slot, Batch::one(&args, head));
+        let ahead = self.core.locks.ahead_of(head.ticket, batch.parked);
+        if let Some(slot) = held.or(ahead)
+            && self.waits(slot, batch, head)
+        {
             return;
         }
         if head.row.cost.is_some() && self.head_aside(batch, head) {
@@ -427,6 +424,32 @@ impl NodeService {
         self.news(Some((head.ticket.core, head.ticket.conn)));
     }
 
+    /// Lets a request wait for a slot, its own or that of one which it may not pass; false when there is nothing to wait for.
+    #[cold]
+    fn waits(&mut self, slot: Slot, batch: &Batch, head: &Head) -> bool {
+        let mut request = Batch::one(&batch.args(head), head);
+        request.parked = batch.parked;
+        let core = &mut self.core;
+        if !core.locks.is_held(slot) {
+            // What it may not pass is about to run.
+            let waits = !core.unparked.is_empty();
+            if waits {
+                core.unparked.push_back(request);
+            }
+            return waits;
+        }
+        if core.locks.is_full() && head.ticket.core != core.id {
+            let mut out = Vec::new();
+            core.refuse(&TOO_MANY_WAIT, head.resp, &mut out);
+            self.reply(head.ticket, &out);
+        } else if head.key.is_none() {
+            core.locks.park_several(slot, request, head.ticket);
+        } else {
+            core.locks.park(slot, request);
+        }
+        true
+    }
+
     pub(crate) fn on_replies(&mut self, replies: Box<Replies>) {
         let mut at = 0;
         let from = replies.from;
@@ -448,6 +471,7 @@ impl NodeService {
         loop {
             if let Some(batch) = self.core.unparked.pop_front() {
                 if let Some(head) = batch.heads.first() {
+                    self.core.locks.returns(head.ticket, batch.parked);
                     self.run_head(&batch, head);
                 }
             } else if let Some(number) = self.core.ready.pop_front() {

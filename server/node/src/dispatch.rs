@@ -414,6 +414,8 @@ impl Core {
                 Some(slot) => {
                     let head = self.head(conn, row, None);
                     self.park(slot, &args, head);
+                    // Not all of its slots need be held: what comes behind it may not pass it at another.
+                    conn.exclusive = true;
                 }
             }
             return Flow::Done;

@@ -13,12 +13,13 @@
 //! of all queues lie in one array (128 KiB, made when the first transaction comes) and who holds is a bit. Hashed by slot they cost a
 //! core ten milliseconds.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
-use runtime::CoreId;
+use runtime::{ConnId, CoreId};
 use storage::{SLOTS, Slot};
 
-use crate::mail::Batch;
+use crate::mail::{Batch, Ticket};
 
 /// Requests parked on one core before more are turned away: clients of this core wait (one request each is still parked), those of
 /// others are refused with an error.
@@ -95,11 +96,12 @@ pub struct Locks {
         clippy::vec_box,
         reason = "batches travel as boxes: they are not boxed anew"
     )]
-    /// With the order of their arrival.
-    parked: HashMap<u16, Vec<(u64, Box<Batch>)>>,
+    parked: HashMap<u16, Vec<Box<Batch>>>,
     parked_len: usize,
     /// Requests that have been parked so far.
     arrived: u64,
+    /// Clients of which requests of several keys are parked: the number of each, and its slot.
+    several: HashMap<(CoreId, ConnId), Vec<(u64, Slot)>>,
 }
 
 /// The answer to a claim.
@@ -251,13 +253,49 @@ impl Locks {
         self.parked_len >= PARKED_MAX
     }
 
-    /// Parks a request (a batch of one) at a held slot.
-    pub fn park(&mut self, slot: Slot, request: Box<Batch>) {
+    /// Parks a request (a batch of one) at a held slot. Returns its number.
+    pub fn park(&mut self, slot: Slot, mut request: Box<Batch>) -> u64 {
         debug_assert!(self.is_held(slot));
+        if request.parked == 0 {
+            self.arrived += 1;
+            request.parked = self.arrived;
+        }
+        let number = request.parked;
         self.parked_len += 1;
-        self.arrived += 1;
-        let requests = self.parked.entry(slot.0).or_default();
-        requests.push((self.arrived, request));
+        self.parked.entry(slot.0).or_default().push(request);
+        number
+    }
+
+    /// As `park`, for a request of several keys, perhaps of another core's client: not all of its slots need be held, and what that client
+    /// asks for next may not pass it at another.
+    pub fn park_several(&mut self, slot: Slot, request: Box<Batch>, of: Ticket) {
+        let number = self.park(slot, request);
+        let parked = self.several.entry((of.core, of.conn)).or_default();
+        parked.push((number, slot));
+    }
+
+    /// A request that was parked is about to run, or to be parked anew.
+    pub fn returns(&mut self, of: Ticket, number: u64) {
+        if self.several.is_empty() {
+            return;
+        }
+        if let Entry::Occupied(mut entry) = self.several.entry((of.core, of.conn)) {
+            entry.get_mut().retain(|(parked, _)| *parked != number);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Where a request of several keys is parked that the same client sent before this one, which has a number if it was parked.
+    #[inline]
+    pub fn ahead_of(&self, of: Ticket, number: u64) -> Option<Slot> {
+        if self.several.is_empty() {
+            return None;
+        }
+        let mut parked = self.several.get(&(of.core, of.conn))?.iter();
+        let ahead = parked.find(|(other, _)| number == 0 || *other < number)?;
+        Some(ahead.1)
     }
 
     /// Takes the requests that waited for slots which are home now, in the order they came: one of several slots is parked at
@@ -266,7 +304,7 @@ impl Locks {
         if self.parked.is_empty() {
             return Vec::new();
         }
-        let mut freed = Vec::new();
+        let mut freed: Vec<Box<Batch>> = Vec::new();
         for slot in slots {
             if !self.held.contains(*slot)
                 && let Some(requests) = self.parked.remove(&slot.0)
@@ -275,8 +313,8 @@ impl Locks {
                 freed.extend(requests);
             }
         }
-        freed.sort_unstable_by_key(|(arrived, _)| *arrived);
-        freed.into_iter().map(|(_, request)| request).collect()
+        freed.sort_unstable_by_key(|request| request.parked);
+        freed
     }
 }
 

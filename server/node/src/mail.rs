@@ -251,6 +251,8 @@ pub struct Batch {
     pub words: Vec<Word>,
     /// The requests in order.
     pub heads: Vec<Head>,
+    /// Of one that is parked: its number in the order of arrival, which it keeps wherever else it must wait; else 0.
+    pub parked: u64,
 }
 
 impl Batch {
@@ -307,6 +309,7 @@ impl Batch {
         self.buf.clear();
         self.words.clear();
         self.heads.clear();
+        self.parked = 0;
     }
 }
 

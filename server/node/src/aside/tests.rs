@@ -328,6 +328,37 @@ fn large_replies_come_in_order_behind_others() {
     }
 }
 
+/// SMOVE waited for the slot that was away, and what its client asked behind it of the other slot was answered before it ran.
+#[test]
+fn nothing_passes_a_request_of_several_keys_that_waits() {
+    for (cores, from) in [(1, 0), (2, 0), (2, 1)] {
+        let mut bench = Bench::with(cores, |config| config.aside_min_steps = 2);
+        let [client, other] = [bench.connect(from), bench.connect(0)];
+        let names = (0..).map(|n| format!("s{n}"));
+        let here: Vec<String> = names
+            .filter(|name| bench.owner_of(name.as_bytes()) == 0)
+            .take(2)
+            .collect();
+        let [a, b] = [&here[0], &here[1]];
+        bench.call(other, &format!("SADD {a} 1 2 3"));
+        bench.holds_aside = true;
+        assert_eq!(bench.call(other, &format!("SORT {a} DESC")), "");
+        let requests = format!(
+            "SMOVE {a} {b} 1\r\nSCARD {b}\r\nSMOVE {b} {a} 1\r\nSCARD {b}\r\nEXISTS {b}\r\n"
+        );
+        bench.send(client, requests.as_bytes());
+        assert_eq!(text(&mut bench, client), "");
+        assert_eq!(
+            bench.call(other, &format!("EXISTS {b}")),
+            "",
+            "it is behind SORT"
+        );
+        bench.release_aside();
+        assert_eq!(text(&mut bench, client), ":1 :1 :1 :0 :0 ");
+        bench.check();
+    }
+}
+
 #[test]
 fn keys_walks_in_slices() {
     for cores in 1..=2 {

@@ -5,7 +5,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+/// See [`Disk::room_bytes`]. One sync in some hundreds is that of new room; twice as many bytes of the log reach the disk.
+const ROOM_BYTES: u64 = 1 << 20;
 
 /// A file system.
 pub trait Disk: Send + Sync {
@@ -26,6 +30,11 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Names that were made, changed and removed in a directory outlive a crash from here on.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// So many bytes of zeros are put behind the end of a file whose every write is synced: a write over bytes that are there needs
+    /// no change of the file's length and no new blocks, so that its sync is that of the data alone. 0 where that gains nothing.
+    fn room_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// An open file.
@@ -35,6 +44,8 @@ pub trait File: Send {
     /// # Errors
     /// As the system reports them; then some of it may have been written. Of all functions here.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of it from this place on, over what is there; what goes beyond the end is appended.
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// What was written outlives a crash from here on.
     fn sync(&mut self) -> io::Result<()>;
     /// Reads on; 0 at the end.
@@ -93,6 +104,10 @@ impl Disk for SystemDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
     }
+
+    fn room_bytes(&self) -> u64 {
+        ROOM_BYTES
+    }
 }
 
 struct SystemFile(fs::File);
@@ -101,6 +116,10 @@ impl File for SystemFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.seek(SeekFrom::End(0))?;
         self.0.write_all(bytes)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -134,6 +153,7 @@ mod tests {
         file.append(b"two").unwrap();
         file.sync().unwrap();
         file.truncate(4).unwrap();
+        file.write_at(0, b"O").unwrap();
         disk.rename(&dir.join("a"), &dir.join("b")).unwrap();
         disk.sync_dir(&dir).unwrap();
         assert_eq!(disk.list(&dir).unwrap(), ["b"]);
@@ -142,8 +162,10 @@ mod tests {
         let mut file = disk.open(&dir.join("b")).unwrap();
         let mut bytes = [0; 16];
         let read = file.read(&mut bytes).unwrap();
-        assert_eq!(&bytes[..read], b"onet!");
+        assert_eq!(&bytes[..read], b"Onet!");
         assert_eq!(file.size().unwrap(), 5);
+        file.write_at(4, b"??").unwrap();
+        assert_eq!(file.size().unwrap(), 6);
         assert!(disk.create(&dir.join("c/d")).is_err());
         disk.remove(&dir.join("b")).unwrap();
         assert!(disk.open(&dir.join("b")).is_err());

@@ -463,6 +463,7 @@ impl WriteLog {
         };
         let policy = self.policy();
         writer.keep(policy != AppendFsync::No);
+        writer.make_room(policy == AppendFsync::Always);
         {
             let spare = writer.spare();
             let mut queue = lock(&self.queue);

@@ -344,6 +344,10 @@ impl<'p> Segment<'p> {
     fn cut(&mut self, bad: &Bad, cuts: bool, to: &mut dyn Replays) -> io::Result<()> {
         let fed = self.scan.offset() + self.scan.rest().len() as u64;
         self.feed(self.size - fed, to)?;
+        if self.scan.rest().iter().all(|byte| *byte == 0) {
+            // Room for frames that never came.
+            return self.cut_off(bad.offset);
+        }
         let behind = look_behind(self.scan.rest(), bad.sequence);
         if behind == Behind::Synced || matches!(bad.fault, Fault::Sequence(_)) {
             return Err(damage(self.path, bad));
@@ -361,10 +365,11 @@ impl<'p> Segment<'p> {
             "{}: {what}: they are cut off",
             self.path.display()
         ));
-        let done = self
-            .file
-            .truncate(bad.offset)
-            .and_then(|()| self.file.sync());
+        self.cut_off(bad.offset)
+    }
+
+    fn cut_off(&mut self, offset: u64) -> io::Result<()> {
+        let done = self.file.truncate(offset).and_then(|()| self.file.sync());
         done.map_err(|error| named(self.path, &error))
     }
 }

@@ -40,6 +40,7 @@ struct State {
     kept: BTreeMap<PathBuf, usize>,
     failing: Failing,
     syncs: usize,
+    room_bytes: u64,
 }
 
 /// See the module's head.
@@ -151,6 +152,10 @@ impl Disk for MemoryDisk {
         self.state(|state| state.kept = state.names.clone());
         Ok(())
     }
+
+    fn room_bytes(&self) -> u64 {
+        self.state(|state| state.room_bytes)
+    }
 }
 
 impl File for Handle {
@@ -164,6 +169,25 @@ impl File for Handle {
                 return Err(full());
             }
             file.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.state(|state| {
+            let file = &mut state.inodes[self.inode].bytes;
+            let mut put = |bytes: &[u8]| {
+                let (at, end) = (at as usize, at as usize + bytes.len());
+                file.resize(file.len().max(end), 0);
+                file[at..end].copy_from_slice(bytes);
+            };
+            if state.failing.halves {
+                put(&bytes[..bytes.len() / 2]);
+            }
+            if state.failing.writes {
+                return Err(full());
+            }
+            put(bytes);
             Ok(())
         })
     }
@@ -334,6 +358,61 @@ fn what_a_crash_tears_is_cut_and_the_log_goes_on() {
         (read_now.frames, past.last),
         (vec!["one".into(), "two".into(), "four".into()], 3)
     );
+}
+
+#[test]
+fn room_for_frames_that_never_came_is_neither_torn_nor_damage() {
+    let disk = MemoryDisk::default();
+    disk.state(|state| state.room_bytes = 1000);
+    let log = log_on(&disk, AppendFsync::Always);
+    let put = |log: &WriteLog, text: &str| {
+        let _ = say(log, text);
+        log.step();
+        disk.bytes("d/a.1.log").len()
+    };
+    let sizes = [put(&log, "one"), put(&log, "two")];
+    assert_eq!(sizes, [1079; 2], "the second frame lies over zeros");
+    // A disk that is full for the next piece of room takes the frame, once there is so much room again.
+    let full = Failing {
+        writes: true,
+        ..Failing::default()
+    };
+    disk.fail(full);
+    assert_eq!(put(&log, &"x".repeat(2000)), 126);
+    disk.fail(Failing::default());
+    assert_eq!(put(&log, "three"), 126 + 2044 + 49 + 1000);
+    disk.crash();
+    let whole = disk.bytes("d/a.1.log");
+    let manifest = recover::find(&disk, &place()).unwrap().unwrap();
+    let mut to = Read::default();
+    let vault = Vault::new(None);
+    recover::replay(&disk, &place(), &manifest, (&vault, false), &mut to).unwrap();
+    assert_eq!(to.frames, ["one", "two", "xxxxxxxxx", "three"]);
+    assert!(to.warnings.is_empty(), "{:?}", to.warnings);
+    let len = disk.bytes("d/a.1.log").len();
+    assert_eq!(len, whole.len() - 1000, "it has been cut");
+    // A frame that was torn over its room.
+    disk.change("d/a.1.log", |bytes| {
+        *bytes = whole.clone();
+        bytes[len - 2..].fill(0);
+    });
+    let (now, _) = read(&disk).unwrap();
+    assert_eq!(now.frames, ["one", "two", "xxxxxxxxx"]);
+    assert!(
+        now.warnings[0].contains("1049 bytes at its end"),
+        "{:?}",
+        now.warnings
+    );
+    // Another segment: the one before is cut to its frames.
+    let log = log_on(&disk, AppendFsync::Always);
+    let _ = say(&log, "four");
+    log.step();
+    log.cut();
+    log.step();
+    let _ = say(&log, "five");
+    log.step();
+    assert!(disk.bytes("d/a.2.log").ends_with(b"four"));
+    assert_eq!(read(&disk).unwrap().0.frames[3..], ["four", "five"]);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub struct Chunk {
 
 /// Chunks that are kept are put together up to this size, bytes.
 const KEPT_CHUNK_BYTES: usize = 256 << 10;
+/// Zeros that are written at once, bytes.
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Buffers that are used again, and the largest of them, bytes.
 const SPARE_LEN_MAX: usize = 64;
 
@@ -86,8 +88,11 @@ pub struct Writer {
     vault: Arc<Vault>,
     /// Another handle of the same file: a sync goes on beside writes. None while one does.
     sync_file: Option<Box<dyn File>>,
-    /// The file may hold half of a frame behind its whole ones.
+    /// The file may hold half of a frame, or of its room, behind its whole ones.
     torn: bool,
+    /// Room is made ahead of the frames ([`Disk::room_bytes`]): the file is zeros from its last frame to here, if that is behind it.
+    makes_room: bool,
+    room_end: u64,
     pending: VecDeque<Chunk>,
     kept: VecDeque<Chunk>,
     kept_bytes: usize,
@@ -242,6 +247,8 @@ impl Writer {
             vault,
             sync_file: Some(files.sync_file),
             torn: false,
+            makes_room: false,
+            room_end: 0,
             pending: VecDeque::new(),
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -280,6 +287,11 @@ impl Writer {
             self.kept_from = self.written;
         }
         self.keeps = keeps;
+    }
+
+    /// Whether every write is synced: then room is made for them.
+    pub fn make_room(&mut self, makes: bool) {
+        self.makes_room = makes;
     }
 
     /// The last sequence that is in the file, and the last that is on the disk.
@@ -331,20 +343,26 @@ impl Writer {
             return Ok(());
         };
         while let Some(chunk) = self.pending.pop_front() {
+            if self.makes_room && !self.torn {
+                let end = segment.bytes + chunk.bytes.len() as u64;
+                let room = (&mut self.room_end, self.disk.room_bytes());
+                // What makes it fail will fail the write, too, or there is no room for more than that.
+                self.torn = make_room(&mut *self.file, segment.bytes, end, room).is_err();
+            }
             if self.torn {
                 if let Err(error) = self.file.truncate(segment.bytes) {
                     self.pending.push_front(chunk);
                     return Err(error);
                 }
-                self.torn = false;
+                (self.torn, self.room_end) = (false, 0);
             }
-            let appended = append(
-                &mut *self.file,
+            let put = put(
+                (&mut *self.file, segment.bytes),
                 self.key.as_ref(),
                 &chunk.bytes,
                 &mut self.sealed_bytes,
             );
-            match appended {
+            match put {
                 Ok(bytes) => segment.bytes += bytes,
                 Err(error) => {
                     self.torn = true;
@@ -429,9 +447,10 @@ impl Writer {
         let first = (self.kept_from + 1, self.time_ms);
         let kept = &self.kept;
         let copy = |file: &mut dyn File, key: Option<&DataKey>| {
-            let (mut bytes, mut sealed) = (0, Vec::new());
+            let (begin, mut sealed) = (file.size()?, Vec::new());
+            let mut bytes = 0;
             for chunk in kept {
-                bytes += append(file, key, &chunk.bytes, &mut sealed)?;
+                bytes += put((file, begin + bytes), key, &chunk.bytes, &mut sealed)?;
             }
             Ok(bytes)
         };
@@ -451,7 +470,14 @@ impl Writer {
             self.number = number;
             return Err(error);
         }
+        if !self.is_lost
+            && let [.., old, _] = &self.segments[..]
+        {
+            // Its room is of no more use. (That it stays does no harm.)
+            let _cut = self.file.truncate(old.bytes);
+        }
         self.number = number;
+        self.room_end = 0;
         self.file = fresh.files.file;
         self.key = fresh.files.key;
         self.sync_file = Some(fresh.files.sync_file);
@@ -553,20 +579,40 @@ impl Writer {
     }
 }
 
-/// Appends frames to a file, sealed if the file has a key; the bytes that this took. `sealed` is a buffer.
-fn append(
+/// Puts zeros behind the frames of a file, which end at `at`, before frames up to `end` are written.
+fn make_room(
     file: &mut dyn File,
+    at: u64,
+    end: u64,
+    (room_end, room_bytes): (&mut u64, u64),
+) -> io::Result<()> {
+    if room_bytes == 0 || end <= *room_end {
+        return Ok(());
+    }
+    let mut from = at.max(*room_end);
+    while from < end + room_bytes {
+        let bytes = (end + room_bytes - from).min(ZEROS.len() as u64);
+        file.write_at(from, &ZEROS[..bytes as usize])?;
+        from += bytes;
+    }
+    *room_end = from;
+    Ok(())
+}
+
+/// Puts frames into a file behind those before, sealed if the file has a key; the bytes that this took. `sealed` is a buffer.
+fn put(
+    (file, at): (&mut dyn File, u64),
     key: Option<&DataKey>,
     frames: &[u8],
     sealed: &mut Vec<u8>,
 ) -> io::Result<u64> {
     let Some(key) = key else {
-        file.append(frames)?;
+        file.write_at(at, frames)?;
         return Ok(frames.len() as u64);
     };
     sealed.clear();
     seal_frames(key, frames, sealed)?;
-    file.append(sealed)?;
+    file.write_at(at, sealed)?;
     let bytes = sealed.len() as u64;
     sealed.clear();
     sealed.shrink_to(2 * KEPT_CHUNK_BYTES);
