@@ -260,6 +260,14 @@ impl Locks {
         requests.push((self.arrived, request));
     }
 
+    /// Takes all requests that wait, in the order they came.
+    pub fn take_parked(&mut self) -> Vec<Box<Batch>> {
+        self.parked_len = 0;
+        let mut parked: Vec<_> = self.parked.drain().flat_map(|(_, some)| some).collect();
+        parked.sort_unstable_by_key(|(arrived, _)| *arrived);
+        parked.into_iter().map(|(_, request)| request).collect()
+    }
+
     /// Takes the requests that waited for slots which are home now, in the order they came: one of several slots is parked at
     /// the first of them that is held, and must not pass one before it that is parked at another.
     pub fn unpark(&mut self, slots: &[Slot]) -> Vec<Box<Batch>> {

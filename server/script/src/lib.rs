@@ -57,6 +57,15 @@ pub enum Called {
 
 /// Who looks after a running script.
 pub trait Watchdog {
-    /// Whether the script must stop now: the error text, with its code. Asked about every ten thousand instructions.
-    fn kill(&self) -> Option<String>;
+    /// Whether the script must stop now, and how. Asked about every ten thousand instructions.
+    fn look(&self) -> Option<Halt>;
+}
+
+/// How a running script is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// With this error text, its code included.
+    Kill(String),
+    /// As [`Called::Abandon`].
+    Abandon,
 }
