@@ -296,6 +296,7 @@ impl NodeService {
             Mail::Refused { tx } => self.core.on_refused(tx),
             Mail::Cancel { tx } => self.core.on_cancel(tx),
             Mail::Aside(errand) => self.on_aside(errand),
+            Mail::Busy(busy) => self.core.set_busy(busy),
             Mail::Pieces(ticket, reply, until) => {
                 self.core.acks_until = self.core.acks_until.max(until);
                 self.complete_pieces(ticket, reply);
@@ -534,7 +535,14 @@ impl NodeService {
             }
             Ran::NeedsAll(job) => {
                 self.core.finish_tx(number, guests, by);
-                let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
+                let slots = match &job {
+                    Job::Script {
+                        caller,
+                        is_long: true,
+                        ..
+                    } => self.core.slots_beside(caller.own_port),
+                    _ => (0..storage::SLOTS as u16).map(Slot).collect(),
+                };
                 let needs = self.core.needs(&slots, Vec::new());
                 self.core.start_tx(tx.ticket, job, needs);
             }
@@ -569,13 +577,25 @@ impl NodeService {
                     return Ran::Deliver(migration);
                 }
             }
-            Job::Script { request, caller } => {
+            Job::Script {
+                request, caller, ..
+            } => {
                 let (row, args) = (request.row, request.args());
                 let here = caller.clone().in_transaction(scope);
-                if self.core.run_script(row, args, here, out) == Ended::NeedsAll {
-                    return Ran::NeedsAll(Job::Script { request, caller });
-                }
-                self.core.note(row, &request.args(), client);
+                let since_us = match self.core.run_script(row, args, here, out) {
+                    Ended::Replied => {
+                        self.core.note(row, &request.args(), client);
+                        return Ran::Done;
+                    }
+                    Ended::NeedsAll => None,
+                    Ended::IsLong(since_us) => Some(since_us),
+                };
+                return Ran::NeedsAll(Job::Script {
+                    request,
+                    caller,
+                    is_long: since_us.is_some(),
+                    since_us,
+                });
             }
             Job::One {
                 request,

@@ -1,6 +1,7 @@
 //! Hot path. `Core`: what one core holds beside its connections, and the running of commands on its shard.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
@@ -168,6 +169,8 @@ pub struct Core {
     pub active_expire: bool,
     /// How far the log must have come for the replies that other cores have sent in this turn.
     pub acks_until: u64,
+    /// This is no core of the node, but stands for one beside the cores: the run of the script that it is there for.
+    pub beside: Option<u64>,
     /// Scripts may call what is not for them (DEBUG).
     pub all_in_scripts: bool,
     /// The time of this turn.
@@ -187,8 +190,25 @@ pub struct Core {
 impl Core {
     /// Core `id` of `node`, with an empty shard.
     pub fn new(id: CoreId, node: &'static Node, now: Now) -> Core {
-        let config = node.config();
         let range = node.range(id);
+        Core::with(id, range, None, node, now)
+    }
+
+    /// What stands for cores beside them: no slot is at home there, and it publishes nothing. See `aside/script.rs`.
+    pub fn beside(node: &'static Node, now: Now) -> Core {
+        let mut core = Core::with(CoreId(0), 0..0, Some(0), node, now);
+        core.commit = Commit::Local;
+        core
+    }
+
+    fn with(
+        id: CoreId,
+        range: Range<usize>,
+        beside: Option<u64>,
+        node: &'static Node,
+        now: Now,
+    ) -> Core {
+        let config = node.config();
         let slots = range.clone().map(|slot| Slot(slot as u16));
         let shard = Shard::new(
             config.databases.clamp(1, 256) as usize,
@@ -244,6 +264,7 @@ impl Core {
             is_noted: false,
             active_expire: true,
             acks_until: 0,
+            beside,
             all_in_scripts: false,
             now,
             config: Arc::clone(&config),
@@ -389,6 +410,9 @@ impl Core {
 
     /// Publishes all counters now, for a command that shows them.
     pub fn publish(&mut self) {
+        if self.beside.is_some() {
+            return;
+        }
         let published = &self.node.published[self.id.index()];
         let clients = published.clients.load(Relaxed) as usize;
         published.publish(&mut self.tally, &self.shard, clients);
@@ -408,6 +432,9 @@ impl Core {
 
     /// Publishes the histograms as well.
     pub fn publish_histograms(&mut self) {
+        if self.beside.is_some() {
+            return;
+        }
         self.publish();
         let published = &self.node.published[self.id.index()];
         published.publish_histograms(&self.tally);

@@ -299,6 +299,7 @@ impl Core {
             loading: node.loading.is_on(),
             refuses_writes: refuses,
             log_fails,
+            is_busy: self.busy().is_some(),
         }
         .bits();
     }
@@ -322,6 +323,11 @@ impl Core {
         if holds.loading && !row.spec.flags.contains(Flags::LOADING) {
             return Some(Refusal::Loading);
         }
+        let refusal = self.write_refusal(holds, row, conn);
+        refusal.or_else(|| self.busy_refusal(row))
+    }
+
+    fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
         let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
         let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
         if !(row.writes || queued_writes || row.spec.name == "ping") {
@@ -401,12 +407,15 @@ struct Holds {
     /// The last snapshot has failed.
     refuses_writes: bool,
     log_fails: bool,
+    /// A script runs for long.
+    is_busy: bool,
 }
 
 impl Holds {
     fn bits(self) -> u64 {
         let rdb = u64::from(self.refuses_writes) << 1;
-        u64::from(self.loading) | rdb | u64::from(self.log_fails) << 2
+        let log = u64::from(self.log_fails) << 2;
+        u64::from(self.loading) | rdb | log | u64::from(self.is_busy) << 3
     }
 
     fn of(bits: u64) -> Holds {
@@ -414,6 +423,7 @@ impl Holds {
             loading: bits & 1 != 0,
             refuses_writes: bits & 2 != 0,
             log_fails: bits & 4 != 0,
+            is_busy: bits & 8 != 0,
         }
     }
 }

@@ -298,6 +298,16 @@ impl Locks {
         Some(ahead.1)
     }
 
+    /// Takes all requests that wait, in the order they came.
+    pub fn take_parked(&mut self) -> Vec<Box<Batch>> {
+        self.parked_len = 0;
+        self.several.clear();
+        let parked = self.parked.drain().flat_map(|(_, some)| some);
+        let mut parked: Vec<Box<Batch>> = parked.collect();
+        parked.sort_unstable_by_key(|request| request.parked);
+        parked
+    }
+
     /// Takes the requests that waited for slots which are home now, in the order they came: one of several slots is parked at
     /// the first of them that is held, and must not pass one before it that is parked at another.
     pub fn unpark(&mut self, slots: &[Slot]) -> Vec<Box<Batch>> {

@@ -20,6 +20,7 @@ use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
+use crate::scripts::Busy;
 use crate::table::Row;
 use crate::tracking::{Invalidation, Keys, Place, Read};
 
@@ -41,6 +42,8 @@ pub enum Mail {
     Refused { tx: u64 },
     /// A transaction gives up what it asked for but has not been granted.
     Cancel { tx: u64 },
+    /// A script has run for long, or does no more: what is not for such times is refused.
+    Busy(Option<Busy>),
     /// A request that ran aside, with its slots.
     Aside(Box<Errand>),
     /// A large reply to a request of a [`Batch`], in pieces; how far the log must come before it leaves.

@@ -280,6 +280,9 @@ impl Core {
 
     /// Publishes what this core uses.
     pub fn publish_memory(&self) {
+        if self.beside.is_some() {
+            return;
+        }
         let published = &self.node.published[self.id.index()];
         let pairs = [
             (&published.used_bytes, self.shard.used_bytes() as u64),

@@ -104,6 +104,16 @@ impl Core {
         self.watchers.lines.truncate(mark);
     }
 
+    /// Takes the lines of what has run beside the cores, and adds them to those of its core.
+    pub(crate) fn take_lines(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.watchers.lines)
+    }
+
+    /// See [`Core::take_lines`].
+    pub(crate) fn add_lines(&mut self, lines: &[u8]) {
+        self.watchers.lines.extend_from_slice(lines);
+    }
+
     fn write_line(&mut self, db: u8, from: &str, row: &Row, args: &Args<'_>) {
         let (s, us) = (self.now.unix_us / 1_000_000, self.now.unix_us % 1_000_000);
         let mut line = format!("+{s}.{us:06} [{db} {from}]");

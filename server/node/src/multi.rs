@@ -247,8 +247,8 @@ impl Core {
                 }
                 Kind::Script(_) => {
                     let caller = Caller::of(conn, self.id, scope);
-                    if self.run_script(row, args, caller, out) == Ended::NeedsAll {
-                        // Every slot was asked for: see `exec_slots`.
+                    if self.run_script(row, args, caller, out) != Ended::Replied {
+                        // INVARIANT: every slot was asked for (see `exec_slots`), and nothing moves a script of a queue.
                         self.refuse(&Refusal::CrossSlot, conn.resp, out);
                     }
                 }
@@ -364,7 +364,8 @@ impl Core {
             seq: NO_REPLY,
         };
         for core in (0..self.node.cores() as u16).map(CoreId) {
-            if core != self.id {
+            // (Beside the cores the one that this stands for is another.)
+            if core != self.id || self.beside.is_some() {
                 let ask = ask.clone();
                 self.posts.push((core, Mail::Ask { from, ask }));
             }

@@ -116,6 +116,29 @@ impl PubSub {
         !self.messages.is_empty()
     }
 
+    /// How many messages are to be delivered, and back to so many: what has been undone was never said.
+    pub(crate) fn messages_mark(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// See [`PubSub::messages_mark`].
+    pub(crate) fn rewind_messages(&mut self, mark: usize) {
+        self.messages.truncate(mark);
+    }
+
+    /// What a script beside the cores is to know: how many subscribers there are, of which none is there.
+    pub(crate) fn without_connections(&self) -> PubSub {
+        PubSub {
+            all: self.all.clone(),
+            ..PubSub::default()
+        }
+    }
+
+    /// Takes the messages that are to be delivered.
+    pub(crate) fn take_messages(&mut self) -> Vec<Arc<Message>> {
+        core::mem::take(&mut self.messages)
+    }
+
     /// Names with subscribers anywhere.
     pub fn names(&self, topic: Topic) -> impl Iterator<Item = &[u8]> {
         self.all[topic as usize].keys().map(AsRef::as_ref)

@@ -118,6 +118,9 @@ impl Service for NodeService {
         }
         self.execute(&inputs);
         self.settle();
+        if self.core.has_long_script() {
+            self.look_at_script(turn);
+        }
         self.keep_unfinished(inputs, turn);
 
         if !self.core.log_waits.is_empty() {

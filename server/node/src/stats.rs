@@ -238,6 +238,30 @@ impl Tally {
         }
     }
 
+    /// Counts here what has been counted beside the cores.
+    pub(crate) fn absorb(&mut self, other: &Tally) {
+        for (row, more) in self.rows.iter_mut().zip(&other.rows) {
+            row.calls += more.calls;
+            row.ticks += more.ticks;
+            row.histogram.add(&more.histogram);
+        }
+        let add = |to: &mut [u64], from: &[u64]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        add(&mut self.failures, &other.failures);
+        add(&mut self.rejections, &other.rejections);
+        for (code, count) in &other.errors {
+            if let Some(known) = self.errors.get_mut(code) {
+                *known += count;
+            } else if self.errors.len() < ERROR_CODES_MAX {
+                self.errors.insert(code.clone(), *count);
+            }
+        }
+        self.changed |= other.changed;
+        self.commands += other.commands;
+        self.errors_total += other.errors_total;
+    }
+
     /// Forgets everything (CONFIG RESETSTAT).
     pub fn reset(&mut self) {
         *self = Tally {

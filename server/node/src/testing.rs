@@ -178,6 +178,17 @@ impl Bench {
         self.rest();
     }
 
+    /// As `send`, of several clients at once.
+    pub(crate) fn send_all(&mut self, requests: &[(Client, &[u8])]) {
+        for (client, bytes) in requests {
+            let Connected { core, conn, .. } = self.clients[client.0];
+            let seat = &mut self.seats[core];
+            let span = seat.arena.push(bytes).expect("room in the arena");
+            seat.events.push(Event::Data { conn, span });
+        }
+        self.rest();
+    }
+
     /// Takes what a client has received.
     pub(crate) fn received(&mut self, client: Client) -> Vec<u8> {
         core::mem::take(&mut self.clients[client.0].received)

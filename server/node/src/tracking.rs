@@ -238,7 +238,8 @@ impl Core {
                 noted: false,
                 changed: false,
             };
-            if owner == self.id {
+            // (Beside the cores the one that this stands for hears of it later.)
+            if owner == self.id && self.beside.is_none() {
                 self.remember(read);
             } else {
                 // A slot that visits is asked on its way home what has changed here.

@@ -45,7 +45,14 @@ pub enum Job {
         no_touch: bool,
     },
     /// A script or function.
-    Script { request: Request, caller: Caller },
+    Script {
+        request: Request,
+        caller: Caller,
+        /// It runs beside the cores.
+        is_long: bool,
+        /// When its first try began, which was found long: monotonic us.
+        since_us: Option<u64>,
+    },
     /// The queue of the connection's MULTI.
     Exec,
     /// The first try of a request that may wait.
@@ -62,6 +69,17 @@ pub enum Job {
     Held,
     /// A parked request of one core that needs all of its slots.
     Wide(Box<Batch>),
+}
+
+impl Job {
+    /// Whether it is refused while a script runs for long: a client's request that has not begun.
+    pub fn can_be_refused(&self) -> bool {
+        match self {
+            Job::One { .. } | Job::Exec | Job::Block(_) | Job::Wide(_) => true,
+            Job::Script { since_us, .. } => since_us.is_none(),
+            Job::Again(..) | Job::Migrate(_) | Job::Image(..) | Job::Import(_) | Job::Held => false,
+        }
+    }
 }
 
 /// What it needs of one core.
@@ -211,10 +229,15 @@ impl Core {
 
     /// A core had promised the slots to a later transaction: all is given back, and begun anew.
     pub fn on_refused(&mut self, number: u64) {
-        let Some(mut tx) = self.txs.remove(&number) else {
-            return;
-        };
-        self.tally.retries += 1;
+        if let Some(tx) = self.withdraw(number) {
+            self.tally.retries += 1;
+            self.schedule(tx);
+        }
+    }
+
+    /// A transaction that waits for slots gives up: what it has is given back.
+    pub fn withdraw(&mut self, number: u64) -> Option<Tx> {
+        let mut tx = self.txs.remove(&number)?;
         let granted = core::mem::take(&mut tx.lents);
         for need in &tx.needs {
             if need.core == self.id {
@@ -233,7 +256,7 @@ impl Core {
                 },
             ));
         }
-        self.schedule(tx);
+        Some(tx)
     }
 
     /// A transaction gives up. When its slots are already on the way, they come home by themselves.

@@ -35,6 +35,8 @@ pub struct Script {
     gone: AtomicBool,
     /// It has used keys beside those that it was given: it starts with all slots in place.
     wide: AtomicBool,
+    /// It has run for so long that it is to start beside the cores.
+    long: AtomicBool,
     /// When it was used last, ms.
     used_ms: AtomicU64,
 }
@@ -54,6 +56,7 @@ impl Script {
             loaded: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             wide: AtomicBool::new(false),
+            long: AtomicBool::new(false),
             used_ms: AtomicU64::new(0),
         })
     }
@@ -83,6 +86,16 @@ impl Script {
     /// Notes that it does.
     pub fn set_wide(&self) {
         self.wide.store(true, Relaxed);
+    }
+
+    /// Whether it has run for so long that it is to start beside the cores.
+    pub fn is_long(&self) -> bool {
+        self.long.load(Relaxed)
+    }
+
+    /// Notes that it has, or that its last run was short.
+    pub fn set_long(&self, is_long: bool) {
+        self.long.store(is_long, Relaxed);
     }
 }
 

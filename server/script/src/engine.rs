@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use mlua::{Function, MultiValue, Table, Value};
 use protocol::{Reply, Resp};
@@ -14,7 +15,7 @@ use crate::redis::Calls;
 use crate::reply::{self, Unwritten, write_line};
 use crate::sandbox::{Sandbox, Shared};
 use crate::source::library_name;
-use crate::{Host, Watchdog};
+use crate::{Halt, Host, Watchdog};
 
 /// Compiled scripts that one engine keeps: more than the shared cache keeps of those that may come back at once.
 const COMPILED_MAX: usize = 1000;
@@ -50,7 +51,7 @@ pub enum Outcome {
     },
     /// The watchdog stopped it; an error is written.
     Killed,
-    /// The host abandoned it; nothing is written.
+    /// The host or the watchdog abandoned it; nothing is written.
     Abandoned,
 }
 
@@ -153,7 +154,7 @@ impl Engine {
         self.collect();
         if let Ok(Some(stop)) = stop {
             out.truncate(start);
-            let Some(text) = stop else {
+            let Halt::Kill(text) = stop else {
                 return Outcome::Abandoned;
             };
             let source = match run {
@@ -269,7 +270,8 @@ impl Engine {
             name: name.clone(),
             code: code.to_vec(),
             functions: functions.iter().map(|(f, _)| f.clone()).collect(),
-            wide: core::sync::atomic::AtomicBool::new(false),
+            wide: AtomicBool::new(false),
+            long: functions.iter().map(|_| AtomicBool::new(false)).collect(),
         });
         let functions = functions.into_iter();
         let loaded = Loaded {
@@ -293,7 +295,9 @@ impl Engine {
         let functions = self.shared.loading.borrow_mut().take().unwrap_or_default();
         let failed = |text: &str| Err(format!("Error registering functions: {text}"));
         match self.shared.take_stop(&self.sandbox.lua) {
-            Ok(Some(stop)) => return failed(&stop.unwrap_or_default()),
+            Ok(Some(Halt::Kill(text))) => return failed(&text),
+            // (What is loaded calls nothing, and no watchdog moves it.)
+            Ok(Some(Halt::Abandon)) => return failed("abandoned"),
             Ok(None) => {}
             Err(error) => return failed(&error.to_string()),
         }

@@ -57,9 +57,18 @@ pub enum Called {
 
 /// Who looks after a running script.
 pub trait Watchdog {
-    /// Whether the script must stop now: the error text, with its code. Asked about every ten thousand instructions.
-    fn kill(&self) -> Option<String>;
+    /// Whether the script must stop now, and how. Asked about every ten thousand instructions.
+    fn look(&self) -> Option<Halt>;
 
     /// Processor time that the process has used, us: what `os.clock` tells.
     fn cpu_us(&self) -> u64;
+}
+
+/// How a running script is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// With this error text, its code included.
+    Kill(String),
+    /// As [`Called::Abandon`].
+    Abandon,
 }

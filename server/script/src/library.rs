@@ -31,6 +31,8 @@ pub struct Library {
     /// Its functions.
     pub functions: Vec<Function>,
     pub(crate) wide: AtomicBool,
+    /// Which of the functions have run for long.
+    pub(crate) long: Box<[AtomicBool]>,
 }
 
 impl Library {
@@ -42,6 +44,26 @@ impl Library {
     /// Notes that one has.
     pub fn set_wide(&self) {
         self.wide.store(true, Relaxed);
+    }
+
+    fn long_of(&self, name: &str) -> Option<&AtomicBool> {
+        let mut functions = self.functions.iter().zip(&self.long);
+        let found = functions.find(|(function, _)| function.name == name);
+        found.map(|(_, long)| long)
+    }
+
+    /// Whether one of its functions has run for so long that it is to start beside the cores.
+    pub fn is_long(&self, name: &str) -> bool {
+        // (Mostly none has, and no name is compared.)
+        self.long.iter().any(|long| long.load(Relaxed))
+            && self.long_of(name).is_some_and(|long| long.load(Relaxed))
+    }
+
+    /// Notes that it has, or that its last run was short.
+    pub fn set_long(&self, name: &str, is_long: bool) {
+        if let Some(long) = self.long_of(name) {
+            long.store(is_long, Relaxed);
+        }
     }
 }
 

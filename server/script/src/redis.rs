@@ -12,7 +12,7 @@ use crate::bundled::{
 use crate::guard::{PACKED, bridged};
 use crate::sandbox::Shared;
 use crate::sha1::sha1_hex;
-use crate::{Called, Host, reply};
+use crate::{Called, Halt, Host, reply};
 
 /// The version that scripts are told.
 const VERSION: (&str, i64) = ("7.4.9", 0x0007_0409);
@@ -248,7 +248,7 @@ impl<'h> Calls<'h> {
         let called = self.host.call(words, self.resp, &mut self.out);
         let result = match called {
             Called::Abandon => {
-                self.shared.stop_now(lua, None)?;
+                self.shared.stop_now(lua, Halt::Abandon)?;
                 return Err(Fault::Lua(mlua::Error::runtime("the script is abandoned")));
             }
             Called::Refused(text) => {

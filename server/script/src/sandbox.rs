@@ -14,12 +14,12 @@ use std::rc::Rc;
 
 use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
 
-use crate::Watchdog;
 use crate::bundled::{self, Fault, Words, argument_fault, fault, function, number_of, spelled};
 use crate::guard::{Before, before, guarded, pairs, pcall};
 use crate::library::Registered;
 use crate::prng::Prng;
 use crate::redis;
+use crate::{Halt, Watchdog};
 
 /// What is said of a write to a protected table.
 pub(crate) const READONLY: &str = "Attempt to modify a readonly table";
@@ -40,8 +40,8 @@ const PLAIN: [&str; 11] = [
 /// What the running script and the engine share.
 pub(crate) struct Shared {
     pub(crate) prng: Prng,
-    /// The script must stop: with this error, or, without one, with no trace.
-    stop: RefCell<Option<Option<String>>>,
+    /// The script must stop, and how.
+    stop: RefCell<Option<Halt>>,
     watchdog: Box<dyn Watchdog>,
     /// The line that ran when the script was stopped.
     pub(crate) stopped_at: Cell<Option<usize>>,
@@ -61,18 +61,18 @@ impl Shared {
     }
 
     /// From now on each instruction fails: no `pcall` keeps the script alive.
-    pub(crate) fn stop_now(self: &Rc<Self>, lua: &Lua, error: Option<String>) -> mlua::Result<()> {
+    pub(crate) fn stop_now(self: &Rc<Self>, lua: &Lua, halt: Halt) -> mlua::Result<()> {
         let mut stop = self.stop.borrow_mut();
         if stop.is_none() {
-            *stop = Some(error);
+            *stop = Some(halt);
             drop(stop);
             self.watch(lua, 1)?;
         }
         Ok(())
     }
 
-    /// Why the script was stopped, if it was; forgets it.
-    pub(crate) fn take_stop(self: &Rc<Self>, lua: &Lua) -> mlua::Result<Option<Option<String>>> {
+    /// How the script was stopped, if it was; forgets it.
+    pub(crate) fn take_stop(self: &Rc<Self>, lua: &Lua) -> mlua::Result<Option<Halt>> {
         let stop = self.stop.borrow_mut().take();
         if stop.is_some() {
             self.watch(lua, INSTRUCTIONS_PER_LOOK)?;
@@ -89,13 +89,13 @@ impl Shared {
     /// Asks the watchdog at once: an error when the script must stop.
     pub(crate) fn look(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
         if self.stop.borrow().is_none() {
-            let Some(error) = self.watchdog.kill() else {
+            let Some(halt) = self.watchdog.look() else {
                 return Ok(());
             };
             let line = |level| lua.inspect_stack(level, |frame| frame.current_line());
             self.stopped_at
                 .set((0..4).find_map(|level| line(level).flatten()));
-            self.stop_now(lua, Some(error))?;
+            self.stop_now(lua, halt)?;
         }
         Err(mlua::Error::runtime("the script is stopped"))
     }
@@ -106,11 +106,11 @@ impl Shared {
         let triggers = HookTriggers::new().every_nth_instruction(instructions);
         lua.set_global_hook(triggers, move |lua, debug| {
             if shared.stop.borrow().is_none() {
-                let Some(error) = shared.watchdog.kill() else {
+                let Some(halt) = shared.watchdog.look() else {
                     return Ok(VmState::Continue);
                 };
                 shared.stopped_at.set(debug.current_line());
-                shared.stop_now(lua, Some(error))?;
+                shared.stop_now(lua, halt)?;
             }
             Err(mlua::Error::runtime("the script is stopped"))
         })

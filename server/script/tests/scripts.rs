@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use protocol::{Args, Reply, Resp};
-use script::{Called, Engine, Host, Libraries, Outcome, Run, Script, Watchdog};
+use script::{Called, Engine, Halt, Host, Libraries, Outcome, Run, Script, Watchdog};
 
 #[derive(Default)]
 struct Fake {
@@ -68,9 +68,9 @@ impl Replace for [u8] {
 struct After(Rc<Cell<u64>>);
 
 impl Watchdog for After {
-    fn kill(&self) -> Option<String> {
+    fn look(&self) -> Option<Halt> {
         self.0.set(self.0.get().saturating_sub(1));
-        (self.0.get() == 0).then(|| "ERR killed".to_owned())
+        (self.0.get() == 0).then(|| Halt::Kill("ERR killed".to_owned()))
     }
 
     fn cpu_us(&self) -> u64 {

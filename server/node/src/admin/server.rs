@@ -242,6 +242,9 @@ fn shutdown(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         // A shutdown waits for nothing but replies on their way, so there is none to call off.
         return Err(Refusal::NoShutdown.into());
     }
+    if let Some(busy) = cx.core.busy().filter(|_| !nosave) {
+        return Err(busy.refusal().into());
+    }
     if holds_shutdown(cx.core.node, force) {
         return Err(SHUTDOWN_FAILED.into());
     }

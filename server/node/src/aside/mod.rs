@@ -11,11 +11,13 @@
 //! ```
 //! It is a transaction (`transaction.rs`) that runs elsewhere: claims, parking, WATCH and the lending of slots between cores are
 //! the same, also when it has borrowed slots of other cores. What the run notes beside the data comes back and is acted upon
-//! here as if it had run here: so events, tracking, waiting clients, statistics and notes need to know nothing.
+//! here as if it had run here: so events, tracking, waiting clients, statistics and notes need to know nothing. Scripts that have been
+//! found long go the same way, with more in their bags: `script.rs`.
 //! Which requests: [`commands::cost`]. Why so, and what was left out: ADR 8.
 //!
 //! Arithmetic: 4096 steps are 0.2 to 0.5 ms; going aside and back costs two wake-ups and some 20 us.
 
+mod script;
 pub mod walk;
 
 use std::io;
@@ -41,6 +43,8 @@ use crate::transaction::{Guests, Job, Tx};
 
 /// Threads beside the cores: a very long request does not keep all others from running.
 const THREADS: usize = 2;
+/// Their stack, as that of a core: scripts run there, too.
+const STACK_BYTES: usize = 16 << 20;
 /// Their nice value, and that of the thread that writes snapshots: on a processor that is shared with a core, the core comes first.
 pub(crate) const NICE: i32 = 10;
 /// Elements of garbage that are freed before the next errand is looked for.
@@ -82,6 +86,7 @@ pub struct Errand {
 enum Work {
     One(Request),
     Exec(Box<Multi>),
+    Script(Box<script::Script>),
 }
 
 impl Work {
@@ -89,6 +94,7 @@ impl Work {
         match self {
             Work::One(request) => core::slice::from_ref(request),
             Work::Exec(multi) => &multi.queued,
+            Work::Script(script) => core::slice::from_ref(&script.request),
         }
     }
 }
@@ -139,6 +145,8 @@ impl Aside {
 /// A thread beside the cores; also tests and the simulator have one.
 pub struct Helper {
     shard: Shard,
+    /// What scripts find for their core, once one has come.
+    core: Option<Box<Core>>,
 }
 
 impl Helper {
@@ -147,6 +155,7 @@ impl Helper {
         let databases = node.config().databases.clamp(1, 256) as usize;
         Helper {
             shard: Shard::new(databases, [], Limits::default(), 0),
+            core: None,
         }
     }
 
@@ -175,6 +184,9 @@ impl Helper {
     }
 
     fn run(&mut self, errand: &mut Errand) {
+        if matches!(errand.work, Work::Script(_)) {
+            return script::run(&mut self.shard, &mut self.core, errand);
+        }
         let Some(lent) = errand.lent.take() else {
             return;
         };
@@ -309,6 +321,7 @@ pub fn start(node: &'static Node) -> io::Result<()> {
     for n in 0..THREADS {
         std::thread::Builder::new()
             .name(format!("aside-{n}"))
+            .stack_size(STACK_BYTES)
             .spawn(move || serve(node))?;
     }
     Ok(())
@@ -541,6 +554,9 @@ impl NodeService {
         if matches!(tx.job, Job::Exec) && tx.unchanged {
             return self.try_exec_aside(number, tx, guests);
         }
+        if matches!(tx.job, Job::Script { is_long: true, .. }) {
+            return self.script_aside(number, tx, guests);
+        }
         if !self.core.is_long_tx(&tx) {
             return Some((tx, guests));
         }
@@ -590,6 +606,7 @@ impl NodeService {
     pub(crate) fn on_aside(&mut self, errand: Box<Errand>) {
         let mut errand = *errand;
         let (ticket, tx) = (errand.ticket, errand.tx);
+        let mail = self.script_back(&mut errand);
         if let Some(lent) = errand.lent.take() {
             let counted = core::mem::take(&mut errand.counted);
             self.core.shard.take_aside(lent, counted);
@@ -598,6 +615,7 @@ impl NodeService {
         let notes = core::mem::take(&mut errand.notes);
         self.core.shard.add_notes(notes);
         self.core.count_aside(&errand);
+        self.script_done(&mut errand);
         let guests = core::mem::take(&mut errand.guests);
         self.core.finish_tx(tx, guests, (ticket.core, ticket.conn));
         if let Work::Exec(multi) = &mut errand.work {
@@ -606,6 +624,7 @@ impl NodeService {
         }
         self.reply_pieces(ticket, Pieces::of(errand.out));
         self.news(Some((ticket.core, ticket.conn)));
+        self.post_all(mail);
     }
 
     /// Asks once more what could not be answered in the turn before.

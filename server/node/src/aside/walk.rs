@@ -34,6 +34,13 @@ pub struct Walk {
     ticks: u64,
 }
 
+impl Walk {
+    /// Where its reply goes, and whose it is.
+    pub(crate) fn whose(&self) -> (Ticket, &'static Row, Resp) {
+        (self.ticket, self.request.row, self.resp)
+    }
+}
+
 impl Core {
     /// Whether a request looks at so many keys that it walks.
     pub fn is_walk(&self, row: &Row, db: u8) -> bool {

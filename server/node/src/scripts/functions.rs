@@ -350,7 +350,7 @@ fn list(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 }
 
 fn stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    let (now_us, busy_us) = (runtime::mono_us(), busy_us(cx.core));
+    let (now_us, busy_us) = (cx.core.now.mono_us, busy_us(cx.core));
     let scripting = &cx.core.node.scripting;
     let shown = scripting.shown(now_us, busy_us);
     let shown = shown.map_err(|()| Refusal::BusyScript)?;

@@ -6,11 +6,13 @@
 //! ```
 //! - A script runs on its connection's core, inline between two commands: nobody sees half of it.
 //! - Its changes are undone as a whole when it is stopped (SCRIPT KILL, `script-kill-after-ms`) or has to begin anew.
+//! - One that runs for long begins anew beside the cores, with every slot; then others are told BUSY: `busy.rs`.
 //!   An error of the script itself undoes nothing, as in Redis.
 //! - Compiled code is each core's own. Texts, libraries and who runs what are the node's: `shared.rs`.
 //!
 //! Why so: docs/adr/0007-scripts-can-be-undone.md.
 
+mod busy;
 mod commands;
 mod functions;
 mod host;
@@ -20,6 +22,7 @@ mod shared;
 mod tests;
 mod watchdog;
 
+pub(crate) use busy::Busy;
 pub(crate) use commands::COMMANDS;
 pub(crate) use functions::COMMANDS as FUNCTION_COMMANDS;
 pub(crate) use functions::{load_library, log_libraries, must_be_new};
@@ -52,6 +55,14 @@ pub struct CoreScripts {
     flushes: u64,
     library_changes: u64,
     memory_max: u64,
+    /// The script of this core that runs beside the cores.
+    beside: Option<busy::Beside>,
+    /// Why requests are refused that are not for such times.
+    busy: Option<Busy>,
+    /// Beside the cores: when the run is logged as slow, us after its begin (0: it has been), and how large the state of Lua was
+    /// when it was weighed last.
+    pub(crate) slow_us: u64,
+    weighed_bytes: usize,
 }
 
 impl CoreScripts {
@@ -62,6 +73,10 @@ impl CoreScripts {
             flushes: 0,
             library_changes: 0,
             memory_max: 0,
+            beside: None,
+            busy: None,
+            slow_us: 0,
+            weighed_bytes: 0,
         }
     }
 }

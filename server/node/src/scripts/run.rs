@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use commands::Refused;
-use protocol::{Args, Flags as RowFlags, Refusal, Resp, number};
-use script::{Engine, Flags, FlagsOf, Library, Outcome, Run, Script, Sha, sha1_hex};
+use protocol::{Args, Flags as RowFlags, Refusal, Reply, Resp, number};
+use script::{Engine, Flags, FlagsOf, Halt, Library, Outcome, Run, Script, Sha, sha1_hex};
 use storage::Slot;
 
 use crate::acl::User;
@@ -21,9 +21,6 @@ use crate::table::{self, Row};
 use crate::tracking::{Place, Tracking};
 use crate::transaction::Job;
 use runtime::CoreId;
-
-/// Words of a function's request that FUNCTION STATS can show, bytes.
-const SHOWN_BYTES_MAX: usize = 4096;
 
 /// For whom a script runs.
 #[derive(Clone)]
@@ -80,6 +77,8 @@ pub enum Ended {
     Replied,
     /// It needs slots that are not here. It has left no trace, and is to begin anew with every slot.
     NeedsAll,
+    /// It has run for long, in the turn that began at so many monotonic us. It has left no trace, and is to begin anew beside the cores.
+    IsLong(u64),
 }
 
 /// The code of a request.
@@ -103,6 +102,21 @@ impl Code {
         }
     }
 
+    /// Whether it starts beside the cores.
+    pub(crate) fn is_long(&self) -> bool {
+        match self {
+            Code::Script(script) => script.is_long(),
+            Code::Function(library, name, _) => library.is_long(name),
+        }
+    }
+
+    pub(crate) fn set_long(&self, is_long: bool) {
+        match self {
+            Code::Script(script) => script.set_long(is_long),
+            Code::Function(library, name, _) => library.set_long(name, is_long),
+        }
+    }
+
     fn flags(&self) -> FlagsOf {
         match self {
             Code::Script(script) => script.flags,
@@ -120,6 +134,18 @@ impl Core {
         kind: Kind,
         args: Args<'_>,
     ) -> Flow {
+        self.script_since(conn, row, kind, args, None)
+    }
+
+    /// As `script`; `since_us`: when its first try began, if it has been found long.
+    fn script_since(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        kind: Kind,
+        args: Args<'_>,
+        since_us: Option<u64>,
+    ) -> Flow {
         let mut slots = Vec::new();
         Core::slots_of(row, &args, &mut slots);
         if self.config.cluster_enabled && slots.len() > 1 {
@@ -127,11 +153,14 @@ impl Core {
         }
         let code = self.code(kind, &args);
         let is_wide = matches!(&code, Ok(code) if code.is_wide());
-        if is_wide && !self.has_every_slot() && !self.keeps_to_core(conn) {
+        let is_long = busy_us(self) != 0 && matches!(&code, Ok(code) if code.is_long());
+        if is_long {
+            slots = self.slots_beside(conn.own_port);
+        } else if is_wide && !self.has_every_slot() && !self.keeps_to_core(conn) {
             slots = (0..storage::SLOTS as u16).map(Slot).collect();
         }
         let here = slots.iter().all(|slot| self.owner(*slot) == self.id);
-        if !here || self.held_slot(slots.iter().copied()).is_some() {
+        if is_long || !here || self.held_slot(slots.iter().copied()).is_some() {
             if conn.outbound.outstanding() > 0 {
                 return Flow::Stall;
             }
@@ -139,6 +168,8 @@ impl Core {
             let job = Job::Script {
                 request: Request::new(row, &args),
                 caller: Caller::of(conn, self.id, Scope::Core),
+                is_long,
+                since_us,
             };
             let needs = self.needs(&slots, Vec::new());
             self.start_tx(ticket, job, needs);
@@ -156,7 +187,8 @@ impl Core {
         match ended {
             Ended::Replied => Flow::Done,
             // From now on it is known to need every slot.
-            Ended::NeedsAll => self.script(conn, row, kind, args),
+            Ended::NeedsAll => self.script_since(conn, row, kind, args, None),
+            Ended::IsLong(since_us) => self.script_since(conn, row, kind, args, Some(since_us)),
         }
     }
 
@@ -225,9 +257,9 @@ impl Core {
         let Some(mut engine) = self.scripts.engine.take() else {
             return Ended::Replied;
         };
-        self.begin_run(&code, &args);
+        let stopped = self.begin_run(&code, &args);
         self.shard.begin_undo();
-        let lines = self.lines_mark();
+        let said = self.said();
         let resp = caller.resp;
         let nested = core::mem::replace(&mut self.tally.nested, true);
         let mut host = self.host(row, &code, caller, keys);
@@ -238,19 +270,22 @@ impl Core {
                 name,
             },
         };
-        let outcome = engine.run(run, &mut host, (keys, rest), resp, out);
+        let outcome = match stopped {
+            None => engine.run(run, &mut host, (keys, rest), resp, out),
+            Some(text) => {
+                Reply::new(out, resp).error(&Refusal::Owned(text.into()));
+                Outcome::Killed
+            }
+        };
         self.tally.nested = nested;
         match outcome {
             Outcome::Abandoned | Outcome::Killed => {
                 self.shard.roll_back();
-                self.rewind_lines(lines);
+                self.unsay(said);
             }
             Outcome::Done | Outcome::Failed { .. } => self.shard.end_undo(),
         }
-        self.node
-            .scripting
-            .end(self.id.index(), engine.used_bytes());
-        self.scripts.engine = Some(engine);
+        self.end_run(engine);
         match outcome {
             Outcome::Done => {}
             Outcome::Failed { code, counted } => {
@@ -265,6 +300,10 @@ impl Core {
             }
             Outcome::Abandoned => {
                 out.truncate(start);
+                if self.scripts.watched.has_moved.take() {
+                    code.set_long(true);
+                    return Ended::IsLong(self.now.mono_us);
+                }
                 code.set_wide();
                 return Ended::NeedsAll;
             }
@@ -292,38 +331,82 @@ impl Core {
         }
     }
 
-    fn begin_run(&mut self, code: &Code, args: &Args<'_>) {
-        let shown = match code {
-            Code::Script(_) => None,
-            Code::Function(_, name, _) => {
-                let words = (0..args.total()).filter_map(|at| args.word(at));
-                let mut left = SHOWN_BYTES_MAX;
-                let fits = words.take_while(|word| {
-                    let fits = word.len() <= left;
-                    left = left.saturating_sub(word.len());
-                    fits
-                });
-                Some(Shown {
-                    name: name.clone(),
-                    words: fits.map(<[u8]>::to_vec).collect(),
-                })
-            }
-        };
+    /// Tells the watchdog of a run that begins; the text of its error, if it is stopped already.
+    fn begin_run(&mut self, code: &Code, args: &Args<'_>) -> Option<String> {
         let limit_us = self.config.script_kill_after_ms.saturating_mul(1000);
-        self.watch_run(limit_us, false, shown);
+        self.watch_run(limit_us, false, || code.shown(args));
+        let watched = &self.scripts.watched;
+        if self.beside.is_none() {
+            watched.slow_us.set(busy_us(self));
+            // What runs in a queue cannot begin anew in its middle.
+            watched.moves.set(!self.tally.nested);
+            return None;
+        }
+        watched.slow_us.set(self.scripts.slow_us);
+        // Who was told to stop before the run began has been told that it would.
+        match watched.look(self.node) {
+            Some(Halt::Kill(text)) => Some(text),
+            _ => None,
+        }
     }
 
-    /// Tells the watchdog of a run that begins.
-    pub(super) fn watch_run(&mut self, limit_us: u64, is_load: bool, shown: Option<Shown>) {
+    /// Tells the watchdog of a run, or of a library, that begins.
+    fn watch_run(&mut self, limit_us: u64, is_load: bool, shown: impl FnOnce() -> Option<Shown>) {
         let now_us = runtime::mono_us();
-        let run = self.node.scripting.begin(self.id.index(), now_us, shown);
+        let scripting = &self.node.scripting;
         let watched = &self.scripts.watched;
+        let run = match self.beside {
+            // Its core has begun it already.
+            Some(run) => run,
+            None => scripting.begin(self.place(), now_us, shown()),
+        };
         watched.run.set(run);
+        watched.place.set(self.place());
         watched.since_us.set(now_us);
         watched.limit_us.set(limit_us);
-        let slow_us = self.config.busy_reply_threshold_ms.saturating_mul(1000);
-        watched.slow_us.set(slow_us);
+        watched.slow_us.set(0);
+        watched.moves.set(false);
+        watched.has_moved.set(false);
         watched.is_load.set(is_load);
+    }
+
+    /// What `watch_run` began is over.
+    fn end_run(&mut self, engine: Box<Engine>) {
+        let bytes = engine.used_bytes();
+        let scripting = &self.node.scripting;
+        if self.beside.is_some() {
+            // That the run is over is told by its core, when all is back.
+            scripting.weigh_beside(self.scripts.weighed_bytes, bytes);
+            self.scripts.weighed_bytes = bytes;
+        } else {
+            scripting.end(self.place());
+            scripting.weigh(self.place(), bytes);
+        }
+        self.scripts.engine = Some(engine);
+    }
+
+    /// Where its scripts run, as the node numbers such places.
+    fn place(&self) -> usize {
+        match self.beside {
+            Some(_) => self.place_beside(),
+            None => self.id.index(),
+        }
+    }
+
+    /// How far the lines and messages are that a script has brought about.
+    fn said(&self) -> (usize, usize, usize) {
+        (
+            self.lines_mark(),
+            self.posts.len(),
+            self.pubsub.messages_mark(),
+        )
+    }
+
+    /// What has been undone is heard by nobody.
+    fn unsay(&mut self, (lines, posts, messages): (usize, usize, usize)) {
+        self.rewind_lines(lines);
+        self.posts.truncate(posts);
+        self.pubsub.rewind_messages(messages);
     }
 
     /// The number of keys, once all that stands before a run has been looked at.
@@ -363,7 +446,7 @@ impl Core {
     }
 
     /// The code that a request names, compiled here.
-    fn code(&mut self, kind: Kind, args: &Args<'_>) -> Result<Code, Refused> {
+    pub(super) fn code(&mut self, kind: Kind, args: &Args<'_>) -> Result<Code, Refused> {
         let name = args.word(1).unwrap_or_default();
         if kind == Kind::EvalSha && name.len() != 40 {
             return Err(Refusal::NoScript.into());
@@ -450,7 +533,6 @@ impl Core {
         }
         let watchdog = Watchdog {
             node: self.node,
-            core: self.id.index(),
             watched: Rc::clone(&self.scripts.watched),
         };
         let engine = Engine::new(Box::new(watchdog), memory_max as usize);
@@ -483,7 +565,7 @@ impl Core {
         work: impl FnOnce(&mut Engine, &mut ScriptHost<'_>) -> R,
     ) -> Option<R> {
         let mut engine = self.scripts.engine.take()?;
-        self.watch_run(LOAD_US_MAX, true, None);
+        self.watch_run(LOAD_US_MAX, true, || None);
         let mut host = ScriptHost {
             caller: Caller {
                 db: 0,
@@ -502,10 +584,7 @@ impl Core {
             core: self,
         };
         let done = work(&mut engine, &mut host);
-        self.node
-            .scripting
-            .end(self.id.index(), engine.used_bytes());
-        self.scripts.engine = Some(engine);
+        self.end_run(engine);
         Some(done)
     }
 }
@@ -550,7 +629,7 @@ pub(super) fn busy_us(core: &Core) -> u64 {
 
 /// What a script or function that is to be stopped is told by.
 pub(super) fn kill(core: &Core, functions: bool) -> Result<(), Refused> {
-    let (now_us, busy_us) = (runtime::mono_us(), busy_us(core));
+    let (now_us, busy_us) = (core.now.mono_us, busy_us(core));
     match core.node.scripting.kill(functions, now_us, busy_us) {
         shared::Stopped::Some => Ok(()),
         shared::Stopped::OtherKind if functions => Err(Refusal::BusyScript.into()),

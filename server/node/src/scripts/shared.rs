@@ -1,4 +1,4 @@
-//! What the cores share of scripts: texts, libraries, and which core runs what since when.
+//! What the cores share of scripts: texts, libraries, and what runs where since when.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,13 @@ pub struct Scripting {
     /// Counts changes of libraries.
     pub library_changes: AtomicU64,
     next_run: AtomicU64,
-    cores: Box<[Running]>,
+    /// By place: a core, and behind all of them again each core, for its script that runs beside.
+    places: Box<[Running]>,
+    /// Bytes of the states of Lua beside the cores.
+    beside_bytes: AtomicU64,
 }
 
-/// What one core runs.
+/// What runs at one place.
 #[derive(Default)]
 pub(super) struct Running {
     /// The run's number; 0 for none.
@@ -28,7 +31,7 @@ pub(super) struct Running {
     is_function: AtomicU64,
     /// The run that is to be stopped.
     kill: AtomicU64,
-    /// Bytes of the core's state of Lua.
+    /// Bytes of the core's state of Lua, once a script has run there.
     lua_bytes: AtomicU64,
     /// Name and words of a function, for FUNCTION STATS.
     shown: Mutex<Option<Shown>>,
@@ -62,7 +65,8 @@ impl Scripting {
             flushes: AtomicU64::new(0),
             library_changes: AtomicU64::new(0),
             next_run: AtomicU64::new(1),
-            cores: (0..cores).map(|_| Running::default()).collect(),
+            places: (0..2 * cores).map(|_| Running::default()).collect(),
+            beside_bytes: AtomicU64::new(0),
         }
     }
 
@@ -98,10 +102,10 @@ impl Scripting {
         Ok(())
     }
 
-    /// A run begins on a core; its number.
-    pub(crate) fn begin(&self, core: usize, now_us: u64, shown: Option<Shown>) -> u64 {
+    /// A run begins at a place; its number.
+    pub(crate) fn begin(&self, place: usize, now_us: u64, shown: Option<Shown>) -> u64 {
         let run = self.next_run.fetch_add(1, Relaxed);
-        if let Some(running) = self.cores.get(core) {
+        if let Some(running) = self.places.get(place) {
             running
                 .is_function
                 .store(u64::from(shown.is_some()), Relaxed);
@@ -114,24 +118,36 @@ impl Scripting {
         run
     }
 
-    /// The run on a core has ended; its state of Lua has so many bytes now.
-    pub(crate) fn end(&self, core: usize, lua_bytes: usize) {
-        if let Some(running) = self.cores.get(core) {
+    /// The run at a place has ended.
+    pub(crate) fn end(&self, place: usize) {
+        if let Some(running) = self.places.get(place) {
             running.run.store(0, Relaxed);
+        }
+    }
+
+    /// The state of Lua of a core has so many bytes now.
+    pub(crate) fn weigh(&self, core: usize, lua_bytes: usize) {
+        if let Some(running) = self.places.get(core) {
             running.lua_bytes.store(lua_bytes as u64, Relaxed);
         }
     }
 
-    /// Whether a core's run is to be stopped.
-    pub(crate) fn is_killed(&self, core: usize, run: u64) -> bool {
-        self.cores
-            .get(core)
+    /// A state of Lua beside the cores has so many bytes now, and had so many before.
+    pub(crate) fn weigh_beside(&self, before: usize, lua_bytes: usize) {
+        let more = (lua_bytes as u64).wrapping_sub(before as u64);
+        self.beside_bytes.fetch_add(more, Relaxed);
+    }
+
+    /// Whether the run at a place is to be stopped.
+    pub(crate) fn is_killed(&self, place: usize, run: u64) -> bool {
+        self.places
+            .get(place)
             .is_some_and(|running| running.kill.load(Relaxed) == run)
     }
 
-    /// Runs that have lasted for `busy_us` at least: whether of a function, since when, of which core.
+    /// Runs that have lasted for `busy_us` at least, with their numbers.
     fn busy(&self, now_us: u64, busy_us: u64) -> impl Iterator<Item = (&Running, u64)> {
-        self.cores.iter().filter_map(move |running| {
+        self.places.iter().filter_map(move |running| {
             let run = running.run.load(Relaxed);
             let lasted_us = now_us.saturating_sub(running.since_us.load(Relaxed));
             (run != 0 && lasted_us >= busy_us).then_some((running, run))
@@ -171,8 +187,9 @@ impl Scripting {
 
     /// Bytes of all states of Lua.
     pub fn lua_bytes(&self) -> u64 {
-        let bytes = self.cores.iter();
-        bytes.map(|core| core.lua_bytes.load(Relaxed)).sum()
+        let bytes = self.places.iter();
+        let cores: u64 = bytes.map(|core| core.lua_bytes.load(Relaxed)).sum();
+        cores.wrapping_add(self.beside_bytes.load(Relaxed))
     }
 }
 
@@ -199,12 +216,17 @@ mod tests {
         let (shown, ms) = scripting.shown(5000, 100).unwrap().unwrap();
         assert_eq!((shown.name.as_str(), ms), ("f", 3));
         // The next run on the core is another one.
-        scripting.end(0, 7);
+        scripting.end(0);
         let next = scripting.begin(0, 6000, None);
         assert!(!scripting.is_killed(0, next));
-        scripting.end(0, 7);
-        scripting.end(1, 8);
+        scripting.end(0);
+        scripting.end(1);
         assert_eq!(scripting.kill(true, 9000, 100), Stopped::None);
-        assert_eq!(scripting.lua_bytes(), 15);
+        scripting.weigh(0, 7);
+        scripting.weigh(1, 8);
+        for (before, now) in [(0, 20), (20, 10)] {
+            scripting.weigh_beside(before, now);
+        }
+        assert_eq!(scripting.lua_bytes(), 25);
     }
 }

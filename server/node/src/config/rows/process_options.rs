@@ -206,7 +206,7 @@ pub(super) const ROWS: &[Row] = &[
         kind: memory(4 << 20, LONG_MAX),
         default: "268435456",
         place: at!(script_memory_max),
-        summary: "Bytes of memory that scripts may use on each core; one that needs more fails.",
+        summary: "Bytes of memory that scripts may use on each core, and on each thread of long ones; one that needs more fails.",
         ..Row::LIVE
     },
     Row {
