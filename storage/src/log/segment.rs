@@ -7,7 +7,7 @@
 //!                          24  begun (low bits of ms)  u32
 //!                          28  CRC-32C of bytes 0..28  u32      all little-endian
 //! 32  version 2: the seal   whose payloads are sealed: what it says, and how they open, is not known here
-//!     frames
+//!     frames, and perhaps zeros: room for more
 //! ```
 //! A reader feeds a [`Scan`] with the file's bytes, in pieces of any size, and gets whole frames. Where they end before the file
 //! does, it is told exactly where and why ([`Bad`]). [`look_behind`] then says whether that is the torn end of a log whose last
