@@ -64,13 +64,16 @@ impl Replace for [u8] {
     }
 }
 
-/// Kills once it has been asked so often.
-struct After(Rc<Cell<u64>>);
+/// Stops the script once it has been asked so often: kills it, or has it abandoned.
+struct After(Rc<Cell<u64>>, Rc<Cell<bool>>);
 
 impl Watchdog for After {
     fn look(&self) -> Option<Halt> {
         self.0.set(self.0.get().saturating_sub(1));
-        (self.0.get() == 0).then(|| Halt::Kill("ERR killed".to_owned()))
+        (self.0.get() == 0).then(|| match self.1.get() {
+            true => Halt::Abandon,
+            false => Halt::Kill("ERR killed".to_owned()),
+        })
     }
 
     fn cpu_us(&self) -> u64 {
@@ -82,16 +85,19 @@ struct Bench {
     engine: Engine,
     host: Fake,
     looks: Rc<Cell<u64>>,
+    abandons: Rc<Cell<bool>>,
 }
 
 impl Bench {
     fn new() -> Bench {
         let looks = Rc::new(Cell::new(u64::MAX));
-        let watchdog = Box::new(After(Rc::clone(&looks)));
+        let abandons = Rc::default();
+        let watchdog = Box::new(After(Rc::clone(&looks), Rc::clone(&abandons)));
         Bench {
             engine: Engine::new(watchdog, 64 << 20).unwrap(),
             host: Fake::default(),
             looks,
+            abandons,
         }
     }
 
@@ -582,6 +588,11 @@ fn a_script_that_does_not_end_is_stopped_and_the_next_one_runs() {
         let (out, outcome) = bench.eval(body, Resp::V2);
         assert_eq!(outcome, Outcome::Killed, "{body}");
         assert!(out.starts_with("-ERR killed script: "), "{out}");
+        bench.looks.set(20);
+        bench.abandons.set(true);
+        let abandoned = (String::new(), Outcome::Abandoned);
+        assert_eq!(bench.eval(body, Resp::V2), abandoned, "{body}");
+        bench.abandons.set(false);
         bench.looks.set(u64::MAX);
         assert_eq!(bench.reply("return 1", Resp::V2), ":1~");
     }
