@@ -490,17 +490,20 @@ impl Core {
         }
         let settings = &self.settings[scope as usize];
         let done = match row.kind {
-            Kind::Data(Run::Read(run)) => run(
-                &mut Read {
-                    shard: &self.shard,
-                    db,
-                    reply: Reply::new(out, resp),
-                    rng: &mut self.rng,
-                    settings,
-                    first,
-                },
-                args,
-            ),
+            Kind::Data(Run::Read(run)) => {
+                self.shard.begin_read();
+                run(
+                    &mut Read {
+                        shard: &self.shard,
+                        db,
+                        reply: Reply::new(out, resp),
+                        rng: &mut self.rng,
+                        settings,
+                        first,
+                    },
+                    args,
+                )
+            }
             Kind::Data(Run::Write(run) | Run::Block(Block { run, .. })) => run(
                 &mut Write {
                     edit: self.shard.edit(),
