@@ -211,6 +211,21 @@ impl Shard {
         }
     }
 
+    /// Takes the memory for a database's tables of the slots that live here, for a server that will hold keys in it: the first of them do not
+    /// pay for it, and it is counted from the start.
+    pub fn settle(&mut self, db: u8) {
+        const SLOTS_A_PAGE: usize = 4096 / size_of::<SlotTable<Item>>();
+        let tables = self.dbs[db as usize]
+            .tables
+            .get_or_insert_with(zeroed_tables);
+        for number in (0..SLOTS).step_by(SLOTS_A_PAGE) {
+            if self.owned.contains(Slot(number as u16)) {
+                // (Or it would be seen that a zero is there.)
+                core::hint::black_box(&mut tables[number]).expires = 0;
+            }
+        }
+    }
+
     /// Sets the time of all that follows, unix ms.
     #[inline]
     pub fn set_now(&mut self, now_ms: u64) {

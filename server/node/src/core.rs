@@ -189,12 +189,13 @@ impl Core {
         let config = node.config();
         let range = node.range(id);
         let slots = range.clone().map(|slot| Slot(slot as u16));
-        let shard = Shard::new(
+        let mut shard = Shard::new(
             config.databases.clamp(1, 256) as usize,
             slots,
             limits(&config),
             now.unix_ms,
         );
+        shard.settle(0);
         let cores = node.cores();
         let mut core = Core {
             id,
@@ -258,6 +259,7 @@ impl Core {
         core.take_users();
         let records = core.commit != Commit::Local;
         core.shard.effects().set_recording(records);
+        core.publish_memory();
         core
     }
 
