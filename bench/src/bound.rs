@@ -23,8 +23,11 @@ const TIMES: u64 = 3;
 const SAMPLE: u64 = 100_000;
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Sizes of values: at first, and from when the bound is reached. Values of another size leave holes in the pages of the first ones.
+type Sizes = (Values, Values);
+
 /// Sizes of values.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Values {
     Of(u64),
     /// From 8 bytes to 4 KiB, each power of two as likely.
@@ -58,9 +61,10 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         "longest turn, CPU us",
     ]);
     let sizes = [
-        ("32 B", Values::Of(32)),
-        ("1 KiB", Values::Of(1024)),
-        ("mixed", Values::Mixed),
+        ("32 B", (Values::Of(32), Values::Of(32))),
+        ("1 KiB", (Values::Of(1024), Values::Of(1024))),
+        ("mixed", (Values::Mixed, Values::Mixed)),
+        ("32, then 200 B", (Values::Of(32), Values::Of(200))),
     ];
     let policies = [
         "allkeys-lru",
@@ -103,15 +107,20 @@ fn bytes_each(
 fn case(
     bench: &Bench<'_>,
     plan: Plan,
-    (name, values): (&str, Values),
+    (name, (first, second)): (&str, Sizes),
     policy: &'static str,
     report: &mut Report,
 ) -> io::Result<()> {
     let bound = bench.options.scaled(BOUND_BYTES);
     let expires = policy.starts_with("volatile");
-    let words = |number| set(values, expires, number);
-    let each = bytes_each(bench, &plan, words)?;
-    let keys = ((bound * TIMES) as f64 / each) as u64;
+    let each = bytes_each(bench, &plan, |number| set(first, expires, number))?;
+    let mut keys = ((bound * TIMES) as f64 / each) as u64;
+    let fill = keys / TIMES;
+    if first != second {
+        // (The larger ones take about as much as all would have.)
+        keys = 2 * fill;
+    }
+    let words = |number| set(if number < fill { first } else { second }, expires, number);
     let plan = plan.with(&format!("--maxmemory {bound} --maxmemory-policy {policy}"));
     let server = Server::start(bench, &plan)?;
     let mut client = Client::connect(&server)?;

@@ -19,12 +19,12 @@
 use core::cell::Cell;
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicPtr};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::classes::{BYTES, CLASSES, class_of};
 use crate::lines::{self, ROOMS};
-use crate::region::{PAGES, Page, Region, discard};
+use crate::region::{PAGE_BYTES, PAGES, Page, Region, discard};
 
 /// Blocks made of fresh memory at a time: their memory is touched here.
 const FRESH_BLOCKS_MAX: usize = 64;
@@ -59,6 +59,8 @@ struct Shared {
     returned: AtomicPtr<Block>,
     empty: AtomicPtr<Page>,
     clean: AtomicPtr<Page>,
+    /// Pages in `empty`; for a moment more.
+    empty_pages: AtomicUsize,
     /// Whether a thread owns the heap.
     is_taken: AtomicBool,
     /// The heap made before this one; never changes.
@@ -272,7 +274,10 @@ pub(crate) unsafe fn close(heap: *mut Heap, page: *mut Page) {
 /// 1. This thread owns `heap`, which owns `page`, which is empty and not open.
 pub(crate) unsafe fn push_empty(heap: *mut Heap, page: *mut Page) {
     // SAFETY: (1)
-    push(unsafe { &(*heap).shared.empty }, page);
+    let shared = unsafe { &(*heap).shared };
+    // Counted first, so that whoever takes it does not take more than are counted.
+    shared.empty_pages.fetch_add(1, Relaxed);
+    push(&shared.empty, page);
 }
 
 fn push(stack: &AtomicPtr<Page>, page: *mut Page) {
@@ -395,6 +400,8 @@ pub(crate) unsafe fn new_page(heap: *mut Heap, class: usize) -> *mut Page {
         let mut page = pop(&shared.empty);
         if page.is_null() {
             page = pop(&shared.clean);
+        } else {
+            shared.empty_pages.fetch_sub(1, Relaxed);
         }
         if page.is_null() {
             let mut region = (*heap).region;
@@ -473,6 +480,7 @@ fn adopt() -> *mut Heap {
                 returned: AtomicPtr::new(ptr::null_mut()),
                 empty: AtomicPtr::new(ptr::null_mut()),
                 clean: AtomicPtr::new(ptr::null_mut()),
+                empty_pages: AtomicUsize::new(0),
                 is_taken: AtomicBool::new(true),
                 older: ptr::null_mut(),
             },
@@ -505,6 +513,18 @@ pub(crate) fn collect(blocks: usize) -> bool {
 }
 
 /// See the crate.
+pub(crate) fn empty_bytes() -> usize {
+    let (mut pages, mut heap) = (0, NEWEST.load(Acquire));
+    while !heap.is_null() {
+        // SAFETY: heaps live as long as the process; `shared` may be read by all.
+        let shared = unsafe { &(*heap).shared };
+        pages += shared.empty_pages.load(Relaxed);
+        heap = shared.older;
+    }
+    pages * PAGE_BYTES
+}
+
+/// See the crate.
 pub(crate) fn purge() -> usize {
     let (mut bytes, mut heap) = (0, NEWEST.load(Acquire));
     while !heap.is_null() {
@@ -519,6 +539,7 @@ pub(crate) fn purge() -> usize {
             let mut page = shared.empty.swap(ptr::null_mut(), Acquire);
             while !page.is_null() {
                 let next = (*page).link.load(Relaxed);
+                shared.empty_pages.fetch_sub(1, Relaxed);
                 bytes += discard(page);
                 push(&shared.clean, page);
                 page = next;

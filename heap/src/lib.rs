@@ -41,6 +41,12 @@ pub fn purge() -> usize {
     heap::purge()
 }
 
+/// Bytes of the pages in which no block lives and whose memory is still there: what [`purge`] would give back, beside what other threads
+/// have returned. Any thread may ask at any time; a load for each heap.
+pub fn empty_bytes() -> usize {
+    heap::empty_bytes()
+}
+
 /// Lets go of this thread's heap, until it allocates again: to be called before a thread waits for long, so that [`purge`] can look
 /// after what the thread has left.
 pub fn rest() {

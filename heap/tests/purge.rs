@@ -23,9 +23,11 @@ fn the_memory_of_empty_pages_goes_back() {
             scope.spawn(|| drop(blocks(200_000)));
         });
         let full = resident();
+        assert!(heap::empty_bytes() > 190_000 * 200);
         assert!(full > before + bytes, "{before} {full}");
         let purged = heap::purge();
         let after = resident();
+        assert_eq!(heap::empty_bytes(), 0);
         assert!(
             purged > bytes && after + bytes < full,
             "{purged}: {full} to {after}"

@@ -173,7 +173,7 @@ impl Shard {
             Some(item) => match item.content() {
                 Content::Int(n) => Size::Bytes(Text::Int(n).len()),
                 Content::Bytes(bytes) => Size::Bytes(bytes.len()),
-                Content::Collection(collection) => Size::Elements(collection.len()),
+                Content::Collection(held) => Size::Elements(held.view().len()),
             },
         }
     }

@@ -5,8 +5,9 @@
 
 use crate::Slot;
 use crate::hash::{Key, digest_bytes};
+use crate::held::with_value;
 use crate::item::Item;
-use crate::shard::{Shard, value_of};
+use crate::shard::Shard;
 use crate::table::Table;
 use crate::value::stream::{Group, Stream, StreamId};
 use crate::view::Value;
@@ -75,7 +76,7 @@ impl Shard {
 
 fn item_digest(db: u8, item: Item) -> Digest {
     let deadline = item.deadline_ms().map_or([0; 8], u64::to_le_bytes);
-    let value = value_digest(value_of(item)).0.to_le_bytes();
+    let value = with_value(item, |value| value_digest(value).0).to_le_bytes();
     Digest::of(&[&[db], item.key(), &value, &deadline])
 }
 

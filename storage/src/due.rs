@@ -177,7 +177,7 @@ impl Shard {
 /// The earliest deadline of a field, if the item is a hash that has such.
 fn first_field_ms(item: Item) -> Option<u64> {
     match item.content() {
-        Content::Collection(collection) => collection.first_deadline_ms(),
+        Content::Collection(held) => held.boxed()?.first_deadline_ms(),
         _ => None,
     }
 }

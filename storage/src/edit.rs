@@ -10,10 +10,11 @@ use crate::effect::Effect;
 use crate::events::EventClass;
 use crate::eviction::QueueWord;
 use crate::hash::Key;
+use crate::held::{Held, hash_of, list_of, set_of, stream_of, value_of, zset_of};
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::lfu::Lfu;
 use crate::session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
-use crate::shard::{Shard, hash_of, list_of, set_of, stream_of, text_of, value_of, zset_of};
+use crate::shard::{Shard, text_of};
 use crate::slot::{SLOTS, Slot};
 use crate::table::Table;
 use crate::uses::Uses;
@@ -66,7 +67,7 @@ macro_rules! collection_doors {
         /// As [`Shard`]'s read of that name, not counted.
         #[inline]
         pub fn $read(&self, key: &Key<'_>) -> Result<Option<&$type>, WrongType> {
-            $of(self.shard.live(key))
+            $of(&self.shard.views, self.shard.live(key))
         }
 
         /// The value, to change it; None without the key.
@@ -78,7 +79,7 @@ macro_rules! collection_doors {
             let Some(item) = self.live(key) else {
                 return Ok(None);
             };
-            $of(Some(item))?;
+            let item = self.boxed(key, item, |c| matches!(c, Collection::$kind(_)))?;
             Ok(Some($session::new(self.shard, *key, item)))
         }
 
@@ -89,10 +90,7 @@ macro_rules! collection_doors {
         #[inline]
         pub fn $edit_or_new<'e>(&'e mut self, key: &Key<'e>) -> Result<$session<'e>, WrongType> {
             let item = match self.live(key) {
-                Some(item) => {
-                    $of(Some(item))?;
-                    item
-                }
+                Some(item) => self.boxed(key, item, |c| matches!(c, Collection::$kind(_)))?,
                 None => {
                     let value = Box::new(Collection::$kind(<$type>::new()));
                     // Its session counts the bytes of what comes into it.
@@ -169,7 +167,8 @@ impl<'s> Edit<'s> {
 
     /// As [`Shard::value`], not counted.
     pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
-        self.shard.live(key).map(value_of)
+        let item = self.shard.live(key)?;
+        Some(value_of(&self.shard.views, item))
     }
 
     /// As [`Shard::contains`].
@@ -422,6 +421,7 @@ impl<'s> Edit<'s> {
         };
         let small = match item.content() {
             Content::Bytes(text) if text.len() <= EMBEDDED_BYTES_MAX => text.to_vec(),
+            Content::Collection(Held::Packed(_, block)) => block.to_vec(),
             _ => Vec::new(),
         };
         self.detach(key, item);
@@ -430,6 +430,7 @@ impl<'s> Edit<'s> {
             Payload::Embedded(_) => string(small),
             Payload::Large(bytes) => string(bytes),
             Payload::Collection(collection) => OwnedValue::from(*collection),
+            Payload::Packed(kind, _) => OwnedValue::from(Held::Packed(kind, &small).to_owned()),
         };
         self.shard
             .effects
@@ -475,7 +476,7 @@ impl<'s> Edit<'s> {
             Content::Int(n) => OwnedValue::Int(n),
             Content::Bytes(bytes) if item.is_raw() => OwnedValue::Raw(bytes.to_vec()),
             Content::Bytes(bytes) => OwnedValue::String(bytes.to_vec()),
-            Content::Collection(collection) => OwnedValue::from(collection.clone()),
+            Content::Collection(held) => OwnedValue::from(held.to_owned()),
         };
         Some((value, item.deadline_ms()))
     }

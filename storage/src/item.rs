@@ -9,8 +9,8 @@
 //!                                                                          Int         i64
 //!                                                                          Embedded    vlen bytes
 //!                                                                          Large       Vec<u8> (24 B)
-//!                                                                          Collection  Box (8 B)
-//! tag: kind in bits 0-1 | CUT 3 | RAW 4 | DEADLINE 5 | LONG_KEY 6 | IN_WHEEL 7
+//!                                                                          Collection  Box (8 B), or its packed block
+//! tag: kind in bits 0-1 | CUT 3 | RAW or PACKED 4 | DEADLINE 5 | LONG_KEY 6 | IN_WHEEL 7
 //! ```
 //! A 16-byte key with a 32-byte value takes 56 bytes, with a deadline 64: sizes that the allocator has.
 //! Fields are read unaligned. `access` is written through a shared reference (a plain store on the
@@ -24,8 +24,10 @@ use core::ptr::{self, NonNull};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 
 use crate::account::class_size;
+use crate::held::Held;
+use crate::packed::block_bytes;
 use crate::table::Entry;
-use crate::value::Collection;
+use crate::value::{Collection, Kind};
 
 /// Longest string kept in the item's own block, bytes.
 pub(crate) const EMBEDDED_BYTES_MAX: usize = 512;
@@ -37,7 +39,10 @@ const LARGE: u8 = 2;
 const COLLECTION: u8 = 3;
 /// The parity of the last snapshot that the item has been written out for (`snapshot/`).
 pub(crate) const CUT: u8 = 1 << 3;
+/// Of a string: it reports the encoding "raw".
 const RAW: u8 = 1 << 4;
+/// Of a collection: its packed block lies here, and `vlen` is its type.
+const PACKED: u8 = 1 << 4;
 const DEADLINE: u8 = 1 << 5;
 const LONG_KEY: u8 = 1 << 6;
 const IN_WHEEL: u8 = 1 << 7;
@@ -53,6 +58,8 @@ pub(crate) enum Payload<'a> {
     Large(Vec<u8>),
     /// A list, hash, set or sorted set.
     Collection(Box<Collection>),
+    /// The packed block of one, to lie in the item's.
+    Packed(Kind, &'a [u8]),
 }
 
 /// A string that fits the block, on its way in: nothing that would have to be dropped.
@@ -80,7 +87,7 @@ pub(crate) enum Content<'a> {
     /// Any other string.
     Bytes(&'a [u8]),
     /// A collection.
-    Collection(&'a Collection),
+    Collection(Held<'a>),
 }
 
 /// A pointer to an item's block. The shard's tables own the blocks; a copy of the pointer is good
@@ -113,8 +120,10 @@ impl Item {
             Payload::Embedded(value) => (EMBEDDED, value.len(), value.len()),
             Payload::Large(_) => (LARGE, 0, size_of::<Vec<u8>>()),
             Payload::Collection(_) => (COLLECTION, 0, size_of::<usize>()),
+            Payload::Packed(kind, block) => (COLLECTION | PACKED, *kind as usize, block.len()),
         };
         debug_assert!(vlen <= EMBEDDED_BYTES_MAX);
+        debug_assert!(!raw || kind != COLLECTION, "the flag means something else");
         let long_key = key.len() > u8::MAX as usize;
         let mut tag = kind;
         tag |= if raw { RAW } else { 0 };
@@ -150,6 +159,7 @@ impl Item {
                 Payload::Collection(value) => {
                     item.write::<*mut Collection>(value_at, Box::into_raw(value))
                 }
+                Payload::Packed(_, block) => item.copy_in(value_at, block),
             }
         }
         item
@@ -237,9 +247,19 @@ impl Item {
             INT => 8,
             EMBEDDED => self.embedded_len(),
             LARGE => size_of::<Vec<u8>>(),
+            _ if tag & PACKED != 0 => self.packed_bytes(tag),
             _ => size_of::<usize>(),
         };
         self.value_at(tag) + value_bytes
+    }
+
+    /// Bytes of the packed block in it.
+    fn packed_bytes(self, tag: u8) -> usize {
+        debug_assert!(tag & KIND_MASK == COLLECTION && tag & PACKED != 0);
+        // SAFETY: (1, 2) the tag says that a packed block lies there, which begins with the number of bytes used.
+        block_bytes(u16::from_le_bytes(unsafe {
+            self.read::<[u8; 2]>(self.value_at(tag))
+        }))
     }
 
     /// The value. The lifetime is the caller's promise: until the item is changed, freed or replaced.
@@ -259,18 +279,22 @@ impl Item {
                     let bytes = core::mem::ManuallyDrop::new(self.read::<Vec<u8>>(at));
                     Content::Bytes(core::slice::from_raw_parts(bytes.as_ptr(), bytes.len()))
                 }
-                _ => Content::Collection(&*self.read::<*mut Collection>(at)),
+                _ if tag & PACKED != 0 => {
+                    let block = core::slice::from_raw_parts(value, self.packed_bytes(tag));
+                    Content::Collection(Held::Packed(Kind::of(self.read::<u8>(2)), block))
+                }
+                _ => Content::Collection(Held::Boxed(&*self.read::<*mut Collection>(at))),
             }
         }
     }
 
-    /// The collection, to change it.
+    /// The collection, to change it: one in a box of its own.
     ///
     /// # Safety
     /// 1. No other reference into this item's collection is alive while the result is.
     pub(crate) unsafe fn collection_mut<'a>(self) -> Option<&'a mut Collection> {
         let tag = self.tag();
-        if tag & KIND_MASK != COLLECTION {
+        if tag & (KIND_MASK | PACKED) != COLLECTION {
             return None;
         }
         // SAFETY: (2) the tag says a collection pointer from `Box::into_raw` is stored there; unique by (1).
@@ -279,7 +303,8 @@ impl Item {
 
     /// Whether a string value asked to report "raw".
     pub(crate) fn is_raw(self) -> bool {
-        self.tag() & RAW != 0
+        let tag = self.tag();
+        tag & RAW != 0 && tag & KIND_MASK != COLLECTION
     }
 
     /// Absolute deadline, unix milliseconds.
@@ -300,6 +325,13 @@ impl Item {
         debug_assert!(self.tag() & DEADLINE != 0);
         // SAFETY: (1) the flag (asserted) says that there is room; (2) a u64.
         unsafe { self.write(HEADER_BYTES, at_ms) }
+    }
+
+    /// Takes over what another block of the same key and value has noted: its last use, that the wheel and a snapshot know it.
+    pub(crate) fn take_notes(self, of: Item) {
+        self.touch(of.access_s());
+        let notes = IN_WHEEL | CUT;
+        self.set_tag(self.tag() & !notes | of.tag() & notes);
     }
 
     /// Whether the expiry wheel has a hint for this item, at its deadline or earlier.
@@ -451,7 +483,7 @@ impl Item {
         block
     }
 
-    /// Frees the block and hands its value out (a small string only by `content` before).
+    /// Frees the block and hands its value out (a small string and a packed block only by `content` before).
     pub(crate) fn free(self) -> Payload<'static> {
         let tag = self.tag();
         let at = self.value_at(tag);
@@ -463,6 +495,7 @@ impl Item {
                 INT => Payload::Int(self.read(at)),
                 EMBEDDED => Payload::Embedded(&[]),
                 LARGE => Payload::Large(self.read(at)),
+                _ if tag & PACKED != 0 => Payload::Packed(Kind::of(self.read::<u8>(2)), &[]),
                 _ => Payload::Collection(Box::from_raw(self.read::<*mut Collection>(at))),
             };
             dealloc(self.0.as_ptr(), layout);

@@ -29,6 +29,7 @@ mod eviction;
 mod expiry;
 mod garbage;
 mod hash;
+mod held;
 mod item;
 mod lend;
 mod lfu;

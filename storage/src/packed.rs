@@ -12,14 +12,35 @@
 
 use crate::account::class_size;
 
+/// Records of at most so many bytes may lie in an item's block.
+const EMBEDDED_BYTES_MAX: usize = 512;
+/// The short header: bytes used, number of records.
+const BLOCK_HEAD_BYTES: usize = 4;
+/// Bytes of what [`Packed::block`] told, of which these are the first two.
+#[inline(always)]
+pub(crate) fn block_bytes(used: u16) -> usize {
+    BLOCK_HEAD_BYTES + usize::from(used)
+}
+
 /// Blocks up to this size have the short header.
 const SHORT_BLOCK_MAX: usize = 0xFFFF;
 
 /// A sequence of byte strings. `BACK`: whether records can be walked from the end.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Packed<const BACK: bool> {
     /// Empty (no allocation) or header, records, slack.
     block: Box<[u8]>,
+}
+
+impl<const BACK: bool> Clone for Packed<BACK> {
+    /// Whatever block it is made of, that of the copy has the size of its class.
+    fn clone(&self) -> Self {
+        let mut block = vec![0; class_size(self.block.len())];
+        block[..self.block.len()].copy_from_slice(&self.block);
+        Self {
+            block: block.into_boxed_slice(),
+        }
+    }
 }
 
 impl<const BACK: bool> Packed<BACK> {
@@ -40,6 +61,21 @@ impl<const BACK: bool> Packed<BACK> {
         packed
     }
 
+    /// Header and records, if there are some, and few enough for them to lie in an item's block.
+    pub(crate) fn block(&self) -> Option<&[u8]> {
+        let used = self.used_bytes();
+        if (1..=EMBEDDED_BYTES_MAX).contains(&used) && self.head_bytes() == BLOCK_HEAD_BYTES {
+            self.block.get(..BLOCK_HEAD_BYTES + used)
+        } else {
+            None
+        }
+    }
+
+    /// The sequence that [`Packed::block`] told. If it has no slack, as that has none, it may be read and copied but not changed.
+    pub(crate) fn of_block(block: Box<[u8]>) -> Self {
+        Self { block }
+    }
+
     /// Gives back what room is left.
     pub(crate) fn fit(&mut self) {
         let used = self.used_bytes();
@@ -52,7 +88,7 @@ impl<const BACK: bool> Packed<BACK> {
 
     fn head_bytes(&self) -> usize {
         if self.block.len() <= SHORT_BLOCK_MAX {
-            4
+            BLOCK_HEAD_BYTES
         } else {
             8
         }

@@ -13,6 +13,7 @@ use crate::edit::Edit;
 use crate::effect::Effect;
 use crate::events::EventClass;
 use crate::hash::Key;
+use crate::held::Held;
 use crate::item::{Content, Item};
 use crate::shard::{Shard, boxed_bytes};
 use crate::snapshot::Open;
@@ -36,11 +37,11 @@ macro_rules! session {
         }
 
         impl<'s> $name<'s> {
-            /// `item` is in `shard` and holds a value of this type.
+            /// `item` is in `shard` and holds a value of this type, in a box.
             #[inline]
             pub(crate) fn new(shard: &'s mut Shard, key: Key<'s>, item: Item) -> Self {
                 let before_bytes = match item.content() {
-                    Content::Collection(c) if !c.is_empty() => boxed_bytes(c),
+                    Content::Collection(Held::Boxed(c)) if !c.is_empty() => boxed_bytes(c),
                     // A new one: nothing of it has been counted.
                     _ => 0,
                 };
@@ -64,8 +65,10 @@ macro_rules! session {
             /// Tells a snapshot that has not got all of the value what is about to change.
             #[cold]
             pub(crate) fn before(&mut self, tell: impl FnOnce(&mut Open, &$type)) {
-                if let (Some(open), Content::Collection(Collection::$kind(value))) =
-                    (self.shard.snapshot.open_of(&self.key), self.item.content())
+                if let (
+                    Some(open),
+                    Content::Collection(Held::Boxed(Collection::$kind(value))),
+                ) = (self.shard.snapshot.open_of(&self.key), self.item.content())
                 {
                     tell(open, value);
                 }
@@ -90,7 +93,7 @@ macro_rules! session {
             #[inline(always)]
             fn deref(&self) -> &$type {
                 match self.item.content() {
-                    Content::Collection(Collection::$kind(value)) => value,
+                    Content::Collection(Held::Boxed(Collection::$kind(value))) => value,
                     // INVARIANT: as in `parts`.
                     _ => unreachable!("a session's item keeps its type"),
                 }
@@ -160,7 +163,7 @@ macro_rules! of_members {
             #[cold]
             fn before_member(&mut self, member: &[u8]) {
                 let item = self.item;
-                if let Content::Collection(collection) = item.content() {
+                if let Content::Collection(Held::Boxed(collection)) = item.content() {
                     self.before(|open, _| open.before_member(collection, member));
                 }
             }

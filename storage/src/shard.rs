@@ -14,6 +14,7 @@ use crate::eviction::{Eviction, Evictor};
 use crate::expiry::{Hint, Wheel};
 use crate::garbage::Garbage;
 use crate::hash::Key;
+use crate::held::{Held, Views, hash_of, list_of, set_of, stream_of, value_of, zset_of};
 use crate::item::{Content, Item};
 use crate::lend::SlotSet;
 use crate::snapshot::Snapshot;
@@ -127,6 +128,8 @@ pub struct Shard {
     pub(crate) uses: Uses,
     /// How often chance has decided about a use.
     pub(crate) lfu_draws: Cell<u64>,
+    /// Collections in items' blocks, as they are shown.
+    pub(crate) views: Views,
     /// How keys are evicted, and who chooses them.
     pub(crate) eviction: Option<Eviction>,
     pub(crate) evictor: Option<Box<Evictor>>,
@@ -183,6 +186,7 @@ impl Shard {
             now_s: (now_ms / 1000) as u32,
             uses: Uses::Last,
             lfu_draws: Cell::new(0),
+            views: Views::default(),
             eviction: None,
             evictor: None,
             evicted: 0,
@@ -209,11 +213,27 @@ impl Shard {
         }
     }
 
+    /// Takes the memory for a database's tables of the slots that live here, for a server that will hold keys in it: the first of them do not
+    /// pay for it, and it is counted from the start.
+    pub fn settle(&mut self, db: u8) {
+        const SLOTS_A_PAGE: usize = 4096 / size_of::<SlotTable<Item>>();
+        let tables = self.dbs[db as usize]
+            .tables
+            .get_or_insert_with(zeroed_tables);
+        for number in (0..SLOTS).step_by(SLOTS_A_PAGE) {
+            if self.owned.contains(Slot(number as u16)) {
+                // (Or it would be seen that a zero is there.)
+                core::hint::black_box(&mut tables[number]).expires = 0;
+            }
+        }
+    }
+
     /// Sets the time of all that follows, unix ms.
     #[inline]
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.now_s = (now_ms / 1000) as u32;
+        self.views.trim();
     }
 
     /// The time that [`Shard::set_now`] gave.
@@ -237,9 +257,17 @@ impl Shard {
         self.dbs.len()
     }
 
+    /// A command is about to read: what others have been shown is done with. Without it, reads alone would never let go of what they
+    /// have been shown.
+    #[inline(always)]
+    pub fn begin_read(&mut self) {
+        self.views.forget();
+    }
+
     /// The door to every change.
     #[inline(always)]
     pub fn edit(&mut self) -> Edit<'_> {
+        self.views.forget();
         Edit::new(self)
     }
 
@@ -390,12 +418,14 @@ impl Shard {
 
     /// The value of a key, of any type; an access.
     pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
-        self.read(key).map(value_of)
+        let item = self.read(key)?;
+        Some(value_of(&self.views, item))
     }
 
     /// The value of a key, of any type; neither counted nor an access.
     pub fn peek(&self, key: &Key<'_>) -> Option<Value<'_>> {
-        self.live(key).map(value_of)
+        let item = self.live(key)?;
+        Some(value_of(&self.views, item))
     }
 
     /// The string at a key; an access.
@@ -409,30 +439,30 @@ impl Shard {
 
     /// The list at a key; an access.
     pub fn list(&self, key: &Key<'_>) -> Result<Option<&List>, WrongType> {
-        list_of(self.read(key))
+        list_of(&self.views, self.read(key))
     }
 
     /// The hash at a key; an access.
     #[inline]
     pub fn hash(&self, key: &Key<'_>) -> Result<Option<&Hash>, WrongType> {
-        hash_of(self.read(key))
+        hash_of(&self.views, self.read(key))
     }
 
     /// The set at a key; an access.
     #[inline]
     pub fn set(&self, key: &Key<'_>) -> Result<Option<&Set>, WrongType> {
-        set_of(self.read(key))
+        set_of(&self.views, self.read(key))
     }
 
     /// The sorted set at a key; an access.
     #[inline]
     pub fn zset(&self, key: &Key<'_>) -> Result<Option<&Zset>, WrongType> {
-        zset_of(self.read(key))
+        zset_of(&self.views, self.read(key))
     }
 
     /// The stream at a key; an access.
     pub fn stream(&self, key: &Key<'_>) -> Result<Option<&Stream>, WrongType> {
-        stream_of(self.read(key))
+        stream_of(&self.views, self.read(key))
     }
 
     /// A key's deadline, unix ms: None without the key, Some(None) without a deadline. Not an access.
@@ -449,7 +479,10 @@ impl Shard {
                 let short = bytes.len() <= EMBSTR_BYTES_MAX && !item.is_raw();
                 ("string", if short { "embstr" } else { "raw" }, bytes.len())
             }
-            Content::Collection(c) => (c.type_name(), c.encoding(), c.len()),
+            Content::Collection(held) => {
+                let c = held.view();
+                (c.type_name(), c.encoding(), c.len())
+            }
         };
         Some(ItemInfo {
             type_name,
@@ -682,7 +715,8 @@ impl Shard {
                     assert_eq!(Slot::of(item.key()).index(), number);
                     here.0 += whole_bytes(item);
                     here.1 += u32::from(item.deadline_ms().is_some());
-                    if let Content::Collection(c) = item.content() {
+                    if let Content::Collection(held) = item.content() {
+                        let c = held.to_owned();
                         c.check();
                         assert!(!c.is_empty(), "no key holds an empty collection");
                     }
@@ -704,7 +738,7 @@ impl Shard {
 /// Bytes of an item with its whole value.
 pub(crate) fn whole_bytes(item: Item) -> usize {
     match item.content() {
-        Content::Collection(c) => item.heap_bytes() + boxed_bytes(c),
+        Content::Collection(Held::Boxed(c)) => item.heap_bytes() + boxed_bytes(c),
         _ => item.heap_bytes(),
     }
 }
@@ -736,19 +770,7 @@ pub(crate) fn boxed_bytes(collection: &Collection) -> usize {
 fn type_of(item: Item) -> &'static str {
     match item.content() {
         Content::Int(_) | Content::Bytes(_) => "string",
-        Content::Collection(c) => c.type_name(),
-    }
-}
-
-pub(crate) fn value_of<'a>(item: Item) -> Value<'a> {
-    match item.content() {
-        Content::Int(n) => Value::String(Text::Int(n)),
-        Content::Bytes(bytes) => Value::String(Text::Bytes(bytes)),
-        Content::Collection(Collection::List(list)) => Value::List(list),
-        Content::Collection(Collection::Hash(hash)) => Value::Hash(hash),
-        Content::Collection(Collection::Set(set)) => Value::Set(set),
-        Content::Collection(Collection::Zset(zset)) => Value::Zset(zset),
-        Content::Collection(Collection::Stream(stream)) => Value::Stream(stream),
+        Content::Collection(held) => held.view().type_name(),
     }
 }
 
@@ -761,22 +783,3 @@ pub(crate) fn text_of<'a>(item: Option<Item>) -> Result<Option<Text<'a>>, WrongT
         Some(Content::Collection(_)) => Err(WrongType),
     }
 }
-
-macro_rules! typed {
-    ($name:ident, $kind:ident, $type:ty) => {
-        #[inline]
-        pub(crate) fn $name<'a>(item: Option<Item>) -> Result<Option<&'a $type>, WrongType> {
-            match item.map(Item::content) {
-                None => Ok(None),
-                Some(Content::Collection(Collection::$kind(value))) => Ok(Some(value)),
-                Some(_) => Err(WrongType),
-            }
-        }
-    };
-}
-
-typed!(list_of, List, List);
-typed!(hash_of, Hash, Hash);
-typed!(set_of, Set, Set);
-typed!(zset_of, Zset, Zset);
-typed!(stream_of, Stream, Stream);

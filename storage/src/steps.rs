@@ -7,8 +7,11 @@ use crate::edit::{Edit, Ttl};
 use crate::effect::Effect;
 use crate::events::EventClass;
 use crate::hash::{Key, hash_bytes};
+use crate::held::Held;
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload, Small};
 use crate::shard::{Shard, boxed_bytes, whole_bytes};
+use crate::value::Collection;
+use crate::view::WrongType;
 
 impl Edit<'_> {
     /// The live item of a key; an expired one is expired first.
@@ -110,8 +113,7 @@ impl Edit<'_> {
 
     /// For a key that is not there.
     pub(crate) fn put_new(&mut self, key: &Key<'_>, payload: Payload<'_>, raw: bool, ttl: Ttl) {
-        let extra = payload_bytes(&payload);
-        let item = Item::build(key.bytes, ttl.after(None), payload, raw);
+        let (item, extra) = built(key, ttl.after(None), payload, raw);
         self.insert(key, item, extra);
         self.note(key);
     }
@@ -132,8 +134,7 @@ impl Edit<'_> {
         ttl: Ttl,
     ) {
         let deadline = ttl.after(old.deadline_ms());
-        let extra = payload_bytes(&payload);
-        let new = Item::build(key.bytes, deadline, payload, raw);
+        let (new, extra) = built(key, deadline, payload, raw);
         // `live` has noted this use.
         new.touch(old.access_s());
         new.set_cut(self.shard.snapshot.bit);
@@ -231,6 +232,7 @@ impl Edit<'_> {
         let had_deadline = item.deadline_ms().is_some();
         let small = match item.content() {
             Content::Bytes(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => bytes.to_vec(),
+            Content::Collection(Held::Packed(_, block)) => block.to_vec(),
             _ => Vec::new(),
         };
         let db = &mut self.shard.dbs[key.db as usize];
@@ -240,6 +242,7 @@ impl Edit<'_> {
         };
         let payload = match item.free() {
             Payload::Embedded(_) => Payload::Embedded(&small),
+            Payload::Packed(kind, _) => Payload::Packed(kind, &small),
             other => other,
         };
         let new = Item::build(key.bytes, deadline, payload, raw);
@@ -248,6 +251,60 @@ impl Edit<'_> {
         place.set(new);
         db.account(key.slot, new.heap_bytes() as isize - before as isize);
         db.count_expires(key.slot, had_deadline, deadline.is_some());
+        new
+    }
+
+    /// The item of a collection of the type that `is_meant` knows, which is given a box if it has none: to be changed.
+    ///
+    /// # Errors
+    /// [`WrongType`] when it holds something else.
+    #[inline]
+    pub(crate) fn boxed(
+        &mut self,
+        key: &Key<'_>,
+        item: Item,
+        is_meant: impl FnOnce(&Collection) -> bool,
+    ) -> Result<Item, WrongType> {
+        match item.content() {
+            Content::Collection(Held::Boxed(collection)) => {
+                is_meant(collection).then_some(item).ok_or(WrongType)
+            }
+            Content::Collection(held) if is_meant(&held.view()) => {
+                let payload = Payload::Collection(Box::new(held.to_owned()));
+                Ok(self.reshape(key, item, payload))
+            }
+            _ => Err(WrongType),
+        }
+    }
+
+    /// The end of a session that has made a collection: a small one moves into its item's block.
+    #[cold]
+    fn pack(&mut self, key: &Key<'_>, item: Item) {
+        let Content::Collection(Held::Boxed(collection)) = item.content() else {
+            return;
+        };
+        // (A list that is given one element is the beginning of a queue.)
+        let is_queue = matches!(collection, Collection::List(list) if list.len() == 1);
+        if let Some((kind, block)) = collection.packed()
+            && !is_queue
+        {
+            self.reshape(key, item, Payload::Packed(kind, block));
+        }
+    }
+
+    /// Puts the same value into another block. Nothing that a client or who applies effects could see.
+    #[cold]
+    fn reshape(&mut self, key: &Key<'_>, item: Item, payload: Payload<'_>) -> Item {
+        let new = Item::build(key.bytes, item.deadline_ms(), payload, false);
+        new.take_notes(item);
+        let grown = whole_bytes(new) as isize - whole_bytes(item) as isize;
+        let db = &mut self.shard.dbs[key.db as usize];
+        let table = &mut db.slot_mut(key.slot).table;
+        if let Some(mut place) = table.find_mut(key.hash, |other| other == item) {
+            place.set(new);
+        }
+        db.account(key.slot, grown);
+        drop(item.free());
         new
     }
 
@@ -266,7 +323,7 @@ impl Edit<'_> {
         changed: bool,
     ) {
         let mut edit = Edit::new(shard);
-        let Content::Collection(collection) = item.content() else {
+        let Content::Collection(Held::Boxed(collection)) = item.content() else {
             return;
         };
         let after = boxed_bytes(collection);
@@ -276,6 +333,8 @@ impl Edit<'_> {
             if changed && before_bytes > 0 {
                 edit.event(EventClass::Generic, "del", key);
             }
+        } else if before_bytes == 0 {
+            edit.pack(key, item);
         }
         if changed {
             edit.note(key);
@@ -289,10 +348,15 @@ fn hint_will_do(item: Item, old: Option<u64>, deadline: Option<u64>) -> bool {
     item.in_wheel() && old <= deadline
 }
 
-/// Bytes of a collection on its way into an item (strings are counted with the item).
-fn payload_bytes(payload: &Payload<'_>) -> usize {
-    match payload {
-        Payload::Collection(collection) => boxed_bytes(collection),
-        _ => 0,
+/// An item, and the bytes of a collection beside its block. A small collection is put into the block.
+fn built(key: &Key<'_>, deadline: Option<u64>, payload: Payload<'_>, raw: bool) -> (Item, usize) {
+    let mut extra = 0;
+    if let Payload::Collection(collection) = &payload {
+        if let Some((kind, block)) = collection.packed() {
+            let packed = Payload::Packed(kind, block);
+            return (Item::build(key.bytes, deadline, packed, raw), 0);
+        }
+        extra = boxed_bytes(collection);
     }
+    (Item::build(key.bytes, deadline, payload, raw), extra)
 }

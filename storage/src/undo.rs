@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use crate::edit::{Edit, write_into};
 use crate::garbage::{BLOB_BYTES_MIN, FREED_AT_ONCE_MAX};
 use crate::hash::{Key, hash_bytes};
+use crate::held::Held;
 use crate::item::{Content, EMBEDDED_BYTES_MAX, Item, Payload};
 use crate::session::{HashEdit, ListEdit};
 use crate::shard::{Shard, whole_bytes};
@@ -35,7 +36,7 @@ const COMPACT_BYTES_MAX: usize = 128 * 1024;
 
 fn is_copied(item: Item) -> bool {
     let max = match item.content() {
-        Content::Collection(collection) if collection.is_compact() => COMPACT_BYTES_MAX,
+        Content::Collection(held) if held.view().is_compact() => COMPACT_BYTES_MAX,
         _ => COPIED_BYTES_MAX,
     };
     whole_bytes(item) <= max
@@ -300,7 +301,7 @@ impl Shard {
             }
             None => {
                 self.undo.set_state(key, State::Noted);
-                if let Content::Collection(Collection::List(_)) = item.content() {
+                if let Content::Collection(Held::Boxed(Collection::List(_))) = item.content() {
                     self.undo.note(key, Op::Quicklist);
                 }
                 true
@@ -317,7 +318,8 @@ impl Shard {
             Content::Int(n) => Payload::Int(n),
             Content::Bytes(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => Payload::Embedded(bytes),
             Content::Bytes(bytes) => Payload::Large(bytes.to_vec()),
-            Content::Collection(collection) => Payload::Collection(Box::new(collection.clone())),
+            Content::Collection(Held::Packed(kind, block)) => Payload::Packed(kind, block),
+            Content::Collection(held) => Payload::Collection(Box::new(held.to_owned())),
         };
         let copy = Item::build(key.bytes, item.deadline_ms(), payload, item.is_raw());
         copy.touch(item.access_s());
@@ -380,7 +382,9 @@ impl Shard {
         place.len += 1;
         let bytes = match item.content() {
             // The session that fills it counts them.
-            Content::Collection(collection) if collection.is_empty() => item.heap_bytes(),
+            Content::Collection(Held::Boxed(collection)) if collection.is_empty() => {
+                item.heap_bytes()
+            }
             _ => whole_bytes(item),
         };
         place.account(key.slot, grown + bytes as isize);
@@ -397,10 +401,12 @@ impl Shard {
         Edit::applying(self).detach(&to, item);
         let small = match item.content() {
             Content::Bytes(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX => bytes.to_vec(),
+            Content::Collection(Held::Packed(_, block)) => block.to_vec(),
             _ => Vec::new(),
         };
         let payload = match item.free() {
             Payload::Embedded(_) => Payload::Embedded(&small),
+            Payload::Packed(kind, _) => Payload::Packed(kind, &small),
             other => other,
         };
         let item = Item::build(&from.1, deadline, payload, raw);

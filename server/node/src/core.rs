@@ -210,12 +210,13 @@ impl Core {
     ) -> Core {
         let config = node.config();
         let slots = range.clone().map(|slot| Slot(slot as u16));
-        let shard = Shard::new(
+        let mut shard = Shard::new(
             config.databases.clamp(1, 256) as usize,
             slots,
             limits(&config),
             now.unix_ms,
         );
+        shard.settle(0);
         let cores = node.cores();
         let mut core = Core {
             id,
@@ -280,6 +281,7 @@ impl Core {
         core.take_users();
         let records = core.commit != Commit::Local;
         core.shard.effects().set_recording(records);
+        core.publish_memory();
         core
     }
 
@@ -522,17 +524,20 @@ impl Core {
         }
         let settings = &self.settings[scope as usize];
         let done = match row.kind {
-            Kind::Data(Run::Read(run)) => run(
-                &mut Read {
-                    shard: &self.shard,
-                    db,
-                    reply: Reply::new(out, resp),
-                    rng: &mut self.rng,
-                    settings,
-                    first,
-                },
-                args,
-            ),
+            Kind::Data(Run::Read(run)) => {
+                self.shard.begin_read();
+                run(
+                    &mut Read {
+                        shard: &self.shard,
+                        db,
+                        reply: Reply::new(out, resp),
+                        rng: &mut self.rng,
+                        settings,
+                        first,
+                    },
+                    args,
+                )
+            }
             Kind::Data(Run::Write(run) | Run::Block(Block { run, .. })) => run(
                 &mut Write {
                     edit: self.shard.edit(),

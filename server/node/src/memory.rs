@@ -13,6 +13,9 @@
 //! - **Late all the same**, a write evicts a few keys itself before it runs (`tight`), which holds up who fills the memory and no one
 //!   else; but all writes of a turn no longer than the turn's own slice: then they wait for another turn, a few milliseconds at most. A
 //!   write is refused only when there is nothing to evict (`full`).
+//! - **What is resident and of no use** makes the bound lower: free places in pages that hold keys still, which nobody counts. A load whose
+//!   sizes change leaves many. While resident memory grows more than a 16th beyond `maxmemory`, as much more is evicted as it
+//!   grows, up to a quarter; when it falls the bound comes back ([`Cut`]; the thread that gives memory back looks).
 //! - **Large values** are freed in slices. Until they are gone they count as used, but not as too much.
 //!
 //! Without `maxmemory` all this costs a comparison a turn. A plain request pays for none of it: that the gates are to be asked is
@@ -45,6 +48,9 @@ const WAIT_MS_MAX: u64 = 4;
 /// The reserve is at most so many parts of the bound, and forgets a part of itself each turn.
 const RESERVE_SHARE_MAX: u64 = 32;
 const RESERVE_FADES: u64 = 64;
+/// Resident memory may be a part of the bound beyond it, and what is cut off the bound for more is at most a part of it.
+const BEYOND_SHARE: u64 = 16;
+const CUT_SHARE_MAX: u64 = 4;
 /// So close to the bound each write is looked at when nothing may be evicted, bytes.
 const TIGHT_BYTES: u64 = 256 << 10;
 /// A core that sleeps is woken once in so long, ms; so long waits who has found no key to evict.
@@ -62,6 +68,8 @@ pub struct SharedMemory {
     pub startup_bytes: AtomicU64,
     /// Scripts, libraries and the states of Lua, as of a moment ago.
     pub scripts_bytes: AtomicU64,
+    /// What is cut off the bound, where keys are evicted: see [`Cut`].
+    pub cut_bytes: AtomicU64,
     /// Since when the bound has been exceeded, monotonic us; 0: it is not. And how long it was before, us.
     exceeded_since_us: AtomicU64,
     exceeded_us: AtomicU64,
@@ -144,6 +152,27 @@ const PLACE_BYTES: usize = 64;
 /// Bytes of a name in a table.
 pub fn name_bytes(name: &[u8]) -> usize {
     class_size(name.len()) + PLACE_BYTES
+}
+
+/// What is cut off the bound because resident memory is beyond it. It follows growth, not size: evicting keys whose pages hold others frees
+/// no page, so that to go on until resident memory falls would empty the cache. Where nothing is written nothing is cut.
+#[derive(Default)]
+pub struct Cut {
+    resident: u64,
+    bytes: u64,
+}
+
+impl Cut {
+    /// What is to be cut off `bound`, as of this look at resident memory; all in bytes.
+    pub fn look(&mut self, bound: u64, resident: u64) -> u64 {
+        let aim = bound + bound / BEYOND_SHARE;
+        let grown = resident.saturating_sub(self.resident.max(aim));
+        let room = aim.saturating_sub(resident);
+        self.resident = resident;
+        self.bytes = (self.bytes + grown).min(bound / CUT_SHARE_MAX);
+        self.bytes = self.bytes.saturating_sub(room);
+        self.bytes
+    }
 }
 
 /// The options of eviction.
@@ -301,11 +330,21 @@ impl Core {
         self.pause.until_ms > self.now.unix_ms
     }
 
+    /// The bound for what is counted. Where nothing is evicted it is `maxmemory`: a write is not refused for what nobody can count.
+    fn bound(&self) -> u64 {
+        let cut = match self.config_evicts {
+            true => self.node.memory.cut_bytes.load(Relaxed),
+            false => 0,
+        };
+        // (The cut may be that of another `maxmemory`.)
+        self.memory.bound - cut.min(self.memory.bound / CUT_SHARE_MAX)
+    }
+
     /// Looks at how much memory is used, and whether requests are to be looked at for it.
     pub fn weigh(&mut self) -> Used {
         self.publish_memory();
         let used = self.node.used();
-        let bound = self.memory.bound;
+        let bound = self.bound();
         let is_over = used.total > bound && !self.is_eviction_paused();
         self.memory.is_full = is_over && used.lasting() > bound && !self.can_evict();
         let is_near = !self.config_evicts && used.total + TIGHT_BYTES > bound;
@@ -345,10 +384,10 @@ impl Core {
     pub fn begin_weighing(&mut self) {
         let slice = slice_us(self.config.maxmemory_eviction_tenacity);
         let ticks = slice.map_or(u64::MAX, |us| (us * self.ticks_per_us) as u64);
-        let used = self.weigh();
+        let (used, bound) = (self.weigh(), self.bound());
         let memory = &mut self.memory;
         memory.ticks_left = ticks;
-        if used.lasting() <= memory.bound {
+        if used.lasting() <= bound {
             memory.waiting_ms = 0;
         }
         let now_ms = self.now.unix_ms;
@@ -365,7 +404,7 @@ impl Core {
             return Room::Enough;
         }
         let mut used = self.weigh();
-        let bound = self.memory.bound;
+        let bound = self.bound();
         if used.lasting() > bound && self.config_evicts && self.memory.ticks_left > 0 {
             let begin = runtime::ticks();
             let bytes = self.share_of(used.lasting() - bound, &used);
@@ -459,7 +498,7 @@ impl NodeService {
         let reserve_max = core.memory.bound / RESERVE_SHARE_MAX;
         core.memory.reserve = (2 * grown).max(faded).min(reserve_max);
         let used = core.weigh();
-        let aim = core.memory.bound - core.memory.reserve;
+        let aim = core.bound().saturating_sub(core.memory.reserve);
         if used.lasting() > aim && core.config_evicts && !core.is_eviction_paused() {
             let share = core.share_of(used.lasting() - aim, &used);
             let (is_done, any) = core.evict_slice(share);
@@ -474,7 +513,7 @@ impl NodeService {
         }
         let core = &mut self.core;
         core.memory.before = (core.shard.used_bytes() - core.shard.garbage_bytes()) as u64;
-        let is_over = core.memory.tight != 0 && core.node.used().total > core.memory.bound;
+        let is_over = core.memory.tight != 0 && core.node.used().total > core.bound();
         core.node.note_exceeded(is_over, turn.now.mono_us);
     }
 

@@ -119,7 +119,9 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     })
     .map_err(Fault::Cores)?;
     node.set_handle(running.handle());
-    let startup_bytes = crate::process::resident_anonymous();
+    // (Arrays of slots that the cores have made meanwhile are counted by them.)
+    let resident = crate::process::resident_anonymous();
+    let startup_bytes = resident.saturating_sub(node.used().fixed);
     node.memory.startup_bytes.store(startup_bytes, Relaxed);
     if config.turn_cpu_clock {
         node.set_turn_cpu_clock(true);

@@ -48,6 +48,7 @@ const UNSAFE: &[&str] = &[
     "server/runtime/src/uring.rs",
     "server/runtime/src/uring/completion.rs",
     "server/script/src/guard.rs",
+    "storage/src/held.rs",
     "storage/src/item.rs",
     "storage/src/session.rs",
     "storage/src/table/mod.rs",

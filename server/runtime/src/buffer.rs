@@ -44,6 +44,14 @@ impl Region {
         self.base
     }
 
+    /// Takes the memory now, not when it is first written to.
+    pub(crate) fn populate(&self) {
+        for at in (0..self.layout.size()).step_by(PAGE_BYTES) {
+            // SAFETY: inside the region, which nobody else knows of yet. (Volatile, or it would be seen that a zero is there.)
+            unsafe { self.base.as_ptr().add(at).write_volatile(0) }
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }

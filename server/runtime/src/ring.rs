@@ -87,6 +87,8 @@ impl Ring {
             return Err(out_of_range());
         }
         let region = Region::new(bytes).ok_or_else(out_of_range)?;
+        // The kernel takes the buffers in turn, so that all are in use soon: at the start they are counted, and no receive pays for them.
+        region.populate();
         let offers = Region::new(count * size_of::<BufRingEntry>()).ok_or_else(out_of_range)?;
         // INVARIANT: at most BUFFERS_MAX, which fits.
         let entries = count as u16;

@@ -25,10 +25,11 @@ use std::collections::VecDeque;
 pub(crate) use open::Open;
 
 use crate::hash::Key;
+use crate::held::with_value;
 use crate::item::{CUT, Content, EMBEDDED_BYTES_MAX, Item};
 use crate::lend::among;
 use crate::rdb::{self, KeyInfo, Style};
-use crate::shard::{Shard, value_of, whole_bytes};
+use crate::shard::{Shard, whole_bytes};
 use crate::table::{SlotTable, Table};
 use crate::{Lfu, OwnedValue, Slot, Ttl};
 
@@ -230,13 +231,10 @@ impl Snapshot {
             rdb::write_select(db, &mut self.out);
             self.out_db = Some(db);
         }
-        rdb::write_key(
-            item.key(),
-            info,
-            value_of(item),
-            self.cut.style,
-            &mut self.out,
-        );
+        let (style, out) = (self.cut.style, &mut self.out);
+        with_value(item, |value| {
+            rdb::write_key(item.key(), info, value, style, out);
+        });
     }
 
     /// Begins to write a large item element by element; its key is `key`, `db` its database at the cut.
@@ -378,7 +376,9 @@ impl Shard {
                 deadline_ms: item.deadline_ms(),
                 ..KeyInfo::default()
             };
-            rdb::write_key(item.key(), info, value_of(item), style, &mut out);
+            with_value(item, |value| {
+                rdb::write_key(item.key(), info, value, style, &mut out);
+            });
             show(&mut out);
         }
     }

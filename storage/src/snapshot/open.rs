@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::hash::{Key, member_hash};
+use crate::held::{Held, with_value};
 use crate::item::{Content, Item};
 use crate::rdb::{self, Style, stream as stream_rdb, write_length, write_string};
 use crate::slot::Slot;
@@ -94,8 +95,9 @@ impl Open {
         match item.content() {
             Content::Int(_) => false,
             Content::Bytes(_) => true,
-            Content::Collection(Collection::Stream(stream)) => !stream.is_empty(),
-            Content::Collection(collection) => {
+            Content::Collection(Held::Packed(..)) => false,
+            Content::Collection(Held::Boxed(Collection::Stream(stream))) => !stream.is_empty(),
+            Content::Collection(Held::Boxed(collection)) => {
                 !collection.is_compact() && collection.encoding() != "listpackex"
             }
         }
@@ -126,8 +128,8 @@ impl Open {
     pub(crate) fn kind(item: Item, style: Style) -> u8 {
         match item.content() {
             // A node's elements are counted ahead; those of a plain list are not in nodes.
-            Content::Collection(Collection::List(_)) => rdb::kind::LIST,
-            _ => rdb::kind_of(crate::shard::value_of(item), style),
+            Content::Collection(Held::Boxed(Collection::List(_))) => rdb::kind::LIST,
+            _ => with_value(item, |value| rdb::kind_of(value, style)),
         }
     }
 
@@ -139,12 +141,13 @@ impl Open {
             noted: HashSet::new(),
         };
         let collection = match item.content() {
-            Content::Collection(collection) => collection,
+            Content::Collection(Held::Boxed(collection)) => collection,
             Content::Bytes(text) => {
                 self.left = text.len() as u64;
                 return write_length(self.left, &mut self.out);
             }
-            Content::Int(_) => return,
+            // (They are written whole: see `can_be`.)
+            Content::Int(_) | Content::Collection(Held::Packed(..)) => return,
         };
         self.left = collection.len() as u64;
         match collection {
@@ -248,7 +251,7 @@ impl Open {
                 *at = end;
                 return (end - start) / 64 + 1;
             }
-            (Content::Collection(Collection::List(list)), Body::List(window)) => {
+            (Content::Collection(Held::Boxed(Collection::List(list))), Body::List(window)) => {
                 window.step(
                     list,
                     STEP_ELEMENTS,
@@ -257,10 +260,10 @@ impl Open {
                     &mut self.left,
                 );
             }
-            (Content::Collection(Collection::Stream(stream)), Body::Stream { .. }) => {
+            (Content::Collection(Held::Boxed(Collection::Stream(stream))), Body::Stream { .. }) => {
                 self.step_stream(stream);
             }
-            (Content::Collection(collection), Body::Members { .. }) => {
+            (Content::Collection(Held::Boxed(collection)), Body::Members { .. }) => {
                 self.step_members(collection)
             }
             _ => self.left = 0,

@@ -57,6 +57,22 @@ impl List {
         }
     }
 
+    /// Its packed block, if it is small enough for that to lie in an item's.
+    pub(super) fn packed(&self) -> Option<&[u8]> {
+        match &self.form {
+            Form::Packed(packed) => packed.block(),
+            _ => None,
+        }
+    }
+
+    /// The one that has this packed block: to be read or copied.
+    #[inline]
+    pub(super) fn of_block(block: Box<[u8]>) -> Self {
+        Self {
+            form: Form::Packed(Packed::of_block(block)),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.form {

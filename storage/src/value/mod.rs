@@ -51,6 +51,29 @@ pub enum Added {
     Same,
 }
 
+/// The types that have a packed form, by their number in an item's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    List,
+    Hash,
+    Set,
+    Zset,
+}
+
+impl Kind {
+    /// The type with this number.
+    #[inline(always)]
+    pub(crate) fn of(number: u8) -> Kind {
+        match number {
+            0 => Kind::List,
+            1 => Kind::Hash,
+            2 => Kind::Set,
+            _ => Kind::Zset,
+        }
+    }
+}
+
 /// A value that holds many elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Collection {
@@ -76,6 +99,28 @@ const _: () = {
 };
 
 impl Collection {
+    /// Its packed block, if it has one that may lie in an item's (`held.rs`).
+    pub(crate) fn packed(&self) -> Option<(Kind, &[u8])> {
+        match self {
+            Self::List(list) => Some((Kind::List, list.packed()?)),
+            Self::Hash(hash) => Some((Kind::Hash, hash.packed()?)),
+            Self::Set(set) => Some((Kind::Set, set.packed()?)),
+            Self::Zset(zset) => Some((Kind::Zset, zset.packed()?)),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The one that has this packed block: to be read or copied.
+    #[inline]
+    pub(crate) fn of_block(kind: Kind, block: Box<[u8]>) -> Self {
+        match kind {
+            Kind::List => Self::List(List::of_block(block)),
+            Kind::Hash => Self::Hash(Hash::of_block(block)),
+            Kind::Set => Self::Set(Set::of_block(block)),
+            Kind::Zset => Self::Zset(Zset::of_block(block)),
+        }
+    }
+
     /// The name that TYPE answers.
     pub fn type_name(&self) -> &'static str {
         match self {

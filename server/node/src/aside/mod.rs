@@ -240,6 +240,7 @@ impl Placed<'_> {
         let (db, rng, settings, first) = (self.db, self.rng, self.settings, None);
         let done = match row.kind {
             Kind::Data(Run::Read(run)) => {
+                self.shard.begin_read();
                 let shard = &*self.shard;
                 let mut cx = Read {
                     shard,

@@ -342,3 +342,34 @@ fn who_waits_listens_and_tracks_is_counted_until_it_goes() {
         }
     }
 }
+
+#[test]
+fn the_bound_is_cut_by_what_resident_memory_grows_beyond_it_and_comes_back() {
+    let mut cut = Cut::default();
+    let mut look = |resident| cut.look(1600, resident);
+    assert_eq!([100, 1600, 1700].map(&mut look), [0, 0, 0]);
+    assert_eq!([1710, 1750, 1750, 1740].map(&mut look), [10, 50, 50, 50]);
+    // It comes back as far as there is room, and is never more than a quarter.
+    assert_eq!([1690, 1690, 1690].map(&mut look), [40, 30, 20]);
+    assert_eq!([3000, 1700, 1000].map(&mut look), [400, 400, 0]);
+}
+
+#[test]
+fn where_the_bound_is_cut_more_is_evicted_but_nothing_is_refused() {
+    let mut bench = Bench::new(1);
+    let client = bench.connect(0);
+    fill(&mut bench, client, 0..1000, false);
+    let bound = info(&mut bench, client, "used_memory");
+    bench.call(client, &format!("CONFIG SET maxmemory {}", bound + 10_000));
+    let cut = |bench: &Bench, bytes| bench.node().memory.cut_bytes.store(bytes, Relaxed);
+    cut(&bench, 50_000);
+    assert_eq!(bench.call(client, "SET more v"), "+OK\r\n");
+    assert_eq!(info(&mut bench, client, "evicted_keys"), 0);
+    bench.call(client, "CONFIG SET maxmemory-policy allkeys-lru");
+    bench.advance(10);
+    assert!(info(&mut bench, client, "used_memory") <= bound - 40_000);
+    cut(&bench, 0);
+    let left = bench.call(client, "DBSIZE");
+    bench.advance(10);
+    assert_eq!(bench.call(client, "DBSIZE"), left);
+}
