@@ -390,6 +390,8 @@ pub struct Multi {
     pub queued_bytes: usize,
     /// Keys that must not change before EXEC.
     pub watched: Vec<Watch>,
+    /// EXEC itself while it waits for slots: monitors are shown it behind what it runs.
+    pub exec: Option<Request>,
 }
 
 /// A request of which only a part has arrived, or which may not begin yet.

@@ -23,6 +23,7 @@ use crate::core::{Core, Scope};
 use crate::gather::{Gather, Join};
 use crate::mail::{Ask, Batch, Head, Ticket};
 use crate::memory::Room;
+use crate::multi::is_exec;
 use crate::stats::Call;
 use crate::table::{Kind, Plan, Row};
 use crate::transaction::Job;
@@ -180,6 +181,12 @@ impl Core {
             match flow {
                 Flow::Stall => self.rewind_lines(lines),
                 _ if is_script => {}
+                _ if conn.exclusive
+                    && is_exec(row)
+                    && let Some(multi) = &mut conn.multi =>
+                {
+                    multi.exec = Some(Request::new(row, &args));
+                }
                 _ => self.show(conn, row, &args),
             }
         }

@@ -215,6 +215,23 @@ mod tests {
         }
     }
 
+    /// EXEC over several cores was shown when it came, before what it ran.
+    #[test]
+    fn exec_is_shown_behind_what_it_runs() {
+        for cores in [1, 2, 3] {
+            let mut bench = Bench::new(cores);
+            let (monitor, client) = (bench.connect(0), bench.connect(cores - 1));
+            assert_eq!(bench.call(monitor, "MONITOR"), "+OK\r\n");
+            for request in ["WATCH w", "MULTI", "SET a 1", "SET b 2", "SET c 3", "EXEC"] {
+                bench.call(client, request);
+            }
+            let seen = String::from_utf8(bench.received(monitor)).unwrap();
+            let names = seen.lines().filter_map(|line| line.split('"').nth(1));
+            let names: Vec<&str> = names.collect();
+            assert_eq!(names, ["WATCH", "MULTI", "SET", "SET", "SET", "EXEC"]);
+        }
+    }
+
     #[test]
     fn requests_of_all_cores_are_shown_once() {
         for cores in [1, 2, 3] {

@@ -260,6 +260,7 @@ impl Core {
             }
             self.show_queued(conn, request);
         }
+        self.show_exec(conn, &multi);
         self.tally.nested = false;
         end_caching(conn);
         self.unwatch(multi.watched);
@@ -287,6 +288,14 @@ impl Core {
                 self.track(conn, request.row, &request.args());
             }
             self.show_queued(conn, request);
+        }
+        self.show_exec(conn, multi);
+    }
+
+    /// Shows the monitors an EXEC that has waited.
+    fn show_exec(&mut self, conn: &Connection, multi: &Multi) {
+        if let Some(exec) = &multi.exec {
+            self.show_queued(conn, exec);
         }
     }
 
@@ -376,6 +385,7 @@ impl Core {
     /// The reply of an EXEC whose watched keys have changed.
     pub fn abort_queue(&mut self, conn: &mut Connection, multi: Multi, out: &mut Vec<u8>) {
         end_caching(conn);
+        self.show_exec(conn, &multi);
         self.unwatch(multi.watched);
         Reply::new(out, conn.resp).null_array();
     }

@@ -24,6 +24,8 @@ use crate::service::NodeService;
 
 /// Turns of all cores after which a test that has not come to rest is stuck.
 const ROUNDS_MAX: usize = 10_000;
+/// How long the log gathers for a sync at most.
+const GATHERS_MAX: std::time::Duration = std::time::Duration::from_millis(2);
 /// Bytes of requests in one turn of a core.
 const ARENA_BYTES: usize = 1 << 20;
 /// A variable of the environment that says from how many steps on requests run aside, in every test.
@@ -298,7 +300,12 @@ impl Bench {
             }
         }
         if log.is_open() {
-            log.step();
+            let patience = log.step();
+            if log.queued() > log.synced() && patience <= GATHERS_MAX {
+                // It gathers, by the machine's clock.
+                std::thread::sleep(patience);
+                log.step();
+            }
         }
         let woken: Vec<usize> = log.woken().collect();
         woken.iter().for_each(|core| self.seats[*core].again = true);

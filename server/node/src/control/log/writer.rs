@@ -38,7 +38,7 @@ pub struct Chunk {
 /// Chunks that are kept are put together up to this size, bytes.
 const KEPT_CHUNK_BYTES: usize = 256 << 10;
 /// Zeros that are written at once, bytes.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Buffers that are used again, and the largest of them, bytes.
 const SPARE_LEN_MAX: usize = 64;
 
