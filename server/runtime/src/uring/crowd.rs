@@ -29,6 +29,11 @@ pub(super) struct Crowd {
     busy: u32,
     /// Arrivals since the last wait.
     arrivals: u32,
+    /// Connections that were sent something within a window and have not been heard of since: where a turn answers many at once (a sync
+    /// of the log has ended), they are a crowd though it meets less than once a window.
+    answered: u32,
+    answered_until_us: u64,
+    now_us: u64,
 }
 
 impl Crowd {
@@ -43,12 +48,24 @@ impl Crowd {
             self.window = self.window.wrapping_add(1).max(1);
         }
         self.arrivals = 0;
+        self.now_us = mono_us;
+        if mono_us >= self.answered_until_us {
+            self.answered = 0;
+        }
+    }
+
+    /// A connection is sent something.
+    #[inline]
+    pub(super) fn answers(&mut self) {
+        self.answered += 1;
+        self.answered_until_us = self.now_us + WINDOW_US;
     }
 
     /// A connection has sent something; `last` is the window in which it did so before.
     #[inline]
     pub(super) fn saw(&mut self, last: &mut u16) {
         self.arrivals += 1;
+        self.answered = self.answered.saturating_sub(1);
         if *last != self.window {
             *last = self.window;
             self.seen += 1;
@@ -59,10 +76,11 @@ impl Crowd {
     #[inline]
     pub(super) fn patience(&self) -> Option<(u32, Duration)> {
         // After a turn without an arrival the crowd has left, or it is slow.
-        if self.busy <= ALONE_MAX || self.arrivals == 0 {
+        let busy = self.busy.max(self.answered);
+        if busy <= ALONE_MAX || self.arrivals == 0 {
             return None;
         }
-        let count = (self.busy / SHARE).min(COUNT_MAX);
+        let count = (busy / SHARE).min(COUNT_MAX);
         Some((count, Duration::from_micros(MOMENT_US)))
     }
 }
@@ -104,6 +122,30 @@ mod tests {
         assert_eq!(crowd.patience(), Some((6, moment)));
         window(&mut crowd, 9 * WINDOW_US, &mut last);
         assert_eq!(crowd.patience(), None, "they had been gone for long");
+    }
+
+    /// Fifty clients whose writes wait for the same sync, which takes several windows.
+    #[test]
+    fn who_is_answered_at_once_is_a_crowd_though_it_comes_seldom() {
+        let mut crowd = Crowd::default();
+        let mut last = [0; 50];
+        let moment = Duration::from_micros(MOMENT_US);
+        window(&mut crowd, WINDOW_US, &mut last);
+        crowd.turn(9 * WINDOW_US);
+        (0..50).for_each(|_| crowd.answers());
+        assert_eq!(
+            crowd.patience(),
+            None,
+            "the first of them is not waited for"
+        );
+        crowd.turn(9 * WINDOW_US + 100);
+        crowd.saw(&mut last[0]);
+        assert_eq!(crowd.patience(), Some((6, moment)));
+        last[1..41].iter_mut().for_each(|last| crowd.saw(last));
+        assert_eq!(crowd.patience(), None, "nine are left");
+        crowd.turn(10 * WINDOW_US + 101);
+        crowd.saw(&mut last[41]);
+        assert_eq!(crowd.answered, 0, "they do not come");
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //!
 //! **Gathering.** With `always` the clients of a sync that has ended write again at once, those whose writes came during that sync wait
 //! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
-//! both crowds had, for the time of two syncs at most, and they are one crowd from then on.
+//! both crowds had, for the time of three syncs at most, and they are one crowd from then on.
 //!
 //! **Rewriting** is a snapshot whose cut is a position of the log (`base.rs`; when: `rewrite.rs`). **Turned on or off** while the
 //! server runs: `switch.rs`.
@@ -66,9 +66,9 @@ const SLOW_SYNC_US: u64 = 2_000_000;
 const RETRY_US: u64 = 100_000;
 /// How long a new segment that cannot be begun is not tried again, us.
 const TURN_OVER_RETRY_US: u64 = 1_000_000;
-/// How long `always` gathers writes for a sync at most, us: twice as long as one takes, within these bounds. (Fifty clients of one thread need
+/// How long `always` gathers writes for a sync at most, us: three times as long as one takes, within these bounds. (Fifty clients of one thread need
 /// longer to send again than a fast disk to sync.)
-const GATHER_US_MIN: u64 = 200;
+const GATHER_US_MIN: u64 = 400;
 const GATHER_US_MAX: u64 = 2_000;
 
 /// How the log is.
@@ -611,7 +611,7 @@ impl WriteLog {
         let took_us = (self.clock)() - begin_us;
         if policy == AppendFsync::Always {
             self.tell(Heard::Took("aof-fsync-always", took_us));
-            let gathers_us = (2 * took_us).clamp(GATHER_US_MIN, GATHER_US_MAX);
+            let gathers_us = (3 * took_us).clamp(GATHER_US_MIN, GATHER_US_MAX);
             let until_us = begin_us + took_us + gathers_us;
             self.gathers_until_us.store(until_us, Relaxed);
         } else if took_us > SLOW_SYNC_US {

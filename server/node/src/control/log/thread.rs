@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use runtime::CoreId;
 
@@ -21,12 +20,6 @@ use crate::control::sealed::Input;
 use crate::mail::Mail;
 use crate::node::Node;
 use crate::start::unix_ms;
-
-/// With `always` a sync is followed by a rest of this share of its time, at most [`GATHER_MAX`]: those whose replies have just left send again,
-/// and share the next sync with those who wait already. Else two halves of the clients would wait for every second sync each.
-const GATHER_SHARE: u32 = 8;
-/// See [`GATHER_SHARE`].
-const GATHER_MAX: Duration = Duration::from_millis(1);
 
 /// Where a configuration has its log.
 pub fn place(config: &Config) -> Place {
@@ -49,13 +42,8 @@ pub fn drive(node: &'static Node, disk: Arc<dyn Disk>) -> io::Result<()> {
             if switch(node, &disk, unix_ms()) {
                 tell_first_core(node);
             }
-            let begun = Instant::now();
             let patience = node.write_log.step();
-            let took = begun.elapsed();
             wake_cores(node);
-            if node.config().appendfsync == AppendFsync::Always {
-                std::thread::sleep((took / GATHER_SHARE).min(GATHER_MAX));
-            }
             if !patience.is_zero() {
                 std::thread::park_timeout(patience);
             }
