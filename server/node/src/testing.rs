@@ -300,11 +300,14 @@ impl Bench {
             }
         }
         if log.is_open() {
-            let patience = log.step();
-            if log.queued() > log.synced() && patience <= GATHERS_MAX {
+            let mut patience = log.step();
+            for _ in 0..ROUNDS_MAX {
+                if log.queued() <= log.synced() || patience > GATHERS_MAX {
+                    break;
+                }
                 // It gathers, by the machine's clock.
                 std::thread::sleep(patience);
-                log.step();
+                patience = log.step();
             }
         }
         let woken: Vec<usize> = log.woken().collect();
