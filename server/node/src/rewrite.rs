@@ -55,11 +55,13 @@ pub fn holds_shutdown(node: &Node, force: bool) -> bool {
     waits && !force
 }
 
-/// Since when a rewrite is under way, unix ms: also one that turns the log on and has not got its files yet.
+/// Since when a rewrite is under way, unix ms: also one that turns the log on, or makes one for BGREWRITEAOF while it is off, and has not
+/// got its files yet.
 pub fn rewrites_since_ms(node: &Node, now_ms: u64) -> Option<u64> {
     let facts = node.snapshots.facts();
     let log = &node.write_log;
-    let begins = node.config().appendonly && !node.loading.is_on() && !facts.rewrites.has_failed;
+    let wants = node.config().appendonly || facts.rewrites.scheduled;
+    let begins = wants && !node.loading.is_on() && !facts.rewrites.has_failed;
     let waits = begins && facts.since_ms.is_none() && (!log.is_open() || log.waits_for_base());
     facts
         .since_ms_for(Goal::Base)
