@@ -16,11 +16,12 @@ use storage::{decode, rdb};
 
 use crate::commit::Commit;
 use crate::config::Config;
-use crate::control::disk::Disk;
+use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, Expired};
 use crate::control::log::manifest::{Manifest, Place, named};
 use crate::control::log::recover::{self, Replays};
 use crate::control::log::rewrite::Growth;
+use crate::control::log::thread::place;
 use crate::control::snapshot::Goal;
 use crate::core::Core;
 use crate::image::{Answer, Work};
@@ -247,12 +248,15 @@ impl Core {
     pub fn load_log(&mut self) -> Result<(), String> {
         self.queue_effects();
         let node = self.node;
-        let read = node.write_log.show_files(|disk, place| {
-            let manifest = recover::find(&**disk, place)?;
-            let manifest = manifest.ok_or_else(|| named(&place.folder, &"there is no log"))?;
-            recover::look(&**disk, place, &node.vault, &manifest)?;
-            self.unrecorded(|core| core.read_log(&**disk, place, &manifest))
-        });
+        let place = place(&node.config());
+        let read = node
+            .write_log
+            .show_files((&SystemDisk, &place), |disk, place| {
+                let manifest = recover::find(disk, place)?;
+                let manifest = manifest.ok_or_else(|| named(&place.folder, &"there is no log"))?;
+                recover::look(disk, place, &node.vault, &manifest)?;
+                self.unrecorded(|core| core.read_log(disk, place, &manifest))
+            });
         self.shard.forget_changes();
         read.map_err(|error| error.to_string())
     }

@@ -161,13 +161,15 @@ impl WriteLog {
         }
     }
 
-    /// Shows the log's files, with all that is queued in them, to who reads them while nothing is added.
+    /// Shows the log's files, with all that is queued in them, to who reads them while nothing is added. While the log is off these are what
+    /// lies at `off`, where a log may be that was on once or that BGREWRITEAOF has made.
     ///
     /// # Errors
-    /// Those of the disk and of `show`; also when there is no log.
+    /// Those of the disk and of `show`.
     pub fn show_files<R>(
         &self,
-        show: impl FnOnce(&Arc<dyn Disk>, &Place) -> io::Result<R>,
+        off: (&dyn Disk, &Place),
+        show: impl FnOnce(&dyn Disk, &Place) -> io::Result<R>,
     ) -> io::Result<R> {
         self.is_busy.store(true, Release);
         let mut desk = lock(&self.desk);
@@ -180,8 +182,8 @@ impl WriteLog {
             Some(writer) if writer.waits_for_base() => {
                 Err(io::Error::other("the log has no base yet"))
             }
-            Some(writer) => show(writer.disk(), writer.place()),
-            None => Err(io::Error::other("there is no log")),
+            Some(writer) => show(&**writer.disk(), writer.place()),
+            None => show(off.0, off.1),
         };
         drop(desk);
         self.is_busy.store(false, Release);
