@@ -114,6 +114,6 @@ mod tests {
         while mono_us() - from_us < 20_000 {}
         let us = (ticks() - from) as f64 / rate;
         // The thread may be put aside between two readings: more, but never clearly less.
-        assert!((19_000.0..200_000.0).contains(&us), "{us}");
+        assert!((19_000.0..5_000_000.0).contains(&us), "{us}");
     }
 }
