@@ -110,10 +110,13 @@ mod tests {
     #[test]
     fn the_counter_and_the_clock_agree() {
         let rate = ticks_per_us();
-        let (from_us, from) = (mono_us(), ticks());
-        while mono_us() - from_us < 20_000 {}
-        let us = (ticks() - from) as f64 / rate;
-        // The thread may be put aside between two readings: more, but never clearly less.
-        assert!((19_000.0..5_000_000.0).contains(&us), "{us}");
+        let tries: [f64; 5] = core::array::from_fn(|_| {
+            let (from_us, from) = (mono_us(), ticks());
+            while mono_us() - from_us < 20_000 {}
+            (ticks() - from) as f64 / rate
+        });
+        // The thread may be put aside between two readings: more, but never clearly less, and not each time.
+        let least = tries.into_iter().fold(f64::INFINITY, f64::min);
+        assert!((19_000.0..200_000.0).contains(&least), "{tries:?}");
     }
 }

@@ -407,7 +407,7 @@ impl Driver for Uring {
 /// Wishes.
 impl Uring {
     fn send(&mut self, id: ConnId, buffer: Vec<u8>) {
-        self.crowd.answers();
+        self.crowd.answers(self.mono_us);
         let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.closing.is_none()) else {
             return;
         };

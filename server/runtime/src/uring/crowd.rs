@@ -33,7 +33,6 @@ pub(super) struct Crowd {
     /// of the log has ended), they are a crowd though it meets less than once a window.
     answered: u32,
     answered_until_us: u64,
-    now_us: u64,
 }
 
 impl Crowd {
@@ -48,17 +47,16 @@ impl Crowd {
             self.window = self.window.wrapping_add(1).max(1);
         }
         self.arrivals = 0;
-        self.now_us = mono_us;
         if mono_us >= self.answered_until_us {
             self.answered = 0;
         }
     }
 
-    /// A connection is sent something.
+    /// A connection is sent something, in a turn that began at `mono_us`.
     #[inline]
-    pub(super) fn answers(&mut self) {
+    pub(super) fn answers(&mut self, mono_us: u64) {
         self.answered += 1;
-        self.answered_until_us = self.now_us + WINDOW_US;
+        self.answered_until_us = mono_us + WINDOW_US;
     }
 
     /// A connection has sent something; `last` is the window in which it did so before.
@@ -132,7 +130,7 @@ mod tests {
         let moment = Duration::from_micros(MOMENT_US);
         window(&mut crowd, WINDOW_US, &mut last);
         crowd.turn(9 * WINDOW_US);
-        (0..50).for_each(|_| crowd.answers());
+        (0..50).for_each(|_| crowd.answers(9 * WINDOW_US));
         assert_eq!(
             crowd.patience(),
             None,
