@@ -345,6 +345,7 @@ impl NodeService {
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
+            Mail::Authority => self.core.take_authority(),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.

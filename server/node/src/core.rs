@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
+use migration::Authority;
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
@@ -103,6 +104,8 @@ pub struct Core {
     pub rng: Rng,
     /// When replies may leave.
     pub commit: Commit,
+    /// Who decides what keys hold.
+    pub authority: Authority,
     /// Promised slots.
     pub locks: Locks,
     /// The slots of the transaction that runs at this moment, sorted; empty without one.
@@ -227,6 +230,7 @@ impl Core {
             settings: core::array::from_fn(|_| Settings::default()),
             shard,
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            authority: node.source.authority(),
             commit: if config.appendonly {
                 Commit::Logged
             } else {

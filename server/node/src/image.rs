@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use migration::Authority;
 use protocol::{Flags, Refusal, Reply, Resp};
 use runtime::{ConnId, Turn};
 use storage::{Key, Slot, Ttl, Uses};
@@ -40,6 +41,8 @@ const STEP_ITEMS: usize = 64;
 const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
+/// What a write is answered by a replica.
+const READONLY: &str = "READONLY You can't write against a read only replica.";
 
 /// What is done with every slot in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +303,7 @@ impl Core {
             refuses_writes: refuses,
             log_fails,
             is_busy: self.busy().is_some(),
+            follows: self.authority != Authority::Own,
         }
         .bits();
     }
@@ -327,11 +331,21 @@ impl Core {
         refusal.or_else(|| self.busy_refusal(row))
     }
 
+    /// Takes over who decides what keys hold.
+    pub fn take_authority(&mut self) {
+        self.authority = self.node.source.authority();
+        self.shard.set_holds_expired(!self.authority.ends_keys());
+        self.update_holds();
+    }
+
     fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
         let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
         let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
         if !(row.writes || queued_writes || row.spec.name == "ping") {
             return None;
+        }
+        if holds.follows && self.authority == Authority::Source && row.spec.name != "ping" {
+            return Some(Refusal::Text(READONLY));
         }
         if holds.log_fails {
             return Some(self.log_failure());
@@ -409,13 +423,16 @@ struct Holds {
     log_fails: bool,
     /// A script runs for long.
     is_busy: bool,
+    /// Somebody else decides what keys hold.
+    follows: bool,
 }
 
 impl Holds {
     fn bits(self) -> u64 {
         let rdb = u64::from(self.refuses_writes) << 1;
         let log = u64::from(self.log_fails) << 2;
-        u64::from(self.loading) | rdb | log | u64::from(self.is_busy) << 3
+        let busy = u64::from(self.is_busy) << 3;
+        u64::from(self.loading) | rdb | log | busy | u64::from(self.follows) << 4
     }
 
     fn of(bits: u64) -> Holds {
@@ -424,6 +441,7 @@ impl Holds {
             refuses_writes: bits & 2 != 0,
             log_fails: bits & 4 != 0,
             is_busy: bits & 8 != 0,
+            follows: bits & 16 != 0,
         }
     }
 }

@@ -59,6 +59,7 @@ pub mod scripts;
 mod served;
 pub mod service;
 pub mod slot_counts;
+pub mod source;
 pub mod start;
 pub mod stats;
 pub mod table;

@@ -96,6 +96,8 @@ pub enum Mail {
     Migration(Box<Migration>),
     /// Effects of the log, at the start.
     Replay(Box<replay::Batch>),
+    /// Somebody else decides what keys hold (`Source::authority`).
+    Authority,
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.

@@ -24,6 +24,7 @@ use crate::memory::SharedMemory;
 use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
 use crate::scripts::Scripting;
+use crate::source::Source;
 use crate::stats::Published;
 use crate::table::Table;
 use crate::tls;
@@ -139,6 +140,8 @@ pub struct Node {
     pub links: Links,
     /// The log of writes.
     pub write_log: WriteLog,
+    /// The Redis that is followed, if one is.
+    pub source: Source,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -215,6 +218,7 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
+            source: Source::default(),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
