@@ -7,5 +7,9 @@
 //! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
 
 mod authority;
+pub mod backlog;
+pub mod feed;
 
 pub use authority::Authority;
+pub use backlog::Backlog;
+pub use feed::Feed;

@@ -41,6 +41,7 @@ pub fn style_of_base(config: &Config) -> rdb::Style {
     rdb::Style {
         version: BASE_VERSION,
         compress: config.rdbcompression,
+        drops_field_deadlines: false,
     }
 }
 

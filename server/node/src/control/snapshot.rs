@@ -534,6 +534,7 @@ pub fn style_of(config: &Config) -> rdb::Style {
     rdb::Style {
         version: config.rdb_version,
         compress: config.rdbcompression,
+        drops_field_deadlines: false,
     }
 }
 
