@@ -351,6 +351,7 @@ impl NodeService {
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Replica(told) => self.on_told(told),
             Mail::Records(on) => self.core.record(on),
             Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),

@@ -94,8 +94,10 @@ pub struct Core {
     pub users: Arc<Users>,
     /// Their number, where dispatch looks at it.
     pub users_epoch: u32,
-    /// They have changed: connections of users that are gone are to be closed.
+    /// They have changed: connections of users that are gone are to be closed (and those of `dropped`).
     pub users_changed: bool,
+    /// Connections of replicas that are to be closed at once.
+    pub dropped: Vec<ConnId>,
     /// What handlers know of it, by [`Scope`].
     pub settings: [Settings; 3],
     /// The slots that live here.
@@ -276,6 +278,7 @@ impl Core {
             users: node.users(),
             users_epoch: 0,
             users_changed: false,
+            dropped: Vec::new(),
             spare_batches: Vec::new(),
             spare_replies: Vec::new(),
             pool: Vec::new(),

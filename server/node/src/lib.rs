@@ -53,6 +53,7 @@ pub mod pubsub;
 pub mod rates;
 pub mod redact;
 pub mod reload;
+pub mod replicas;
 pub mod rewrite;
 pub mod scan;
 pub mod scripts;
