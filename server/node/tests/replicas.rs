@@ -57,6 +57,9 @@ impl Server {
         wait_for("the server answers", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
+        wait_for("the data are loaded", || {
+            server.client().info("persistence", "loading") == "0"
+        });
         Some(server)
     }
 
