@@ -315,6 +315,7 @@ fn misses_of_streams() {
         XACK none g 1 -> keymiss none
         XCLAIM none g c 0 1 -> keymiss none
         XAUTOCLAIM none g c 0 0 -> keymiss none
+        XAUTOCLAIM none g c abc 0 -> keymiss none
         XREAD STREAMS none 0 -> keymiss none, keymiss none
         XREADGROUP GROUP g c STREAMS none > -> keymiss none
         XDEL none 1 ->

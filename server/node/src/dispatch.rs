@@ -512,7 +512,7 @@ impl Core {
         let is_alone = crate::multi::is_exec(row)
             || matches!(
                 row.spec.name,
-                "migrate" | "save" | "bgsave" | "shutdown" | "debug"
+                "migrate" | "save" | "bgsave" | "shutdown" | "debug" | "config|set"
             );
         if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
