@@ -69,7 +69,7 @@ pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
 pub use snapshot::{Chunk, Uses};
-pub use stream_effect::StreamChange;
+pub use stream_effect::{StreamChange, words_of};
 pub use value::stream::{
     Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,
 };

@@ -210,6 +210,7 @@ impl NodeService {
         }
         if self.core.users_changed {
             self.close_deleted_users();
+            self.close_dropped(turn);
         }
         if !self.lingering.is_empty() {
             self.end_lingering();
@@ -359,7 +360,8 @@ fn over_limit(core: &Core, client: &mut Connection) -> bool {
     };
     let bytes = (client.outbound.bytes() + client.sending_bytes.unwrap_or(0)) as u64;
     if limit.hard_bytes != 0 && bytes > limit.hard_bytes {
-        return true;
+        // What a replica lags by is counted where its stream is.
+        return !client.is_replica();
     }
     if limit.soft_bytes == 0 || bytes <= limit.soft_bytes {
         client.soft_since_ms = 0;
@@ -368,5 +370,6 @@ fn over_limit(core: &Core, client: &mut Connection) -> bool {
     if client.soft_since_ms == 0 {
         client.soft_since_ms = core.now.unix_ms;
     }
-    core.now.unix_ms - client.soft_since_ms > u64::from(limit.soft_seconds) * 1000
+    let is_long = core.now.unix_ms - client.soft_since_ms > u64::from(limit.soft_seconds) * 1000;
+    is_long && !client.is_replica()
 }

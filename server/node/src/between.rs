@@ -345,11 +345,13 @@ impl NodeService {
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
+            Mail::Authority => self.core.take_authority(),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Replica(told) => self.on_told(told),
             Mail::Records(on) => self.core.record(on),
             Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),

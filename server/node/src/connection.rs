@@ -12,6 +12,7 @@ use crate::acl::User;
 use crate::blocking::Waiter;
 use crate::gated::Gated;
 use crate::pubsub::Subscriptions;
+use crate::replicas;
 use crate::stats::Call;
 use crate::table::Row;
 use crate::tls::Session;
@@ -207,6 +208,17 @@ impl Outbound {
             return;
         }
         self.complete(seq, &[], leaves);
+    }
+
+    /// Puts bytes that are no reply behind everything that is here.
+    pub fn push(&mut self, bytes: Vec<u8>) {
+        let is_copied = bytes.len() < COPIED_BYTES_MAX && self.backlog.is_none();
+        if !is_copied && self.outstanding() == 0 {
+            return pile(&mut self.backlog, &mut self.out, Pieces::of(bytes));
+        }
+        let start = self.buffer().len();
+        self.buffer().extend_from_slice(&bytes);
+        self.end(start, Call::NONE);
     }
 
     /// Whether the reply of a slot has yet to come.
@@ -530,6 +542,8 @@ pub struct Connection {
     pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
     pub gather: Option<Box<Gather>>,
+    /// What it has said of being a replica's.
+    pub replica: Option<Box<replicas::Side>>,
     /// When the output began to be above the soft limit, unix ms.
     pub soft_since_ms: u64,
 }
@@ -586,6 +600,7 @@ impl Connection {
             tracking: None,
             blocked: None,
             gather: None,
+            replica: None,
             soft_since_ms: 0,
         }
     }
@@ -673,22 +688,6 @@ impl Connection {
             && self.multi.is_none()
             && self.subscriptions.is_none()
             && self.tracking.is_none()
-    }
-
-    /// The address that CLIENT LIST shows.
-    pub fn addr(&self) -> String {
-        match self.peer {
-            Peer::Tcp { peer, .. } => peer.to_string(),
-            Peer::Unix => "/:0".to_owned(),
-        }
-    }
-
-    /// Our address that CLIENT LIST shows.
-    pub fn laddr(&self) -> String {
-        match self.peer {
-            Peer::Tcp { local, .. } => local.to_string(),
-            Peer::Unix => "/:0".to_owned(),
-        }
     }
 }
 

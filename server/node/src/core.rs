@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
 use commands::{Block, Read, Refused, Run, Settings, Write};
+use migration::Authority;
 use protocol::{Args, Refusal, Reply, Resp};
 use runtime::{ConnId, CoreId, Now};
 use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
@@ -93,8 +94,10 @@ pub struct Core {
     pub users: Arc<Users>,
     /// Their number, where dispatch looks at it.
     pub users_epoch: u32,
-    /// They have changed: connections of users that are gone are to be closed.
+    /// They have changed: connections of users that are gone are to be closed (and those of `dropped`).
     pub users_changed: bool,
+    /// Connections of replicas that are to be closed at once.
+    pub dropped: Vec<ConnId>,
     /// What handlers know of it, by [`Scope`].
     pub settings: [Settings; 3],
     /// The slots that live here.
@@ -103,6 +106,8 @@ pub struct Core {
     pub rng: Rng,
     /// When replies may leave.
     pub commit: Commit,
+    /// Who decides what keys hold.
+    pub authority: Authority,
     /// Promised slots.
     pub locks: Locks,
     /// The slots of the transaction that runs at this moment, sorted; empty without one.
@@ -227,6 +232,7 @@ impl Core {
             settings: core::array::from_fn(|_| Settings::default()),
             shard,
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            authority: node.source.authority(),
             commit: if config.appendonly {
                 Commit::Logged
             } else {
@@ -272,6 +278,7 @@ impl Core {
             users: node.users(),
             users_epoch: 0,
             users_changed: false,
+            dropped: Vec::new(),
             spare_batches: Vec::new(),
             spare_replies: Vec::new(),
             pool: Vec::new(),

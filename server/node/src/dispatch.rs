@@ -477,6 +477,7 @@ impl Core {
         self.unsubscribe_all(conn);
         self.stop_tracking(conn);
         self.end_monitor(conn);
+        self.end_replica(conn);
     }
 
     /// From now on nothing else of the connection begins; returns where the reply goes.
@@ -512,7 +513,16 @@ impl Core {
         let is_alone = crate::multi::is_exec(row)
             || matches!(
                 row.spec.name,
-                "migrate" | "save" | "bgsave" | "shutdown" | "debug" | "config|set"
+                "migrate"
+                    | "save"
+                    | "bgsave"
+                    | "shutdown"
+                    | "debug"
+                    | "config|set"
+                    | "psync"
+                    | "sync"
+                    | "wait"
+                    | "waitaof"
             );
         if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
@@ -565,7 +575,7 @@ impl Core {
                 wait = Some((until_ms, timeout_reply, None));
                 true
             }
-            Ok(Done::WaitLog(until_ms, log_wait)) => {
+            Ok(Done::WaitAcks(until_ms, log_wait)) => {
                 wait = Some((until_ms, Vec::new(), Some(log_wait)));
                 true
             }

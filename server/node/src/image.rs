@@ -9,9 +9,11 @@
 //! The walk takes [`SLICE_US`] of a turn. SAVE is a BGSAVE whose reply waits: other clients are served meanwhile. A server that
 //! leaves writes at once, with every slot in hand: what it has acknowledged is in the file.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use migration::Authority;
 use protocol::{Flags, Refusal, Reply, Resp};
 use runtime::{ConnId, Turn};
 use storage::{Key, Slot, Ttl, Uses};
@@ -22,7 +24,7 @@ use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, Batch, Expired};
 use crate::control::snapshot::{
     Ended, Goal, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, Target, head_of, path_of, style_of,
-    write_at_once,
+    style_of_copy, write_at_once,
 };
 use crate::core::Core;
 use crate::mail::{Mail, Ticket};
@@ -40,6 +42,11 @@ const STEP_ITEMS: usize = 64;
 const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
+/// What a write is answered by a replica.
+const READONLY: &str = "READONLY You can't write against a read only replica.";
+
+/// What it is answered while too few replicas are near.
+pub(crate) const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 
 /// What is done with every slot in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub enum Work {
     Cut(Goal, Answer),
     /// No core records any more, if the configuration wants no log.
     StopLog,
+    /// Cores record for replicas, or no more.
+    Feed(bool),
     /// DEBUG LOADAOF.
     LoadLog,
     /// DEBUG RELOAD.
@@ -125,6 +134,8 @@ impl Core {
                         Reply::new(out, resp).simple("Background saving started");
                     }
                     (Answer::Begun, Goal::Base) => Reply::new(out, resp).simple(STARTED),
+                    // INVARIANT: nobody asks for such a one by a request.
+                    (Answer::Begun, Goal::Replica) => {}
                     (Answer::Ended, _) if ticket.core == self.id => {
                         self.image.waiters.push((ticket, resp));
                     }
@@ -133,7 +144,9 @@ impl Core {
                 }
             }
             Work::StopLog => self.stop_log(),
-            Work::LoadLog => match self.load_log() {
+            Work::Feed(true) => self.begin_feed(),
+            Work::Feed(false) => self.stop_feed(),
+            Work::LoadLog => match self.load_log().inspect(|()| self.break_history()) {
                 Ok(()) => Reply::new(out, resp).ok(),
                 Err(why) => {
                     self.node.log(|log| log.warning(&why));
@@ -204,19 +217,30 @@ impl Core {
                 },
                 style_of_base(&config),
             ),
+            Goal::Replica => {
+                self.begin_feed();
+                self.queue_effects();
+                (
+                    Target::Replica(PathBuf::from(&config.dir)),
+                    style_of_copy(&config),
+                )
+            }
         };
         let head = head_of(node, style, goal, &self.shard, self.now.unix_ms);
         match goal {
             Goal::File => self.shard.begin_snapshot(style, uses),
-            Goal::Base => self.shard.begin_base(style, uses),
+            Goal::Base | Goal::Replica => self.shard.begin_base(style, uses),
         }
         let number = self.shard.snapshot_number();
+        if goal == Goal::Replica {
+            node.write_log.mark_cut(number);
+        }
         node.snapshots.tell(Note::Begin(Box::new(Plan {
             number,
             cores: node.cores(),
             head,
             target,
-            sums: config.rdbchecksum || goal == Goal::Base,
+            sums: config.rdbchecksum || goal != Goal::File,
             begun_ms: self.now.unix_ms,
             changes: self.changes(),
         })));
@@ -300,6 +324,8 @@ impl Core {
             refuses_writes: refuses,
             log_fails,
             is_busy: self.busy().is_some(),
+            follows: self.authority != Authority::Own,
+            lacks_replicas: self.wants_replicas(),
         }
         .bits();
     }
@@ -308,6 +334,11 @@ impl Core {
     #[inline]
     pub fn refuses(&self) -> bool {
         Holds::of(self.holds).log_fails
+    }
+
+    /// Too few replicas are near: writes are refused.
+    pub fn lacks_replicas(&self) -> bool {
+        Holds::of(self.holds).lacks_replicas
     }
 
     /// Whether data is being read.
@@ -327,14 +358,27 @@ impl Core {
         refusal.or_else(|| self.busy_refusal(row))
     }
 
+    /// Takes over who decides what keys hold.
+    pub fn take_authority(&mut self) {
+        self.authority = self.node.source.authority();
+        self.shard.set_holds_expired(!self.authority.ends_keys());
+        self.update_holds();
+    }
+
     fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
         let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
         let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
         if !(row.writes || queued_writes || row.spec.name == "ping") {
             return None;
         }
+        if holds.follows && self.authority == Authority::Source && row.spec.name != "ping" {
+            return Some(Refusal::Text(READONLY));
+        }
         if holds.log_fails {
             return Some(self.log_failure());
+        }
+        if holds.lacks_replicas && row.spec.name != "ping" {
+            return Some(Refusal::Text(NOREPLICAS));
         }
         holds.refuses_writes.then_some(Refusal::MisconfRdb)
     }
@@ -409,13 +453,19 @@ struct Holds {
     log_fails: bool,
     /// A script runs for long.
     is_busy: bool,
+    /// Somebody else decides what keys hold.
+    follows: bool,
+    /// Too few replicas are near.
+    lacks_replicas: bool,
 }
 
 impl Holds {
     fn bits(self) -> u64 {
         let rdb = u64::from(self.refuses_writes) << 1;
         let log = u64::from(self.log_fails) << 2;
-        u64::from(self.loading) | rdb | log | u64::from(self.is_busy) << 3
+        let busy = u64::from(self.is_busy) << 3;
+        let replicas = u64::from(self.lacks_replicas) << 5;
+        u64::from(self.loading) | rdb | log | busy | u64::from(self.follows) << 4 | replicas
     }
 
     fn of(bits: u64) -> Holds {
@@ -424,6 +474,8 @@ impl Holds {
             refuses_writes: bits & 2 != 0,
             log_fails: bits & 4 != 0,
             is_busy: bits & 8 != 0,
+            follows: bits & 16 != 0,
+            lacks_replicas: bits & 32 != 0,
         }
     }
 }
@@ -489,9 +541,14 @@ impl NodeService {
     }
 
     /// A snapshot has ended.
-    pub(crate) fn on_image_ended(&mut self, ended: &Ended) {
+    pub(crate) fn on_image_ended(&mut self, ended: &Arc<Ended>) {
         for (ticket, reply) in self.core.image_ended(ended) {
             self.reply(ticket, &reply);
+        }
+        if ended.goal == Goal::Replica && self.core.id.index() == 0 {
+            let node = self.core.node;
+            let ended = Arc::clone(ended);
+            node.replicas.copied(&node.write_log, ended);
         }
         self.core.begin_later();
         // What was scheduled meanwhile need not wait for its second.

@@ -100,12 +100,16 @@ impl NodeService {
                     }
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
-                        if client.has_counted_buffers() {
+                        let is_counted = client.has_counted_buffers();
+                        if is_counted {
                             self.core.count_client(client);
                         }
                         if !client.dirty && (client.has_output() || client.closing) {
                             client.dirty = true;
                             self.dirty.push(conn);
+                        }
+                        if is_counted {
+                            self.note_stream_sent(conn);
                         }
                     }
                 }

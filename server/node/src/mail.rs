@@ -20,6 +20,7 @@ use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
+use crate::replicas;
 use crate::scripts::Busy;
 use crate::table::Row;
 use crate::tracking::{Invalidation, Keys, Place, Read};
@@ -96,12 +97,16 @@ pub enum Mail {
     Migration(Box<Migration>),
     /// Effects of the log, at the start.
     Replay(Box<replay::Batch>),
+    /// Somebody else decides what keys hold (`Source::authority`).
+    Authority,
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.
     MakeRoom,
     /// A snapshot has ended.
     SnapshotEnded(Arc<Ended>),
+    /// From the thread of replicas.
+    Replica(replicas::Told),
     /// Whether this core records what it changes, from now on: sent ahead of its slots, which are all away.
     Records(bool),
     /// The log's files were made, or left: the first core sees to what comes next.
@@ -186,6 +191,19 @@ pub enum Ask {
     Watch(WatchedKeys),
 }
 
+/// What clients are, for CLIENT LIST and CLIENT KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// An ordinary one.
+    Normal,
+    /// A primary; there is none among those who have connected.
+    Primary,
+    /// A replica.
+    Replica,
+    /// One that listens.
+    Pubsub,
+}
+
 /// Which clients CLIENT LIST and CLIENT KILL mean; what is None matches all.
 #[derive(Clone, Debug, Default)]
 pub struct ClientFilter {
@@ -197,8 +215,8 @@ pub struct ClientFilter {
     pub laddr: Option<Vec<u8>>,
     /// Their user.
     pub user: Option<Vec<u8>>,
-    /// Normal clients, or another type (which has no members yet).
-    pub type_normal: Option<bool>,
+    /// Clients of this kind.
+    pub kind: Option<ClientKind>,
     /// All but this client number.
     pub not: Option<u64>,
     /// Connected for at least so many seconds.

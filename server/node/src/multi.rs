@@ -11,7 +11,6 @@ use runtime::CoreId;
 use storage::{Key, Slot};
 
 use crate::acl::{Place, check_sort};
-use crate::admin::replicas::waitaof_reply;
 use crate::admin::{Context, Done, NodeCommand, NodeRun};
 use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
@@ -344,10 +343,9 @@ impl Core {
                 out.extend_from_slice(&reply);
                 return;
             }
-            Ok(Done::WaitLog(_, wait)) => {
+            Ok(Done::WaitAcks(_, wait)) => {
                 out.truncate(start);
-                let synced = self.node.write_log.synced() >= wait.position;
-                out.extend_from_slice(&waitaof_reply(synced));
+                out.extend_from_slice(&wait.reply(self.node));
                 return;
             }
             Ok(Done::Ask(ask, Join::Count(count))) => {

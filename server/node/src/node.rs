@@ -23,7 +23,9 @@ use crate::mail::Mail;
 use crate::memory::SharedMemory;
 use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
+use crate::replicas::Replicas;
 use crate::scripts::Scripting;
+use crate::source::Source;
 use crate::stats::Published;
 use crate::table::Table;
 use crate::tls;
@@ -139,11 +141,13 @@ pub struct Node {
     pub links: Links,
     /// The log of writes.
     pub write_log: WriteLog,
+    /// The Redis that is followed, if one is.
+    pub source: Source,
+    /// Those who follow this node.
+    pub replicas: Replicas,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
-    /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
-    replication_id: Mutex<String>,
     next_client: AtomicU64,
     next_tx: AtomicU64,
     keepalive_s: Arc<AtomicU32>,
@@ -215,8 +219,9 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
+            source: Source::default(),
+            replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
             log: OnceLock::new(),
-            replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),
             blocked: AtomicUsize::new(0),
@@ -410,21 +415,6 @@ impl Node {
         let used = self.used().total;
         self.used_bytes_peak.fetch_max(used, Relaxed);
         used
-    }
-
-    /// Forty hexadecimal digits that name the history of the data.
-    pub fn replication_id(&self) -> String {
-        let id = self.replication_id.lock();
-        id.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Begins another history (DEBUG CHANGE-REPL-ID).
-    pub fn change_replication_id(&self, rng: &mut Rng) {
-        let id = forty_digits(rng);
-        *self
-            .replication_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// Puts mail into a core's mailbox, for threads that are no core's. Whether it is there: not without cores, and not when it has

@@ -19,6 +19,7 @@ use crate::control::disk::SystemDisk;
 use crate::control::log::thread as write_log;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts, Tries};
+use crate::replicas;
 use crate::service::NodeService;
 use crate::tls;
 
@@ -131,6 +132,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| aside::start(node))
         .and_then(|()| tls::start(node))
         .and_then(|()| control::snapshot::start(node))
+        .and_then(|()| replicas::thread::start(node))
         .and_then(|()| start_log(node))
         .and_then(|()| control::load::start(node))
     {

@@ -16,13 +16,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("seal", &[]),
     // (Only its benches and tests: the server puts the two together.)
     ("storage", &["heap"]),
+    ("migration", &["protocol", "storage"]),
     ("runtime", &[]),
     ("commands", &["protocol", "storage"]),
     ("script", &["protocol"]),
     (
         "node",
         &[
-            "protocol", "heap", "seal", "storage", "runtime", "commands", "script",
+            "protocol",
+            "heap",
+            "seal",
+            "storage",
+            "migration",
+            "runtime",
+            "commands",
+            "script",
         ],
     ),
     ("bench", &["protocol", "runtime", "storage"]),

@@ -231,6 +231,18 @@ fields! {
         // Replication and cluster.
         /// `replicaof`: the primary to follow.
         pub replicaof: Option<Primary>,
+        /// `repl-backlog-size`: bytes of the stream kept for replicas that were away.
+        pub repl_backlog_size: u64,
+        /// `repl-backlog-ttl`: seconds without a replica after which it is dropped; 0 = never.
+        pub repl_backlog_ttl_s: u64,
+        /// `repl-ping-replica-period`: seconds between signs of life to replicas.
+        pub repl_ping_replica_period_s: u64,
+        /// `repl-timeout`: seconds of silence after which a replication link counts as lost.
+        pub repl_timeout_s: u64,
+        /// `min-replicas-to-write`: replicas that must be near for a write to be taken; 0 = none.
+        pub min_replicas_to_write: u64,
+        /// `min-replicas-max-lag`: seconds of silence up to which one counts as near; 0 = none need be.
+        pub min_replicas_max_lag_s: u64,
         /// `cluster-enabled`: speak to clients as a cluster.
         pub cluster_enabled: bool,
         /// `cluster-config-file`: file name of the cluster's state.

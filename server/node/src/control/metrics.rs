@@ -355,6 +355,41 @@ const FAMILIES: &[Family] = &[
         Source::LoopUs(|stats| stats.turn_longest_cpu_us),
         "The same by the thread's processor time; 0 unless `turn-cpu-clock` is on.",
     ),
+    gauge(
+        "meridian_replicas",
+        Source::Node(|node| node.replicas.links().len() as u64),
+        "Replicas that are connected, those that wait for a full copy included.",
+    ),
+    gauge(
+        "meridian_replicas_near",
+        Source::Node(|node| node.replicas.near()),
+        "Of them, those that follow the stream and were heard of within `min-replicas-max-lag`.",
+    ),
+    gauge(
+        "meridian_replication_offset_bytes",
+        Source::Node(|node| node.replicas.stream().end),
+        "Bytes of the stream to replicas so far, in its present history.",
+    ),
+    gauge(
+        "meridian_replication_lag_bytes",
+        Source::Node(|node| node.replicas.lag_bytes()),
+        "Bytes of it that the replica that is furthest behind has not acknowledged.",
+    ),
+    gauge(
+        "meridian_replication_backlog_bytes",
+        Source::Node(|node| node.replicas.stream().heap_bytes),
+        "Memory that the last of it takes, which is kept for replicas.",
+    ),
+    counter(
+        "meridian_replica_full_copies_total",
+        Source::Node(|node| node.replicas.counters.full.load(Relaxed)),
+        "Full copies that replicas have asked for.",
+    ),
+    counter(
+        "meridian_replica_resumes_total",
+        Source::Node(|node| node.replicas.counters.partial_ok.load(Relaxed)),
+        "Replicas that went on where they had been.",
+    ),
 ];
 
 fn log_sizes(node: &Node) -> Sizes {

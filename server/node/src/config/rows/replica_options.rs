@@ -1,15 +1,15 @@
 //! Options of replication from and to a primary.
 
 use crate::config::row::{
-    Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, int, memory,
+    Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int, memory,
 };
 use crate::config::several::REPLICAOF;
 
 const LATER: Standing = Standing::Later("comes with replication");
-const DISKLESS: Standing = Standing::Needless("a snapshot for a replica never touches the disk");
-const NO_QUORUM: Standing = Standing::Refused(
-    "this version has no replicas to count: writes would go on without the copies asked for",
-);
+const BY_FILE: Standing =
+    Standing::Needless("a full copy is a file, which replicas that come meanwhile share");
+const AT_ONCE: Standing =
+    Standing::Needless("a full copy begins at once; replicas that come while it is made share it");
 const LOADS: &[&str] = &["disabled", "on-empty-db", "swapdb"];
 const FAULTS: &[&str] = &["ignore", "panic", "panic-on-replicas"];
 
@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "repl-diskless-sync",
         default: "yes",
-        standing: DISKLESS,
+        standing: BY_FILE,
         summary: "A full copy is sent without a file.",
         ..Row::LIVE
     },
@@ -123,7 +123,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-diskless-sync-delay",
         kind: int(0, INT_MAX),
         default: "5",
-        standing: LATER,
+        standing: AT_ONCE,
         summary: "Seconds to wait for more replicas before a full copy is sent.",
         ..Row::LIVE
     },
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-diskless-sync-max-replicas",
         kind: int(0, INT_MAX),
         default: "0",
-        standing: LATER,
+        standing: AT_ONCE,
         summary: "Number of replicas at which that wait ends at once; 0 for none.",
         ..Row::LIVE
     },
@@ -149,7 +149,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["repl-ping-slave-period"],
         kind: int(1, INT_MAX),
         default: "10",
-        standing: LATER,
+        place: at!(repl_ping_replica_period_s),
         summary: "Seconds between a primary's signs of life.",
         ..Row::LIVE
     },
@@ -157,7 +157,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-timeout",
         kind: int(1, INT_MAX),
         default: "60",
-        standing: LATER,
+        place: at!(repl_timeout_s),
         summary: "Seconds of silence after which a replication link counts as lost.",
         ..Row::LIVE
     },
@@ -172,7 +172,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-backlog-size",
         kind: memory(1, LONG_MAX),
         default: "1mb",
-        standing: LATER,
+        place: at!(repl_backlog_size),
         summary: "Writes kept for replicas that were away for a moment, in bytes.",
         ..Row::LIVE
     },
@@ -180,7 +180,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-backlog-ttl",
         kind: int(0, LONG_MAX),
         default: "3600",
-        standing: LATER,
+        place: at!(repl_backlog_ttl_s),
         summary: "Seconds without a replica after which those writes are dropped; 0 for never.",
         ..Row::LIVE
     },
@@ -189,7 +189,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["min-slaves-to-write"],
         kind: int(0, INT_MAX),
         default: "0",
-        standing: NO_QUORUM,
+        place: at!(min_replicas_to_write),
         summary: "Replicas that must be near for a write to be taken; 0 for none.",
         ..Row::LIVE
     },
@@ -198,7 +198,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["min-slaves-max-lag"],
         kind: int(0, INT_MAX),
         default: "10",
-        standing: LATER,
+        place: at!(min_replicas_max_lag_s),
         summary: "Seconds of silence up to which a replica counts as near.",
         ..Row::LIVE
     },

@@ -1,0 +1,15 @@
+//! Leaving Redis, and being understood by one: everything of it that is bytes in, bytes out.
+//!
+//! ```text
+//! a Redis ── PSYNC: an RDB file, then requests with offsets ──> this node           (replica: `psync`, `stream`)
+//! this node ── effects said as requests, with offsets ──> a Redis, or another node  (primary: `feed`, `backlog`)
+//! ```
+//! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
+
+mod authority;
+pub mod backlog;
+pub mod feed;
+
+pub use authority::Authority;
+pub use backlog::Backlog;
+pub use feed::Feed;
