@@ -51,7 +51,8 @@ pub enum Do {
     Write(Phase),
     /// This node's own history goes on from this place of the source's.
     TakeOver(Place),
-    /// The PSYNC that is held back is answered: with what it asked for, or not at all.
+    /// The PSYNC that is held back is answered: with what it asked for, or by ending its connection. From the start of a process that finds a
+    /// migration on its disk until the first answer, every PSYNC is held back.
     Answer(bool),
     /// The old Redis is asked to acknowledge what it has: [`Event::Acknowledged`].
     AskAcknowledged,
@@ -230,7 +231,9 @@ impl Flip {
                     why: self.why.clone(),
                     unsettled: false,
                 });
+                // (Refused only now: who is still told to follow would ask again, and be given a copy.)
                 vec![
+                    Do::Answer(false),
                     Do::Unfence,
                     Do::Follow(None),
                     Do::Release(Authority::Front),
@@ -350,7 +353,7 @@ impl Flip {
             Step::Fence | Step::Read | Step::Reach => {
                 vec![Do::Unfence, Do::Release(Authority::Front)]
             }
-            _ => return self.go(Step::Undo, vec![Do::Answer(false), Do::MakePrimary]),
+            _ => return self.go(Step::Undo, vec![Do::MakePrimary]),
         };
         doing.push(Do::Write(Phase::Verify));
         self.outcome = Some(Outcome::Undone {
@@ -555,7 +558,7 @@ pub enum Start {
 pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> Start {
     let front = |first: &[Do]| {
         let mut doing = first.to_vec();
-        doing.extend([Do::Unfence, Do::Follow(None)]);
+        doing.extend([Do::Answer(false), Do::Unfence, Do::Follow(None)]);
         doing.extend([Do::Release(Authority::Front), Do::Write(Phase::Verify)]);
         Start::Go(Phase::Verify, doing)
     };
@@ -565,7 +568,11 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
         {
             Start::Go(
                 Phase::Reverse,
-                vec![Do::Release(Authority::Own), Do::Write(Phase::Reverse)],
+                vec![
+                    Do::Release(Authority::Own),
+                    Do::Answer(false),
+                    Do::Write(Phase::Reverse),
+                ],
             )
         }
         _ => Start::Lost,
@@ -588,12 +595,17 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
             } else {
                 vec![]
             };
-            doing.extend([Do::Follow(None), Do::Release(Authority::Front)]);
+            doing.extend([Do::Answer(false), Do::Follow(None)]);
+            doing.push(Do::Release(Authority::Front));
             Start::Go(phase, doing)
         }
         (Intent::None, Phase::Attach, _) => Start::Go(
             Phase::Attach,
-            vec![Do::Follow(None), Do::Release(Authority::Source)],
+            vec![
+                Do::Answer(false),
+                Do::Follow(None),
+                Do::Release(Authority::Source),
+            ],
         ),
         (Intent::None, phase @ (Phase::Idle | Phase::Finished), _) => {
             Start::Go(phase, vec![Do::Release(Authority::Own)])

@@ -201,7 +201,7 @@ impl World {
             }
             Do::Answer(yes) => {
                 self.expected = None;
-                self.answered = *yes;
+                self.answered = *yes || self.authority == Authority::Own;
                 if *yes {
                     self.second = Some(self.at.clone());
                     self.at = self.own.clone();
@@ -509,11 +509,7 @@ fn what_is_asked_for_must_be_what_is_here() {
         let (mut flip, doing) = Flip::prove(&at);
         assert_eq!(doing, [Do::Expect(at.clone())]);
         let doing = flip.on(Event::Asked(asked.clone()));
-        let first = if done {
-            Do::Unfollow
-        } else {
-            Do::Answer(false)
-        };
+        let first = if done { Do::Unfollow } else { Do::MakePrimary };
         assert_eq!(doing.first(), Some(&first), "{asked:?}");
     }
     // What the source has and this node has not yet is waited for.

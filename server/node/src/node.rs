@@ -14,6 +14,7 @@ use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::control::load::Loading;
 use crate::control::log::WriteLog;
+use crate::control::migrate::Migration;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
@@ -142,6 +143,8 @@ pub struct Node {
     pub write_log: WriteLog,
     /// The Redis that is followed, if one is.
     pub source: Source,
+    /// The migration from it, if one is under way.
+    pub migration: Migration,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -219,6 +222,7 @@ impl Node {
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
             source: Source::default(),
+            migration: Migration::default(),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),

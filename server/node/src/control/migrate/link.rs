@@ -19,7 +19,7 @@ use super::parts::{Peer, Stragglers};
 use crate::tls::Sealed;
 
 /// Bytes of the replies that wait to be read.
-pub const REPLY_BYTES_MAX: usize = 1 << 30;
+pub(super) const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
 /// The name that the source's CLIENT LIST shows.
@@ -29,7 +29,7 @@ const REPLICAS_OF_A_FENCE: &str = "1000000";
 
 /// Who the migration is at the source.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Login {
+pub(super) struct Login {
     /// The user; None for the default one.
     pub user: Option<Vec<u8>>,
     /// Its password; None without one.
@@ -44,7 +44,7 @@ impl core::fmt::Debug for Login {
 
 /// Where it is, and how to get in.
 #[derive(Clone)]
-pub struct Address {
+pub(super) struct Address {
     /// Host and port.
     pub server: Server,
     /// The user.
@@ -86,7 +86,8 @@ impl Stream {
                 return Ok(Stream::Plain(socket));
             }
             let config = address.tls.clone();
-            let config = config.ok_or_else(|| io::Error::other("no certificates are configured"))?;
+            let config =
+                config.ok_or_else(|| io::Error::other("no certificates are configured"))?;
             let sealed = Sealed::new(config, socket, address.timeout)?;
             sealed.socket().set_read_timeout(Some(address.timeout))?;
             sealed.socket().set_write_timeout(Some(address.timeout))?;
@@ -97,7 +98,7 @@ impl Stream {
 }
 
 /// A connection that is up.
-pub struct Wire {
+pub(super) struct Wire {
     stream: Stream,
     parser: AnswerParser,
     unread: Vec<u8>,
@@ -110,7 +111,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the system or the source says.
-    pub fn open(address: &Address) -> io::Result<Wire> {
+    pub(super) fn open(address: &Address) -> io::Result<Wire> {
         let mut wire = Wire {
             stream: Stream::open(address)?,
             parser: AnswerParser::default(),
@@ -136,7 +137,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the system reports them.
-    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         let socket = self.stream.socket();
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))
@@ -146,7 +147,7 @@ impl Wire {
     ///
     /// # Errors
     /// The connection is of no more use.
-    pub fn call(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Answer> {
+    pub(super) fn call(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Answer> {
         let mut out = Vec::new();
         request::encode(words, &mut out);
         self.send(&out)?;
@@ -157,7 +158,7 @@ impl Wire {
     ///
     /// # Errors
     /// As [`Wire::call`].
-    pub fn call_all(&mut self, requests: &[Vec<Vec<u8>>]) -> io::Result<Vec<Answer>> {
+    pub(super) fn call_all(&mut self, requests: &[Vec<Vec<u8>>]) -> io::Result<Vec<Answer>> {
         let mut out = Vec::new();
         for words in requests {
             request::encode(words, &mut out);
@@ -182,7 +183,10 @@ impl Wire {
                 return Ok(answer);
             }
             if self.unread.len() > REPLY_BYTES_MAX {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a reply is too large"));
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "a reply is too large",
+                ));
             }
             let from = self.unread.len();
             self.unread.resize(from + READ_BYTES, 0);
@@ -190,7 +194,8 @@ impl Wire {
                 Stream::Plain(socket) => socket.read(&mut self.unread[from..]),
                 Stream::Sealed(sealed) => sealed.read(&mut self.unread[from..]),
             };
-            self.unread.truncate(from + read.as_ref().copied().unwrap_or(0));
+            self.unread
+                .truncate(from + read.as_ref().copied().unwrap_or(0));
             if read? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -202,15 +207,17 @@ impl Wire {
 ///
 /// # Errors
 /// The source's own words.
-pub fn refused(answer: Answer) -> io::Result<Answer> {
+pub(super) fn refused(answer: Answer) -> io::Result<Answer> {
     match answer {
-        Answer::Error(text) => Err(io::Error::other(String::from_utf8_lossy(&text).into_owned())),
+        Answer::Error(text) => Err(io::Error::other(
+            String::from_utf8_lossy(&text).into_owned(),
+        )),
         answer => Ok(answer),
     }
 }
 
 /// A reply as text; empty for what is none.
-pub fn text_of(answer: &Answer) -> String {
+pub(super) fn text_of(answer: &Answer) -> String {
     match answer {
         Answer::Bulk(bytes) | Answer::Simple(bytes) | Answer::Error(bytes) => {
             String::from_utf8_lossy(bytes).into_owned()
@@ -222,7 +229,7 @@ pub fn text_of(answer: &Answer) -> String {
 }
 
 /// The source, by a connection that is made when it is needed.
-pub struct Source {
+pub(super) struct Source {
     address: Address,
     wire: Option<Wire>,
     /// Of the connection that failed: it is ended before anything else is asked.
@@ -231,7 +238,7 @@ pub struct Source {
 
 impl Source {
     /// The source at this address; nothing is connected yet.
-    pub fn new(address: Address) -> Source {
+    pub(super) fn new(address: Address) -> Source {
         Source {
             address,
             wire: None,
@@ -243,13 +250,13 @@ impl Source {
     ///
     /// # Errors
     /// What was refused or failed, with the source's address.
-    pub fn call(&mut self, words: &[impl AsRef<[u8]>]) -> Result<Answer, String> {
+    pub(super) fn call(&mut self, words: &[impl AsRef<[u8]>]) -> Result<Answer, String> {
         let answer = self.try_call(words);
         answer.map_err(|error| {
             let Server { host, port, .. } = &self.address.server;
-            let name = words.first().map_or("", |word| {
-                std::str::from_utf8(word.as_ref()).unwrap_or("")
-            });
+            let name = words
+                .first()
+                .map_or("", |word| std::str::from_utf8(word.as_ref()).unwrap_or(""));
             format!("{host}:{port}: {name}: {error}")
         })
     }
@@ -291,13 +298,13 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::call`].
-    pub fn info(&mut self, section: &str) -> Result<String, String> {
+    pub(super) fn info(&mut self, section: &str) -> Result<String, String> {
         self.call(&["INFO", section]).map(|answer| text_of(&answer))
     }
 }
 
 /// What INFO replication says.
-pub fn found_of(info: &str, us: Option<&Server>) -> Result<Found, String> {
+pub(super) fn found_of(info: &str, us: Option<&Server>) -> Result<Found, String> {
     let text = |name: &str| assess::field(info, name).unwrap_or("");
     let place = |history: &str, offset: &str| {
         let offset = text(offset).parse::<i64>().ok()?;
@@ -322,6 +329,17 @@ pub fn found_of(info: &str, us: Option<&Server>) -> Result<Found, String> {
 }
 
 impl Peer for Source {
+    fn wait_at_most(&mut self, time: Duration) {
+        self.address.timeout = time;
+        if self
+            .wire
+            .as_ref()
+            .is_some_and(|wire| wire.set_timeout(time).is_err())
+        {
+            self.left = self.wire.take().and_then(|wire| wire.id);
+        }
+    }
+
     fn ask(&mut self, us: Option<&Server>) -> Result<Found, String> {
         found_of(&self.info("replication")?, us)
     }
@@ -334,13 +352,23 @@ impl Peer for Source {
         let Answer::Array(pair) = answer else {
             return Err("CONFIG GET min-replicas-to-write: no answer".to_owned());
         };
-        let count = pair.get(1).map(text_of).and_then(|count| count.parse().ok());
-        count.map(Some).ok_or_else(|| "min-replicas-to-write is not known".to_owned())
+        let count = pair
+            .get(1)
+            .map(text_of)
+            .and_then(|count| count.parse().ok());
+        count
+            .map(Some)
+            .ok_or_else(|| "min-replicas-to-write is not known".to_owned())
     }
 
     fn fence(&mut self, time: Duration, by_replicas: bool) -> Result<(), String> {
         if by_replicas {
-            let words = ["CONFIG", "SET", "min-replicas-to-write", REPLICAS_OF_A_FENCE];
+            let words = [
+                "CONFIG",
+                "SET",
+                "min-replicas-to-write",
+                REPLICAS_OF_A_FENCE,
+            ];
             return self.call(&words).map(drop);
         }
         let ms = time.as_millis().to_string();

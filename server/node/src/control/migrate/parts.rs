@@ -13,13 +13,15 @@ use migration::{Authority, Place, Server};
 
 /// This node's link to the source, as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LinkNow {
+pub(super) struct LinkNow {
     /// `none`, `connecting`, `copying`, `loading`, `connected`: for people.
     pub state: &'static str,
     /// The source's data is here, and its stream comes in.
     pub follows: bool,
     /// The source's history, and how far its stream is executed here.
     pub at: Place,
+    /// Bytes of the source's stream that are not executed here, as far as it has told; 0 while that is not known.
+    pub lag_bytes: u64,
     /// Bytes of the full copy that have come...
     pub copied_bytes: u64,
     /// ...of so many; 0 when that is not known.
@@ -32,8 +34,19 @@ pub struct LinkNow {
     pub error: Option<String>,
 }
 
+/// What the data of this node's disk is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Of the source's history, up to here.
+    At(Place),
+    /// Of this node's own: it has decided since.
+    Own,
+    /// There is none.
+    Nothing,
+}
+
 /// The node's side.
-pub trait Parts: Send {
+pub(super) trait Parts: Send {
     /// Unix ms.
     fn now_ms(&self) -> u64;
     /// A clock that never goes back, us.
@@ -42,8 +55,8 @@ pub trait Parts: Send {
     fn rest(&self, time: Duration);
     /// The data of the disk is here.
     fn is_loaded(&self) -> bool;
-    /// Up to which place of the source's history the data here goes, if it is of one.
-    fn kept(&self) -> Option<Place>;
+    /// What the data here is of, after a start.
+    fn kept(&self) -> Kept;
     /// Follows a server: from this place of this node's own history, or from where its data is. To follow it already is no error.
     ///
     /// # Errors
@@ -68,6 +81,11 @@ pub trait Parts: Send {
     fn unblock(&self);
     /// Everything that waits goes on under this authority.
     fn release(&self, authority: Authority);
+    /// What is changed here is said to replicas from now on, so that one can be taken over.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    fn prepare_flip(&self) -> Result<(), String>;
     /// A PSYNC for this history is held back until [`Parts::answer`].
     fn expect(&self, place: &Place);
     /// The place that was asked for since, if one was.
@@ -75,12 +93,17 @@ pub trait Parts: Send {
     /// It is answered: with what it asked for, or by ending its connection.
     fn answer(&self, grants: bool);
     /// This node's own history goes on from this place of another's.
-    fn take_over(&self, place: &Place);
-    /// This node's own history and its end.
+    ///
+    /// # Errors
+    /// When nothing is said to replicas; then nothing has changed.
+    fn take_over(&self, place: &Place) -> Result<(), String>;
+    /// This node's own history and its end, as far as it has been said.
     fn end(&self) -> Place;
-    /// What the replica that lags least has acknowledged; None without one.
+    /// What the old Redis has acknowledged of it; None when it does not follow.
     fn acknowledged(&self) -> Option<u64>;
-    /// Replicas are asked to acknowledge what they have.
+    /// The end of this node's own history, once everything is said and the old Redis has acknowledged all of it; of use while requests wait.
+    fn handed_over(&self) -> Option<Place>;
+    /// The old Redis is asked to acknowledge what it has.
     fn ask_acknowledged(&self);
     /// Requests that were run, and refusals, since the start.
     fn requests(&self) -> (u64, u64);
@@ -90,7 +113,7 @@ pub trait Parts: Send {
 
 /// Who still speaks to the old Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stragglers {
+pub(super) struct Stragglers {
     /// Clients connected there, replicas and this node not counted.
     pub clients: u64,
     /// Writes that it has refused (READONLY) since it started.
@@ -98,7 +121,9 @@ pub struct Stragglers {
 }
 
 /// The source's side. Errors say what failed, for people; nothing is known of the outcome then.
-pub trait Peer: Send {
+pub(super) trait Peer: Send {
+    /// Each of its answers is waited for no longer than this.
+    fn wait_at_most(&mut self, time: Duration);
     /// What it says of itself.
     ///
     /// # Errors
