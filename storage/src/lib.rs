@@ -55,7 +55,7 @@ mod whole;
 mod wire;
 
 pub use aside::{Counted, Guise, Notes, Size};
-pub use digest::Digest;
+pub use digest::{Digest, shared_digest, shared_digest_of};
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, decode, encode};
 pub use events::{Event, EventClass};

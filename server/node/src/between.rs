@@ -346,6 +346,7 @@ impl NodeService {
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
             Mail::Authority => self.core.take_authority(),
+            Mail::Look(look) => look.run(&self.core),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.

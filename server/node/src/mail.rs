@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Pieces};
 use crate::control::load::{Expired, Part};
 use crate::control::log::replay;
+use crate::control::migrate::look::Look;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::keysizes::Walk;
@@ -99,6 +100,8 @@ pub enum Mail {
     Replay(Box<replay::Batch>),
     /// Somebody else decides what keys hold (`Source::authority`).
     Authority,
+    /// Verification looks at keys of the receiver.
+    Look(Box<Look>),
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.

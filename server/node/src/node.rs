@@ -14,6 +14,7 @@ use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::control::load::Loading;
 use crate::control::log::WriteLog;
+use crate::control::migrate::Migration;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
@@ -145,6 +146,8 @@ pub struct Node {
     pub source: Source,
     /// Those who follow this node.
     pub replicas: Replicas,
+    /// The migration from it, if one is under way.
+    pub migration: Migration,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -221,6 +224,7 @@ impl Node {
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
             source: Source::default(),
             replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
+            migration: Migration::default(),
             log: OnceLock::new(),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),

@@ -85,6 +85,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     };
     let node = Node::new(parts).map_err(Fault::Config)?;
     let node: &'static Node = Box::leak(Box::new(node));
+    control::migrate::prepare(node).map_err(Fault::Config)?;
     let config = node.config();
     let snapshot = control::snapshot::path_of(&config);
     if config.appendonly || snapshot.exists() {
@@ -135,6 +136,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| replicas::thread::start(node))
         .and_then(|()| start_log(node))
         .and_then(|()| control::load::start(node))
+        .and_then(|()| control::migrate::start(node))
     {
         stop(node);
         return Err(Fault::Control(error));

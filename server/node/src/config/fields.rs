@@ -229,6 +229,10 @@ fields! {
         pub rdb_key_save_delay_us: i64,
 
         // Replication and cluster.
+        /// `migrate-pause-max-ms`: how long clients may wait at a flip.
+        pub migrate_pause_max_ms: u32,
+        /// `migrate-error-budget`: refusals in a thousand requests after a flip; 0 = any number.
+        pub migrate_error_budget: u32,
         /// `replicaof`: the primary to follow.
         pub replicaof: Option<Primary>,
         /// `repl-backlog-size`: bytes of the stream kept for replicas that were away.

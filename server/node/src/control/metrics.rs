@@ -310,6 +310,31 @@ const FAMILIES: &[Family] = &[
         Source::Node(|node| u64::from(!node.snapshots.facts().rewrites.has_failed)),
         "0 when the last rewrite has failed.",
     ),
+    gauge(
+        "meridian_migration_phase",
+        Source::Node(|node| node.migration.phase.load(Relaxed)),
+        "Phase of the migration: 0 idle, 1 attach, 2 front, 3 verify, 4 reverse, 5 finished.",
+    ),
+    gauge(
+        "meridian_migration_lag_bytes",
+        Source::Node(|node| node.migration.lag_bytes.load(Relaxed)),
+        "Bytes of the source's stream that are not executed here yet.",
+    ),
+    gauge(
+        "meridian_migration_differences",
+        Source::Node(|node| node.migration.differences.load(Relaxed)),
+        "Keys that differ from the source's and have not been found equal since.",
+    ),
+    gauge(
+        "meridian_migration_pause_us",
+        Source::Node(|node| node.migration.pause_us.load(Relaxed)),
+        "Microseconds that clients waited at the last change of who decides.",
+    ),
+    counter(
+        "meridian_migration_keys_compared_total",
+        Source::Node(|node| node.migration.keys_compared.load(Relaxed)),
+        "Keys of the source that were compared; begins anew with each migration.",
+    ),
     counter(
         "meridian_freed_lazily_total",
         Source::Core(|core| &core.freed_lazily),

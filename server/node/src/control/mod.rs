@@ -3,7 +3,8 @@
 //! ```text
 //! admin-port ── http.rs ──┬─ /metrics   metrics.rs: atomics that the cores publish once a turn
 //!                         ├─ /healthz   the process serves
-//!                         └─ /readyz    the cores run and are not stopping
+//!                         ├─ /readyz    the cores run and are not stopping
+//!                         └─ /migrate/… migrate/: leaving a Redis
 //! ```
 //! Here, and only here, code is asynchronous. It never touches a shard: it reads what cores publish, and would
 //! reach them by mailbox (`node.handle().post`). It ends with the process. Non-goals: TLS and
@@ -14,6 +15,7 @@ mod http;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod migrate;
 pub mod sealed;
 pub mod snapshot;
 pub mod transfer;
