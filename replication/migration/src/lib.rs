@@ -6,6 +6,12 @@
 //! ```
 //! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
 
+mod absolute;
 mod authority;
+mod position;
+pub mod psync;
+pub mod stream;
 
+pub use absolute::absolute;
 pub use authority::Authority;
+pub use position::{Position, ReplId};

@@ -183,7 +183,7 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
-        if parts.config.tls_cluster {
+        if parts.config.tls_cluster || parts.config.tls_replication {
             tls::client_config(&parts.config)?;
         }
         let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
@@ -191,6 +191,7 @@ impl Node {
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
         let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
+        let source_follows = parts.config.replicaof.is_some();
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
@@ -218,7 +219,7 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            source: Source::default(),
+            source: Source::new(parts.cores, source_follows),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
@@ -424,7 +425,11 @@ impl Node {
 
     /// Begins another history (DEBUG CHANGE-REPL-ID).
     pub fn change_replication_id(&self, rng: &mut Rng) {
-        let id = forty_digits(rng);
+        self.set_replication_id(forty_digits(rng));
+    }
+
+    /// The data goes on in the history of this name.
+    pub fn set_replication_id(&self, id: String) {
         *self
             .replication_id
             .lock()

@@ -20,6 +20,7 @@ use crate::control::log::thread as write_log;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts, Tries};
 use crate::service::NodeService;
+use crate::source;
 use crate::tls;
 
 /// Why the server does not start.
@@ -133,6 +134,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| control::snapshot::start(node))
         .and_then(|()| start_log(node))
         .and_then(|()| control::load::start(node))
+        .and_then(|()| source::start(node))
     {
         stop(node);
         return Err(Fault::Control(error));

@@ -23,7 +23,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "node",
         &[
-            "protocol", "heap", "seal", "storage", "migration", "runtime", "commands", "script",
+            "protocol",
+            "heap",
+            "seal",
+            "storage",
+            "migration",
+            "runtime",
+            "commands",
+            "script",
         ],
     ),
     ("bench", &["protocol", "runtime", "storage"]),

@@ -428,13 +428,13 @@ pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
     // (What it may be; there is none without replicas.)
     let backlog = config::find(b"repl-backlog-size").map(|(row, _)| row.shown(&facts.core.config));
     let backlog = String::from_utf8(backlog.unwrap_or_default()).unwrap_or_default();
+    crate::source::info::write_role(out, facts.core);
     lines!(out,
-        "role": "master",
         "connected_slaves": 0,
         "master_failover_state": "no-failover",
         "master_replid": facts.node.replication_id(),
         "master_replid2": "0".repeat(40),
-        "master_repl_offset": 0,
+        "master_repl_offset": facts.node.source.applied(),
         "second_repl_offset": -1,
         "repl_backlog_active": 0,
         "repl_backlog_size": backlog,

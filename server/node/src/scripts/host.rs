@@ -41,6 +41,8 @@ enum Not {
     Denied(String),
     /// The log of writes cannot be written.
     Misconf(String),
+    /// Clients may not write here.
+    Readonly,
     NoMemory,
     Abandoned,
 }
@@ -57,6 +59,10 @@ impl Host for ScriptHost<'_> {
             Err(Not::Misconf(text)) => {
                 self.core.tally.refused("MISCONF");
                 Called::Refused(text)
+            }
+            Err(Not::Readonly) => {
+                self.core.tally.refused("READONLY");
+                Called::Refused(Refusal::Readonly.to_string())
             }
             Err(Not::NoMemory) => {
                 if let Some(row) = row {
@@ -139,6 +145,9 @@ impl ScriptHost<'_> {
         if self.core.refuses() && row.writes {
             let why = self.core.log_failure().to_string();
             return Err(Not::Misconf(why));
+        }
+        if row.writes && self.core.is_read_only() {
+            return Err(Not::Readonly);
         }
         let waits = || {
             let words = (1..args.total()).filter_map(|at| args.word(at));
