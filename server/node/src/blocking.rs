@@ -621,6 +621,12 @@ impl NodeService {
 
     /// CLIENT UNBLOCK: whether the client waited and does so no more.
     pub(crate) fn unblock(&mut self, id: u64, error: bool) -> bool {
+        let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        self.unblock_with(id, error.then_some(text))
+    }
+
+    /// As `unblock`, with this error.
+    pub(crate) fn unblock_with(&mut self, id: u64, error: Option<&'static str>) -> bool {
         let client = self.clients.iter().find(|client| client.id == id);
         let Some(waiter) = client.and_then(|client| client.blocked.clone()) else {
             return false;
@@ -629,8 +635,7 @@ impl NodeService {
             return false;
         }
         let mut reply = Vec::new();
-        if error {
-            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        if let Some(text) = error {
             let refusal = Refusal::Text(text);
             self.core.tally.failed(waiter.attempt.request.row.index);
             self.core.refuse(&refusal, waiter.attempt.resp, &mut reply);

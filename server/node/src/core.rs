@@ -286,6 +286,7 @@ impl Core {
         };
         core.configure(config);
         core.take_users();
+        core.hold_expired();
         let records = core.commit != Commit::Local;
         core.shard.effects().set_recording(records);
         core.publish_memory();

@@ -19,6 +19,7 @@ use crate::control::log::replay;
 use crate::control::migrate::look::Look;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
+use crate::executed::Visit;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::replicas;
@@ -98,6 +99,8 @@ pub enum Mail {
     Migration(Box<Migration>),
     /// Effects of the log, at the start.
     Replay(Box<replay::Batch>),
+    /// What somebody outside of the cores wants done with slots in hand.
+    Visit(Box<Visit>),
     /// Somebody else decides what keys hold (`Source::authority`).
     Authority,
     /// Verification looks at keys of the receiver.
@@ -188,6 +191,8 @@ pub enum Ask {
     AllInScripts(bool),
     /// Takes the users over that are in force in the node.
     Users,
+    /// Takes over who decides what keys hold.
+    Authority,
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.

@@ -231,38 +231,49 @@ impl Core {
         }
         self.tally.nested = true;
         for request in &multi.queued {
-            let (row, args) = (request.row, request.args());
-            if let Err(refusal) = self.permit_queued(conn, row, &args) {
-                self.refuse(&refusal, conn.resp, out);
-                continue;
-            }
-            if conn.tracking.is_some() {
-                self.track(conn, row, &args);
-            }
-            match row.kind {
-                Kind::Node(run) => {
-                    self.run_inside(conn, row, run, args, out);
-                    self.note(row, &request.args(), Client::Here(conn));
-                }
-                Kind::Script(_) => {
-                    let caller = Caller::of(conn, self.id, scope);
-                    if self.run_script(row, args, caller, out) != Ended::Replied {
-                        // INVARIANT: every slot was asked for (see `exec_slots`), and nothing moves a script of a queue.
-                        self.refuse(&Refusal::CrossSlot, conn.resp, out);
-                    }
-                }
-                _ => {
-                    let to = (conn.db, conn.resp, scope);
-                    self.run_for(conn.no_touch, row, args, to, None, out);
-                    self.note(row, &request.args(), Client::Here(conn));
-                }
-            }
-            self.show_queued(conn, request);
+            self.run_queued(conn, request, scope, out);
         }
         self.show_exec(conn, &multi);
         self.tally.nested = false;
         end_caching(conn);
         self.unwatch(multi.watched);
+    }
+
+    /// Runs one request of a queue; its reply is appended to `out`. Its slots are in place.
+    pub(crate) fn run_queued(
+        &mut self,
+        conn: &mut Connection,
+        request: &Request,
+        scope: Scope,
+        out: &mut Vec<u8>,
+    ) {
+        let (row, args) = (request.row, request.args());
+        if let Err(refusal) = self.permit_queued(conn, row, &args) {
+            self.refuse(&refusal, conn.resp, out);
+            return;
+        }
+        if conn.tracking.is_some() {
+            self.track(conn, row, &args);
+        }
+        match row.kind {
+            Kind::Node(run) => {
+                self.run_inside(conn, row, run, args, out);
+                self.note(row, &request.args(), Client::Here(conn));
+            }
+            Kind::Script(_) => {
+                let caller = Caller::of(conn, self.id, scope);
+                if self.run_script(row, args, caller, out) != Ended::Replied {
+                    // INVARIANT: every slot was asked for (see `exec_slots`), and nothing moves a script of a queue.
+                    self.refuse(&Refusal::CrossSlot, conn.resp, out);
+                }
+            }
+            _ => {
+                let to = (conn.db, conn.resp, scope);
+                self.run_for(conn.no_touch, row, args, to, None, out);
+                self.note(row, &request.args(), Client::Here(conn));
+            }
+        }
+        self.show_queued(conn, request);
     }
 
     /// What was allowed when it was queued may be forbidden now, or the connection may have logged in as another user.

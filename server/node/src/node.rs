@@ -187,7 +187,7 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
-        if parts.config.tls_cluster {
+        if parts.config.tls_cluster || parts.config.tls_replication {
             tls::client_config(&parts.config)?;
         }
         let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
@@ -195,6 +195,7 @@ impl Node {
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
         let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
+        let source_follows = parts.config.replicaof.is_some();
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
@@ -222,7 +223,7 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            source: Source::default(),
+            source: Source::new(parts.cores, source_follows),
             replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
             migration: Migration::default(),
             log: OnceLock::new(),

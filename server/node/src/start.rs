@@ -21,6 +21,7 @@ use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts, Tries};
 use crate::replicas;
 use crate::service::NodeService;
+use crate::source;
 use crate::tls;
 
 /// Why the server does not start.
@@ -136,6 +137,7 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
         .and_then(|()| replicas::thread::start(node))
         .and_then(|()| start_log(node))
         .and_then(|()| control::load::start(node))
+        .and_then(|()| source::start(node))
         .and_then(|()| control::migrate::start(node))
     {
         stop(node);

@@ -188,7 +188,7 @@ enum Behind {
 }
 
 fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let request = Request::parse(args.clone(), "xread", now_ms)?;
     let mut behind = Vec::with_capacity(request.streams);
     for (key, word) in request.pairs(&args) {
@@ -315,7 +315,7 @@ impl Replies {
 // ---- groups ---------------------------------------------------------------------------------
 
 fn xreadgroup(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let request = Request::parse(args.clone(), "xreadgroup", now_ms)?;
     let (group, consumer) = request.group.unwrap_or_default();
     let mut behind = Vec::with_capacity(request.streams);

@@ -59,6 +59,8 @@ pub struct CoreScripts {
     beside: Option<busy::Beside>,
     /// Why requests are refused that are not for such times.
     busy: Option<Busy>,
+    /// What runs was executed elsewhere: it may write, whoever decides what keys hold.
+    pub(crate) obeys: bool,
     /// Beside the cores: when the run is logged as slow, us after its begin (0: it has been), and how large the state of Lua was
     /// when it was weighed last.
     pub(crate) slow_us: u64,
@@ -75,6 +77,7 @@ impl CoreScripts {
             memory_max: 0,
             beside: None,
             busy: None,
+            obeys: false,
             slow_us: 0,
             weighed_bytes: 0,
         }

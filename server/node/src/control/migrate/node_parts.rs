@@ -101,7 +101,8 @@ impl Parts for OfNode {
     }
 
     fn end(&self) -> Place {
-        Place::new(&self.0.replication_id(), 0)
+        let replicas = &self.0.replicas;
+        Place::new(&replicas.history().id, replicas.stream().end)
     }
 
     fn acknowledged(&self) -> Option<u64> {
