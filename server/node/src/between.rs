@@ -345,7 +345,9 @@ impl NodeService {
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
-            Mail::Authority => self.core.take_authority(),
+            Mail::Authority => self.change_authority(),
+            Mail::Told(told) => self.on_told(*told),
+            Mail::Fence(epoch) => self.on_fence(epoch),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.

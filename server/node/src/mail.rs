@@ -18,6 +18,7 @@ use crate::control::load::{Expired, Part};
 use crate::control::log::replay;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
+use crate::front::Told;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::scripts::Busy;
@@ -98,6 +99,10 @@ pub enum Mail {
     Replay(Box<replay::Batch>),
     /// Somebody else decides what keys hold (`Source::authority`).
     Authority,
+    /// Replies of the source to requests that were passed on.
+    Told(Box<Told>),
+    /// A core holds its requests, and has sent all that it had for the receiver; the number of the hold.
+    Fence(u64),
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.

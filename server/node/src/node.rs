@@ -17,6 +17,7 @@ use crate::control::log::WriteLog;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
+use crate::front::Front;
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
@@ -142,6 +143,8 @@ pub struct Node {
     pub write_log: WriteLog,
     /// The Redis that is followed, if one is.
     pub source: Source,
+    /// Requests that are passed on to it.
+    pub front: Front,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -219,6 +222,7 @@ impl Node {
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
             source: Source::default(),
+            front: Front::new(parts.cores),
             log: OnceLock::new(),
             replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
