@@ -346,14 +346,16 @@ impl NodeService {
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
             Mail::Visit(visit) => self.core.begin_visit(*visit),
-            Mail::Authority => self.take_authority(),
+            Mail::Authority => self.change_authority(),
             Mail::Look(look) => look.run(&self.core),
+            Mail::Told(told) => self.on_source_told(*told),
+            Mail::Fence(epoch) => self.on_fence(epoch),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
-            Mail::Replica(told) => self.on_told(told),
+            Mail::Replica(told) => self.on_replica_told(told),
             Mail::Records(on) => self.core.record(on),
             Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),
@@ -706,7 +708,7 @@ impl NodeService {
                     out.extend_from_slice(&client.conn.to_u64().to_le_bytes());
                 }
             }
-            Ask::Authority => self.take_authority(),
+            Ask::Authority => self.change_authority(),
             Ask::Unblock { id, error } => {
                 let ended = self.unblock(*id, *error);
                 Reply::new(&mut out, protocol::Resp::V2).int(i64::from(ended));

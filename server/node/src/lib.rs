@@ -34,6 +34,7 @@ pub mod core;
 pub mod dispatch;
 mod execute;
 pub mod executed;
+pub mod front;
 pub mod gated;
 pub mod gather;
 pub mod histogram;

@@ -20,6 +20,7 @@ use crate::control::migrate::look::Look;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
 use crate::executed::Visit;
+use crate::front::Told;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::replicas;
@@ -105,6 +106,10 @@ pub enum Mail {
     Authority,
     /// Verification looks at keys of the receiver.
     Look(Box<Look>),
+    /// Replies of the source to requests that were passed on.
+    Told(Box<Told>),
+    /// A core holds its requests, and has sent all that it had for the receiver; the number of the hold.
+    Fence(u64),
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.

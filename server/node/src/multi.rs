@@ -16,6 +16,7 @@ use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
+use crate::front::Elsewhere;
 use crate::gather::Join;
 use crate::mail::{Ask, Mail, Ticket, WatchedKeys};
 use crate::scripts::{Caller, Ended};
@@ -428,6 +429,7 @@ fn discard(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
 fn unwatch(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     if let Some(multi) = &mut cx.conn.multi {
         let watched = core::mem::take(&mut multi.watched);
+        multi.elsewhere = Elsewhere::No;
         cx.core.unwatch(watched);
     }
     cx.reply.ok();
@@ -493,6 +495,9 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
         cx.core.end_multi(cx.conn);
         return Err(Refusal::ExecAbort.into());
     }
+    if multi.elsewhere != Elsewhere::No {
+        return Ok(abort_lost(cx));
+    }
     let (mut slots, whole) = cx.core.exec_slots(cx.conn, multi);
     if cx.core.config.cluster_enabled && slots.len() > 1 {
         cx.core.end_multi(cx.conn);
@@ -541,4 +546,15 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.reply.raw(&out);
     cx.core.keep_buffer(out);
     Ok(Done::Replied)
+}
+
+/// EXEC after keys were watched where they cannot be looked at any more.
+fn abort_lost(cx: &mut Context<'_>) -> Done {
+    let Some(multi) = cx.conn.multi.take() else {
+        return Done::Silent;
+    };
+    let mut out = Vec::new();
+    cx.core.abort_queue(cx.conn, *multi, &mut out);
+    cx.reply.raw(&out);
+    Done::Replied
 }

@@ -18,6 +18,7 @@ use crate::control::migrate::Migration;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
+use crate::front::Front;
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
@@ -148,6 +149,8 @@ pub struct Node {
     pub replicas: Replicas,
     /// The migration from it, if one is under way.
     pub migration: Migration,
+    /// Requests that are passed on to it.
+    pub front: Front,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -226,6 +229,7 @@ impl Node {
             source: Source::new(parts.cores, source_follows),
             replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
             migration: Migration::default(),
+            front: Front::new(parts.cores),
             log: OnceLock::new(),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),

@@ -612,6 +612,21 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
     }
 }
 
+/// What is passed on to a source.
+pub(super) fn migration(out: &mut String, facts: &Facts<'_>) {
+    let front = &facts.node.front;
+    lines!(out,
+        "authority": format!("{:?}", facts.node.source.authority()).to_ascii_lowercase(),
+        "front_upstreams": front.upstreams.load(Relaxed),
+        "front_passed_on": front.passed_on.load(Relaxed),
+        "front_answered_here": front.answered_here.load(Relaxed),
+        "front_under_way": front.under_way.load(Relaxed),
+        "front_failures": front.failures.load(Relaxed),
+        "front_unknown": front.unknown.load(Relaxed),
+        "front_last_hold_us": front.last_hold_us.load(Relaxed),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::{human, percent};

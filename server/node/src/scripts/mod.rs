@@ -26,6 +26,7 @@ pub(crate) use busy::Busy;
 pub(crate) use commands::COMMANDS;
 pub(crate) use functions::COMMANDS as FUNCTION_COMMANDS;
 pub(crate) use functions::{load_library, log_libraries, must_be_new};
+pub(crate) use run::keep_text;
 pub use run::{Caller, Ended};
 pub use shared::Scripting;
 
