@@ -100,6 +100,8 @@ struct Link {
     /// The history that the source had when it was asked last; whether it is being asked.
     history: String,
     is_asking: bool,
+    /// Replies of a batch have come, the offset behind it has not.
+    is_inside: bool,
     db: u8,
     resp: Resp,
     /// Keys are watched there.
@@ -244,6 +246,8 @@ impl Task {
             let text = format!("The connection of a client to the source was lost: {why}");
             self.node.log(|log| log.notice(&text));
             front.failures.fetch_add(1, Relaxed);
+            // What was under way may have been executed behind the offsets that are known.
+            front.saw(u64::MAX);
         }
         let ordered = link.out.iter().filter(|(_, ordered)| *ordered);
         let unsent: usize = ordered.map(|(piece, _)| piece.len()).sum();
@@ -359,6 +363,8 @@ impl Task {
                 } else {
                     u64::MAX
                 };
+                link.is_inside = false;
+                self.node.front.saw(offset);
                 self.told.known = Some((batch, offset));
                 if !is_known && !core::mem::replace(&mut link.is_asking, true) {
                     link.say(&wire::ASK_HISTORY, Expect::History);
@@ -372,6 +378,7 @@ impl Task {
             }
             Expect::Reply(asked) => {
                 self.answered += 1;
+                link.is_inside = true;
                 if asked
                     .blocks
                     .is_some_and(|again| link.was_ended(again, &reply))
@@ -390,9 +397,11 @@ impl Task {
         Ok(())
     }
 
-    /// Tells the core what there is to tell; false when it has left.
+    /// Tells the core what there is to tell; false when it has left. Replies wait for the offset behind them, which comes with them as a rule: who
+    /// has one may tell others, and these must not read here what is older.
     async fn tell(&mut self) -> bool {
-        if self.told.is_empty() {
+        let waits = self.link.as_ref().is_some_and(|link| link.is_inside);
+        if self.told.is_empty() || waits {
             return true;
         }
         let mut told = core::mem::take(&mut self.told);
@@ -442,6 +451,7 @@ impl Link {
             id: greeted.id,
             history: greeted.history,
             is_asking: false,
+            is_inside: false,
             db: 0,
             resp,
             watches: false,

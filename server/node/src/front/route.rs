@@ -139,10 +139,11 @@ impl Core {
         !self.is_loading() && self.busy().is_none() && self.node.source.applied() > 0
     }
 
-    /// Whether what is here is not older than what a client has seen.
+    /// Whether what is here is not older than what any client has seen: those of one application share it, by pools of connections.
     fn is_new(&self, conn: &Connection) -> bool {
         let applied = self.node.source.applied();
         self.is_whole()
+            && self.node.front.is_seen(applied)
             && conn
                 .front
                 .as_ref()
