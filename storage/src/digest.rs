@@ -9,8 +9,9 @@ use crate::held::with_value;
 use crate::item::Item;
 use crate::shard::Shard;
 use crate::table::Table;
+use crate::value::OwnedValue;
 use crate::value::stream::{Group, Stream, StreamId};
-use crate::view::Value;
+use crate::view::{Text, Value};
 
 /// A 128-bit digest; sums of item digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +81,39 @@ fn item_digest(db: u8, item: Item) -> Digest {
     Digest::of(&[&[db], item.key(), &value, &deadline])
 }
 
+/// What a digest of a value covers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// All of it.
+    All,
+    /// What another server that has had the same writes has as well: not when a consumer was active, not consumers with nothing
+    /// pending, and not the counters of a stream that only XINFO tells (a Redis before 7.0 has none).
+    Shared,
+}
+
+/// The digest of a value as it can be compared with that of another server, whatever its key, deadline and encoding.
+pub fn shared_digest(value: Value<'_>) -> Digest {
+    digest_within(value, Scope::Shared)
+}
+
+/// The same, of a value without a key.
+pub fn shared_digest_of(value: &OwnedValue) -> Digest {
+    shared_digest(match value {
+        OwnedValue::Int(n) => Value::String(Text::Int(*n)),
+        OwnedValue::String(bytes) | OwnedValue::Raw(bytes) => Value::String(Text::Bytes(bytes)),
+        OwnedValue::List(list) => Value::List(list),
+        OwnedValue::Hash(hash) => Value::Hash(hash),
+        OwnedValue::Set(set) => Value::Set(set),
+        OwnedValue::Zset(zset) => Value::Zset(zset),
+        OwnedValue::Stream(stream) => Value::Stream(stream),
+    })
+}
+
 fn value_digest(value: Value<'_>) -> Digest {
+    digest_within(value, Scope::All)
+}
+
+fn digest_within(value: Value<'_>, scope: Scope) -> Digest {
     let kind = value.type_name().as_bytes();
     let sum = match value {
         Value::String(text) => text.with(|bytes| Digest::of(&[bytes])),
@@ -101,13 +134,13 @@ fn value_digest(value: Value<'_>) -> Digest {
             // -0 and 0 are one score.
             sum.and(Digest::of(&[m, &(score + 0.0).to_bits().to_le_bytes()]))
         }),
-        Value::Stream(stream) => stream_digest(stream),
+        Value::Stream(stream) => stream_digest(stream, scope),
     };
     Digest::of(&[kind, &sum.0.to_le_bytes()])
 }
 
 /// Entries, what is remembered beside them, groups; not when a consumer was last seen, which is no effect.
-fn stream_digest(stream: &Stream) -> Digest {
+fn stream_digest(stream: &Stream, scope: Scope) -> Digest {
     let entries = stream.range(StreamId::MIN, StreamId::MAX);
     let sum = entries.fold(Digest::default(), |sum, entry| {
         let id = entry.id.to_bytes();
@@ -115,21 +148,28 @@ fn stream_digest(stream: &Stream) -> Digest {
         parts.extend(entry.pairs().flat_map(|(field, value)| [field, value]));
         sum.and(Digest::of(&parts))
     });
-    let own = Digest::of(&[
-        &stream.last_id().to_bytes(),
-        &stream.max_deleted_id().to_bytes(),
-        &stream.entries_added().to_le_bytes(),
-    ]);
-    stream
-        .groups()
-        .fold(sum.and(own), |sum, group| sum.and(group_digest(group)))
+    let own = match scope {
+        Scope::All => Digest::of(&[
+            &stream.last_id().to_bytes(),
+            &stream.max_deleted_id().to_bytes(),
+            &stream.entries_added().to_le_bytes(),
+        ]),
+        Scope::Shared => Digest::of(&[&stream.last_id().to_bytes()]),
+    };
+    stream.groups().fold(sum.and(own), |sum, group| {
+        sum.and(group_digest(group, scope))
+    })
 }
 
-fn group_digest(group: &Group) -> Digest {
+fn group_digest(group: &Group, scope: Scope) -> Digest {
     let bytes = |n: Option<u64>| n.map_or([0xff; 8], u64::to_le_bytes);
     let (name, last) = (group.name(), group.last_id().to_bytes());
-    let own = Digest::of(&[b"group", name, &last, &bytes(group.entries_read())]);
-    let consumers = group.consumers().fold(own, |sum, consumer| {
+    let own = match scope {
+        Scope::All => Digest::of(&[b"group", name, &last, &bytes(group.entries_read())]),
+        Scope::Shared => Digest::of(&[b"group", name, &last]),
+    };
+    let told = group.consumers().filter(|_| scope == Scope::All);
+    let consumers = told.fold(own, |sum, consumer| {
         let active = bytes(consumer.active_ms);
         sum.and(Digest::of(&[b"consumer", name, consumer.name(), &active]))
     });

@@ -55,9 +55,9 @@ mod whole;
 mod wire;
 
 pub use aside::{Counted, Guise, Notes, Size};
-pub use digest::Digest;
+pub use digest::{Digest, shared_digest, shared_digest_of};
 pub use edit::{Edit, Ttl};
-pub use effect::{Corrupt, Effect, Effects, decode, encode};
+pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
 pub use events::{Event, EventClass};
 pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};

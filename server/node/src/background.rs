@@ -95,7 +95,7 @@ impl NodeService {
                 }
             } else if client.closing
                 && !client.outbound.is_gated()
-                && (client.outbound.outstanding() == 0 || client.blocked.is_some())
+                && (client.outbound.outstanding() == 0 || client.is_blocked())
             {
                 client.closed = true;
                 turn.ops.close(conn);
@@ -199,7 +199,7 @@ impl NodeService {
             }
             turn.ops.wake_at(self.clients.next_idle_look_ms(now_ms));
         }
-        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+        if self.core.pause.until_ms == 0 && !self.paused.is_empty() && !self.core.is_in_front() {
             turn.ops.again();
         }
         if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
@@ -229,7 +229,7 @@ impl NodeService {
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
             let replies = outbound.bytes() + outbound.outstanding();
-            let owed = client.blocked.is_none() && replies > 0 && !has_left;
+            let owed = !client.is_blocked() && replies > 0 && !has_left;
             client.sending_bytes.is_some() || owed
         });
         if !under_way && !self.drained {

@@ -111,6 +111,11 @@ impl Waiter {
         }
     }
 
+    /// Until when it waits, unix ms; None for ever.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        self.until_ms
+    }
+
     /// Where the reply goes.
     pub fn ticket(&self) -> Ticket {
         self.attempt.ticket
@@ -310,6 +315,26 @@ impl Core {
         }
         self.keep_buffer(out);
         Flow::Done
+    }
+
+    /// As `block`, of a request that has its place among the replies and keeps it.
+    pub(crate) fn try_again(&mut self, conn: &Connection, request: Request, (seq, db): (u64, u8)) {
+        let mut slots = Vec::new();
+        Core::slots_of(request.row, &request.args(), &mut slots);
+        let attempt = Attempt {
+            ticket: Ticket {
+                core: self.id,
+                conn: conn.conn,
+                seq,
+            },
+            request,
+            db,
+            resp: conn.resp,
+            own_port: conn.own_port,
+            shown: None,
+            user: Arc::clone(&conn.user),
+        };
+        self.attempt(attempt, slots);
     }
 
     /// A first try where not all slots are here and free.
@@ -621,16 +646,22 @@ impl NodeService {
 
     /// CLIENT UNBLOCK: whether the client waited and does so no more.
     pub(crate) fn unblock(&mut self, id: u64, error: bool) -> bool {
+        let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        self.unblock_with(id, error.then_some(text))
+    }
+
+    /// As `unblock`, with this error.
+    pub(crate) fn unblock_with(&mut self, id: u64, error: Option<&'static str>) -> bool {
         let client = self.clients.iter().find(|client| client.id == id);
+        let conn = client.map(|client| client.conn);
         let Some(waiter) = client.and_then(|client| client.blocked.clone()) else {
-            return false;
+            return conn.is_some_and(|conn| self.unblock_in_front(conn, error.is_some()));
         };
         if !waiter.finish() {
             return false;
         }
         let mut reply = Vec::new();
-        if error {
-            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        if let Some(text) = error {
             let refusal = Refusal::Text(text);
             self.core.tally.failed(waiter.attempt.request.row.index);
             self.core.refuse(&refusal, waiter.attempt.resp, &mut reply);

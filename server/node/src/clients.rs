@@ -89,7 +89,7 @@ impl Clients {
         }
         self.idle_looked_ms = now_ms;
         let idle = |client: &&Connection| {
-            client.blocked.is_none()
+            !client.is_blocked()
                 && !client.is_replica()
                 && now_ms.saturating_sub(client.active_ms) > timeout_ms
         };
@@ -205,7 +205,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
     if client.subscriptions.is_some() {
         flags.push('P');
     }
-    if client.blocked.is_some() {
+    if client.is_blocked() {
         flags.push('b');
     }
     if let Some(tracking) = client.tracking.as_deref() {

@@ -10,6 +10,7 @@ use runtime::{ConnId, CoreId, Peer};
 
 use crate::acl::User;
 use crate::blocking::Waiter;
+use crate::front::{Elsewhere, Fronted};
 use crate::gated::Gated;
 use crate::pubsub::Subscriptions;
 use crate::replicas;
@@ -402,6 +403,8 @@ pub struct Multi {
     pub queued_bytes: usize,
     /// Keys that must not change before EXEC.
     pub watched: Vec<Watch>,
+    /// The same of keys that are watched at the source.
+    pub elsewhere: Elsewhere,
     /// EXEC itself while it waits for slots: monitors are shown it behind what it runs.
     pub exec: Option<Request>,
 }
@@ -544,6 +547,8 @@ pub struct Connection {
     pub gather: Option<Box<Gather>>,
     /// What it has said of being a replica's.
     pub replica: Option<Box<replicas::Side>>,
+    /// What it has at the source whose front this node is, or had.
+    pub front: Option<Box<Fronted>>,
     /// When the output began to be above the soft limit, unix ms.
     pub soft_since_ms: u64,
 }
@@ -601,6 +606,7 @@ impl Connection {
             blocked: None,
             gather: None,
             replica: None,
+            front: None,
             soft_since_ms: 0,
         }
     }
@@ -636,7 +642,7 @@ impl Connection {
 
     /// Whether requests of it are still to be run or answered, or replies to be sent. One that waits for a key is owed nothing.
     pub fn is_owed(&self) -> bool {
-        self.blocked.is_none() && self.has_work()
+        !self.is_blocked() && self.has_work()
     }
 
     fn has_work(&self) -> bool {

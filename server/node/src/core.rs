@@ -18,6 +18,7 @@ use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
+use crate::front::CoreFront;
 use crate::image::Image;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
@@ -150,6 +151,8 @@ pub struct Core {
     pub holds: u64,
     /// Statistics.
     pub tally: Tally,
+    /// What is passed on to the source, while this node is its front.
+    pub front: CoreFront,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// MONITOR.
@@ -259,6 +262,7 @@ impl Core {
             image: Image::default(),
             holds: 0,
             tally: Tally::new(node.table().rows().len()),
+            front: CoreFront::default(),
             pause: Pause::default(),
             watchers: Watchers::default(),
             memory: Memory::default(),
@@ -286,6 +290,7 @@ impl Core {
         };
         core.configure(config);
         core.take_users();
+        core.hold_expired();
         let records = core.commit != Commit::Local;
         core.shard.effects().set_recording(records);
         core.publish_memory();

@@ -133,10 +133,13 @@ impl Core {
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
-        if self.holds != 0
-            && let Some(refusal) = self.held_back(row, conn)
-        {
-            return self.reject(conn, Some(row), &refusal);
+        if self.holds != 0 {
+            if let Some(flow) = self.in_front(conn, row, &args) {
+                return flow;
+            }
+            if let Some(refusal) = self.held_back(row, conn) {
+                return self.reject(conn, Some(row), &refusal);
+            }
         }
         if self.memory.tight != 0 {
             match self.room_for(conn, row, &args) {
@@ -518,6 +521,7 @@ impl Core {
                     | "bgsave"
                     | "shutdown"
                     | "debug"
+                    | "config|set"
                     | "psync"
                     | "sync"
                     | "wait"
@@ -661,7 +665,12 @@ impl Core {
     }
 
     #[cold]
-    fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
+    pub(crate) fn is_paused(
+        &mut self,
+        conn: &Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
             self.end_pause();
             return false;
@@ -711,7 +720,7 @@ fn runs_while_listening(row: &Row) -> bool {
     )
 }
 
-fn runs_inside_multi(row: &Row) -> bool {
+pub(crate) fn runs_inside_multi(row: &Row) -> bool {
     matches!(
         row.spec.name,
         "exec" | "discard" | "multi" | "watch" | "quit" | "reset"

@@ -42,8 +42,6 @@ const STEP_ITEMS: usize = 64;
 const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
-/// What a write is answered by a replica.
-const READONLY: &str = "READONLY You can't write against a read only replica.";
 
 /// What it is answered while too few replicas are near.
 pub(crate) const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
@@ -126,6 +124,13 @@ impl Core {
     /// With every slot in hand; the reply is appended to `out`.
     pub fn run_image(&mut self, ticket: Ticket, resp: Resp, work: Work, out: &mut Vec<u8>) {
         match work {
+            Work::Cut(goal, _) if self.node.loading.is_on() => {
+                // It was asked for before: half of what is loaded is no snapshot.
+                self.node.snapshots.withdraw(goal);
+                if ticket.seq != u64::MAX {
+                    Reply::new(out, resp).error(&Refusal::Loading);
+                }
+            }
             Work::Cut(goal, answer) => {
                 self.cut(goal);
                 match (answer, goal) {
@@ -228,8 +233,9 @@ impl Core {
         };
         let head = head_of(node, style, goal, &self.shard, self.now.unix_ms);
         match goal {
-            Goal::File => self.shard.begin_snapshot(style, uses),
-            Goal::Base | Goal::Replica => self.shard.begin_base(style, uses),
+            // (Of a source's data a key stays whose deadline has passed: what its stream says next counts upon that.)
+            Goal::File if self.authority.ends_keys() => self.shard.begin_snapshot(style, uses),
+            Goal::File | Goal::Base | Goal::Replica => self.shard.begin_base(style, uses),
         }
         let number = self.shard.snapshot_number();
         if goal == Goal::Replica {
@@ -250,7 +256,12 @@ impl Core {
     pub(crate) fn write_now(&mut self, disk: &dyn Disk) -> std::io::Result<()> {
         self.node.snapshots.give_up(self.shard.snapshot_number());
         let (node, config) = (self.node, Arc::clone(&self.config));
-        write_at_once(node, &config, &self.shard, self.now.unix_ms, disk)
+        if !self.authority.ends_keys() {
+            self.shard.suspend_deadlines();
+        }
+        let done = write_at_once(node, &config, &self.shard, self.now.unix_ms, disk);
+        self.shard.set_now(self.now.unix_ms);
+        done
     }
 
     /// A function or a batch of keys from a file.
@@ -351,6 +362,11 @@ impl Core {
     #[cold]
     pub fn held_back(&self, row: &'static Row, conn: &Connection) -> Option<Refusal> {
         let holds = Holds::of(self.holds);
+        if holds.follows
+            && let Some(refusal) = self.replica_refusal(row, conn)
+        {
+            return Some(refusal);
+        }
         if holds.loading && !row.spec.flags.contains(Flags::LOADING) {
             return Some(Refusal::Loading);
         }
@@ -358,21 +374,34 @@ impl Core {
         refusal.or_else(|| self.busy_refusal(row))
     }
 
+    /// What holds a request back that another core, which did not know yet, has let pass, or that has waited here.
+    #[cold]
+    pub fn held_back_late(&self, row: &'static Row) -> Option<Refusal> {
+        let holds = Holds::of(self.holds);
+        if holds.log_fails && row.writes {
+            return Some(self.log_failure());
+        }
+        if holds.follows && row.writes && self.is_read_only() {
+            return Some(Refusal::Readonly);
+        }
+        let is_barred = holds.loading && !row.spec.flags.contains(Flags::LOADING);
+        is_barred.then_some(Refusal::Loading)
+    }
+
     /// Takes over who decides what keys hold.
     pub fn take_authority(&mut self) {
-        self.authority = self.node.source.authority();
-        self.shard.set_holds_expired(!self.authority.ends_keys());
+        let node = self.node;
+        let change = node.source.change();
+        self.authority = node.source.authority();
+        self.hold_expired();
+        self.bound_memory(&Arc::clone(&self.config));
         self.update_holds();
+        node.source.taken(self.id, change);
     }
 
     fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
-        let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
-        let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
-        if !(row.writes || queued_writes || row.spec.name == "ping") {
+        if !(queues_writes(row, conn) || row.spec.name == "ping") {
             return None;
-        }
-        if holds.follows && self.authority == Authority::Source && row.spec.name != "ping" {
-            return Some(Refusal::Text(READONLY));
         }
         if holds.log_fails {
             return Some(self.log_failure());
@@ -442,6 +471,12 @@ impl Core {
             self.rewrite_if_grown();
         }
     }
+}
+
+/// Whether a request changes data; EXEC does when a queued one does.
+pub(crate) fn queues_writes(row: &Row, conn: &Connection) -> bool {
+    let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
+    row.writes || queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes))
 }
 
 /// What may hold requests back.

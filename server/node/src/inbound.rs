@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use migration::Authority;
 use protocol::args::flatten;
 use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
 use runtime::{ConnId, Event, Peer, Turn};
@@ -216,7 +217,8 @@ impl NodeService {
         if self.core.pause.until_ms != 0 && self.core.now.unix_ms >= self.core.pause.until_ms {
             self.core.end_pause();
         }
-        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+        let holds = self.core.pause.until_ms != 0 || self.core.authority == Authority::Held;
+        if !holds && !self.paused.is_empty() {
             self.core.node.blocked.fetch_sub(self.paused.len(), Relaxed);
             self.core.resume.append(&mut self.paused);
         }
@@ -293,6 +295,7 @@ impl NodeService {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_roles(&mut client);
             self.core.end_wait(&mut client);
+            self.core.end_front_wait(&mut client);
             self.core.forget_client_bytes(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }

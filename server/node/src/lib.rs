@@ -33,6 +33,8 @@ pub mod control;
 pub mod core;
 pub mod dispatch;
 mod execute;
+pub mod executed;
+pub mod front;
 pub mod gated;
 pub mod gather;
 pub mod histogram;

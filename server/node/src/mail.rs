@@ -16,8 +16,11 @@ use crate::config::Config;
 use crate::connection::{Connection, Pieces};
 use crate::control::load::{Expired, Part};
 use crate::control::log::replay;
+use crate::control::migrate::look::Look;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
+use crate::executed::Visit;
+use crate::front::Told;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
 use crate::replicas;
@@ -97,8 +100,16 @@ pub enum Mail {
     Migration(Box<Migration>),
     /// Effects of the log, at the start.
     Replay(Box<replay::Batch>),
+    /// What somebody outside of the cores wants done with slots in hand.
+    Visit(Box<Visit>),
     /// Somebody else decides what keys hold (`Source::authority`).
     Authority,
+    /// Verification looks at keys of the receiver.
+    Look(Box<Look>),
+    /// Replies of the source to requests that were passed on.
+    Told(Box<Told>),
+    /// A core holds its requests, and has sent all that it had for the receiver; the number of the hold.
+    Fence(u64),
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.
@@ -185,6 +196,8 @@ pub enum Ask {
     AllInScripts(bool),
     /// Takes the users over that are in force in the node.
     Users,
+    /// Takes over who decides what keys hold.
+    Authority,
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use node::config::{self, Disk, Start};
+use node::control::migrate::cli;
 use node::control::unseal::unseal;
 use node::{allocator, log, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         .collect();
     if args.first().is_some_and(|word| word == b"unseal") {
         return let_out(&args[1..]);
+    }
+    if args.first().is_some_and(|word| word == b"migrate") {
+        return cli::run(&args[1..]);
     }
     match config::from_args(&args, &Disk) {
         Ok(Start::Run(loaded)) => run(*loaded),

@@ -14,9 +14,11 @@ use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::control::load::Loading;
 use crate::control::log::WriteLog;
+use crate::control::migrate::Migration;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
+use crate::front::Front;
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
@@ -145,6 +147,10 @@ pub struct Node {
     pub source: Source,
     /// Those who follow this node.
     pub replicas: Replicas,
+    /// The migration from it, if one is under way.
+    pub migration: Migration,
+    /// Requests that are passed on to it.
+    pub front: Front,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
@@ -184,7 +190,7 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
-        if parts.config.tls_cluster {
+        if parts.config.tls_cluster || parts.config.tls_replication {
             tls::client_config(&parts.config)?;
         }
         let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
@@ -192,6 +198,7 @@ impl Node {
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
         let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
+        let source_follows = parts.config.replicaof.is_some();
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
@@ -219,8 +226,10 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            source: Source::default(),
+            source: Source::new(parts.cores, source_follows),
             replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
+            migration: Migration::default(),
+            front: Front::new(parts.cores),
             log: OnceLock::new(),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),

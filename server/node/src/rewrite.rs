@@ -93,10 +93,15 @@ impl Core {
 
     /// With every slot in hand: no core records any more.
     pub fn stop_log(&mut self) {
-        let node = self.node;
-        if node.config().appendonly || !node.write_log.is_on() {
-            return;
+        if !self.node.config().appendonly && self.node.write_log.is_on() {
+            self.leave_log();
         }
+    }
+
+    /// With every slot in hand: the log ends here. If one is wanted all the same another follows, when its base is written; until then this one
+    /// counts.
+    pub fn leave_log(&mut self) {
+        let node = self.node;
         self.queue_effects();
         node.write_log.stop();
         self.record_everywhere(node.write_log.feeds());

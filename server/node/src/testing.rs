@@ -223,6 +223,14 @@ impl Bench {
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 
+    /// Every core hears that the authority has changed.
+    pub(crate) fn tell_authority(&mut self) {
+        for seat in &mut self.seats {
+            seat.mail.push(Mail::Authority);
+        }
+        self.rest();
+    }
+
     /// What the cores share.
     pub(crate) fn node(&self) -> &'static Node {
         self.seats[0].service.core.node

@@ -432,10 +432,8 @@ pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
         node.replicas.history(),
         node.replicas.stream(),
     );
-    lines!(out,
-        "role": "master",
-        "connected_slaves": links.len(),
-    );
+    crate::source::info::write_role(out, facts.core);
+    lines!(out, "connected_slaves": links.len(),);
     if config.min_replicas_to_write > 0 && config.min_replicas_max_lag_s > 0 {
         lines!(out, "min_slaves_good_slaves": node.replicas.near(),);
     }
@@ -454,12 +452,17 @@ pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
         );
     }
     let second = history.second_offset.map_or(-1, u64::cast_signed);
+    // A replica shows whose history its data has; those that follow it are told one of its own.
+    let (id, end) = match node.source.position() {
+        Some(position) => (position.replid.text().to_owned(), position.offset),
+        None => (history.id, stream.end),
+    };
     let first = if stream.is_on { stream.first + 1 } else { 0 };
     lines!(out,
         "master_failover_state": "no-failover",
-        "master_replid": history.id,
+        "master_replid": id,
         "master_replid2": history.id2,
-        "master_repl_offset": stream.end,
+        "master_repl_offset": end,
         "second_repl_offset": second,
         "repl_backlog_active": u8::from(stream.is_on),
         "repl_backlog_size": config.repl_backlog_size,
@@ -607,6 +610,21 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
             runtime.turn_longest_cpu_us,
         );
     }
+}
+
+/// What is passed on to a source.
+pub(super) fn migration(out: &mut String, facts: &Facts<'_>) {
+    let front = &facts.node.front;
+    lines!(out,
+        "authority": format!("{:?}", facts.node.source.authority()).to_ascii_lowercase(),
+        "front_upstreams": front.upstreams.load(Relaxed),
+        "front_passed_on": front.passed_on.load(Relaxed),
+        "front_answered_here": front.answered_here.load(Relaxed),
+        "front_under_way": front.under_way.load(Relaxed),
+        "front_failures": front.failures.load(Relaxed),
+        "front_unknown": front.unknown.load(Relaxed),
+        "front_last_hold_us": front.last_hold_us.load(Relaxed),
+    );
 }
 
 #[cfg(test)]

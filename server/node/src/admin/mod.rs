@@ -30,6 +30,7 @@ mod slowlog;
 pub(crate) mod tracking;
 mod users;
 
+pub(crate) use config_set::tell as tell_config;
 pub(crate) use pubsub::PUBLISH;
 
 use commands::Refused;

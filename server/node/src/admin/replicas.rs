@@ -1,7 +1,7 @@
 //! What clients ask about replication: ROLE, REPLICAOF, WAIT. What replicas say is in `replicas/commands.rs` of the node.
 
 use commands::Refused;
-use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 
 use crate::admin::client::deadline_ms;
 use crate::admin::{Context, Done, NodeCommand};
@@ -94,6 +94,10 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 fn role(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    if crate::source::info::is_replica(cx.core) {
+        crate::source::info::write_role_reply(&mut cx.reply, cx.core);
+        return Ok(Done::Replied);
+    }
     let replicas = &cx.core.node.replicas;
     let links = replicas.links();
     let online = links.iter().filter(|link| link.state() == State::Online);
@@ -110,20 +114,8 @@ fn role(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     Ok(Done::Replied)
 }
 
-fn replicaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
-    if cx.core.config.cluster_enabled {
-        return Err(Refusal::Text("ERR REPLICAOF not allowed in cluster mode.").into());
-    }
-    if args.keyword("NO") && args.keyword("ONE") {
-        // It follows nobody already.
-        cx.reply.ok();
-        return Ok(Done::Replied);
-    }
-    let port = args.rest().next_back().and_then(number::parse_i64);
-    if !port.is_some_and(|port| (0..=65_535).contains(&port)) {
-        return Err(Refusal::Text("ERR Invalid master port").into());
-    }
-    Err(Refusal::Text("ERR replication is not supported yet").into())
+fn replicaof(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
+    crate::source::info::replicaof(cx, args)
 }
 
 fn wait(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {

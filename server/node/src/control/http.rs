@@ -1,7 +1,7 @@
 //! The admin port: plain HTTP/1.1.
 //!
 //! A client costs at most one of [`CONNECTIONS_MAX`] places and [`IDLE_S_MAX`] seconds of silence; how large a
-//! request's head may be is hyper's limit, and a body is never read.
+//! request's head may be is hyper's limit, and a body is read by `/migrate` alone, which bounds it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::control::metrics;
+use crate::control::{metrics, migrate};
 use crate::node::Node;
 
 /// Connections at once, over all addresses; more wait in the kernel.
@@ -59,6 +59,7 @@ fn routes(node: &'static Node) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .merge(migrate::http::routes())
         .with_state(node)
 }
 

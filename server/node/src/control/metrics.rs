@@ -310,6 +310,31 @@ const FAMILIES: &[Family] = &[
         Source::Node(|node| u64::from(!node.snapshots.facts().rewrites.has_failed)),
         "0 when the last rewrite has failed.",
     ),
+    gauge(
+        "meridian_migration_phase",
+        Source::Node(|node| node.migration.phase.load(Relaxed)),
+        "Phase of the migration: 0 idle, 1 attach, 2 front, 3 verify, 4 reverse, 5 finished.",
+    ),
+    gauge(
+        "meridian_migration_lag_bytes",
+        Source::Node(|node| node.migration.lag_bytes.load(Relaxed)),
+        "Bytes of the source's stream that are not executed here yet.",
+    ),
+    gauge(
+        "meridian_migration_differences",
+        Source::Node(|node| node.migration.differences.load(Relaxed)),
+        "Keys that differ from the source's and have not been found equal since.",
+    ),
+    gauge(
+        "meridian_migration_pause_us",
+        Source::Node(|node| node.migration.pause_us.load(Relaxed)),
+        "Microseconds that clients waited at the last change of who decides.",
+    ),
+    counter(
+        "meridian_migration_keys_compared_total",
+        Source::Node(|node| node.migration.keys_compared.load(Relaxed)),
+        "Keys of the source that were compared; begins anew with each migration.",
+    ),
     counter(
         "meridian_freed_lazily_total",
         Source::Core(|core| &core.freed_lazily),
@@ -389,6 +414,41 @@ const FAMILIES: &[Family] = &[
         "meridian_replica_resumes_total",
         Source::Node(|node| node.replicas.counters.partial_ok.load(Relaxed)),
         "Replicas that went on where they had been.",
+    ),
+    gauge(
+        "meridian_front_upstreams",
+        Source::Node(|node| node.front.upstreams.load(Relaxed)),
+        "Connections of clients to the source whose front this node is.",
+    ),
+    counter(
+        "meridian_front_passed_on_total",
+        Source::Node(|node| node.front.passed_on.load(Relaxed)),
+        "Requests passed on to the source.",
+    ),
+    counter(
+        "meridian_front_answered_here_total",
+        Source::Node(|node| node.front.answered_here.load(Relaxed)),
+        "Reads answered here while this node was in front of a source.",
+    ),
+    gauge(
+        "meridian_front_under_way",
+        Source::Node(|node| node.front.under_way.load(Relaxed)),
+        "Requests passed on that the source has not answered.",
+    ),
+    counter(
+        "meridian_front_failures_total",
+        Source::Node(|node| node.front.failures.load(Relaxed)),
+        "Connections to the source that could not be made, or were lost with requests under way.",
+    ),
+    counter(
+        "meridian_front_unknown_total",
+        Source::Node(|node| node.front.unknown.load(Relaxed)),
+        "Requests of which clients were told that it is unknown whether they were executed.",
+    ),
+    gauge(
+        "meridian_front_last_hold_microseconds",
+        Source::Node(|node| node.front.last_hold_us.load(Relaxed)),
+        "How long requests were held at the last flip, also one that was given up.",
     ),
 ];
 

@@ -3,17 +3,20 @@
 //! ```text
 //! admin-port ── http.rs ──┬─ /metrics   metrics.rs: atomics that the cores publish once a turn
 //!                         ├─ /healthz   the process serves
-//!                         └─ /readyz    the cores run and are not stopping
+//!                         ├─ /readyz    the cores run and are not stopping
+//!                         └─ /migrate/… migrate/: leaving a Redis
 //! ```
 //! Here, and only here, code is asynchronous. It never touches a shard: it reads what cores publish, and would
 //! reach them by mailbox (`node.handle().post`). It ends with the process. Non-goals: TLS and
 //! authentication (bind it to an address that only operators reach), anything on the data path.
 
+pub mod dial;
 pub mod disk;
 mod http;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod migrate;
 pub mod sealed;
 pub mod snapshot;
 pub mod transfer;

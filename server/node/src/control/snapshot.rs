@@ -212,6 +212,16 @@ impl Snapshots {
         })
     }
 
+    /// One that was claimed does not begin.
+    pub fn withdraw(&self, goal: Goal) {
+        self.note(|facts| {
+            facts.since_ms = None;
+            if goal == Goal::Base {
+                facts.rewrites.fail();
+            }
+        });
+    }
+
     /// Tells the writer.
     pub fn tell(&self, note: Note) {
         if let Note::Chunk(core, _, chunk) = &note {
@@ -236,6 +246,16 @@ impl Snapshots {
         // (The lock is that under which a file gets its name: it has it, or never gets it.)
         let _facts = self.lock();
         self.given_up.store(number, Relaxed);
+    }
+
+    /// Another file, whole and synced, takes the place of the snapshot; all that are being written have been given up.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn place(&self, disk: &dyn Disk, from: &Path, path: &Path) -> io::Result<()> {
+        let _placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.rename(from, path)?;
+        disk.sync_dir(folder(path))
     }
 
     /// Does what the next note asks for, if there is one; what came of it is to be posted.
@@ -589,6 +609,9 @@ pub fn head_of(node: &Node, style: rdb::Style, goal: Goal, shard: &Shard, now_ms
         ("used-mem", node.sum(|core| &core.used_bytes).to_string()),
         ("aof-base", u8::from(goal == Goal::Base).to_string()),
     ] {
+        rdb::write_aux(name, &value, &mut out);
+    }
+    for (name, value) in node.source.fields() {
         rdb::write_aux(name, &value, &mut out);
     }
     if style.version >= 10 {

@@ -73,7 +73,7 @@ impl Core {
 
 impl NodeService {
     /// What the thread of replicas says.
-    pub(crate) fn on_told(&mut self, told: Told) {
+    pub(crate) fn on_replica_told(&mut self, told: Told) {
         match told {
             Told::Stream(link, bytes) => self.pass_stream_on(&link, bytes),
             Told::Drop(link) => self.drop_replica(&link),

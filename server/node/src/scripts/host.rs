@@ -44,6 +44,8 @@ enum Not {
     Misconf(String),
     /// Too few replicas are near.
     NoReplicas,
+    /// Clients may not write here.
+    Readonly,
     NoMemory,
     Abandoned,
 }
@@ -64,6 +66,10 @@ impl Host for ScriptHost<'_> {
             Err(Not::NoReplicas) => {
                 self.core.tally.refused("NOREPLICAS");
                 Called::Refused(NOREPLICAS.to_owned())
+            }
+            Err(Not::Readonly) => {
+                self.core.tally.refused("READONLY");
+                Called::Refused(Refusal::Readonly.to_string())
             }
             Err(Not::NoMemory) => {
                 if let Some(row) = row {
@@ -146,6 +152,9 @@ impl ScriptHost<'_> {
         if self.core.refuses() && row.writes {
             let why = self.core.log_failure().to_string();
             return Err(Not::Misconf(why));
+        }
+        if row.writes && self.core.is_read_only() {
+            return Err(Not::Readonly);
         }
         if self.core.lacks_replicas() && row.writes {
             return Err(Not::NoReplicas);

@@ -219,6 +219,22 @@ pub(super) const OWN_ROWS: &[Row] = &[
         ..Row::AT_START
     },
     Row {
+        name: "migrate-pause-max-ms",
+        kind: int(1, 60_000),
+        default: "100",
+        place: at!(migrate_pause_max_ms),
+        summary: "Milliseconds that clients may wait while a migration changes who decides; it is undone when they have passed.",
+        ..Row::LIVE
+    },
+    Row {
+        name: "migrate-error-budget",
+        kind: int(0, 1000),
+        default: "100",
+        place: at!(migrate_error_budget),
+        summary: "Refusals in a thousand requests of the first minute after a migration's flip, beyond which it is taken back; 0 for any number.",
+        ..Row::LIVE
+    },
+    Row {
         name: "aside-min-steps",
         kind: int(0, INT_MAX),
         default: "4096",

@@ -18,9 +18,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "replicaof",
         aliases: &["slaveof"],
         kind: Kind::Several(&REPLICAOF),
-        standing: Standing::Refused(
-            "this version cannot follow a primary yet: the data would not arrive",
-        ),
         summary: "Host and port of the primary to follow.",
         ..Row::AT_START
     },
@@ -28,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "masterauth",
         kind: Kind::Secret,
         secret: true,
-        standing: LATER,
+        place: at!(master_auth),
         summary: "Password for the primary.",
         ..Row::LIVE
     },
@@ -36,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "masteruser",
         kind: OPTIONAL_TEXT,
         secret: true,
-        standing: LATER,
+        place: at!(master_user),
         summary: "User name for the primary.",
         ..Row::LIVE
     },
@@ -44,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-serve-stale-data",
         aliases: &["slave-serve-stale-data"],
         default: "yes",
-        standing: LATER,
+        place: at!(replica_serve_stale_data),
         summary: "A replica without its primary goes on answering reads.",
         ..Row::LIVE
     },
@@ -52,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-read-only",
         aliases: &["slave-read-only"],
         default: "yes",
-        standing: LATER,
+        place: at!(replica_read_only),
         summary: "A replica refuses its clients' writes.",
         ..Row::LIVE
     },
@@ -75,7 +72,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "replica-announced",
         default: "yes",
-        standing: LATER,
+        place: at!(replica_announced),
         summary: "Sentinels are told of this replica.",
         ..Row::LIVE
     },
@@ -83,7 +80,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-announce-ip",
         aliases: &["slave-announce-ip"],
         kind: OPTIONAL_TEXT,
-        standing: LATER,
+        place: at!(replica_announce_ip),
         summary: "Address under which a replica shows itself to its primary.",
         ..Row::LIVE
     },
@@ -92,7 +89,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["slave-announce-port"],
         kind: int(0, PORT_MAX),
         default: "0",
-        standing: LATER,
+        place: at!(replica_announce_port),
         summary: "Port under which a replica shows itself to its primary; 0 for its own.",
         ..Row::LIVE
     },
@@ -101,7 +98,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["slave-priority"],
         kind: int(0, INT_MAX),
         default: "100",
-        standing: LATER,
+        place: at!(replica_priority),
         summary: "Sentinels promote the replica with the lowest; 0 is never promoted.",
         ..Row::LIVE
     },

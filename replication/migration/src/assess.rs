@@ -1,0 +1,840 @@
+//! What stands in the way of leaving a Redis, from what it says of itself: texts and samples in, a report out.
+//!
+//! ```text
+//! INFO, INFO commandstats, CONFIG GET, MODULE LIST, COMMAND INFO, samples of keys  ─┐
+//! this node: commands it has, memory, options                                       ─┴─> facts, findings, big keys
+//! ```
+//! A finding is a *stop* (it would go wrong), a *warning* (it may, or costs something) or a *note*. Each says what to do about it. The source
+//! is asked nothing here and nothing is decided: who starts with a stop open must say so.
+
+use core::fmt::Write as _;
+
+/// Big keys that a report lists.
+pub const BIG_KEYS_MAX: usize = 20;
+/// Bytes from which a key is called big: DUMP and a delete of it are felt by others.
+pub const BIG_KEY_BYTES: u64 = 8 << 20;
+/// Unsupported commands that are listed.
+const COMMANDS_LISTED_MAX: usize = 40;
+/// Bytes a second of a backfill that is reckoned with.
+const BACKFILL_BYTES_PER_S: u64 = 100 << 20;
+/// Seconds that the link may be down without a full copy.
+const OUTAGE_S: u64 = 60;
+/// Difference of clocks that is worth a word, ms.
+const SKEW_MS_MAX: i64 = 500;
+/// Requests a second that one core of this node is reckoned to serve.
+const CORE_OPS_PER_S: u64 = 200_000;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// It would go wrong.
+    Stop,
+    /// It may go wrong, or has a price.
+    Warning,
+    /// To be known.
+    Note,
+}
+
+impl Weight {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Weight::Stop => "STOP",
+            Weight::Warning => "warning",
+            Weight::Note => "note",
+        }
+    }
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
+    /// What it is.
+    pub what: String,
+    /// What to do about it.
+    pub cure: String,
+}
+
+/// A key that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name as a report may show it.
+    pub name: String,
+    /// The name of its type.
+    pub kind: String,
+    /// Bytes, as MEMORY USAGE has them.
+    pub bytes: u64,
+    /// It will expire.
+    pub expires: bool,
+}
+
+/// What the source told.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// INFO, and INFO commandstats behind it.
+    pub info: String,
+    /// CONFIG GET *, as far as it is allowed; None when it is not.
+    pub config: Option<Vec<(String, String)>>,
+    /// Names of its modules.
+    pub modules: Vec<String>,
+    /// Commands that the migration needs and the source, or its user, does not allow.
+    pub denied: Vec<String>,
+    /// Keys at random.
+    pub samples: Vec<Sample>,
+    /// Its clock minus ours, ms.
+    pub skew_ms: i64,
+    /// Bytes a second of its stream, where they could be measured.
+    pub stream_bytes_per_s: Option<u64>,
+}
+
+/// What is known of this node.
+pub struct Here<'a> {
+    /// Whether it has a command (`get`, `client|kill`).
+    pub knows: &'a dyn Fn(&str) -> bool,
+    /// Cores that hold data.
+    pub cores: u64,
+    /// `maxmemory`, bytes; 0 for none.
+    pub maxmemory: u64,
+    /// `maxmemory-policy`.
+    pub policy: &'a str,
+    /// Memory of the machine, bytes; 0 where it is not known.
+    pub machine_bytes: u64,
+    /// Keys that are here now.
+    pub keys: u64,
+    /// `databases`.
+    pub databases: u64,
+    /// The log of writes is on.
+    pub logs: bool,
+    /// Who connects needs a password.
+    pub needs_password: bool,
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What it is, in order.
+    pub facts: Vec<(&'static str, String)>,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+    /// The largest of the keys that were looked at.
+    pub big_keys: Vec<Sample>,
+}
+
+/// The commands that a migration sends to its source, with what for.
+pub const NEEDED: &[(&str, &str)] = &[
+    ("psync", "the copy and the stream"),
+    ("replconf", "the copy and the stream"),
+    ("replicaof", "the flip and the way back"),
+    ("role", "reads after writes in front"),
+    ("info", "offsets and histories"),
+    ("client", "the fence, and blocked clients at a flip"),
+    ("config", "the assessment and the fence"),
+    ("scan", "verification"),
+    ("dump", "verification"),
+    ("memory", "verification"),
+    ("pttl", "verification"),
+    ("time", "deadlines that are relative"),
+    ("restore", "differences that are fetched again"),
+    ("watch", "differences that are looked at again"),
+];
+
+/// `name:value` of INFO.
+pub fn field<'t>(info: &'t str, name: &str) -> Option<&'t str> {
+    info.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix(':')?;
+        Some(value.trim_end_matches('\r'))
+    })
+}
+
+/// The same, of a number; 0 where there is none.
+pub fn number(info: &str, name: &str) -> u64 {
+    let value = field(info, name).unwrap_or("");
+    let whole = value.split('.').next().unwrap_or("");
+    whole.parse().unwrap_or(0)
+}
+
+/// Major and minor version (6, 2).
+pub fn version(info: &str) -> (u64, u64) {
+    let text = field(info, "redis_version").unwrap_or("");
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Keys and keys that expire, over all databases: `db0:keys=2,expires=1,...`.
+pub fn keyspace(info: &str) -> (u64, u64) {
+    let part = |line: &str, name: &str| -> u64 {
+        let found = line
+            .split([',', ':'])
+            .find_map(|part| part.strip_prefix(name));
+        found.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+    };
+    info.lines()
+        .filter(|line| {
+            let rest = line.strip_prefix("db").unwrap_or("");
+            rest.starts_with(|letter: char| letter.is_ascii_digit())
+        })
+        .fold((0, 0), |(keys, expires), line| {
+            (keys + part(line, "keys="), expires + part(line, "expires="))
+        })
+}
+
+/// Looks at everything.
+pub fn assess(told: &Told, here: &Here<'_>) -> Report {
+    let mut report = Report::default();
+    facts(told, here, &mut report);
+    of_server(told, &mut report);
+    of_commands(told, here, &mut report);
+    of_options(told, here, &mut report);
+    of_stream(told, &mut report);
+    of_memory(told, here, &mut report);
+    of_keys(told, &mut report);
+    report.findings.sort_by_key(|finding| finding.weight);
+    report
+}
+
+impl Report {
+    /// Whether something stands in the way.
+    pub fn stops(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|found| found.weight == Weight::Stop)
+    }
+
+    fn add(&mut self, weight: Weight, what: impl Into<String>, cure: impl Into<String>) {
+        self.findings.push(Finding {
+            weight,
+            what: what.into(),
+            cure: cure.into(),
+        });
+    }
+
+    /// As people read it.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, value) in &self.facts {
+            let _ = writeln!(out, "{name:<24}{value}");
+        }
+        if !self.big_keys.is_empty() {
+            let _ = writeln!(out, "\nlargest keys of those looked at");
+        }
+        for key in &self.big_keys {
+            let _ = writeln!(
+                out,
+                "  {:<10}{:>14}  {}",
+                key.kind,
+                bytes(key.bytes),
+                key.name
+            );
+        }
+        let _ = writeln!(out);
+        for Finding { weight, what, cure } in &self.findings {
+            let _ = writeln!(out, "{:<9}{what}", weight.name());
+            if !cure.is_empty() {
+                let _ = writeln!(out, "         -> {cure}");
+            }
+        }
+        let verdict = if self.stops() {
+            "Something stands in the way: see STOP above."
+        } else {
+            "Nothing stands in the way."
+        };
+        let _ = writeln!(out, "{verdict}");
+        out
+    }
+}
+
+/// Bytes for people.
+pub fn bytes(n: u64) -> String {
+    for (unit, size) in [("GB", 1u64 << 30), ("MB", 1 << 20), ("kB", 1 << 10)] {
+        if n >= size {
+            return format!("{}.{} {unit}", n / size, n % size * 10 / size);
+        }
+    }
+    format!("{n} B")
+}
+
+fn facts(told: &Told, here: &Here<'_>, report: &mut Report) {
+    let info = &told.info;
+    let text = |name: &str| field(info, name).unwrap_or("?").to_owned();
+    let (keys, expires) = keyspace(info);
+    let ops = number(info, "instantaneous_ops_per_sec");
+    let cores = ops.div_ceil(CORE_OPS_PER_S).max(1);
+    let used = number(info, "used_memory");
+    report.facts = vec![
+        ("version", text("redis_version")),
+        ("mode", text("redis_mode")),
+        ("role", text("role")),
+        ("databases' keys", keys.to_string()),
+        ("keys that expire", share(expires, keys)),
+        ("memory used there", bytes(used)),
+        ("memory needed here", bytes(used + used / 5)),
+        ("requests a second", ops.to_string()),
+        (
+            "cores needed here",
+            format!("{cores} (this node has {})", here.cores),
+        ),
+        ("clients", text("connected_clients")),
+        ("clients that wait", text("blocked_clients")),
+        (
+            "stream",
+            match told.stream_bytes_per_s {
+                Some(rate) => format!("{} a second", bytes(rate)),
+                None => "not known: it has no replica yet".to_owned(),
+            },
+        ),
+        (
+            "full copy, about",
+            format!("{} s", used / BACKFILL_BYTES_PER_S + 1),
+        ),
+        ("clock", format!("{} ms ahead of this node's", told.skew_ms)),
+    ];
+}
+
+fn share(part: u64, whole: u64) -> String {
+    match part.saturating_mul(100).checked_div(whole) {
+        Some(percent) => format!("{part} ({percent} %)"),
+        None => "0".to_owned(),
+    }
+}
+
+fn of_server(told: &Told, report: &mut Report) {
+    let info = &told.info;
+    let (major, minor) = version(info);
+    match (major, minor) {
+        (0..6, _) => report.add(
+            Weight::Stop,
+            format!("Redis {major}.{minor} is older than 6.0"),
+            "upgrade it first: 6.2 or 7.2 read its files",
+        ),
+        (6, 0) => report.add(
+            Weight::Warning,
+            "Redis 6.0 has no CLIENT PAUSE WRITE, and connects to a new primary once a second only",
+            "the fence is min-replicas-to-write, and a flip needs migrate-pause-max-ms 1500",
+        ),
+        (6 | 7, _) => {}
+        _ => report.add(
+            Weight::Warning,
+            format!("Redis {major}.{minor} is newer than what this was tested with"),
+            "files of RDB version 12 and older are read; try it with a copy",
+        ),
+    }
+    match field(info, "redis_mode") {
+        Some("cluster") => report.add(
+            Weight::Stop,
+            "the source is a cluster",
+            "this version moves single servers; a cluster of several shards comes later",
+        ),
+        Some("sentinel") => report.add(Weight::Stop, "this is a Sentinel", "name its primary"),
+        _ => {}
+    }
+    if field(info, "role") == Some("slave") {
+        let host = field(info, "master_host").unwrap_or("?");
+        let port = field(info, "master_port").unwrap_or("?");
+        report.add(
+            Weight::Stop,
+            "the source is a replica: it takes no writes of its own",
+            format!("name its primary, {host}:{port}"),
+        );
+    }
+    if number(info, "loading") == 1 {
+        report.add(Weight::Stop, "it is loading its data", "wait until it has");
+    }
+    if !told.modules.is_empty() {
+        report.add(
+            Weight::Stop,
+            format!("modules are loaded: {}", told.modules.join(", ")),
+            "values of modules cannot be read: remove those keys and unload the modules",
+        );
+    }
+    if field(info, "config_file").is_some_and(str::is_empty) {
+        report.add(
+            Weight::Warning,
+            "it runs without a configuration file",
+            "restarted after the flip it would be a primary again until this node notices: start it with a file, or with --replicaof afterwards",
+        );
+    }
+    if told.skew_ms.abs() > SKEW_MS_MAX {
+        report.add(
+            Weight::Warning,
+            format!("the two clocks differ by {} ms", told.skew_ms.abs()),
+            "synchronise them: keys expire by this node's clock after the flip",
+        );
+    }
+}
+
+fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
+    let mut unknown: Vec<(&str, u64)> = Vec::new();
+    for line in told.info.lines() {
+        let named = line.strip_prefix("cmdstat_");
+        let Some((name, stats)) = named.and_then(|rest| rest.split_once(':')) else {
+            continue;
+        };
+        if !(here.knows)(name) {
+            let calls = stats
+                .split(',')
+                .find_map(|part| part.strip_prefix("calls="));
+            unknown.push((
+                name,
+                calls.and_then(|calls| calls.parse().ok()).unwrap_or(0),
+            ));
+        }
+    }
+    unknown.sort_by_key(|(_, calls)| core::cmp::Reverse(*calls));
+    let listed: Vec<String> = unknown
+        .iter()
+        .take(COMMANDS_LISTED_MAX)
+        .map(|(name, calls)| format!("{} ({calls} calls)", name.to_uppercase().replace('|', " ")))
+        .collect();
+    if !listed.is_empty() {
+        report.add(
+            Weight::Warning,
+            format!(
+                "commands are used that this node does not have: {}",
+                listed.join(", ")
+            ),
+            "clients that call them get an error here: change them, or see docs/compatibility.md",
+        );
+    }
+    for name in &told.denied {
+        let what = NEEDED.iter().find(|(needed, _)| needed == name);
+        let what = what.map_or("the migration", |(_, what)| what);
+        report.add(
+            Weight::Stop,
+            format!(
+                "{} is renamed, or not allowed to the migration's user: it is needed for {what}",
+                name.to_uppercase()
+            ),
+            format!(
+                "ACL SETUSER <user> +{name}, or a user of the migration's own with ~* &* +@all"
+            ),
+        );
+    }
+}
+
+fn of_options(told: &Told, here: &Here<'_>, report: &mut Report) {
+    let Some(config) = &told.config else {
+        report.add(
+            Weight::Warning,
+            "CONFIG GET is not allowed: options were not looked at",
+            "look at replica-read-only (yes), repl-backlog-size and client-output-buffer-limit yourself",
+        );
+        return;
+    };
+    let option = |name: &str| {
+        let found = config.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    if option("lua-replicate-commands") == Some("no") {
+        report.add(
+            Weight::Stop,
+            "lua-replicate-commands is no: scripts are sent to replicas as they are, and would run twice",
+            "CONFIG SET lua-replicate-commands yes",
+        );
+    }
+    if [option("replica-read-only"), option("slave-read-only")].contains(&Some("no")) {
+        report.add(
+            Weight::Stop,
+            "replica-read-only is no: after the flip the old Redis would take writes",
+            "CONFIG SET replica-read-only yes",
+        );
+    }
+    let databases = option("databases")
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0);
+    if databases > here.databases {
+        report.add(
+            Weight::Warning,
+            format!(
+                "it has {databases} databases, this node has {}",
+                here.databases
+            ),
+            "start this node with as many",
+        );
+    }
+    let policy = option("maxmemory-policy").unwrap_or("noeviction");
+    if policy != here.policy {
+        report.add(
+            Weight::Warning,
+            format!(
+                "maxmemory-policy is {policy} there and {} here",
+                here.policy
+            ),
+            "set the same, unless this is meant",
+        );
+    }
+    if here.needs_password && option("masterauth").is_some_and(str::is_empty) {
+        report.add(
+            Weight::Warning,
+            "this node asks for a password and the source has none for it: it could not follow after the flip",
+            "CONFIG SET masterauth (and masteruser) at the source, before the flip",
+        );
+    }
+    if option("min-replicas-to-write").is_some_and(|count| count != "0") {
+        report.add(
+            Weight::Note,
+            "min-replicas-to-write is set: this node counts as a replica while it follows",
+            "",
+        );
+    }
+}
+
+fn of_stream(told: &Told, report: &mut Report) {
+    let Some(config) = &told.config else { return };
+    let option = |name: &str| config.iter().find(|(known, _)| known == name);
+    let used = number(&told.info, "used_memory");
+    // Without a replica there is no stream to measure: what clients send is no less.
+    let rate = told
+        .stream_bytes_per_s
+        .unwrap_or_else(|| number(&told.info, "instantaneous_input_kbps") * 1024);
+    let backlog = option("repl-backlog-size").and_then(|(_, size)| size.parse::<u64>().ok());
+    let wanted = rate.saturating_mul(OUTAGE_S).max(16 << 20);
+    if let Some(backlog) = backlog.filter(|backlog| *backlog < wanted) {
+        report.add(
+            Weight::Warning,
+            format!("repl-backlog-size is {}: a link that is down for {OUTAGE_S} s may need a full copy again", bytes(backlog)),
+            format!("CONFIG SET repl-backlog-size {wanted}"),
+        );
+    }
+    let copy_s = used / BACKFILL_BYTES_PER_S + 1;
+    let queued = rate.saturating_mul(copy_s).saturating_mul(2);
+    let limit =
+        option("client-output-buffer-limit").and_then(|(_, limits)| limit_of_replicas(limits));
+    if let Some((hard, soft)) = limit
+        && [hard, soft]
+            .iter()
+            .any(|limit| *limit != 0 && *limit < queued)
+    {
+        report.add(
+            Weight::Warning,
+            format!("the client-output-buffer-limit of replicas ({}, {}) may end the full copy: about {} of the stream wait meanwhile", bytes(hard), bytes(soft), bytes(queued)),
+            format!("CONFIG SET client-output-buffer-limit \"replica {} {queued} 300\"", queued.saturating_mul(2)),
+        );
+    }
+}
+
+/// `normal 0 0 0 slave 268435456 67108864 60 pubsub ...`: hard and soft limit of replicas.
+fn limit_of_replicas(limits: &str) -> Option<(u64, u64)> {
+    let words: Vec<&str> = limits.split_whitespace().collect();
+    let at = words
+        .iter()
+        .position(|word| matches!(*word, "slave" | "replica"))?;
+    Some((
+        words.get(at + 1)?.parse().ok()?,
+        words.get(at + 2)?.parse().ok()?,
+    ))
+}
+
+fn of_memory(told: &Told, here: &Here<'_>, report: &mut Report) {
+    let used = number(&told.info, "used_memory");
+    let needed = used + used / 5;
+    if here.maxmemory > 0 && here.maxmemory < needed {
+        report.add(
+            Weight::Stop,
+            format!("maxmemory here is {}, of which about {} are needed", bytes(here.maxmemory), bytes(needed)),
+            "CONFIG SET maxmemory to more, or to 0: what does not fit cannot be evicted while the source decides",
+        );
+    }
+    if here.machine_bytes > 0 && here.machine_bytes < needed {
+        report.add(
+            Weight::Stop,
+            format!(
+                "this machine has {}, of which about {} are needed",
+                bytes(here.machine_bytes),
+                bytes(needed)
+            ),
+            "a larger machine",
+        );
+    }
+    if here.keys > 0 {
+        report.add(
+            Weight::Warning,
+            format!(
+                "this node holds {} keys: the full copy removes them",
+                here.keys
+            ),
+            "start with an empty node",
+        );
+    }
+    if !here.logs {
+        report.add(
+            Weight::Warning,
+            "this node keeps no log of writes (appendonly no)",
+            "a restart needs a full copy; after the flip it would lose what came since the last snapshot: CONFIG SET appendonly yes",
+        );
+    }
+}
+
+fn of_keys(told: &Told, report: &mut Report) {
+    let mut keys = told.samples.clone();
+    keys.sort_by_key(|key| core::cmp::Reverse(key.bytes));
+    let big = keys.iter().filter(|key| key.bytes >= BIG_KEY_BYTES).count();
+    keys.truncate(BIG_KEYS_MAX);
+    report.big_keys = keys;
+    if big > 0 {
+        report.add(
+            Weight::Note,
+            format!(
+                "{big} of {} keys that were looked at have more than {}",
+                told.samples.len(),
+                bytes(BIG_KEY_BYTES)
+            ),
+            "they are compared in pieces",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &str = "# Server\r\nredis_version:7.2.6\r\nredis_mode:standalone\r\nconfig_file:/etc/redis.conf\r\nrole:master\r\nused_memory:104857600\r\ninstantaneous_ops_per_sec:5000\r\ninstantaneous_input_kbps:1000.5\r\n# Keyspace\r\ndb0:keys=10,expires=4,avg_ttl=0\r\ndb3:keys=2,expires=0,avg_ttl=0\r\n# Commandstats\r\ncmdstat_get:calls=7,usec=1\r\ncmdstat_graph.query:calls=3,usec=1\r\n";
+
+    fn told(change: impl FnOnce(&mut Told)) -> Told {
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut told = Told {
+            info: INFO.replace("cmdstat_graph.query:calls=3,usec=1\r\n", ""),
+            config: Some(vec![
+                option("databases", "16"),
+                option("maxmemory-policy", "noeviction"),
+                option("repl-backlog-size", "268435456"),
+                option("masterauth", ""),
+                option(
+                    "client-output-buffer-limit",
+                    "normal 0 0 0 slave 0 0 0 pubsub 1 1 1",
+                ),
+            ]),
+            ..Told::default()
+        };
+        change(&mut told);
+        told
+    }
+
+    fn here() -> Here<'static> {
+        Here {
+            knows: &|name| matches!(name, "get"),
+            cores: 2,
+            maxmemory: 0,
+            policy: "noeviction",
+            machine_bytes: 8 << 30,
+            keys: 0,
+            databases: 16,
+            logs: true,
+            needs_password: false,
+        }
+    }
+
+    fn set(told: &mut Told, name: &str, value: &str) {
+        let config = told.config.as_mut().unwrap();
+        config.retain(|(known, _)| known != name);
+        config.push((name.to_owned(), value.to_owned()));
+    }
+
+    #[test]
+    fn a_plain_server_has_nothing_in_the_way() {
+        let report = assess(&told(|_| {}), &here());
+        assert_eq!(report.findings, []);
+        assert!(report.text().ends_with("Nothing stands in the way.\n"));
+        let fact = |name: &str| {
+            report
+                .facts
+                .iter()
+                .find(|fact| fact.0 == name)
+                .unwrap()
+                .1
+                .clone()
+        };
+        assert_eq!(fact("databases' keys"), "12");
+        assert_eq!(fact("keys that expire"), "4 (33 %)");
+        assert_eq!(fact("memory needed here"), "120.0 MB");
+    }
+
+    #[test]
+    fn each_obstacle_is_named_with_its_weight() {
+        type Case = (Weight, &'static str, fn(&mut Told), fn(&mut Here<'static>));
+        let cases: &[Case] = &[
+            (
+                Weight::Stop,
+                "older than 6.0",
+                |t| t.info = t.info.replace("7.2.6", "5.0.14"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "no CLIENT PAUSE WRITE",
+                |t| t.info = t.info.replace("7.2.6", "6.0.16"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "newer than",
+                |t| t.info = t.info.replace("7.2.6", "9.1.0"),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "is a cluster",
+                |t| t.info = t.info.replace("standalone", "cluster"),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "a replica",
+                |t| t.info = t.info.replace("role:master", "role:slave"),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "modules are loaded: search",
+                |t| t.modules.push("search".to_owned()),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "GRAPH.QUERY (3 calls)",
+                |t| t.info = INFO.to_owned(),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "PSYNC is renamed",
+                |t| t.denied.push("psync".to_owned()),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "would run twice",
+                |t| set(t, "lua-replicate-commands", "no"),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "would take writes",
+                |t| set(t, "replica-read-only", "no"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "64 databases",
+                |t| set(t, "databases", "64"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "allkeys-lru there",
+                |t| set(t, "maxmemory-policy", "allkeys-lru"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "repl-backlog-size is 1.0 MB",
+                |t| set(t, "repl-backlog-size", "1048576"),
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "may end the full copy",
+                |t| {
+                    set(
+                        t,
+                        "client-output-buffer-limit",
+                        "normal 0 0 0 slave 1000 1000 60",
+                    );
+                },
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "CONFIG GET is not allowed",
+                |t| t.config = None,
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "clocks differ by 900 ms",
+                |t| t.skew_ms = -900,
+                |_| {},
+            ),
+            (
+                Weight::Warning,
+                "without a configuration file",
+                |t| t.info = t.info.replace("/etc/redis.conf", ""),
+                |_| {},
+            ),
+            (
+                Weight::Stop,
+                "maxmemory here is",
+                |_| {},
+                |h| h.maxmemory = 1 << 20,
+            ),
+            (
+                Weight::Stop,
+                "this machine has",
+                |_| {},
+                |h| h.machine_bytes = 1 << 20,
+            ),
+            (Weight::Warning, "holds 5 keys", |_| {}, |h| h.keys = 5),
+            (
+                Weight::Warning,
+                "no log of writes",
+                |_| {},
+                |h| h.logs = false,
+            ),
+            (
+                Weight::Warning,
+                "asks for a password",
+                |_| {},
+                |h| h.needs_password = true,
+            ),
+            (
+                Weight::Note,
+                "1 of 1 keys",
+                |t| {
+                    t.samples.push(Sample {
+                        name: "k".to_owned(),
+                        kind: "hash".to_owned(),
+                        bytes: 9 << 20,
+                        expires: false,
+                    })
+                },
+                |_| {},
+            ),
+        ];
+        for (weight, text, of_source, of_node) in cases {
+            let mut node = here();
+            of_node(&mut node);
+            let report = assess(&told(of_source), &node);
+            let found: Vec<_> = report
+                .findings
+                .iter()
+                .filter(|found| found.what.contains(text))
+                .collect();
+            assert_eq!(found.len(), 1, "{text}: {:?}", report.findings);
+            assert_eq!(found[0].weight, *weight, "{text}");
+            assert_eq!(report.findings.len(), 1, "{text}: {:?}", report.findings);
+            assert_eq!(report.stops(), *weight == Weight::Stop);
+        }
+    }
+
+    #[test]
+    fn what_is_no_info_is_no_harm() {
+        for text in [
+            "",
+            "role",
+            ":\r\n::",
+            "db0:keys=x",
+            "cmdstat_:calls=,",
+            "redis_version:-1.x",
+        ] {
+            let report = assess(
+                &Told {
+                    info: text.to_owned(),
+                    ..Told::default()
+                },
+                &here(),
+            );
+            assert!(!report.text().is_empty());
+        }
+    }
+}

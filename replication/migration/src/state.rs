@@ -1,0 +1,336 @@
+//! What a migration must remember when the process ends: a small text file.
+//!
+//! ```text
+//!  meridian-migration 1
+//!  phase verify
+//!  began 1700000000000
+//!  source 10.0.0.5 6379 plain
+//!  announce 10.0.0.9 6379
+//!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
+//!  fence <history> <offset>                  only once this node decides
+//!  entered attach 1700000000000              when each phase was entered, unix ms
+//!  pause flip 41000                          each change of who decides: microseconds without service
+//!  sum 0123456789abcdef                      CRC-64 of all lines before it
+//! ```
+//! It is replaced as a whole before each step that the other side can see, so a start at any instant reads one state or the next. No secret
+//! is in it: passwords are those of the configuration. What does not read back is refused with its line, and nothing is guessed.
+
+use core::fmt::Write as _;
+
+use storage::rdb::crc64;
+
+use crate::Phase;
+
+/// Bytes of a state: hosts and histories are short.
+pub const STATE_BYTES_MAX: usize = 64 << 10;
+/// Phases and pauses that are remembered; the oldest go first.
+const REMEMBERED_MAX: usize = 200;
+/// Digits of a history's name.
+const HISTORY_DIGITS: usize = 40;
+const HEAD: &str = "meridian-migration 1";
+
+/// A place in a history of writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Forty hexadecimal digits (a replication id).
+    pub history: String,
+    /// Bytes of its stream.
+    pub offset: u64,
+}
+
+impl Place {
+    /// This place of this history.
+    pub fn new(history: &str, offset: u64) -> Place {
+        Place {
+            history: history.to_owned(),
+            offset,
+        }
+    }
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// A name or an address; no blanks.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// It is spoken to by TLS.
+    pub tls: bool,
+}
+
+/// What is being changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing.
+    #[default]
+    None,
+    /// This node is to decide: the source's history, of which so much was executed here when it began.
+    Flip {
+        /// Where it began.
+        at: Place,
+        /// The fence is `min-replicas-to-write` (before Redis 6.2): its value before.
+        min_replicas: Option<u64>,
+    },
+    /// The old Redis is to decide.
+    Back,
+}
+
+/// See the module's head.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The phase.
+    pub phase: Phase,
+    /// When it was started, unix ms.
+    pub began_ms: u64,
+    /// The source's servers; of one there is one.
+    pub sources: Vec<Server>,
+    /// Where the old Redis finds this node.
+    pub announce: Option<Server>,
+    /// What is being changed.
+    pub intent: Intent,
+    /// Where the source's history ended and this node's began.
+    pub fence: Option<Place>,
+    /// Phases with the times at which they were entered, unix ms.
+    pub entered: Vec<(Phase, u64)>,
+    /// Changes of who decides (`flip`, `back`, `undone`) with their pauses, us.
+    pub pauses: Vec<(String, u64)>,
+}
+
+/// Why a state was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateError {
+    /// It is that of another version, or no state at all.
+    Head,
+    /// This line does not mean anything.
+    Line(usize),
+    /// Its sum is wrong, or missing.
+    Sum,
+}
+
+impl core::fmt::Display for StateError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            StateError::Head => {
+                f.write_str("it is not a migration's state, or that of another version")
+            }
+            StateError::Line(line) => write!(f, "line {line} cannot be read"),
+            StateError::Sum => f.write_str("its checksum is wrong: it is damaged"),
+        }
+    }
+}
+
+impl core::error::Error for StateError {}
+
+impl State {
+    /// Another phase is entered.
+    pub fn enter(&mut self, phase: Phase, now_ms: u64) {
+        self.phase = phase;
+        self.entered.push((phase, now_ms));
+        let over = self.entered.len().saturating_sub(REMEMBERED_MAX);
+        self.entered.drain(..over);
+    }
+
+    /// Who decides has changed, or was to change, and nobody was served for so long.
+    pub fn note_pause(&mut self, what: &str, pause_us: u64) {
+        self.pauses.push((what.to_owned(), pause_us));
+        let over = self.pauses.len().saturating_sub(REMEMBERED_MAX);
+        self.pauses.drain(..over);
+    }
+
+    /// Its text.
+    pub fn encode(&self) -> String {
+        let mut out = format!(
+            "{HEAD}\nphase {}\nbegan {}\n",
+            self.phase.name(),
+            self.began_ms
+        );
+        for source in &self.sources {
+            let tls = if source.tls { "tls" } else { "plain" };
+            let _ = writeln!(out, "source {} {} {tls}", source.host, source.port);
+        }
+        if let Some(us) = &self.announce {
+            let _ = writeln!(out, "announce {} {}", us.host, us.port);
+        }
+        match &self.intent {
+            Intent::None => {}
+            Intent::Flip { at, min_replicas } => {
+                let before = min_replicas.map_or("-".to_owned(), |count| count.to_string());
+                let _ = writeln!(out, "intent flip {} {} {before}", at.history, at.offset);
+            }
+            Intent::Back => out.push_str("intent back\n"),
+        }
+        if let Some(fence) = &self.fence {
+            let _ = writeln!(out, "fence {} {}", fence.history, fence.offset);
+        }
+        for (phase, at_ms) in &self.entered {
+            let _ = writeln!(out, "entered {} {at_ms}", phase.name());
+        }
+        for (what, us) in &self.pauses {
+            let _ = writeln!(out, "pause {what} {us}");
+        }
+        let sum = crc64(0, out.as_bytes());
+        let _ = writeln!(out, "sum {sum:016x}");
+        out
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub fn decode(bytes: &[u8]) -> Result<State, StateError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| StateError::Head)?;
+        if !text.starts_with(&format!("{HEAD}\n")) {
+            return Err(StateError::Head);
+        }
+        let (body, sum) = text
+            .strip_suffix('\n')
+            .and_then(|text| text.rsplit_once("\nsum "))
+            .ok_or(StateError::Sum)?;
+        let body = &text[..=body.len()];
+        let sum = (sum.len() == 16).then(|| u64::from_str_radix(sum, 16));
+        if sum != Some(Ok(crc64(0, body.as_bytes()))) {
+            return Err(StateError::Sum);
+        }
+        let mut state = State::default();
+        for (at, line) in body.lines().enumerate().skip(1) {
+            let words: Vec<&str> = line.split(' ').collect();
+            state.take(&words).ok_or(StateError::Line(at + 1))?;
+        }
+        Ok(state)
+    }
+
+    fn take(&mut self, words: &[&str]) -> Option<()> {
+        match words {
+            ["phase", name] => self.phase = Phase::of(name)?,
+            ["began", at_ms] => self.began_ms = at_ms.parse().ok()?,
+            ["source", host, port, tls] => self.sources.push(Server {
+                host: (*host).to_owned(),
+                port: port.parse().ok()?,
+                tls: match *tls {
+                    "tls" => true,
+                    "plain" => false,
+                    _ => return None,
+                },
+            }),
+            ["announce", host, port] => {
+                self.announce = Some(Server {
+                    host: (*host).to_owned(),
+                    port: port.parse().ok()?,
+                    tls: false,
+                });
+            }
+            ["intent", "flip", history, offset, before] => {
+                self.intent = Intent::Flip {
+                    at: place(history, offset)?,
+                    min_replicas: match *before {
+                        "-" => None,
+                        count => Some(count.parse().ok()?),
+                    },
+                };
+            }
+            ["intent", "back"] => self.intent = Intent::Back,
+            ["fence", history, offset] => self.fence = Some(place(history, offset)?),
+            ["entered", name, at_ms] => {
+                self.entered.push((Phase::of(name)?, at_ms.parse().ok()?));
+            }
+            ["pause", what, us] => self.pauses.push(((*what).to_owned(), us.parse().ok()?)),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn place(history: &str, offset: &str) -> Option<Place> {
+    let is_name = history.len() == HISTORY_DIGITS && history.bytes().all(|b| b.is_ascii_hexdigit());
+    is_name.then_some(())?;
+    Some(Place::new(history, offset.parse().ok()?))
+}
+
+/// Whether a host can stand in a state: something, and no blanks or control characters.
+pub fn is_host(host: &str) -> bool {
+    (1..=255).contains(&host.len()) && host.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HISTORY: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn full() -> State {
+        let server = |tls| Server {
+            host: "10.0.0.5".to_owned(),
+            port: 6379,
+            tls,
+        };
+        let mut state = State {
+            began_ms: 5,
+            sources: vec![server(true)],
+            announce: Some(server(false)),
+            intent: Intent::Flip {
+                at: Place::new(HISTORY, 7),
+                min_replicas: Some(0),
+            },
+            fence: Some(Place::new(HISTORY, u64::MAX)),
+            ..State::default()
+        };
+        state.enter(Phase::Attach, 5);
+        state.enter(Phase::Verify, 9);
+        state.note_pause("flip", 41_000);
+        state
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut states = vec![State::default(), full()];
+        let mut other = full();
+        other.intent = Intent::Back;
+        states.push(other);
+        for state in states {
+            assert_eq!(State::decode(state.encode().as_bytes()), Ok(state));
+        }
+    }
+
+    #[test]
+    fn every_damaged_byte_is_found() {
+        let text = full().encode().into_bytes();
+        for at in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[at] ^= 1;
+            assert!(State::decode(&damaged).is_err(), "byte {at}");
+            assert!(State::decode(&text[..at]).is_err(), "cut at {at}");
+        }
+        let with_sum = |body: &str| format!("{body}sum {:016x}\n", crc64(0, body.as_bytes()));
+        for (body, fault) in [
+            ("meridian-migration 2\n", StateError::Head),
+            ("meridian-migration 1\nphase flip\n", StateError::Line(2)),
+            (
+                "meridian-migration 1\nphase idle\nfence x 1\n",
+                StateError::Line(3),
+            ),
+            (
+                "meridian-migration 1\nsource h 70000 tls\n",
+                StateError::Line(2),
+            ),
+        ] {
+            assert_eq!(
+                State::decode(with_sum(body).as_bytes()),
+                Err(fault),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut state = full();
+        for n in 0..10_000 {
+            state.enter(Phase::Front, n);
+            state.note_pause("undone", n);
+        }
+        assert_eq!(state.entered.len(), REMEMBERED_MAX);
+        assert!(state.encode().len() < STATE_BYTES_MAX);
+        assert!(is_host("::1") && !is_host("") && !is_host("a b") && !is_host("a\nb"));
+    }
+}

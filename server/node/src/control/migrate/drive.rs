@@ -1,0 +1,677 @@
+//! The one thread that drives a migration: orders in, phases forward and back, the state on the disk ahead of each step.
+//!
+//! ```text
+//! HTTP ── Order ──> Driver ──┬─ phase.rs says whether, flip.rs says how, step by step        run.rs does the steps
+//!   tick, some times a second ┘   └─ store.rs writes the state before the source can see a step
+//! ```
+//! After a flip it watches: the old Redis is asked what it is and made a replica again when it has come back as a primary; refusals are
+//! counted against a budget, and when it is spent the migration goes back by itself. Nothing here is on the data path.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use migration::assess::Report;
+use migration::compare::Findings;
+use migration::flip::{self, Do, Flip, Found, Outcome, Start};
+use migration::{Authority, Facts, Intent, Phase, Server, State};
+
+use super::parts::{Kept, Parts, Peer, Stragglers};
+use super::run::Machine;
+use super::store;
+use crate::control::disk::Disk;
+
+/// How long an answer of the source is waited for when nobody waits for it.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How often the old Redis is looked at in `reverse`, and an open question asked again, ms.
+const LOOK_MS: u64 = 1000;
+/// Warnings that are kept.
+const WARNINGS_MAX: usize = 50;
+/// How long refusals count against the budget after a flip, ms, and from how many requests on.
+const SOAK_MS: u64 = 60_000;
+const SOAK_REQUESTS_MIN: u64 = 1000;
+
+/// What the options say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// `migrate-pause-max-ms`.
+    pub pause_max: Duration,
+    /// `migrate-error-budget`: refusals in a thousand requests after a flip; 0 for any number.
+    pub error_budget: u64,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// A migration from this server begins; the source finds this node there.
+    Start {
+        /// The source.
+        source: Server,
+        /// This node, as the source reaches it.
+        announce: Server,
+        /// Also when the assessment says stop.
+        force: bool,
+    },
+    /// The next phase.
+    Advance {
+        /// See [`Phase::advance`].
+        force: bool,
+    },
+    /// The phase before.
+    Back {
+        /// Also from data that is older than the flip.
+        force: bool,
+    },
+    /// Keys are compared from now on, whatever the phase.
+    Verify {
+        /// What differs is fetched again.
+        mends: bool,
+    },
+    /// The old Redis is let go.
+    Finish,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not for now.
+    Conflict(String),
+    /// It was tried, and undone.
+    Undone(String),
+    /// Something failed.
+    Failed(String),
+}
+
+/// What verification is to do; shared with its thread.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Compare.
+    pub runs: AtomicBool,
+    /// Fetch again what differs.
+    pub mends: AtomicBool,
+    /// From where; None with nothing to compare with.
+    pub source: Mutex<Option<Server>>,
+    /// What went wrong last.
+    pub error: Mutex<Option<String>>,
+}
+
+/// What is known beside the state.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Live {
+    /// The step of a flip, or what is waited for.
+    pub step: &'static str,
+    /// It is not known who decides: the source does not answer.
+    pub is_open: bool,
+    /// This node's data is older than the flip.
+    pub is_lost: bool,
+    /// Told to operators, the last one last.
+    pub warnings: Vec<String>,
+    /// Who still speaks to the old Redis.
+    pub stragglers: Stragglers,
+    /// Refused there when the flip was made.
+    pub refused_before: u64,
+    /// How often the old Redis came back as a primary.
+    pub returned: u64,
+    /// The last pause, us.
+    pub pause_us: u64,
+    /// The last assessment.
+    pub report: Option<Report>,
+}
+
+/// Makes the way to a server.
+pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
+/// Looks at a server before a start.
+pub(super) type Assess = Box<dyn Fn(&Server) -> Result<Report, String> + Send>;
+
+/// See the module's head.
+pub(super) struct Driver<P> {
+    pub(super) parts: P,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) path: PathBuf,
+    /// What the disk says, or is to say.
+    pub state: State,
+    /// What is known beside it.
+    pub live: Live,
+    pub(super) source: Option<Box<dyn Peer>>,
+    connect: Connect,
+    assess: Assess,
+    pub(super) bounds: Bounds,
+    /// What verification does.
+    pub wanted: Arc<Wanted>,
+    /// What it has found.
+    pub findings: Arc<Mutex<Findings>>,
+    /// The disk does not say what is here: it is written again.
+    pub(super) is_unsaved: bool,
+    /// The source is to be unfenced, its `min-replicas-to-write` back to this.
+    pub(super) unfences: Option<Option<u64>>,
+    looked_ms: u64,
+    soak: Option<Soak>,
+}
+
+/// Refusals since a flip.
+#[derive(Clone, Copy, Debug)]
+struct Soak {
+    until_ms: u64,
+    requests: u64,
+    refusals: u64,
+}
+
+impl<P: Parts> Driver<P> {
+    /// Drives what this state says.
+    pub(super) fn new(
+        parts: P,
+        (disk, path): (Arc<dyn Disk>, PathBuf),
+        state: State,
+        (connect, assess): (Connect, Assess),
+        bounds: Bounds,
+    ) -> Driver<P> {
+        Driver {
+            parts,
+            disk,
+            path,
+            state,
+            live: Live::default(),
+            source: None,
+            connect,
+            assess,
+            bounds,
+            wanted: Arc::default(),
+            findings: Arc::default(),
+            is_unsaved: false,
+            unfences: None,
+            looked_ms: 0,
+            soak: None,
+        }
+    }
+
+    /// The options have changed.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// The node's side.
+    pub(super) fn parts(&self) -> &P {
+        &self.parts
+    }
+
+    /// What verification has found.
+    pub(super) fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known for the conditions of a phase.
+    pub(super) fn facts(&self) -> Facts {
+        let link = self.parts.link();
+        let findings = self.findings();
+        let end = self.parts.end();
+        let has = self.parts.acknowledged();
+        Facts {
+            follows: link.follows,
+            lag_bytes: self.lag_bytes(),
+            passes: findings.passes,
+            differences: findings.open(),
+            unsettled: findings.unsettled,
+            // What is written this moment is waited for by the way back itself.
+            old_side_current: has
+                .is_some_and(|has| end.offset.saturating_sub(has) <= migration::LAG_BYTES_MAX),
+        }
+    }
+
+    /// Bytes of the source's stream that are not executed here; 0 when the source does not tell.
+    pub(super) fn lag_bytes(&self) -> u64 {
+        self.parts.link().lag_bytes
+    }
+
+    /// Goes on with what the disk says, once its data is here.
+    pub(super) fn resume(&mut self) {
+        if self.state.phase == Phase::Idle || self.state.phase == Phase::Finished {
+            return;
+        }
+        self.share_source();
+        if let Err(why) = self.prepare_front() {
+            self.warn(why);
+        }
+        let found = self.ask_source();
+        if let Err(why) = &found {
+            self.warn(why.clone());
+        }
+        self.settle(found.ok().as_ref());
+    }
+
+    /// Decides what the state means, by what the source says.
+    fn settle(&mut self, found: Option<&Found>) {
+        let kept = match self.parts.kept() {
+            Kept::At(place) => Some(place),
+            Kept::Own => self.state.fence.clone(),
+            Kept::Nothing => None,
+        };
+        self.live.is_open = false;
+        self.live.is_lost = false;
+        if let Intent::Flip { min_replicas, .. } = self.state.intent {
+            self.unfences = Some(min_replicas);
+        }
+        match flip::at_start(&self.state, found, kept.as_ref()) {
+            Start::Go(phase, doing) => {
+                let done = self.do_all(&doing);
+                if let Err(why) = done {
+                    self.live.is_open = true;
+                    self.warn(format!("{why}: tried again"));
+                    return self.parts.release(Authority::Front);
+                }
+                self.state.phase = phase;
+                self.wants_verification(phase == Phase::Verify);
+                self.parts
+                    .note(&format!("migration: goes on in phase {}", phase.name()));
+            }
+            Start::Prove(place) => {
+                self.parts.hold();
+                let (flip, doing) = Flip::prove(&place);
+                let outcome = self.run(Machine::Flip(flip), doing, "flip");
+                self.after_flip(&outcome);
+            }
+            Start::Lost => {
+                self.live.is_lost = true;
+                self.parts.hold();
+                self.warn("this node's data is older than the flip: `back --force` lets the old Redis decide again".to_owned());
+            }
+            Start::Open => {
+                self.live.is_open = true;
+                self.parts.release(Authority::Front);
+            }
+        }
+    }
+
+    /// An operator's order; what came of it, in one sentence.
+    ///
+    /// # Errors
+    /// [`Fault`]
+    pub(super) fn order(&mut self, order: &Order) -> Result<String, Fault> {
+        match order {
+            Order::Start {
+                source,
+                announce,
+                force,
+            } => self.start(source, announce, *force),
+            Order::Advance { force } => self.advance(*force),
+            Order::Back { force } => self.back(*force),
+            Order::Verify { mends } => self.verify(*mends),
+            Order::Finish => self.finish(),
+        }
+    }
+
+    fn start(&mut self, source: &Server, announce: &Server, force: bool) -> Result<String, Fault> {
+        let phase = self.state.phase.start().map_err(conflict)?;
+        let report = (self.assess)(source).map_err(Fault::Failed)?;
+        let stops = report.stops();
+        let text = report.text();
+        self.live = Live {
+            report: Some(report),
+            ..Live::default()
+        };
+        if stops && !force {
+            return Err(Fault::Conflict(format!(
+                "the assessment says stop:\n{text}"
+            )));
+        }
+        let now_ms = self.parts.now_ms();
+        let before = std::mem::take(&mut self.state);
+        self.state = State {
+            began_ms: now_ms,
+            sources: vec![source.clone()],
+            announce: Some(announce.clone()),
+            ..State::default()
+        };
+        self.state.enter(phase, now_ms);
+        if let Err(why) = self.save() {
+            self.state = before;
+            return Err(Fault::Failed(why));
+        }
+        self.source = None;
+        self.findings().clear();
+        self.share_source();
+        self.parts.release(Authority::Source);
+        self.parts.follow(source, None).map_err(Fault::Failed)?;
+        Ok("the source is followed; `status --watch` shows the copy".to_owned())
+    }
+
+    fn advance(&mut self, force: bool) -> Result<String, Fault> {
+        self.is_settled()?;
+        let to = self
+            .state
+            .phase
+            .advance(&self.facts(), force)
+            .map_err(conflict)?;
+        match to {
+            Phase::Front => {
+                self.prepare_front().map_err(Fault::Failed)?;
+                self.enter(to)?;
+                self.parts.release(Authority::Front);
+                Ok(
+                    "clients may connect here: what they write is passed on to the source"
+                        .to_owned(),
+                )
+            }
+            Phase::Verify => {
+                self.enter(to)?;
+                self.wants_verification(true);
+                Ok("all keys are compared, again and again".to_owned())
+            }
+            _ => self.flip(),
+        }
+    }
+
+    fn flip(&mut self) -> Result<String, Fault> {
+        self.parts.prepare_flip().map_err(Fault::Failed)?;
+        let at = self.parts.link().at;
+        let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
+        let min_replicas = min_replicas.map_err(Fault::Failed)?;
+        self.unfences = Some(min_replicas);
+        let stragglers = self.source().and_then(|source| source.stragglers());
+        self.live.refused_before = stragglers.map_or(0, |found| found.refused);
+        self.wants_verification(false);
+        let intent = Intent::Flip {
+            at: at.clone(),
+            min_replicas,
+        };
+        let (flip, doing) = Flip::begin(intent, &at);
+        let outcome = self.run(Machine::Flip(flip), doing, "flip");
+        self.after_flip(&outcome);
+        match outcome {
+            Outcome::Done => Ok(format!(
+                "this node decides now; the pause was {} us",
+                self.live.pause_us
+            )),
+            Outcome::Undone { why, .. } => Err(Fault::Undone(why)),
+        }
+    }
+
+    fn after_flip(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done => {
+                let (requests, refusals) = self.parts.requests();
+                self.soak = Some(Soak {
+                    until_ms: self.parts.now_ms() + SOAK_MS,
+                    requests,
+                    refusals,
+                });
+            }
+            Outcome::Undone { unsettled, .. } => {
+                self.live.is_open = *unsettled;
+                self.wants_verification(true);
+            }
+        }
+    }
+
+    fn back(&mut self, force: bool) -> Result<String, Fault> {
+        if self.live.is_lost {
+            return self.back_from_loss(force);
+        }
+        self.is_settled()?;
+        let to = self.state.phase.back(&self.facts()).map_err(conflict)?;
+        match to {
+            Phase::Idle => {
+                self.enter(to)?;
+                self.wants_verification(false);
+                self.parts.unfollow();
+                self.parts.release(Authority::Own);
+                self.source = None;
+                Ok("the source is followed no more; its data stays here".to_owned())
+            }
+            Phase::Attach => self.close_front(),
+            Phase::Front => {
+                self.enter(to)?;
+                self.wants_verification(false);
+                Ok("nothing is compared any more".to_owned())
+            }
+            _ => self.turn_back(),
+        }
+    }
+
+    /// What is under way at the source is awaited; then writes are refused here.
+    fn close_front(&mut self) -> Result<String, Fault> {
+        self.parts.hold();
+        self.parts.unblock();
+        let until_us = self.parts.mono_us() + ANSWER_MAX.as_micros() as u64;
+        while self.parts.in_flight() > 0 && self.parts.mono_us() < until_us {
+            self.parts.rest(Duration::from_millis(1));
+        }
+        if self.parts.in_flight() > 0 {
+            self.parts.release(Authority::Front);
+            return Err(Fault::Undone(
+                "requests at the source are not answered".to_owned(),
+            ));
+        }
+        if let Err(fault) = self.enter(Phase::Attach) {
+            self.parts.release(Authority::Front);
+            return Err(fault);
+        }
+        self.parts.release(Authority::Source);
+        Ok("writes are refused here; clients belong to the source".to_owned())
+    }
+
+    pub(super) fn turn_back(&mut self) -> Result<String, Fault> {
+        self.prepare_front().map_err(Fault::Failed)?;
+        let (back, doing) = flip::Back::begin();
+        let outcome = self.run(Machine::Back(back), doing, "back");
+        self.soak = None;
+        match outcome {
+            Outcome::Done => {
+                self.findings().clear();
+                self.wants_verification(true);
+                Ok(format!(
+                    "the old Redis decides again; the pause was {} us",
+                    self.live.pause_us
+                ))
+            }
+            Outcome::Undone { why, unsettled } => {
+                self.live.is_open = unsettled;
+                Err(Fault::Undone(why))
+            }
+        }
+    }
+
+    /// The old Redis has everything that was acknowledged to it: it decides, and this node copies it anew.
+    fn back_from_loss(&mut self, force: bool) -> Result<String, Fault> {
+        if !force {
+            let why = "writes that the old Redis has not acknowledged before the loss are gone: say so with `--force`";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        self.prepare_front().map_err(Fault::Failed)?;
+        let doing = [
+            Do::Intend(Intent::Back),
+            Do::MakePrimary,
+            Do::Follow(None),
+            Do::Release(Authority::Front),
+            Do::Write(Phase::Verify),
+        ];
+        self.do_all(&doing).map_err(Fault::Failed)?;
+        self.live.is_lost = false;
+        Ok("the old Redis decides again; its data is copied anew".to_owned())
+    }
+
+    fn verify(&mut self, mends: bool) -> Result<String, Fault> {
+        if !self.state.phase.follows() {
+            let why = "keys are compared while the source decides: in attach, front and verify";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        if !self.parts.link().follows {
+            return Err(Fault::Conflict(
+                "the source's data is not all here yet".to_owned(),
+            ));
+        }
+        self.wanted.mends.store(mends, Relaxed);
+        self.findings().passes = 0;
+        self.wanted.runs.store(true, Relaxed);
+        Ok("all keys are compared; `status` shows what is found".to_owned())
+    }
+
+    fn finish(&mut self) -> Result<String, Fault> {
+        self.is_settled()?;
+        let to = self.state.phase.finish().map_err(conflict)?;
+        self.enter(to)?;
+        self.soak = None;
+        self.source = None;
+        Ok(
+            "the migration is finished; the old Redis is not looked at any more: stop it"
+                .to_owned(),
+        )
+    }
+
+    fn is_settled(&self) -> Result<(), Fault> {
+        if self.live.is_open {
+            let why = "the source does not answer, and it is not known which of the two decides: it is asked again";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        if self.live.is_lost {
+            let why = "this node's data is older than the flip: only `back --force` leads on";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<(), Fault> {
+        let before = self.state.clone();
+        self.state.enter(phase, self.parts.now_ms());
+        self.save().map_err(|why| {
+            self.state = before;
+            Fault::Failed(why)
+        })
+    }
+
+    pub(super) fn save(&mut self) -> Result<(), String> {
+        let written = store::write(&*self.disk, &self.path, &self.state);
+        self.is_unsaved = written.is_err();
+        written.map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+
+    fn prepare_front(&mut self) -> Result<(), String> {
+        self.parts.set_upstream(self.state.sources.first())
+    }
+
+    pub(super) fn wants_verification(&mut self, runs: bool) {
+        self.wanted.mends.store(true, Relaxed);
+        self.wanted.runs.store(runs, Relaxed);
+    }
+
+    fn share_source(&self) {
+        let source = self.state.sources.first().cloned();
+        *self
+            .wanted
+            .source
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    pub(super) fn source(&mut self) -> Result<&mut (dyn Peer + 'static), String> {
+        if self.source.is_none() {
+            let server = self.state.sources.first().ok_or("no source is known")?;
+            self.source = Some((self.connect)(server)?);
+        }
+        self.source
+            .as_deref_mut()
+            .ok_or_else(|| "no source is known".to_owned())
+    }
+
+    pub(super) fn ask_source(&mut self) -> Result<Found, String> {
+        let us = self.state.announce.clone();
+        self.source()?.ask(us.as_ref())
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        if self.live.warnings.last() == Some(&text) {
+            return;
+        }
+        self.parts.note(&format!("migration: {text}"));
+        self.live.warnings.push(text);
+        let over = self.live.warnings.len().saturating_sub(WARNINGS_MAX);
+        self.live.warnings.drain(..over);
+    }
+
+    /// What is to be done from time to time.
+    pub(super) fn tick(&mut self) {
+        if self.is_unsaved && self.save().is_ok() {
+            self.parts.note("migration: the state is on the disk again");
+        }
+        let now_ms = self.parts.now_ms();
+        self.watch_budget(now_ms);
+        if now_ms < self.looked_ms + LOOK_MS {
+            return;
+        }
+        self.looked_ms = now_ms;
+        self.unfence_again();
+        if self.live.is_open {
+            match self.ask_source() {
+                Ok(found) => self.settle(Some(&found)),
+                Err(why) => self.warn(why),
+            }
+            return;
+        }
+        if self.state.phase == Phase::Reverse && !self.live.is_lost {
+            if let Err(why) = self.watch_old_side() {
+                self.warn(why);
+            }
+        }
+    }
+
+    /// The old Redis is a replica of this node, whatever it was started as.
+    fn watch_old_side(&mut self) -> Result<(), String> {
+        let found = self.ask_source()?;
+        if !found.follows_us {
+            let us = self
+                .state
+                .announce
+                .clone()
+                .ok_or("no address of this node is known")?;
+            self.live.returned += 1;
+            self.warn(format!(
+                "the old Redis has come back as {}: it is made a replica again",
+                if found.is_primary {
+                    "a primary"
+                } else {
+                    "another's replica"
+                }
+            ));
+            self.source()?.make_replica(&us)?;
+        }
+        self.live.stragglers = self.source()?.stragglers()?;
+        Ok(())
+    }
+
+    fn watch_budget(&mut self, now_ms: u64) {
+        let Some(soak) = self.soak else { return };
+        if now_ms > soak.until_ms || self.bounds.error_budget == 0 {
+            self.soak = None;
+            return;
+        }
+        let (requests, refusals) = self.parts.requests();
+        let requests = requests.saturating_sub(soak.requests);
+        let refusals = refusals.saturating_sub(soak.refusals);
+        let spent =
+            refusals.saturating_mul(1000) > requests.saturating_mul(self.bounds.error_budget);
+        if requests >= SOAK_REQUESTS_MIN && spent {
+            self.soak = None;
+            self.warn(format!(
+                "{refusals} of {requests} requests were refused since the flip, more than migrate-error-budget allows: it is taken back"
+            ));
+            if let Err(fault) = self.turn_back() {
+                self.warn(fault.to_string());
+            }
+        }
+    }
+}
+
+fn conflict(stay: migration::Stay) -> Fault {
+    Fault::Conflict(stay.to_string())
+}
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Fault::Conflict(why) | Fault::Failed(why) => f.write_str(why),
+            Fault::Undone(why) => write!(f, "undone: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}

@@ -1,0 +1,276 @@
+//! `/migrate/…` on the admin port: orders as JSON, answers as JSON.
+//!
+//! ```text
+//! GET  /migrate/status                 the status, at most some tenths of a second old
+//! GET  /migrate/differences            keys that differ, their names hashed
+//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false}
+//! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false}
+//! POST /migrate/advance | back         {"force": false}
+//! POST /migrate/verify                 {"fetch": true}
+//! POST /migrate/differences            {"keys": true}
+//! POST /migrate/finish                 {}: the report and its SHA-256
+//!
+//! 200 {"ok": "…"}    400 no such body    403 no header    409 not now, or undone: {"error": "…", "undone": true}    500, 503
+//! ```
+//! The admin port knows no users: it is bound where only operators come. A POST needs the header [`HEADER`], which no page of a browser can send
+//! to another site without asking first. A body is bounded by [`BODY_BYTES_MAX`], and no answer has a secret in it.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use migration::{Server, is_host};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::drive::{ANSWER_MAX, Fault, Order};
+use super::{Asked, address_of, plan, status};
+use crate::node::Node;
+
+/// The header of orders, and its value.
+pub(super) const HEADER: (&str, &str) = ("x-meridian-migrate", "1");
+/// Bytes of a body.
+const BODY_BYTES_MAX: usize = 16 << 10;
+/// The port of a source that is named without one.
+const PORT: u16 = 6379;
+
+/// The pages.
+pub(in crate::control) fn routes() -> Router<&'static Node> {
+    Router::new()
+        .route("/migrate/status", get(show))
+        .route("/migrate/differences", get(list).post(list_with_keys))
+        .route("/migrate/plan", post(look))
+        .route("/migrate/start", post(start))
+        .route("/migrate/advance", post(advance))
+        .route("/migrate/back", post(back))
+        .route("/migrate/verify", post(verify))
+        .route("/migrate/finish", post(finish))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+fn reply(code: StatusCode, body: &Value) -> Response {
+    let text = format!("{body}\n");
+    (code, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+fn refuse(code: StatusCode, why: &str) -> Response {
+    reply(code, &json!({"error": why}))
+}
+
+async fn show(State(node): State<&'static Node>) -> Response {
+    reply(StatusCode::OK, &node.migration.status())
+}
+
+async fn list(State(node): State<&'static Node>) -> Response {
+    reply(StatusCode::OK, &node.migration.differences(false))
+}
+
+/// The body of an order.
+///
+/// # Errors
+/// The refusal: no header, no JSON.
+fn order_of(headers: &HeaderMap, body: &[u8]) -> Result<Value, Box<Response>> {
+    let (name, value) = HEADER;
+    if headers.get(name).is_none_or(|found| found != value) {
+        let why = format!("orders need the header {name}: {value}");
+        return Err(Box::new(refuse(StatusCode::FORBIDDEN, &why)));
+    }
+    let parsed = match body.trim_ascii() {
+        [] => Ok(json!({})),
+        body => serde_json::from_slice(body),
+    };
+    match parsed {
+        Ok(order @ Value::Object(_)) => Ok(order),
+        _ => Err(Box::new(refuse(
+            StatusCode::BAD_REQUEST,
+            "the body is no JSON object",
+        ))),
+    }
+}
+
+fn flag(order: &Value, name: &str, default: bool) -> bool {
+    order.get(name).and_then(Value::as_bool).unwrap_or(default)
+}
+
+/// `host:port`, `[::1]:6379`, or a host alone.
+fn server_of(text: &str, tls: bool) -> Result<Server, String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let port = port.parse().map_err(|_| format!("'{text}' has no port"))?;
+            (host, port)
+        }
+        _ => (text, PORT),
+    };
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    if !is_host(&host) || port == 0 {
+        return Err(format!("'{text}' is no host:port"));
+    }
+    Ok(Server { host, port, tls })
+}
+
+fn named(order: &Value, name: &str) -> Result<Server, Box<Response>> {
+    let text = order.get(name).and_then(Value::as_str).unwrap_or("");
+    let tls = name == "source" && flag(order, "tls", false);
+    server_of(text, tls)
+        .map_err(|why| Box::new(refuse(StatusCode::BAD_REQUEST, &format!("{name}: {why}"))))
+}
+
+/// Sends an order to the thread, and waits for what comes of it.
+async fn carry_out(node: &Node, order: Order) -> Response {
+    let (answer, way) = oneshot::channel();
+    if !node.migration.ask(Asked::Order(order, answer)) {
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "migrations do not run here",
+        );
+    }
+    match way.await {
+        Ok(Ok(done)) => reply(StatusCode::OK, &json!({"ok": done})),
+        Ok(Err(Fault::Failed(why))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &why),
+        Ok(Err(Fault::Conflict(why))) => refuse(StatusCode::CONFLICT, &why),
+        Ok(Err(Fault::Undone(why))) => {
+            let body = json!({"error": why, "undone": true});
+            reply(StatusCode::CONFLICT, &body)
+        }
+        Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"),
+    }
+}
+
+type Node_ = State<&'static Node>;
+
+async fn list_with_keys(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    match order_of(&headers, &body) {
+        Ok(order) => {
+            let listed = node.migration.differences(flag(&order, "keys", false));
+            reply(StatusCode::OK, &listed)
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    let order = order_of(&headers, &body);
+    let asked = order.and_then(|order| Ok((named(&order, "source")?, flag(&order, "keys", false))));
+    let (source, shows_keys) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => return *refusal,
+    };
+    let looked = tokio::task::spawn_blocking(move || {
+        let address = address_of(node, &source, ANSWER_MAX)?;
+        plan::assess_of(node, &address, shows_keys)
+    });
+    match looked.await {
+        Ok(Ok(report)) => reply(StatusCode::OK, &status::assessment(&report)),
+        Ok(Err(why)) => refuse(StatusCode::BAD_GATEWAY, &why),
+        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the assessment failed"),
+    }
+}
+
+async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    let order = order_of(&headers, &body).and_then(|order| {
+        Ok(Order::Start {
+            source: named(&order, "source")?,
+            announce: named(&order, "announce")?,
+            force: flag(&order, "force", false),
+        })
+    });
+    match order {
+        Ok(order) => carry_out(node, order).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn advance(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    match order_of(&headers, &body) {
+        Ok(order) => {
+            let force = flag(&order, "force", false);
+            carry_out(node, Order::Advance { force }).await
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn back(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    match order_of(&headers, &body) {
+        Ok(order) => {
+            let force = flag(&order, "force", false);
+            carry_out(node, Order::Back { force }).await
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn verify(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    match order_of(&headers, &body) {
+        Ok(order) => {
+            let mends = flag(&order, "fetch", true);
+            carry_out(node, Order::Verify { mends }).await
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn finish(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
+    if let Err(refusal) = order_of(&headers, &body) {
+        return *refusal;
+    }
+    let done = carry_out(node, Order::Finish).await;
+    if done.status() != StatusCode::OK {
+        return done;
+    }
+    let (answer, way) = oneshot::channel();
+    node.migration.ask(Asked::Report(answer));
+    let report = way.await.unwrap_or_default();
+    let sum = status::signature(&report, None);
+    reply(
+        StatusCode::OK,
+        &json!({"ok": "the migration is finished", "report": report, "sum": sum}),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_named_in_several_ways() {
+        for (text, expected) in [
+            ("a:1", Some(("a", 1))),
+            ("10.0.0.1", Some(("10.0.0.1", PORT))),
+            ("::1", Some(("::1", PORT))),
+            ("[::1]:7000", Some(("::1", 7000))),
+            ("", None),
+            ("a:x", None),
+            ("a:0", None),
+            ("a b:1", None),
+        ] {
+            let server = server_of(text, false).ok();
+            let found = server
+                .as_ref()
+                .map(|server| (server.host.as_str(), server.port));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn orders_need_their_header_and_a_body_of_json() {
+        let mut headers = HeaderMap::new();
+        let refused =
+            |headers: &HeaderMap, body: &[u8]| order_of(headers, body).map_err(|r| r.status());
+        assert_eq!(refused(&headers, b"{}"), Err(StatusCode::FORBIDDEN));
+        headers.insert(HEADER.0, "1".parse().unwrap());
+        assert_eq!(refused(&headers, b"{"), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(refused(&headers, b"[1]"), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(refused(&headers, b" "), Ok(json!({})));
+        assert!(flag(
+            &refused(&headers, b"{\"force\": true}").unwrap(),
+            "force",
+            false
+        ));
+    }
+}

@@ -1,0 +1,300 @@
+//! Leaving a Redis while everything runs: `meridian migrate`, and the same over HTTP.
+//!
+//! ```text
+//! meridian migrate … (cli.rs) ──> admin port (http.rs) ── Asked ──> thread "migrate": Driver (drive.rs, run.rs)
+//!                                                                     │ state: store.rs      the source: link.rs
+//!                                 status, metrics <── Shown ──────────┤
+//!                                 thread "verify" (verify.rs) <───────┘ keys here: look.rs   before a start: plan.rs
+//! ```
+//! What a phase is and when it may be left is `migration::phase`, how who decides changes `migration::flip`; see docs/operations/migrate.md for
+//! operators. The state of the disk is read before the cores run: no write is taken here that the source should decide.
+//! Non-goals: a source of several shards (the state has room for it), sources that bar PSYNC.
+
+pub mod cli;
+mod drive;
+pub(super) mod http;
+mod link;
+pub mod look;
+mod node_parts;
+mod parts;
+mod plan;
+mod run;
+mod status;
+mod store;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use migration::compare::Findings;
+use migration::{Authority, Intent, Phase, Server, State};
+use runtime::CoreId;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::control::disk::{Disk, SystemDisk};
+use crate::mail::Mail;
+use crate::node::{Node, Tries};
+use crate::tls;
+use drive::{Bounds, Driver, Fault, Order, Wanted};
+use link::{Address, Login, Source, Wire};
+use node_parts::OfNode;
+use verify::Verifier;
+
+/// How often a migration is looked at, and how often whether there is one.
+const TICK: Duration = Duration::from_millis(200);
+const IDLE_TICK: Duration = Duration::from_secs(2);
+/// The rest between two passes of verification.
+const PASS_REST: Duration = Duration::from_secs(2);
+/// How long an answer of the source is waited for while keys are compared.
+const READ_MAX: Duration = Duration::from_secs(30);
+
+/// A core is told who decides as soon as its mailbox has room.
+const TOLD_TRIES: Tries = Tries {
+    every: Duration::from_micros(100),
+    most: usize::MAX,
+    even_stopping: false,
+};
+
+/// What HTTP asks of the thread.
+enum Asked {
+    /// An order, and the way back of its answer.
+    Order(Order, oneshot::Sender<Result<String, Fault>>),
+    /// The report as it stands.
+    Report(oneshot::Sender<String>),
+}
+
+/// What a node knows of its migration.
+#[derive(Default)]
+pub struct Migration {
+    orders: Mutex<Option<Sender<Asked>>>,
+    at_start: Mutex<Option<State>>,
+    status: Mutex<Arc<Value>>,
+    findings: Mutex<Arc<Mutex<Findings>>>,
+    /// For metrics: the phase's number, bytes behind, open differences, the last pause, keys compared.
+    pub phase: AtomicU64,
+    /// See [`Migration::phase`].
+    pub lag_bytes: AtomicU64,
+    /// See [`Migration::phase`].
+    pub differences: AtomicU64,
+    /// See [`Migration::phase`].
+    pub pause_us: AtomicU64,
+    /// See [`Migration::phase`].
+    pub keys_compared: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Migration {
+    /// Sends an order to the thread; false when it does not run.
+    fn ask(&self, asked: Asked) -> bool {
+        let orders = locked(&self.orders);
+        orders
+            .as_ref()
+            .is_some_and(|orders| orders.send(asked).is_ok())
+    }
+
+    /// The last status.
+    pub fn status(&self) -> Arc<Value> {
+        Arc::clone(&locked(&self.status))
+    }
+
+    /// The differences that are listed.
+    pub fn differences(&self, shows_keys: bool) -> Value {
+        let findings = Arc::clone(&locked(&self.findings));
+        let findings = locked(&findings);
+        status::differences(&findings, shows_keys)
+    }
+}
+
+/// Reads the state before the cores run, and sets who decides until the thread has looked further.
+///
+/// # Errors
+/// When the file cannot be read: nothing is known then.
+pub fn prepare(node: &Node) -> Result<(), String> {
+    let path = store::path_of(&node.config());
+    let Some(state) = store::read(&SystemDisk, &path)? else {
+        return Ok(());
+    };
+    let first = match (&state.intent, state.phase) {
+        (Intent::None, Phase::Idle | Phase::Finished) => Authority::Own,
+        (Intent::None, Phase::Attach) => Authority::Source,
+        _ => Authority::Held,
+    };
+    node.source.set_authority(first);
+    *locked(&node.migration.at_start) = Some(state);
+    Ok(())
+}
+
+/// Starts the thread that drives migrations, if there is one to go on with or an admin port to begin one.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn start(node: &'static Node) -> std::io::Result<()> {
+    let state = locked(&node.migration.at_start).take();
+    if state.is_none() && node.config().admin_port == 0 {
+        return Ok(());
+    }
+    if state.is_some() {
+        // Cores that were made before heed it from here on; no client has been served yet.
+        for core in (0..node.cores() as u16).map(CoreId) {
+            node.post(core, Mail::Authority, TOLD_TRIES);
+        }
+    }
+    let (orders, asked) = channel();
+    *locked(&node.migration.orders) = Some(orders);
+    let thread = std::thread::Builder::new().name("migrate".to_owned());
+    thread
+        .spawn(move || serve(node, state.unwrap_or_default(), &asked))
+        .map(drop)
+}
+
+fn bounds(node: &Node) -> Bounds {
+    let config = node.config();
+    Bounds {
+        pause_max: Duration::from_millis(u64::from(config.migrate_pause_max_ms)),
+        error_budget: u64::from(config.migrate_error_budget),
+    }
+}
+
+/// How a server is reached: with the password of `masterauth`, and the certificates of this node.
+///
+/// # Errors
+/// What is wrong with the certificates.
+fn address_of(node: &Node, server: &Server, timeout: Duration) -> Result<Address, String> {
+    let config = node.config();
+    let option = |name: &[u8]| {
+        let value = config
+            .get(&[name])
+            .into_iter()
+            .next()
+            .map(|(_, value)| value);
+        value.filter(|value| !value.is_empty())
+    };
+    let tls = match server.tls {
+        true => Some(tls::client_config(&config)?),
+        false => None,
+    };
+    Ok(Address {
+        server: server.clone(),
+        login: Login {
+            user: option(b"masteruser"),
+            password: option(b"masterauth"),
+        },
+        tls,
+        timeout,
+    })
+}
+
+fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let path = store::path_of(&node.config());
+    let connect = move |server: &Server| {
+        let address = address_of(node, server, drive::ANSWER_MAX)?;
+        Ok(Box::new(Source::new(address)) as Box<dyn parts::Peer>)
+    };
+    let assess = move |server: &Server| {
+        let address = address_of(node, server, drive::ANSWER_MAX)?;
+        plan::assess_of(node, &address, false)
+    };
+    let way = (Box::new(connect) as _, Box::new(assess) as _);
+    let goes_on = !matches!(state.phase, Phase::Idle | Phase::Finished);
+    let parts = OfNode::new(node, goes_on);
+    let mut driver = Driver::new(parts, (disk, path), state, way, bounds(node));
+    *locked(&node.migration.findings) = Arc::clone(&driver.findings);
+    show(node, &driver);
+    while !parts::Parts::is_loaded(driver.parts()) {
+        if node.stopping.load(Relaxed) {
+            return;
+        }
+        std::thread::sleep(TICK);
+    }
+    driver.resume();
+    let mut verifying = None;
+    while !node.stopping.load(Relaxed) {
+        show(node, &driver);
+        keep_verifying(node, &driver, &mut verifying);
+        let is_idle = matches!(driver.state.phase, Phase::Idle | Phase::Finished);
+        match asked.recv_timeout(if is_idle { IDLE_TICK } else { TICK }) {
+            Ok(Asked::Order(order, answer)) => {
+                driver.set_bounds(bounds(node));
+                let done = driver.order(&order);
+                show(node, &driver);
+                // (Who asked may have gone.)
+                let _ = answer.send(done);
+            }
+            Ok(Asked::Report(answer)) => {
+                let _ = answer.send(driver.report());
+            }
+            Err(RecvTimeoutError::Timeout) => driver.tick(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+    driver.wants_verification(false);
+}
+
+fn show(node: &Node, driver: &Driver<OfNode>) {
+    let shown = &node.migration;
+    *locked(&shown.status) = Arc::new(driver.status());
+    shown.phase.store(driver.state.phase.number(), Relaxed);
+    shown.lag_bytes.store(driver.lag_bytes(), Relaxed);
+    shown.pause_us.store(driver.live.pause_us, Relaxed);
+    let findings = driver.findings();
+    shown.differences.store(findings.open(), Relaxed);
+    shown.keys_compared.store(findings.keys, Relaxed);
+}
+
+/// A thread compares while that is wanted.
+fn keep_verifying(
+    node: &'static Node,
+    driver: &Driver<OfNode>,
+    verifying: &mut Option<JoinHandle<()>>,
+) {
+    let runs = verifying
+        .as_ref()
+        .is_some_and(|thread| !thread.is_finished());
+    if runs || !driver.wanted.runs.load(Relaxed) {
+        return;
+    }
+    let (wanted, findings) = (Arc::clone(&driver.wanted), Arc::clone(&driver.findings));
+    let thread = std::thread::Builder::new().name("verify".to_owned());
+    *verifying = thread
+        .spawn(move || verify_on(node, &wanted, &findings))
+        .ok();
+}
+
+fn verify_on(node: &'static Node, wanted: &Wanted, findings: &Mutex<Findings>) {
+    let stops = || !wanted.runs.load(Relaxed) || node.stopping.load(Relaxed);
+    while !stops() {
+        let done = one_pass(node, wanted, findings, &stops);
+        *locked(&wanted.error) = done.err();
+        let rests = PASS_REST.as_millis() / TICK.as_millis();
+        for _ in 0..rests {
+            if stops() {
+                return;
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+}
+
+fn one_pass(
+    node: &'static Node,
+    wanted: &Wanted,
+    findings: &Mutex<Findings>,
+    stops: &dyn Fn() -> bool,
+) -> Result<bool, String> {
+    let source = locked(&wanted.source).clone();
+    let source = source.ok_or("no source is known")?;
+    let address = address_of(node, &source, READ_MAX)?;
+    let wire = Wire::open(&address).map_err(|error| format!("the source: {error}"))?;
+    let mends = wanted.mends.load(Relaxed);
+    Verifier::begin(wire, node, (findings, stops), mends)?.pass()
+}

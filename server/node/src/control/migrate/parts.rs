@@ -1,0 +1,146 @@
+//! What a migration needs of the rest of the node and of the source, as two traits: the real ones, and a script in tests.
+//!
+//! ```text
+//! drive.rs ──┬─ Parts  this node: its link to the source, its clients' way there, its own replicas, its clock
+//!            └─ Peer   the source: what it is, its fence, whom it follows
+//! ```
+//! Nothing here decides anything. All of it may be called from one thread beside the cores, and nothing waits for a client.
+
+use std::time::Duration;
+
+use migration::flip::Found;
+use migration::{Authority, Place, Server};
+
+/// This node's link to the source, as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkNow {
+    /// `none`, `connecting`, `copying`, `loading`, `connected`: for people.
+    pub state: &'static str,
+    /// The source's data is here, and its stream comes in.
+    pub follows: bool,
+    /// The source's history, and how far its stream is executed here.
+    pub at: Place,
+    /// Bytes of the source's stream that are not executed here, as far as it has told; 0 while that is not known.
+    pub lag_bytes: u64,
+    /// Bytes of the full copy that have come...
+    pub copied_bytes: u64,
+    /// ...of so many; 0 when that is not known.
+    pub copy_bytes: u64,
+    /// Keys of the full copy that are here.
+    pub copied_keys: u64,
+    /// Seconds since the source was heard.
+    pub silent_s: u64,
+    /// What went wrong last, if the link is not up.
+    pub error: Option<String>,
+}
+
+/// What the data of this node's disk is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Of the source's history, up to here.
+    At(Place),
+    /// Of this node's own: it has decided since.
+    Own,
+    /// There is none.
+    Nothing,
+}
+
+/// The node's side.
+pub(super) trait Parts: Send {
+    /// Unix ms.
+    fn now_ms(&self) -> u64;
+    /// A clock that never goes back, us.
+    fn mono_us(&self) -> u64;
+    /// Nothing is done for so long.
+    fn rest(&self, time: Duration);
+    /// The data of the disk is here.
+    fn is_loaded(&self) -> bool;
+    /// What the data here is of, after a start.
+    fn kept(&self) -> Kept;
+    /// Follows a server: from this place of this node's own history, or from where its data is. To follow it already is no error.
+    ///
+    /// # Errors
+    /// Why it cannot be begun; what fails later is told by [`Parts::link`].
+    fn follow(&self, source: &Server, from: Option<&Place>) -> Result<(), String>;
+    /// Follows nobody; the data stays.
+    fn unfollow(&self);
+    /// The link now.
+    fn link(&self) -> LinkNow;
+    /// Where requests are passed on to.
+    ///
+    /// # Errors
+    /// When nothing can be passed on there.
+    fn set_upstream(&self, source: Option<&Server>) -> Result<(), String>;
+    /// Who decides.
+    fn authority(&self) -> Authority;
+    /// Requests wait from now on.
+    fn hold(&self);
+    /// Requests that were passed on and are not answered, or that run here.
+    fn in_flight(&self) -> usize;
+    /// Requests that wait for others' writes are taken out of there, and wait here.
+    fn unblock(&self);
+    /// Everything that waits goes on under this authority.
+    fn release(&self, authority: Authority);
+    /// What is changed here is said to replicas from now on, so that one can be taken over.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    fn prepare_flip(&self) -> Result<(), String>;
+    /// A PSYNC for this history is held back until [`Parts::answer`].
+    fn expect(&self, place: &Place);
+    /// The place that was asked for since, if one was.
+    fn asked(&self) -> Option<Place>;
+    /// It is answered: with what it asked for, or by ending its connection.
+    fn answer(&self, grants: bool);
+    /// This node's own history goes on from this place of another's.
+    ///
+    /// # Errors
+    /// When nothing is said to replicas; then nothing has changed.
+    fn take_over(&self, place: &Place) -> Result<(), String>;
+    /// This node's own history and its end, as far as it has been said.
+    fn end(&self) -> Place;
+    /// What the old Redis has acknowledged of it; None when it does not follow.
+    fn acknowledged(&self) -> Option<u64>;
+    /// The end of this node's own history, once everything is said and the old Redis has acknowledged all of it; of use while requests wait.
+    fn handed_over(&self) -> Option<Place>;
+    /// The old Redis is asked to acknowledge what it has.
+    fn ask_acknowledged(&self);
+    /// Requests that were run, and refusals, since the start.
+    fn requests(&self) -> (u64, u64);
+    /// Tells the log.
+    fn note(&self, text: &str);
+}
+
+/// Who still speaks to the old Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stragglers {
+    /// Clients connected there, replicas and this node not counted.
+    pub clients: u64,
+    /// Writes that it has refused (READONLY) since it started.
+    pub refused: u64,
+}
+
+/// The source's side. Errors say what failed, for people; nothing is known of the outcome then.
+pub(super) trait Peer: Send {
+    /// Each of its answers is waited for no longer than this.
+    fn wait_at_most(&mut self, time: Duration);
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// See the trait; of all functions here.
+    fn ask(&mut self, us: Option<&Server>) -> Result<Found, String>;
+    /// Its value of `min-replicas-to-write`, if it can be fenced by that alone (before Redis 6.2).
+    fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String>;
+    /// It takes no writes for so long.
+    fn fence(&mut self, time: Duration, by_replicas: bool) -> Result<(), String>;
+    /// It takes them again.
+    fn unfence(&mut self, min_replicas: Option<u64>) -> Result<(), String>;
+    /// It follows this node from now on.
+    fn make_replica(&mut self, us: &Server) -> Result<(), String>;
+    /// It follows nobody.
+    fn make_primary(&mut self) -> Result<(), String>;
+    /// Its configuration file says so, if it has one: false without.
+    fn keep_in_file(&mut self) -> Result<bool, String>;
+    /// Who still speaks to it.
+    fn stragglers(&mut self) -> Result<Stragglers, String>;
+}

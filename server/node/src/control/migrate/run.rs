@@ -1,0 +1,303 @@
+//! Does the steps of a flip, or of the way back, and measures how long nobody was served.
+//!
+//! The machines of `migration::flip` say what to do; what happened is told to them. While requests wait, every answer of the source has the
+//! longest pause as its timeout, and waiting is polling: some hundred looks a second from a thread that does nothing else.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use migration::flip::{Back, Do, Event, Flip, Outcome, Wait};
+use migration::{Authority, Intent, Phase};
+
+use super::drive::{ANSWER_MAX, Driver};
+use super::parts::Parts;
+
+/// The pause between two looks while requests wait.
+const LOOK: Duration = Duration::from_micros(200);
+/// The pause before something that failed is tried again, and how long that goes on.
+const AGAIN: Duration = Duration::from_millis(50);
+const UNDO_MAX: Duration = Duration::from_secs(3);
+/// The fence holds so much longer than the longest pause.
+const FENCE_MORE: Duration = Duration::from_secs(1);
+
+/// One of the two.
+pub(super) enum Machine {
+    /// This node shall decide.
+    Flip(Flip),
+    /// The old Redis shall.
+    Back(Back),
+}
+
+impl Machine {
+    fn on(&mut self, event: Event) -> Vec<Do> {
+        match self {
+            Machine::Flip(flip) => flip.on(event),
+            Machine::Back(back) => back.on(event),
+        }
+    }
+
+    fn again(&self) -> Vec<Do> {
+        match self {
+            Machine::Flip(flip) => flip.again(),
+            Machine::Back(back) => back.again(),
+        }
+    }
+
+    fn waits_for(&self) -> Wait {
+        match self {
+            Machine::Flip(flip) => flip.waits_for(),
+            Machine::Back(back) => back.waits_for(),
+        }
+    }
+
+    fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Machine::Flip(flip) => flip.outcome(),
+            Machine::Back(back) => back.outcome(),
+        }
+    }
+
+    fn step(&self) -> &'static str {
+        match self {
+            Machine::Flip(flip) => flip.step(),
+            Machine::Back(back) => back.step(),
+        }
+    }
+}
+
+/// How long requests wait in a run.
+#[derive(Default)]
+struct Watch {
+    held_us: Option<u64>,
+    pause_us: u64,
+    /// When the next thing is too late.
+    late_us: Option<u64>,
+}
+
+impl<P: Parts> Driver<P> {
+    /// To the end, whichever that is. `what` names it in the state.
+    pub(super) fn run(&mut self, mut machine: Machine, doing: Vec<Do>, what: &str) -> Outcome {
+        let mut watch = Watch::default();
+        let bound = self.bounds.pause_max.max(Duration::from_millis(1));
+        if self.parts.authority() == Authority::Held {
+            watch.held_us = Some(self.parts.mono_us());
+            // After a start the source connects when it does: its own retries are a second apart.
+            watch.late_us = watch.held_us.map(|us| us + ANSWER_MAX.as_micros() as u64);
+        }
+        if let Ok(source) = self.source() {
+            source.wait_at_most(bound.max(Duration::from_millis(20)));
+        }
+        let mut queue = VecDeque::from(doing);
+        while machine.waits_for() != Wait::Nothing || !queue.is_empty() {
+            if let Some(what) = queue.pop_front() {
+                let is_over = machine.outcome().is_some();
+                match self.perform(&what, &mut watch) {
+                    Ok(Some(event)) => queue.extend(machine.on(event)),
+                    Ok(None) => {}
+                    // What follows an end is done as far as it can be, and told.
+                    Err(why) if is_over => self.warn(why),
+                    Err(why) => {
+                        let now_us = self.parts.mono_us();
+                        watch.late_us = Some(now_us + UNDO_MAX.as_micros() as u64);
+                        queue.clear();
+                        queue.extend(machine.on(Event::Failed(why)));
+                    }
+                }
+                continue;
+            }
+            self.live.step = machine.step();
+            let event = self.wait(&mut machine, &mut watch);
+            queue.extend(event);
+        }
+        if let Ok(source) = self.source() {
+            source.wait_at_most(ANSWER_MAX);
+        }
+        self.live.step = "";
+        let outcome = machine.outcome().cloned().unwrap_or(Outcome::Undone {
+            why: "it ended without an outcome".to_owned(),
+            unsettled: true,
+        });
+        self.keep(&outcome, what, watch.pause_us);
+        outcome
+    }
+
+    fn keep(&mut self, outcome: &Outcome, what: &str, pause_us: u64) {
+        self.live.pause_us = pause_us;
+        let what = match outcome {
+            Outcome::Done => what.to_owned(),
+            Outcome::Undone { why, .. } => {
+                self.warn(format!("the {what} was undone: {why}"));
+                format!("{what}-undone")
+            }
+        };
+        self.parts.note(&format!(
+            "migration: {what}, nobody was served for {pause_us} us"
+        ));
+        self.state.note_pause(&what, pause_us);
+        if let Err(why) = self.save() {
+            self.warn(why);
+        }
+    }
+
+    /// Waits for what the machine waits for; what is to be done then.
+    fn wait(&mut self, machine: &mut Machine, watch: &mut Watch) -> Vec<Do> {
+        let now_us = self.parts.mono_us();
+        if watch.late_us.is_some_and(|late_us| now_us >= late_us) {
+            watch.late_us = Some(now_us + UNDO_MAX.as_micros() as u64);
+            return machine.on(Event::TimeUp);
+        }
+        let waits_for = machine.waits_for();
+        let event = match waits_for {
+            Wait::Drained => (self.parts.in_flight() == 0).then_some(Event::Drained),
+            Wait::Applied(wants) => {
+                let applied = self.parts.link().at.offset;
+                (applied >= wants).then_some(Event::Applied(applied))
+            }
+            Wait::Asked => self.parts.asked().map(Event::Asked),
+            Wait::Acknowledged => {
+                let Some(end) = self.parts.handed_over() else {
+                    self.parts.rest(LOOK);
+                    return vec![];
+                };
+                let has = end.offset;
+                let mut doing = machine.on(Event::EndsAt(end));
+                doing.extend(machine.on(Event::Acknowledged(has)));
+                return doing;
+            }
+            Wait::Again => {
+                // It is made late by the first failure at the latest.
+                let late_us = now_us + UNDO_MAX.as_micros() as u64;
+                watch.late_us.get_or_insert(late_us);
+                self.parts.rest(AGAIN);
+                return machine.again();
+            }
+            Wait::Nothing => None,
+        };
+        match event {
+            Some(event) => machine.on(event),
+            None => {
+                self.parts.rest(LOOK);
+                vec![]
+            }
+        }
+    }
+
+    /// Several things that are not part of a run.
+    pub(super) fn do_all(&mut self, doing: &[Do]) -> Result<(), String> {
+        let mut watch = Watch::default();
+        for what in doing {
+            self.perform(what, &mut watch)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, what: &Do, watch: &mut Watch) -> Result<Option<Event>, String> {
+        match what {
+            Do::Intend(intent) => {
+                self.state.intent = intent.clone();
+                self.save()?;
+                return Ok(Some(Event::Written));
+            }
+            Do::Write(phase) => {
+                self.state.intent = Intent::None;
+                if self.state.phase != *phase {
+                    self.state.enter(*phase, self.parts.now_ms());
+                }
+                self.save()?;
+            }
+            Do::WriteOwn(place) => {
+                let before = self.state.clone();
+                self.state.intent = Intent::None;
+                self.state.fence = Some(place.clone());
+                self.state.enter(Phase::Reverse, self.parts.now_ms());
+                if let Err(why) = self.save() {
+                    self.state = before;
+                    return Err(why);
+                }
+                return Ok(Some(Event::Written));
+            }
+            Do::Hold => {
+                let now_us = self.parts.mono_us();
+                watch.held_us = Some(now_us);
+                watch.late_us = Some(now_us + self.bounds.pause_max.as_micros() as u64);
+                self.parts.hold();
+            }
+            Do::Release(authority) => {
+                self.parts.release(*authority);
+                let since = watch.held_us.take();
+                let now_us = self.parts.mono_us();
+                watch.pause_us += since.map_or(0, |since| now_us.saturating_sub(since));
+            }
+            Do::Unblock => self.parts.unblock(),
+            Do::Expect(place) => self.parts.expect(place),
+            Do::Answer(grants) => self.parts.answer(*grants),
+            Do::TakeOver(place) => self.parts.take_over(place)?,
+            Do::Unfollow => self.parts.unfollow(),
+            Do::AskAcknowledged => self.parts.ask_acknowledged(),
+            Do::Follow(from) => {
+                let source = self.state.sources.first().cloned();
+                let source = source.ok_or("no source is known")?;
+                self.parts.follow(&source, from.as_ref())?;
+            }
+            of_source => return self.perform_there(of_source),
+        }
+        Ok(None)
+    }
+
+    fn perform_there(&mut self, what: &Do) -> Result<Option<Event>, String> {
+        let event = match what {
+            Do::Fence => {
+                let by_replicas = matches!(self.unfences, Some(Some(_)));
+                let time = self.bounds.pause_max + FENCE_MORE;
+                self.source()?.fence(time, by_replicas)?;
+                Some(Event::Fenced)
+            }
+            Do::Unfence => {
+                let before = self.unfences.flatten();
+                // A pause ends by itself; a number of replicas does not, and is put back until it is.
+                match self.source().and_then(|source| source.unfence(before)) {
+                    Ok(()) => self.unfences = None,
+                    Err(why) => self.warn(format!("the source's fence could not be lifted: {why}")),
+                }
+                None
+            }
+            Do::AskSource => Some(Event::SourceIs(self.ask_source()?)),
+            Do::MakeReplica => {
+                let us = self.state.announce.clone();
+                let us = us.ok_or("no address of this node is known")?;
+                self.source()?.make_replica(&us)?;
+                Some(Event::IsReplica)
+            }
+            Do::MakePrimary => {
+                self.source()?.make_primary()?;
+                Some(Event::IsPrimary)
+            }
+            Do::KeepInFile => {
+                match self.source().and_then(|source| source.keep_in_file()) {
+                    Ok(true) => {}
+                    Ok(false) => self.warn(
+                        "the old Redis has no configuration file: restarted it would be a primary until this node notices"
+                            .to_owned(),
+                    ),
+                    Err(why) => self.warn(format!("its configuration file does not say so: {why}")),
+                }
+                None
+            }
+            _ => None,
+        };
+        Ok(event)
+    }
+
+    /// What a failed unfence has left.
+    pub(super) fn unfence_again(&mut self) {
+        if let Some(Some(before)) = self.unfences
+            && self.state.intent == Intent::None
+            && self
+                .source()
+                .and_then(|source| source.unfence(Some(before)))
+                .is_ok()
+        {
+            self.unfences = None;
+        }
+    }
+}

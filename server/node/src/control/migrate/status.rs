@@ -1,0 +1,340 @@
+//! What a migration shows of itself: the status as JSON, and the report of its end.
+//!
+//! No secret is in either. Names of keys are shown as the first half of their SHA-256, unless they are asked for.
+
+use std::fmt::Write as _;
+
+use migration::assess::{Report, bytes};
+use migration::compare::{Findings, Name};
+use migration::{Authority, State};
+use ring::{digest, hmac};
+use serde_json::{Value, json};
+
+use super::drive::Driver;
+use super::parts::Parts;
+
+/// Differences that are shown; all are counted.
+const SHOWN_MAX: usize = 1000;
+/// Digits of a name that is not shown.
+const HASHED_BYTES: usize = 16;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A key's name as a report has it.
+pub(super) fn shown(name: &[u8], shows_keys: bool) -> String {
+    if shows_keys {
+        return name.escape_ascii().to_string();
+    }
+    let sum = digest::digest(&digest::SHA256, name);
+    format!(
+        "sha256:{}",
+        hex(sum.as_ref().get(..HASHED_BYTES).unwrap_or_default())
+    )
+}
+
+/// Differences, with their names or without.
+pub(super) fn differences(findings: &Findings, shows_keys: bool) -> Value {
+    let one = |((db, key), found): (&Name, &migration::compare::Difference)| {
+        json!({
+            "db": db,
+            "key": shown(key, shows_keys),
+            "kind": found.kind.name(),
+            "found_ms": found.found_ms,
+            "offset": found.offset,
+            "fetched_again": found.is_mended,
+        })
+    };
+    findings.listed().take(SHOWN_MAX).map(one).collect()
+}
+
+/// The assessment.
+pub(super) fn assessment(report: &Report) -> Value {
+    let facts: serde_json::Map<String, Value> = report
+        .facts
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())))
+        .collect();
+    let findings: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|found| json!({"weight": found.weight.name(), "what": found.what, "cure": found.cure}))
+        .collect();
+    let keys: Vec<Value> = report
+        .big_keys
+        .iter()
+        .map(|key| json!({"key": key.name, "type": key.kind, "bytes": key.bytes}))
+        .collect();
+    json!({"stops": report.stops(), "facts": facts, "findings": findings, "big_keys": keys, "text": report.text()})
+}
+
+fn name_of(authority: Authority) -> &'static str {
+    match authority {
+        Authority::Own => "this node",
+        Authority::Source => "the source",
+        Authority::Front => "the source, writes are passed on",
+        Authority::Held => "nobody for a moment",
+    }
+}
+
+fn history(state: &State) -> (Value, Value) {
+    let entered = state.entered.iter();
+    let entered = entered.map(|(phase, at_ms)| json!({"phase": phase.name(), "at_ms": at_ms}));
+    let pauses = state.pauses.iter();
+    let pauses = pauses.map(|(what, us)| json!({"what": what, "us": us}));
+    (entered.collect(), pauses.collect())
+}
+
+impl<P: Parts> Driver<P> {
+    /// The status.
+    pub(super) fn status(&self) -> Value {
+        let (state, live) = (&self.state, &self.live);
+        let (link, findings) = (self.parts.link(), self.findings());
+        let source = state.sources.first();
+        let place = |server: &migration::Server| format!("{}:{}", server.host, server.port);
+        let (entered, pauses) = history(state);
+        let end = self.parts.end();
+        let error = self.wanted.error.lock();
+        let error = error
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        json!({
+            "phase": state.phase.name(),
+            "authority": name_of(self.parts.authority()),
+            "step": live.step,
+            "open": live.is_open,
+            "lost": live.is_lost,
+            "began_ms": state.began_ms,
+            "now_ms": self.parts.now_ms(),
+            "source": source.map(place),
+            "announce": state.announce.as_ref().map(place),
+            "entered": entered,
+            "pauses": pauses,
+            "link": {
+                "state": link.state,
+                "follows": link.follows,
+                "history": link.at.history,
+                "offset": link.at.offset,
+                "lag_bytes": link.lag_bytes,
+                "copied_bytes": link.copied_bytes,
+                "copy_bytes": link.copy_bytes,
+                "copied_keys": link.copied_keys,
+                "silent_s": link.silent_s,
+                "error": link.error,
+            },
+            "verify": {
+                "runs": self.wanted.runs.load(std::sync::atomic::Ordering::Relaxed),
+                "passes": findings.passes,
+                "keys": findings.keys,
+                "elements": findings.elements,
+                "suspicious": findings.suspicious,
+                "unsettled": findings.unsettled,
+                "found": findings.found,
+                "fetched_again": findings.mended,
+                "open": findings.open(),
+                "error": error,
+            },
+            "reverse": {
+                "offset": end.offset,
+                "acknowledged": self.parts.acknowledged(),
+                "clients_at_old_side": live.stragglers.clients,
+                "writes_refused_there": live.stragglers.refused.saturating_sub(live.refused_before),
+                "came_back": live.returned,
+            },
+            "assessment": live.report.as_ref().map(assessment),
+            "warnings": live.warnings,
+        })
+    }
+
+    /// The report of a migration, as text; it is what is signed.
+    pub(super) fn report(&self) -> String {
+        let mut out = String::from("meridian migration report 1\n");
+        let state = &self.state;
+        let mut line = |name: &str, value: &dyn core::fmt::Display| {
+            let _ = writeln!(out, "{name:<26}{value}");
+        };
+        for server in &state.sources {
+            line("source", &format!("{}:{}", server.host, server.port));
+        }
+        line("phase", &state.phase.name());
+        line("began, unix ms", &state.began_ms);
+        for (phase, at_ms) in &state.entered {
+            line(&format!("  {}", phase.name()), at_ms);
+        }
+        if let Some(fence) = &state.fence {
+            line("fence", &format!("{} {}", fence.history, fence.offset));
+        }
+        for (what, us) in &state.pauses {
+            line(&format!("pause, {what}"), &format!("{us} us"));
+        }
+        let findings = self.findings();
+        line("keys compared", &findings.keys);
+        line("elements compared", &findings.elements);
+        line("whole passes", &findings.passes);
+        line("differences found", &findings.found);
+        line("  fetched again", &findings.mended);
+        line("  open", &findings.open());
+        line("  unsettled", &findings.unsettled);
+        line(
+            "writes refused there",
+            &self
+                .live
+                .stragglers
+                .refused
+                .saturating_sub(self.live.refused_before),
+        );
+        line("came back as a primary", &self.live.returned);
+        out
+    }
+}
+
+/// How a report is signed: with a key, or only summed.
+pub(super) fn signature(report: &str, key: Option<&[u8]>) -> String {
+    match key {
+        Some(key) => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+            format!(
+                "hmac-sha256:{}",
+                hex(hmac::sign(&key, report.as_bytes()).as_ref())
+            )
+        }
+        None => {
+            let sum = digest::digest(&digest::SHA256, report.as_bytes());
+            format!("sha256:{}", hex(sum.as_ref()))
+        }
+    }
+}
+
+/// The status as people read it.
+pub(super) fn text_of(status: &Value) -> String {
+    let mut out = String::new();
+    let text = |path: &str| match status.pointer(path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let number = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let _ = writeln!(
+        out,
+        "phase      {}   (who decides: {})",
+        text("/phase"),
+        text("/authority")
+    );
+    if !text("/step").is_empty() && text("/step") != "-" {
+        let _ = writeln!(out, "step       {}", text("/step"));
+    }
+    if text("/phase") == "idle" {
+        return out;
+    }
+    let _ = writeln!(
+        out,
+        "source     {}   (finds this node at {})",
+        text("/source"),
+        text("/announce")
+    );
+    let (copied, of) = (number("/link/copied_bytes"), number("/link/copy_bytes"));
+    let _ = writeln!(
+        out,
+        "link       {}, {} behind, heard {} s ago",
+        text("/link/state"),
+        bytes(number("/link/lag_bytes")),
+        number("/link/silent_s")
+    );
+    if status.pointer("/link/follows") == Some(&Value::Bool(false)) && copied > 0 {
+        let percent = (copied * 100)
+            .checked_div(of)
+            .map_or(String::new(), |p| format!(" ({p} %)"));
+        let _ = writeln!(
+            out,
+            "copy       {} of {}{percent}, {} keys",
+            bytes(copied),
+            bytes(of),
+            number("/link/copied_keys")
+        );
+    }
+    if text("/link/error") != "-" {
+        let _ = writeln!(out, "error      {}", text("/link/error"));
+    }
+    let _ = writeln!(
+        out,
+        "verify     {} passes, {} keys, {} open differences ({} found, {} fetched again), {} unsettled",
+        number("/verify/passes"),
+        number("/verify/keys"),
+        number("/verify/open"),
+        number("/verify/found"),
+        number("/verify/fetched_again"),
+        number("/verify/unsettled"),
+    );
+    if text("/verify/error") != "-" {
+        let _ = writeln!(out, "           {}", text("/verify/error"));
+    }
+    if text("/phase") == "reverse" {
+        let behind = number("/reverse/offset").saturating_sub(number("/reverse/acknowledged"));
+        let _ = writeln!(
+            out,
+            "old side   {} behind; {} clients are still there, {} writes were refused there; came back {} times",
+            bytes(behind),
+            number("/reverse/clients_at_old_side"),
+            number("/reverse/writes_refused_there"),
+            number("/reverse/came_back"),
+        );
+    }
+    if let Some(pauses) = status.pointer("/pauses").and_then(Value::as_array) {
+        for pause in pauses {
+            let what = pause["what"].as_str().unwrap_or("");
+            let _ = writeln!(out, "pause      {what}: {} us", pause["us"]);
+        }
+    }
+    if let Some(warnings) = status.pointer("/warnings").and_then(Value::as_array) {
+        for warning in warnings {
+            let _ = writeln!(out, "warning    {}", warning.as_str().unwrap_or(""));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_hidden_unless_asked_for_and_reports_are_signed() {
+        assert_eq!(shown(b"a\nb", true), "a\\nb");
+        assert_eq!(
+            shown(b"abc", false),
+            "sha256:ba7816bf8f01cfea414140de5dae2223"
+        );
+        assert_eq!(
+            signature("abc", None),
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            signature("what do ya want for nothing?", Some(b"Jefe")),
+            "hmac-sha256:5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn a_status_reads_well_whatever_is_missing() {
+        assert!(text_of(&json!({})).starts_with("phase      -"));
+        let status = json!({
+            "phase": "reverse", "authority": "this node", "step": "",
+            "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10},
+            "reverse": {"offset": 100, "acknowledged": 90},
+            "pauses": [{"what": "flip", "us": 41}], "warnings": ["w"],
+        });
+        let text = text_of(&status);
+        for part in [
+            "(50 %)",
+            "old side   10 B behind",
+            "flip: 41 us",
+            "warning    w",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The driver against a script of a node and a source: all phases forward and back, and what may go wrong between.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use migration::assess::Report;
+use migration::flip::Found;
+use migration::{Authority, Intent, Phase, Place, Server, State};
+
+use super::drive::{Bounds, Driver, Fault, Order};
+use super::parts::{Kept, LinkNow, Parts, Peer, Stragglers};
+use super::{locked, store};
+use crate::control::log::tests::{Failing, MemoryDisk};
+
+const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const PATH: &str = "d/meridian-migration.state";
+
+/// Both sides, in memory.
+struct World {
+    now_us: u64,
+    // The source.
+    answers: bool,
+    is_primary: bool,
+    follows_us: bool,
+    fenced: bool,
+    at: Place,
+    second: Option<Place>,
+    /// It asks for its place so long after it was turned, us.
+    asks_after_us: u64,
+    turned_us: u64,
+    made: usize,
+    // The node.
+    authority: Authority,
+    follows: bool,
+    in_flight: usize,
+    expected: bool,
+    own: Place,
+    kept: Option<Place>,
+    requests: (u64, u64),
+    notes: Vec<String>,
+    calls: Vec<&'static str>,
+}
+
+#[derive(Clone)]
+struct Fake(Arc<Mutex<World>>);
+
+impl Fake {
+    fn world(&self) -> MutexGuard<'_, World> {
+        locked(&self.0)
+    }
+}
+
+impl Parts for Fake {
+    fn now_ms(&self) -> u64 {
+        self.world().now_us / 1000
+    }
+    fn mono_us(&self) -> u64 {
+        self.world().now_us
+    }
+    fn rest(&self, time: Duration) {
+        let mut world = self.world();
+        world.now_us += time.as_micros() as u64;
+        world.in_flight = world.in_flight.saturating_sub(1);
+    }
+    fn is_loaded(&self) -> bool {
+        true
+    }
+    fn kept(&self) -> Kept {
+        self.world().kept.clone().map_or(Kept::Nothing, Kept::At)
+    }
+    fn prepare_flip(&self) -> Result<(), String> {
+        Ok(())
+    }
+    fn follow(&self, _: &Server, _: Option<&Place>) -> Result<(), String> {
+        self.world().follows = true;
+        Ok(())
+    }
+    fn unfollow(&self) {
+        self.world().follows = false;
+    }
+    fn link(&self) -> LinkNow {
+        let world = self.world();
+        LinkNow {
+            state: "connected",
+            follows: world.follows && world.is_primary,
+            at: world.at.clone(),
+            ..LinkNow::default()
+        }
+    }
+    fn set_upstream(&self, _: Option<&Server>) -> Result<(), String> {
+        Ok(())
+    }
+    fn authority(&self) -> Authority {
+        self.world().authority
+    }
+    fn hold(&self) {
+        self.world().authority = Authority::Held;
+    }
+    fn in_flight(&self) -> usize {
+        self.world().in_flight
+    }
+    fn unblock(&self) {}
+    fn release(&self, authority: Authority) {
+        let mut world = self.world();
+        assert!(
+            authority != Authority::Own || world.phase_is_own(),
+            "this node decides while the source does"
+        );
+        world.authority = authority;
+    }
+    fn expect(&self, _: &Place) {
+        self.world().expected = true;
+    }
+    fn asked(&self) -> Option<Place> {
+        let world = self.world();
+        let asks = world.follows_us && world.now_us >= world.turned_us + world.asks_after_us;
+        (world.expected && asks).then(|| world.at.clone())
+    }
+    fn answer(&self, grants: bool) {
+        let mut world = self.world();
+        world.expected = false;
+        if grants {
+            world.second = Some(world.at.clone());
+            world.at = world.own.clone();
+        }
+    }
+    fn take_over(&self, place: &Place) -> Result<(), String> {
+        let mut world = self.world();
+        world.made += 1;
+        world.own = Place::new(&format!("{:040x}", world.made), place.offset);
+        world.kept = Some(place.clone());
+        Ok(())
+    }
+    fn end(&self) -> Place {
+        self.world().own.clone()
+    }
+    fn acknowledged(&self) -> Option<u64> {
+        let world = self.world();
+        world.follows_us.then_some(world.at.offset)
+    }
+    fn handed_over(&self) -> Option<Place> {
+        let world = self.world();
+        (world.follows_us && world.at.offset == world.own.offset).then(|| world.own.clone())
+    }
+    fn ask_acknowledged(&self) {}
+    fn requests(&self) -> (u64, u64) {
+        self.world().requests
+    }
+    fn note(&self, text: &str) {
+        self.world().notes.push(text.to_owned());
+    }
+}
+
+impl World {
+    fn phase_is_own(&self) -> bool {
+        !self.is_primary || !self.follows
+    }
+
+    fn say(&mut self, what: &'static str) -> Result<(), String> {
+        self.calls.push(what);
+        self.now_us += 100;
+        match self.answers {
+            true => Ok(()),
+            false => Err("it does not answer".to_owned()),
+        }
+    }
+}
+
+impl Peer for Fake {
+    fn wait_at_most(&mut self, _: Duration) {}
+    fn ask(&mut self, _: Option<&Server>) -> Result<Found, String> {
+        let mut world = self.world();
+        world.say("ask")?;
+        Ok(Found {
+            is_primary: world.is_primary,
+            follows_us: world.follows_us,
+            at: world.at.clone(),
+            second: world.second.clone(),
+        })
+    }
+    fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
+        Ok(None)
+    }
+    fn fence(&mut self, _: Duration, _: bool) -> Result<(), String> {
+        self.world().say("fence")?;
+        self.world().fenced = true;
+        Ok(())
+    }
+    fn unfence(&mut self, _: Option<u64>) -> Result<(), String> {
+        self.world().say("unfence")?;
+        self.world().fenced = false;
+        Ok(())
+    }
+    fn make_replica(&mut self, _: &Server) -> Result<(), String> {
+        let mut world = self.world();
+        world.say("replicaof")?;
+        (world.is_primary, world.follows_us) = (false, true);
+        world.turned_us = world.now_us;
+        Ok(())
+    }
+    fn make_primary(&mut self) -> Result<(), String> {
+        let mut world = self.world();
+        world.say("no one")?;
+        if !world.is_primary {
+            (world.is_primary, world.follows_us) = (true, false);
+            world.second = Some(world.at.clone());
+            world.made += 1;
+            let history = format!("{:040x}", world.made);
+            world.at.history = history;
+        }
+        Ok(())
+    }
+    fn keep_in_file(&mut self) -> Result<bool, String> {
+        Ok(true)
+    }
+    fn stragglers(&mut self) -> Result<Stragglers, String> {
+        Ok(Stragglers {
+            clients: 2,
+            refused: 5,
+        })
+    }
+}
+
+fn server(host: &str) -> Server {
+    Server {
+        host: host.to_owned(),
+        port: 6379,
+        tls: false,
+    }
+}
+
+/// A driver that finds this state, and its world.
+fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
+    let at = Place::new(OLD, 100);
+    let is_reverse = state.phase == Phase::Reverse;
+    let fake = Fake(Arc::new(Mutex::new(World {
+        now_us: 1_000_000,
+        answers: true,
+        is_primary: !is_reverse,
+        follows_us: is_reverse,
+        fenced: false,
+        at: at.clone(),
+        second: None,
+        asks_after_us: 1000,
+        turned_us: 0,
+        made: 1,
+        authority: state.phase.authority(),
+        follows: false,
+        in_flight: 0,
+        expected: false,
+        own: at.clone(),
+        kept: Some(at),
+        requests: (0, 0),
+        notes: Vec::new(),
+        calls: Vec::new(),
+    })));
+    let (disk, peer) = (MemoryDisk::default(), fake.clone());
+    let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
+    let assess = |_: &Server| Ok(Report::default());
+    let bounds = Bounds {
+        pause_max: Duration::from_millis(100),
+        error_budget: 100,
+    };
+    let driver = Driver::new(
+        fake.clone(),
+        (Arc::new(disk.clone()), PATH.into()),
+        state,
+        (Box::new(connect), Box::new(assess)),
+        bounds,
+    );
+    (driver, fake, disk)
+}
+
+fn state(phase: Phase) -> State {
+    State {
+        phase,
+        sources: vec![server("old")],
+        announce: Some(server("new")),
+        fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
+        ..State::default()
+    }
+}
+
+fn on_disk(disk: &MemoryDisk) -> State {
+    disk.crash();
+    store::read(disk, Path::new(PATH)).unwrap().unwrap()
+}
+
+fn is_at(driver: &Driver<Fake>, disk: &MemoryDisk, phase: Phase) {
+    assert_eq!(driver.state.phase, phase);
+    assert_eq!(driver.parts().authority(), phase.authority());
+    assert_eq!(on_disk(disk).phase, phase);
+    assert_eq!(on_disk(disk).intent, Intent::None);
+}
+
+fn advance() -> Order {
+    Order::Advance { force: false }
+}
+
+fn back() -> Order {
+    Order::Back { force: false }
+}
+
+fn start() -> Order {
+    Order::Start {
+        source: server("old"),
+        announce: server("new"),
+        force: false,
+    }
+}
+
+#[test]
+fn all_the_way_forward_back_from_each_phase_and_to_the_end() {
+    let (mut driver, fake, disk) = driver(State::default());
+    assert!(matches!(driver.order(&advance()), Err(Fault::Conflict(_))));
+    driver.order(&start()).unwrap();
+    is_at(&driver, &disk, Phase::Attach);
+    assert!(matches!(driver.order(&start()), Err(Fault::Conflict(_))));
+    for to in [Phase::Front, Phase::Verify] {
+        driver.order(&advance()).unwrap();
+        is_at(&driver, &disk, to);
+    }
+    for to in [Phase::Front, Phase::Attach] {
+        driver.order(&back()).unwrap();
+        is_at(&driver, &disk, to);
+    }
+    driver.order(&advance()).unwrap();
+    driver.order(&advance()).unwrap();
+    let held = driver.order(&advance());
+    assert!(
+        matches!(&held, Err(Fault::Conflict(why)) if why.contains("no comparison")),
+        "{held:?}"
+    );
+    driver.findings().passes = 1;
+    fake.world().in_flight = 3;
+    driver.order(&advance()).unwrap();
+    is_at(&driver, &disk, Phase::Reverse);
+    assert!(!fake.world().fenced, "the old Redis can take the stream");
+    assert!(driver.live.pause_us > 0 && driver.live.pause_us < 100_000);
+    driver.order(&back()).unwrap();
+    is_at(&driver, &disk, Phase::Verify);
+    assert!(fake.world().is_primary);
+    driver.findings().passes = 1;
+    driver.order(&advance()).unwrap();
+    driver.order(&Order::Finish).unwrap();
+    is_at(&driver, &disk, Phase::Finished);
+    let report = driver.report();
+    for part in ["source", "pause, flip", "pause, back", "differences found"] {
+        assert!(report.contains(part), "{report}");
+    }
+    assert!(matches!(driver.order(&back()), Err(Fault::Conflict(_))));
+}
+
+#[test]
+fn giving_up_before_the_flip_leaves_the_source_as_it_was() {
+    let (mut driver, fake, disk) = driver(State::default());
+    driver.order(&start()).unwrap();
+    driver.order(&back()).unwrap();
+    is_at(&driver, &disk, Phase::Idle);
+    assert!(fake.world().calls.is_empty(), "the source was told nothing");
+}
+
+#[test]
+fn a_flip_that_takes_too_long_is_undone() {
+    for what in ["proof", "requests"] {
+        let (mut driver, fake, disk) = driver(state(Phase::Verify));
+        driver.resume();
+        driver.findings().passes = 1;
+        match what {
+            "proof" => fake.world().asks_after_us = 60_000_000,
+            _ => fake.world().in_flight = usize::MAX,
+        }
+        let done = driver.order(&advance());
+        assert!(
+            matches!(&done, Err(Fault::Undone(why)) if why.contains("longest pause")),
+            "{what} {done:?}"
+        );
+        is_at(&driver, &disk, Phase::Verify);
+        let world = fake.world();
+        assert!(world.is_primary && !world.fenced && world.follows, "{what}");
+        assert!(
+            driver.live.pause_us >= 100_000 && driver.live.pause_us < 200_000,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_holds_the_flip_and_nothing_is_half_done() {
+    let (mut driver, fake, disk) = driver(state(Phase::Verify));
+    driver.resume();
+    driver.findings().passes = 1;
+    disk.fail(Failing {
+        writes: true,
+        ..Failing::default()
+    });
+    assert!(matches!(driver.order(&advance()), Err(Fault::Undone(_))));
+    assert!(fake.world().is_primary);
+    assert_eq!(fake.world().authority, Authority::Front);
+    disk.fail(Failing::default());
+    driver.tick();
+    is_at(&driver, &disk, Phase::Verify);
+}
+
+#[test]
+fn a_start_finishes_what_was_proven_and_undoes_what_was_not() {
+    let flip = || Intent::Flip {
+        at: Place::new(OLD, 90),
+        min_replicas: None,
+    };
+    for (kept, turned, expected) in [
+        (100, true, Phase::Reverse),
+        (90, true, Phase::Verify),
+        (100, false, Phase::Verify),
+    ] {
+        let mut found = state(Phase::Verify);
+        found.intent = flip();
+        let (mut driver, fake, disk) = driver(found);
+        {
+            let mut world = fake.world();
+            world.kept = Some(Place::new(OLD, kept));
+            (world.is_primary, world.follows_us) = (!turned, turned);
+            world.authority = Authority::Held;
+        }
+        driver.resume();
+        is_at(&driver, &disk, expected);
+        assert_eq!(fake.world().is_primary, expected == Phase::Verify);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_left_open_and_asked_again() {
+    let mut found = state(Phase::Verify);
+    found.intent = Intent::Flip {
+        at: Place::new(OLD, 90),
+        min_replicas: None,
+    };
+    let (mut driver, fake, disk) = driver(found);
+    fake.world().answers = false;
+    driver.resume();
+    assert!(driver.live.is_open);
+    assert_eq!(fake.world().authority, Authority::Front);
+    assert!(matches!(driver.order(&advance()), Err(Fault::Conflict(_))));
+    fake.world().answers = true;
+    fake.world().now_us += 5_000_000;
+    driver.tick();
+    assert!(!driver.live.is_open);
+    is_at(&driver, &disk, Phase::Verify);
+}
+
+#[test]
+fn data_older_than_the_flip_does_not_decide() {
+    let (mut driver, fake, disk) = driver(state(Phase::Reverse));
+    fake.world().kept = None;
+    driver.resume();
+    assert!(driver.live.is_lost);
+    assert_eq!(fake.world().authority, Authority::Held);
+    assert!(matches!(driver.order(&back()), Err(Fault::Conflict(_))));
+    driver.order(&Order::Back { force: true }).unwrap();
+    is_at(&driver, &disk, Phase::Verify);
+    assert!(fake.world().is_primary && fake.world().follows);
+}
+
+#[test]
+fn an_old_redis_that_comes_back_as_a_primary_is_made_a_replica_again() {
+    let (mut driver, fake, disk) = driver(state(Phase::Reverse));
+    driver.resume();
+    is_at(&driver, &disk, Phase::Reverse);
+    {
+        let mut world = fake.world();
+        (world.is_primary, world.follows_us) = (true, false);
+        world.now_us += 5_000_000;
+    }
+    driver.tick();
+    assert!(fake.world().follows_us);
+    assert_eq!(driver.live.returned, 1);
+    assert_eq!(driver.live.stragglers.clients, 2);
+}
+
+#[test]
+fn a_spent_error_budget_takes_the_flip_back() {
+    for (refusals, expected) in [(50, Phase::Reverse), (500, Phase::Verify)] {
+        let (mut driver, fake, disk) = driver(state(Phase::Verify));
+        driver.resume();
+        driver.findings().passes = 1;
+        driver.order(&advance()).unwrap();
+        fake.world().requests = (2000, refusals);
+        fake.world().now_us += 2_000_000;
+        driver.tick();
+        is_at(&driver, &disk, expected);
+    }
+}
+
+#[test]
+fn the_status_has_everything_and_no_name_of_a_key() {
+    let (mut driver, _, _) = driver(state(Phase::Verify));
+    driver.resume();
+    let status = driver.status();
+    assert_eq!(status["phase"], "verify");
+    assert_eq!(status["source"], "old:6379");
+    assert_eq!(status["link"]["offset"], 100);
+    assert!(super::status::text_of(&status).contains("finds this node at new:6379"));
+}
