@@ -45,7 +45,11 @@ impl Parts for OfNode {
     }
 
     fn kept(&self) -> Kept {
-        Kept::Nothing
+        let databases = self.0.config().databases as usize;
+        match (0..databases).any(|db| self.0.db_count(db).0 > 0) {
+            true => Kept::Own,
+            false => Kept::Nothing,
+        }
     }
 
     fn follow(&self, _: &Server, _: Option<&Place>) -> Result<(), String> {
