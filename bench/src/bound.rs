@@ -11,7 +11,7 @@ use storage::Rng;
 
 use crate::Bench;
 use crate::client::Client;
-use crate::growth::ask_for;
+use crate::growth::{Asked, ask_for};
 use crate::memory::send;
 use crate::process::{Plan, Server};
 use crate::report::Report;
@@ -54,6 +54,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         "p99.9",
         "max",
         "sender max",
+        "sent max",
         "peak %",
         "end %",
         "used %",
@@ -128,7 +129,7 @@ fn case(
     let begun = Instant::now();
     let end = AtomicBool::new(false);
     let question = set(Values::Of(32), expires, u64::MAX >> 24);
-    let (seconds, (mut latencies, mut late)) = std::thread::scope(|scope| {
+    let (seconds, asked) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let question: Vec<&[u8]> = question.iter().map(Vec::as_slice).collect();
             ask_for(&server, &question, &end)
@@ -145,6 +146,11 @@ fn case(
         let asked = asking.join().unwrap_or_else(died)?;
         written.map(|()| (seconds, asked))
     })?;
+    let Asked {
+        mut latencies,
+        mut late,
+        mut sent,
+    } = asked;
     std::thread::sleep(SETTLE);
     let share = |bytes: f64| format!("{:.1}", bytes / bound as f64 * 100.0);
     let used = client.info("memory", "used_memory")?.unwrap_or_default();
@@ -153,7 +159,7 @@ fn case(
     let mut cells = [server.name, name, policy].map(str::to_owned).to_vec();
     cells.extend([keys.to_string(), format!("{seconds:.0}")]);
     cells.extend([0.50, 0.999, 1.0].map(|share| format!("{:.0}", latencies.us(share))));
-    cells.push(format!("{:.0}", late.us(1.0)));
+    cells.extend([&mut late, &mut sent].map(|seen| format!("{:.0}", seen.us(1.0))));
     cells.extend([server.peak_bytes()?, server.rss_bytes()?, used].map(share));
     cells.push(format!("{evicted:.0}"));
     cells.push(turn.map_or(String::new(), |us| format!("{us:.0}")));

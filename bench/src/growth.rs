@@ -117,7 +117,11 @@ fn asked_while_loaded(
         let questions = asking.join().unwrap_or_else(died)?;
         filled.map(|()| (seconds, questions))
     })?;
-    let (mut latencies, mut late) = questions;
+    let Asked {
+        mut latencies,
+        mut late,
+        ..
+    } = questions;
     let figures = [0.50, 0.99, 0.999, 1.0].map(|share| format!("{:.0}", latencies.us(share)));
     report.row(
         [
@@ -132,27 +136,30 @@ fn asked_while_loaded(
     Ok(())
 }
 
-/// Latencies of the answers, and how late the sender was; one thread sends, this one listens.
-pub(crate) fn ask(
-    server: &Server,
-    key: &[u8],
-    end: &AtomicBool,
-) -> io::Result<(Latencies, Latencies)> {
+/// What an open loop has seen.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// From when a question was due to its answer.
+    pub(crate) latencies: Latencies,
+    /// From when a question was due to when it was sent.
+    pub(crate) late: Latencies,
+    /// From when it was sent to its answer.
+    pub(crate) sent: Latencies,
+}
+
+/// Asks for a key until the end; one thread sends, this one listens.
+pub(crate) fn ask(server: &Server, key: &[u8], end: &AtomicBool) -> io::Result<Asked> {
     ask_for(server, &[b"GET", key], end)
 }
 
 /// The same of any request.
-pub(crate) fn ask_for(
-    server: &Server,
-    words: &[&[u8]],
-    end: &AtomicBool,
-) -> io::Result<(Latencies, Latencies)> {
+pub(crate) fn ask_for(server: &Server, words: &[&[u8]], end: &AtomicBool) -> io::Result<Asked> {
     pin(1);
     come_first();
     let (mut sending, mut listening) = Client::connect(server)?.split()?;
     let mut request = Vec::new();
     encode(words, &mut request);
-    let (due, dues) = mpsc::channel::<Instant>();
+    let (due, dues) = mpsc::channel::<(Instant, Instant)>();
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || -> io::Result<Latencies> {
             pin(1);
@@ -168,25 +175,29 @@ pub(crate) fn ask_for(
                 if end.load(Ordering::Relaxed) {
                     break;
                 }
-                late.add(when.elapsed().as_nanos());
+                let sent = Instant::now();
+                late.add((sent - when).as_nanos());
                 // The listener has ended with an error of its own.
-                if due.send(when).is_err() {
+                if due.send((when, sent)).is_err() {
                     break;
                 }
                 sending.write_all(&request)?;
             }
             Ok(late)
         });
-        let mut latencies = Latencies::default();
+        let mut asked = Asked::default();
         // Ends when the sender has ended, and dropped its end of the channel.
-        for when in dues {
+        for (when, sent) in dues {
             let answer = listening.answer()?;
-            latencies.add(when.elapsed().as_nanos());
+            let now = Instant::now();
+            asked.latencies.add((now - when).as_nanos());
+            asked.sent.add((now - sent).as_nanos());
             if answer.is_error() {
                 return Err(io::Error::other("a question was answered by an error"));
             }
         }
         let died = |_| Err(io::Error::other("the sending thread died"));
-        Ok((latencies, sender.join().unwrap_or_else(died)?))
+        asked.late = sender.join().unwrap_or_else(died)?;
+        Ok(asked)
     })
 }

@@ -29,6 +29,7 @@ mod cores;
 mod eviction;
 mod expiry;
 mod find;
+mod floor;
 mod growth;
 mod histogram;
 mod kernel;
@@ -87,64 +88,80 @@ pub(crate) struct Bench<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
+    /// It tells the longest turn of a core.
+    has_turns: bool,
     run: fn(&Bench<'_>) -> io::Result<Report>,
 }
 
 const PARTS: &[Part] = &[
     Part {
         name: "speed",
+        has_turns: false,
         run: speed::run,
     },
     Part {
         name: "kernel",
+        has_turns: false,
         run: kernel::run,
     },
     Part {
         name: "cores",
+        has_turns: false,
         run: cores::run,
     },
     Part {
         name: "memory",
+        has_turns: false,
         run: memory::run,
     },
     Part {
         name: "connections",
+        has_turns: false,
         run: connections::run,
     },
     Part {
         name: "growth",
+        has_turns: true,
         run: growth::run,
     },
     Part {
         name: "tls",
+        has_turns: false,
         run: tls::run,
     },
     Part {
         name: "log",
+        has_turns: false,
         run: log::run,
     },
     Part {
         name: "long-requests",
+        has_turns: true,
         run: long::run,
     },
     Part {
         name: "eviction",
+        has_turns: false,
         run: eviction::run,
     },
     Part {
         name: "snapshot",
+        has_turns: true,
         run: snapshot::run,
     },
     Part {
         name: "persistence",
+        has_turns: false,
         run: persistence::run,
     },
     Part {
         name: "expiry",
+        has_turns: true,
         run: expiry::run,
     },
     Part {
         name: "maxmemory",
+        has_turns: true,
         run: bound::run,
     },
 ];
@@ -190,6 +207,9 @@ fn compare(options: &Options) -> io::Result<usize> {
         println!("\n# {}", part.name);
         match (part.run)(&bench) {
             Ok(mut report) => {
+                if part.has_turns {
+                    floor::note(&mut report, options.quick);
+                }
                 if options.quick {
                     report.note(
                         "**A quick run: it shows that the program works and measures nothing.**",

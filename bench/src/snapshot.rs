@@ -13,7 +13,7 @@ use storage::Rng;
 
 use crate::Bench;
 use crate::client::{Client, Fill, pin};
-use crate::growth::ask_for;
+use crate::growth::{Asked, ask_for};
 use crate::memory::{fill_from_cpu_one, send};
 use crate::process::{Plan, Server};
 use crate::report::Report;
@@ -44,7 +44,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
     let mut report = Report::default();
     report.note(&format!(
         "{SNAPSHOTS} snapshots one after another, while {CONNECTIONS} connections send reads and writes of random keys, one by one, and \
-         another one asks GET 1000 times a second in an open loop: microseconds from when a question was due. `before`: the same load \
+         another one asks GET 1000 times a second in an open loop: microseconds from when a question was due, `sent` from when it was sent. `before`: the same load \
          without a snapshot. Keys of 16 bytes, values of 32. Extra memory in percent of the data. Aims: max at most 8000 and not growing \
          with the data, longest turn at most 1000 us, extra memory at most 10 %.",
     ));
@@ -58,6 +58,8 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         "p99.9",
         "max",
         "sender max",
+        "sent p99.9",
+        "sent max",
         "s each",
         "extra memory %",
         "longest turn, CPU us",
@@ -116,13 +118,18 @@ fn case(
             loading.join().map_err(|_| died())??;
             done.map(|done| (done, asked))
         })?;
-        let (mut latencies, mut late) = asked;
+        let Asked {
+            mut latencies,
+            mut late,
+            mut sent,
+        } = asked;
         let turn = client.info("meridian", "turn_longest_cpu_us")?;
         let figures = [0.50, 0.99, 0.999, 1.0].map(|share| format!("{:.0}", latencies.us(share)));
         let mut cells = [server.name, name, phase].map(str::to_owned).to_vec();
         cells.push(latencies.len().to_string());
         cells.extend(figures);
         cells.push(format!("{:.0}", late.us(1.0)));
+        cells.extend([0.999, 1.0].map(|share| format!("{:.0}", sent.us(share))));
         cells.extend([each, extra].map(|figure| match figure {
             0.0 => String::new(),
             figure => format!("{figure:.1}"),

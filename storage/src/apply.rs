@@ -94,6 +94,8 @@ impl Shard {
                 self.applying().swap_db(db, with);
             }
             Effect::FlushSlots { first, last } => self.applying().flush_slots(db, first, last),
+            // Nothing of the data: the reader of the log takes it.
+            Effect::SourceAt { .. } => {}
             _ => self.apply_to_collection(db, effect)?,
         }
         Ok(())

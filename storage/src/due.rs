@@ -19,6 +19,17 @@ const FIELDS_PER_LOOK_MAX: usize = 256;
 const AWAY_RETRY_MS: u64 = 8;
 
 impl Shard {
+    /// Until the next [`Shard::set_now`] no deadline has passed, as for requests that were executed elsewhere when their keys were there. What
+    /// notes the time goes on with that of the turn.
+    pub fn suspend_deadlines(&mut self) {
+        self.now_ms = 0;
+    }
+
+    /// The time of the turn, for what notes it: not held back by [`Shard::suspend_deadlines`].
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
     /// Removes keys whose deadline has passed, at `budget` hints; whether more may be due. Not for
     /// whoever only applies what another core recorded: that brings the removals.
     pub fn expire_due(&mut self, budget: usize) -> bool {
@@ -111,7 +122,7 @@ impl Shard {
     #[cold]
     pub fn expire_fields(&mut self, key: &Key<'_>) {
         let first_ms = self.live(key).and_then(first_field_ms);
-        if first_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+        if first_ms.is_some_and(|at_ms| at_ms <= self.now_ms) && !self.holds_expired() {
             self.edit().expire_fields(key, usize::MAX);
         }
     }

@@ -165,6 +165,11 @@ impl<'s> Edit<'s> {
         text_of(self.shard.live(key))
     }
 
+    /// Counts a look at a key as a hit or a miss, for a command that reads it beside what it changes.
+    pub fn count_read(&self, key: &Key<'_>) {
+        self.shard.count_read(key, self.shard.contains(key));
+    }
+
     /// As [`Shard::value`], not counted.
     pub fn value(&self, key: &Key<'_>) -> Option<Value<'_>> {
         let item = self.shard.live(key)?;

@@ -151,7 +151,17 @@ pub enum Effect<'a> {
         first: u16,
         last: u16,
     },
+    /// The effects before it in its frame, and all earlier ones, are what a source's stream has come to up to this offset of this history,
+    /// where the database of the record was selected. It changes nothing: whoever reads the log goes on from there. A history of zeros
+    /// is nobody's: what follows is this server's own.
+    SourceAt {
+        replid: &'a [u8; REPLID_BYTES],
+        offset: u64,
+    },
 }
+
+/// Bytes of a history's name.
+pub const REPLID_BYTES: usize = 40;
 
 impl<'a> Effect<'a> {
     /// The key that it changes; None when it is about whole databases.
@@ -183,7 +193,8 @@ impl<'a> Effect<'a> {
             Effect::FlushDb
             | Effect::FlushAll
             | Effect::SwapDb { .. }
-            | Effect::FlushSlots { .. } => None,
+            | Effect::FlushSlots { .. }
+            | Effect::SourceAt { .. } => None,
         }
     }
 }
@@ -221,6 +232,11 @@ impl Effects {
             encode(db, effect, &mut self.bytes);
             self.count += 1;
         }
+    }
+
+    /// Notes, behind the effects of a part of a source's stream, how far they go: see [`Effect::SourceAt`].
+    pub fn note_source(&mut self, db: u8, replid: &[u8; REPLID_BYTES], offset: u64) {
+        self.push(db, &Effect::SourceAt { replid, offset });
     }
 
     /// Effects recorded since the last [`Effects::take`].
@@ -299,6 +315,7 @@ mod kind {
     // 32 to 47 are those of streams: see `stream_effect.rs`.
     pub(super) const HASH_EXPIRE_AT: u8 = 60;
     pub(super) const HASH_PERSIST: u8 = 61;
+    pub(super) const SOURCE_AT: u8 = 62;
 }
 
 /// Appends one record.
@@ -410,6 +427,11 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
             to.number(first.into());
             to.number(last.into());
         }
+        Effect::SourceAt { replid, offset } => {
+            to.head(kind::SOURCE_AT, db, b"");
+            to.bytes(replid);
+            to.number(offset);
+        }
     }
 }
 
@@ -516,6 +538,10 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
         kind::FLUSH_SLOTS => Effect::FlushSlots {
             first: slot_number(from.number()?)?,
             last: slot_number(from.number()?)?,
+        },
+        kind::SOURCE_AT => Effect::SourceAt {
+            replid: from.bytes()?.try_into().map_err(|_| Corrupt)?,
+            offset: from.number()?,
         },
         _ => Effect::Stream {
             key,

@@ -57,7 +57,7 @@ mod wire;
 pub use aside::{Counted, Guise, Notes, Size};
 pub use digest::{Digest, shared_digest, shared_digest_of};
 pub use edit::{Edit, Ttl};
-pub use effect::{Corrupt, Effect, Effects, decode, encode};
+pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
 pub use events::{Event, EventClass};
 pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};
@@ -69,7 +69,7 @@ pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
 pub use shard::{DbCount, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
 pub use snapshot::{Chunk, Uses};
-pub use stream_effect::StreamChange;
+pub use stream_effect::{StreamChange, words_of};
 pub use value::stream::{
     Consumer, Entry, Group, Pending, STREAM_NODE_BYTES_MAX, Stream, StreamId, Trim, TrimTo,
 };

@@ -394,6 +394,12 @@ impl HashEdit<'_> {
         self.note_undo(Op::Field(field.to_vec(), old));
     }
 
+    /// See [`Hash::expect`]. No effect: it changes the form only.
+    pub fn expect(&mut self, count: usize) {
+        let (hash, shard, _) = self.parts();
+        hash.expect(count, &shard.limits);
+    }
+
     /// As [`HashEdit::set`], and the field keeps its deadline.
     pub fn set_keeping(&mut self, field: &[u8], value: &[u8]) -> bool {
         let deadline = self.deadline_ms(field);

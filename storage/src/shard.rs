@@ -122,7 +122,9 @@ pub struct Shard {
     pub(crate) dbs: Box<[Db]>,
     pub(crate) limits: Limits,
     pub(crate) now_ms: u64,
-    /// The same in seconds, as items note it.
+    /// The same, whatever is held of deadlines: see `suspend_deadlines`.
+    pub(crate) wall_ms: u64,
+    /// And in seconds, as items note it.
     now_s: u32,
     /// What items note of their uses.
     pub(crate) uses: Uses,
@@ -183,6 +185,7 @@ impl Shard {
             dbs: (0..dbs).map(|_| Db::default()).collect(),
             limits,
             now_ms,
+            wall_ms: now_ms,
             now_s: (now_ms / 1000) as u32,
             uses: Uses::Last,
             lfu_draws: Cell::new(0),
@@ -231,7 +234,7 @@ impl Shard {
     /// Sets the time of all that follows, unix ms.
     #[inline]
     pub fn set_now(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+        (self.now_ms, self.wall_ms) = (now_ms, now_ms);
         self.now_s = (now_ms / 1000) as u32;
         self.views.trim();
     }

@@ -203,7 +203,10 @@ impl<'a> StreamChange<'a> {
 }
 
 /// The fields and values of an entry, in turn: at least one pair.
-pub(crate) fn words_of(bytes: &[u8]) -> Result<Vec<&[u8]>, Corrupt> {
+///
+/// # Errors
+/// [`Corrupt`] for bytes that hold none.
+pub fn words_of(bytes: &[u8]) -> Result<Vec<&[u8]>, Corrupt> {
     let (mut from, mut words) = (Reader { input: bytes }, Vec::new());
     while !from.input.is_empty() {
         words.push(from.bytes()?);

@@ -1,6 +1,6 @@
 //! What a reader sees of a value.
 
-use crate::value::{Hash, List, Set, Stream, Zset};
+use crate::value::{Hash, List, OwnedValue, Set, Stream, Zset};
 
 /// A string value; integers are kept as such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,20 @@ impl Value<'_> {
             Value::Set(_) => "set",
             Value::Zset(_) => "zset",
             Value::Stream(_) => "stream",
+        }
+    }
+}
+
+impl<'a> From<&'a OwnedValue> for Value<'a> {
+    fn from(value: &'a OwnedValue) -> Self {
+        match value {
+            OwnedValue::Int(n) => Value::String(Text::Int(*n)),
+            OwnedValue::String(bytes) | OwnedValue::Raw(bytes) => Value::String(Text::Bytes(bytes)),
+            OwnedValue::List(list) => Value::List(list),
+            OwnedValue::Hash(hash) => Value::Hash(hash),
+            OwnedValue::Set(set) => Value::Set(set),
+            OwnedValue::Zset(zset) => Value::Zset(zset),
+            OwnedValue::Stream(stream) => Value::Stream(stream),
         }
     }
 }

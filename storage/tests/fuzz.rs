@@ -199,6 +199,10 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
             first: 0,
             last: m as u16 % SLOTS as u16,
         },
+        22 if n == 1 => Effect::SourceAt {
+            replid: &[b'7'; 40],
+            offset: m,
+        },
         22 => Effect::FlushDb,
         23 => Effect::SwapDb { with: n as u8 },
         _ => Effect::Stream {

@@ -213,6 +213,11 @@ impl Player {
             }
             for mismatch in batch.compare(at) {
                 if self.allow.allows(&mismatch) {
+                    if mismatch.subject.is_error() != mismatch.oracle.is_error() {
+                        // One has executed what the other has refused: allowed, and their data differ from here on.
+                        dirty = true;
+                        tainted.extend(touched(op));
+                    }
                     continue;
                 }
                 dirty = true;

@@ -7,13 +7,23 @@
 //! ```
 //! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
 
+mod absolute;
 pub mod assess;
 mod authority;
+pub mod backlog;
 pub mod compare;
+pub mod feed;
 pub mod flip;
 mod phase;
+mod position;
+pub mod psync;
 mod state;
+pub mod stream;
 
+pub use absolute::absolute;
 pub use authority::Authority;
+pub use backlog::Backlog;
+pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
+pub use position::{Position, ReplId};
 pub use state::{Intent, Place, STATE_BYTES_MAX, Server, State, StateError, is_host};

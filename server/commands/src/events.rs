@@ -306,6 +306,28 @@ fn events_of_sorted_sets() {
 }
 
 #[test]
+fn misses_of_streams() {
+    table(
+        "
+        XLEN none -> keymiss none
+        XRANGE none - + -> keymiss none
+        XPENDING none g -> keymiss none
+        XACK none g 1 -> keymiss none
+        XCLAIM none g c 0 1 -> keymiss none
+        XAUTOCLAIM none g c 0 0 -> keymiss none
+        XAUTOCLAIM none g c abc 0 -> keymiss none
+        XREAD STREAMS none 0 -> keymiss none, keymiss none
+        XREADGROUP GROUP g c STREAMS none > -> keymiss none
+        XDEL none 1 ->
+        XTRIM none MAXLEN 1 ->
+        XADD s 1 f v -> new s, xadd s
+        XREAD STREAMS s 0 ->
+        XACK s none 1 ->
+        ",
+    );
+}
+
+#[test]
 fn a_key_expires_before_it_is_missed_or_made_anew() {
     let mut bench = Bench::new();
     for (request, events) in [

@@ -9,7 +9,13 @@ impl Core {
     /// Clients go on, and deadlines are acted upon again.
     pub fn end_pause(&mut self) {
         self.pause.until_ms = 0;
-        self.shard.set_holds_expired(false);
+        self.hold_expired();
+    }
+
+    /// Keys stay past their deadlines while clients may not write, and while somebody else ends them.
+    pub fn hold_expired(&mut self) {
+        let holds = self.pause.until_ms > 0 || !self.authority.ends_keys();
+        self.shard.set_holds_expired(holds);
     }
 
     /// Answers what concerns this core beside its connections.
@@ -20,7 +26,7 @@ impl Core {
                 // The stricter of two pauses wins, as in Redis.
                 pause.all = (pause.all && pause.until_ms > self.now.unix_ms) || *all;
                 pause.until_ms = pause.until_ms.max(*until_ms);
-                self.shard.set_holds_expired(pause.until_ms > 0);
+                self.hold_expired();
             }
             Ask::Unpause => self.end_pause(),
             Ask::Peek(peek) => peek.answer(self, out),
@@ -55,7 +61,11 @@ impl Core {
                 }
             }
             // Connections are not a core's to know: its service answers.
-            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
+            Ask::ClientList(_)
+            | Ask::ClientKill(_)
+            | Ask::Unblock { .. }
+            | Ask::FindClient(_)
+            | Ask::Authority => {}
             // Goes on over several turns: its service sees to that.
             Ask::KeySizes(_) | Ask::Populate(_) => {}
         }

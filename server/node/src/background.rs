@@ -95,7 +95,7 @@ impl NodeService {
                 }
             } else if client.closing
                 && !client.outbound.is_gated()
-                && (client.outbound.outstanding() == 0 || client.blocked.is_some())
+                && (client.outbound.outstanding() == 0 || client.is_blocked())
             {
                 client.closed = true;
                 turn.ops.close(conn);
@@ -199,7 +199,7 @@ impl NodeService {
             }
             turn.ops.wake_at(self.clients.next_idle_look_ms(now_ms));
         }
-        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+        if self.core.pause.until_ms == 0 && !self.paused.is_empty() && !self.core.is_in_front() {
             turn.ops.again();
         }
         if let Some(at_ms) = self.end_waits(turn.now.unix_ms) {
@@ -210,6 +210,7 @@ impl NodeService {
         }
         if self.core.users_changed {
             self.close_deleted_users();
+            self.close_dropped(turn);
         }
         if !self.lingering.is_empty() {
             self.end_lingering();
@@ -228,7 +229,7 @@ impl NodeService {
         let under_way = self.clients.iter().any(|client| {
             let outbound = &client.outbound;
             let replies = outbound.bytes() + outbound.outstanding();
-            let owed = client.blocked.is_none() && replies > 0 && !has_left;
+            let owed = !client.is_blocked() && replies > 0 && !has_left;
             client.sending_bytes.is_some() || owed
         });
         if !under_way && !self.drained {
@@ -359,7 +360,8 @@ fn over_limit(core: &Core, client: &mut Connection) -> bool {
     };
     let bytes = (client.outbound.bytes() + client.sending_bytes.unwrap_or(0)) as u64;
     if limit.hard_bytes != 0 && bytes > limit.hard_bytes {
-        return true;
+        // What a replica lags by is counted where its stream is.
+        return !client.is_replica();
     }
     if limit.soft_bytes == 0 || bytes <= limit.soft_bytes {
         client.soft_since_ms = 0;
@@ -368,5 +370,6 @@ fn over_limit(core: &Core, client: &mut Connection) -> bool {
     if client.soft_since_ms == 0 {
         client.soft_since_ms = core.now.unix_ms;
     }
-    core.now.unix_ms - client.soft_since_ms > u64::from(limit.soft_seconds) * 1000
+    let is_long = core.now.unix_ms - client.soft_since_ms > u64::from(limit.soft_seconds) * 1000;
+    is_long && !client.is_replica()
 }

@@ -345,13 +345,17 @@ impl NodeService {
             Mail::Lines(lines) => self.show_lines(&lines),
             Mail::Migration(migration) => self.on_migration(migration),
             Mail::Replay(batch) => batch.apply(&mut self.core),
-            Mail::Authority => self.core.take_authority(),
+            Mail::Visit(visit) => self.core.begin_visit(*visit),
+            Mail::Authority => self.change_authority(),
             Mail::Look(look) => look.run(&self.core),
+            Mail::Told(told) => self.on_source_told(*told),
+            Mail::Fence(epoch) => self.on_fence(epoch),
             // The end of the turn looks.
             Mail::Logged => {}
             // The turn that this begins does it.
             Mail::MakeRoom => {}
             Mail::SnapshotEnded(ended) => self.on_image_ended(&ended),
+            Mail::Replica(told) => self.on_replica_told(told),
             Mail::Records(on) => self.core.record(on),
             Mail::Switched => self.core.look_at_switch(),
             Mail::Load(part, expired) => self.on_load(*part, expired),
@@ -371,10 +375,11 @@ impl NodeService {
     /// Runs a request that came from elsewhere or was parked, or parks it (again).
     pub(crate) fn run_head(&mut self, batch: &Batch, head: &Head) {
         let args = batch.args(head);
-        if self.core.refuses() && head.row.writes {
+        if self.core.holds != 0
+            && let Some(refusal) = self.core.held_back_late(head.row)
+        {
             // The core of its client did not know yet.
             let mut out = Vec::new();
-            let refusal = self.core.log_failure();
             self.core.refuse(&refusal, head.resp, &mut out);
             return self.reply(head.ticket, &out);
         }
@@ -562,7 +567,7 @@ impl NodeService {
         let client = Client::Of(tx.ticket.core, tx.ticket.conn);
         match job {
             Job::Held => {}
-            Job::Import(requests) => self.core.run_import(*requests),
+            Job::Visit(run) => run(&mut self.core),
             Job::Block(attempt) => self.run_attempt(*attempt, scope),
             Job::Again(waiter, request) => {
                 self.run_waiter(&waiter, &request, scope);
@@ -703,6 +708,7 @@ impl NodeService {
                     out.extend_from_slice(&client.conn.to_u64().to_le_bytes());
                 }
             }
+            Ask::Authority => self.change_authority(),
             Ask::Unblock { id, error } => {
                 let ended = self.unblock(*id, *error);
                 Reply::new(&mut out, protocol::Resp::V2).int(i64::from(ended));

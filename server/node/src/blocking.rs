@@ -24,12 +24,14 @@ use runtime::ConnId;
 use storage::{Key, Slot, Value};
 
 use crate::acl::User;
-use crate::admin::replicas::{NO_LOG, waitaof_reply};
+use crate::admin::replicas::NO_LOG;
 use crate::connection::{Connection, Request};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
 use crate::mail::{Mail, Ticket};
 use crate::memory::name_bytes;
+use crate::node::Node;
+use crate::replicas::AckWait;
 use crate::service::NodeService;
 use crate::table::{Kind, Row};
 use crate::tracking::Place;
@@ -70,18 +72,9 @@ pub struct Waiter {
     until_ms: Option<u64>,
     /// The reply when the time is over.
     timeout_reply: Vec<u8>,
-    /// What it waits for of the log.
-    log_wait: Option<LogWait>,
+    /// What it waits for of replicas and the log.
+    log_wait: Option<AckWait>,
     state: AtomicU8,
-}
-
-/// A wait for the log of writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogWait {
-    /// How far it must have come.
-    pub position: u64,
-    /// That is all that is waited for: the reply leaves then.
-    pub is_enough: bool,
 }
 
 /// Whether a waiter may be tried.
@@ -105,17 +98,22 @@ impl Waiter {
         }
     }
 
-    /// The same, which waits for the log, too.
-    pub fn and_log(self, log_wait: Option<LogWait>) -> Waiter {
+    /// The same, which waits for acknowledgements, too.
+    pub fn and_log(self, log_wait: Option<AckWait>) -> Waiter {
         Waiter { log_wait, ..self }
     }
 
-    /// The reply when the time is over, or the log has come so far.
-    fn time_reply(&self, synced: u64) -> Cow<'_, [u8]> {
+    /// The reply when the time is over, or what was waited for has come.
+    fn time_reply(&self, node: &Node) -> Cow<'_, [u8]> {
         match self.log_wait {
             None => Cow::Borrowed(&self.timeout_reply),
-            Some(wait) => Cow::Owned(waitaof_reply(synced >= wait.position)),
+            Some(wait) => Cow::Owned(wait.reply(node)),
         }
+    }
+
+    /// Until when it waits, unix ms; None for ever.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        self.until_ms
     }
 
     /// Where the reply goes.
@@ -319,6 +317,26 @@ impl Core {
         Flow::Done
     }
 
+    /// As `block`, of a request that has its place among the replies and keeps it.
+    pub(crate) fn try_again(&mut self, conn: &Connection, request: Request, (seq, db): (u64, u8)) {
+        let mut slots = Vec::new();
+        Core::slots_of(request.row, &request.args(), &mut slots);
+        let attempt = Attempt {
+            ticket: Ticket {
+                core: self.id,
+                conn: conn.conn,
+                seq,
+            },
+            request,
+            db,
+            resp: conn.resp,
+            own_port: conn.own_port,
+            shown: None,
+            user: Arc::clone(&conn.user),
+        };
+        self.attempt(attempt, slots);
+    }
+
     /// A first try where not all slots are here and free.
     fn attempt(&mut self, attempt: Attempt, slots: Vec<Slot>) {
         let mut owners = slots.iter().map(|slot| self.owner(*slot));
@@ -419,7 +437,7 @@ impl Core {
     /// A connection of this core waits for time alone.
     pub fn begin_timer(&mut self, waiter: Waiter) {
         let waiter = Arc::new(waiter);
-        if waiter.log_wait.is_some_and(|wait| wait.is_enough) {
+        if waiter.log_wait.is_some() {
             self.log_waits.push(Arc::clone(&waiter));
         }
         self.waiting.begun.push(waiter);
@@ -588,7 +606,7 @@ impl NodeService {
             }
             if waiter.finish() {
                 self.core.count_unserved(&waiter);
-                let reply = waiter.time_reply(self.core.node.write_log.synced());
+                let reply = waiter.time_reply(self.core.node);
                 self.complete(waiter.ticket(), self.core.id, &reply);
             } else {
                 // It is being tried elsewhere: either its reply comes, or it is free again.
@@ -600,50 +618,55 @@ impl NodeService {
         None
     }
 
-    /// Answers those who have waited for the log to come as far as it has.
+    /// Answers those who have waited for what the log and replicas have by now.
     #[cold]
     pub(crate) fn end_log_waits(&mut self) {
-        let synced = self.core.node.write_log.await_sync(self.core.id.index());
+        let (node, core) = (self.core.node, self.core.id.index());
         let waits = core::mem::take(&mut self.core.log_waits);
-        let is_off = !self.core.node.write_log.is_on();
         for waiter in waits {
-            let has_no_log = is_off && waiter.log_wait.is_some_and(|wait| wait.is_enough);
-            if has_no_log && waiter.finish() {
+            let lacks_log = waiter.log_wait.is_some_and(|wait| wait.lacks_log(node));
+            if lacks_log && waiter.finish() {
                 self.core.count_unserved(&waiter);
                 let mut reply = Vec::new();
                 self.core.refuse(&NO_LOG, waiter.attempt.resp, &mut reply);
                 self.complete(waiter.ticket(), self.core.id, &reply);
                 continue;
             }
-            let is_due = |wait: LogWait| wait.position <= synced;
+            let is_due = |wait: AckWait| wait.is_due(node, core);
             if !waiter.log_wait.is_some_and(is_due) {
                 if !waiter.is_done() {
                     self.core.log_waits.push(waiter);
                 }
             } else if waiter.finish() {
                 self.core.count_unserved(&waiter);
-                self.complete(waiter.ticket(), self.core.id, &waiter.time_reply(synced));
+                self.complete(waiter.ticket(), self.core.id, &waiter.time_reply(node));
             }
         }
     }
 
     /// CLIENT UNBLOCK: whether the client waited and does so no more.
     pub(crate) fn unblock(&mut self, id: u64, error: bool) -> bool {
+        let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        self.unblock_with(id, error.then_some(text))
+    }
+
+    /// As `unblock`, with this error.
+    pub(crate) fn unblock_with(&mut self, id: u64, error: Option<&'static str>) -> bool {
         let client = self.clients.iter().find(|client| client.id == id);
+        let conn = client.map(|client| client.conn);
         let Some(waiter) = client.and_then(|client| client.blocked.clone()) else {
-            return false;
+            return conn.is_some_and(|conn| self.unblock_in_front(conn, error.is_some()));
         };
         if !waiter.finish() {
             return false;
         }
         let mut reply = Vec::new();
-        if error {
-            let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        if let Some(text) = error {
             let refusal = Refusal::Text(text);
             self.core.tally.failed(waiter.attempt.request.row.index);
             self.core.refuse(&refusal, waiter.attempt.resp, &mut reply);
         } else {
-            reply.extend_from_slice(&waiter.time_reply(self.core.node.write_log.synced()));
+            reply.extend_from_slice(&waiter.time_reply(self.core.node));
         }
         self.core.count_unserved(&waiter);
         self.complete(waiter.ticket(), self.core.id, &reply);

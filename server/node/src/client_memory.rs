@@ -20,6 +20,7 @@ use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::pubsub::Topic;
+use crate::replicas::Side;
 use crate::service::NodeService;
 
 /// What a connection takes that has nothing under way.
@@ -101,7 +102,10 @@ impl Connection {
             .tracking
             .as_ref()
             .map_or(0, |tracking| tracking.prefixes.len());
+        // (So that one of a replica always counts for more than one that has nothing under way.)
+        let side = self.replica.as_ref().map_or(0, |_| size_of::<Side>());
         class_size(BASE_BYTES)
+            + side
             + class_size(input)
             + class_size(output)
             + multi
@@ -130,7 +134,7 @@ impl Connection {
     }
 
     fn may_be_evicted(&self) -> bool {
-        !self.no_evict && !self.closing
+        !self.no_evict && !self.closing && !self.is_replica()
     }
 }
 

@@ -1,11 +1,11 @@
 //! The connections of one core, by their index in the runtime.
 
-use runtime::ConnId;
+use runtime::{ConnId, Peer};
 
 use crate::acl::Users;
 use crate::connection::Connection;
 use crate::core::Core;
-use crate::mail::ClientFilter;
+use crate::mail::{ClientFilter, ClientKind};
 use crate::pubsub::Topic;
 use crate::tracking::Mode;
 
@@ -89,7 +89,9 @@ impl Clients {
         }
         self.idle_looked_ms = now_ms;
         let idle = |client: &&Connection| {
-            client.blocked.is_none() && now_ms.saturating_sub(client.active_ms) > timeout_ms
+            !client.is_blocked()
+                && !client.is_replica()
+                && now_ms.saturating_sub(client.active_ms) > timeout_ms
         };
         self.iter().filter(idle).map(|client| client.conn).collect()
     }
@@ -126,6 +128,24 @@ impl Clients {
     }
 }
 
+impl Connection {
+    /// The address that CLIENT LIST shows.
+    pub fn addr(&self) -> String {
+        match self.peer {
+            Peer::Tcp { peer, .. } => peer.to_string(),
+            Peer::Unix => "/:0".to_owned(),
+        }
+    }
+
+    /// Our address that CLIENT LIST shows.
+    pub fn laddr(&self) -> String {
+        match self.peer {
+            Peer::Tcp { local, .. } => local.to_string(),
+            Peer::Unix => "/:0".to_owned(),
+        }
+    }
+}
+
 fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
     let age_s = now_ms.saturating_sub(client.since_ms) / 1000;
     filter
@@ -144,12 +164,21 @@ fn matches(filter: &ClientFilter, client: &Connection, now_ms: u64) -> bool {
             .user
             .as_ref()
             .is_none_or(|user| *user == client.user.name)
-        && filter
-            .type_normal
-            .is_none_or(|normal| normal == client.subscriptions.is_none())
+        && filter.kind.is_none_or(|kind| kind == kind_of(client))
         && filter.not.is_none_or(|not| not != client.id)
         && filter.age_min_s.is_none_or(|min| age_s >= min)
         && !client.closing
+}
+
+/// Which kind of client a connection is, as Redis sorts them.
+fn kind_of(client: &Connection) -> ClientKind {
+    if client.is_replica() {
+        ClientKind::Replica
+    } else if client.subscriptions.is_some() {
+        ClientKind::Pubsub
+    } else {
+        ClientKind::Normal
+    }
 }
 
 /// One client as CLIENT LIST and CLIENT INFO show it (Redis 7.2's fields).
@@ -164,6 +193,9 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
         .filter(|multi| multi.open)
         .map_or(-1, |multi| multi.queued.len() as i64);
     let mut flags = String::new();
+    if client.is_replica() {
+        flags.push('S');
+    }
     if client.monitor {
         flags.push('O');
     }
@@ -173,7 +205,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
     if client.subscriptions.is_some() {
         flags.push('P');
     }
-    if client.blocked.is_some() {
+    if client.is_blocked() {
         flags.push('b');
     }
     if let Some(tracking) = client.tracking.as_deref() {
@@ -194,7 +226,7 @@ pub fn write_line(client: &Connection, core: &Core, out: &mut Vec<u8>) {
     if client.no_touch {
         flags.push('T');
     }
-    if matches!(client.peer, runtime::Peer::Unix) {
+    if matches!(client.peer, Peer::Unix) {
         flags.push('U');
     }
     if flags.is_empty() {

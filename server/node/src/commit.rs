@@ -21,7 +21,7 @@ const KEPT_BYTES_MAX: usize = 256 << 10;
 pub enum Commit {
     /// By being executed: no log, no replicas.
     Local,
-    /// By being logged.
+    /// By being logged, or told to replicas, or both.
     Logged,
 }
 

@@ -10,8 +10,10 @@ use runtime::{ConnId, CoreId, Peer};
 
 use crate::acl::User;
 use crate::blocking::Waiter;
+use crate::front::{Elsewhere, Fronted};
 use crate::gated::Gated;
 use crate::pubsub::Subscriptions;
+use crate::replicas;
 use crate::stats::Call;
 use crate::table::Row;
 use crate::tls::Session;
@@ -209,6 +211,17 @@ impl Outbound {
         self.complete(seq, &[], leaves);
     }
 
+    /// Puts bytes that are no reply behind everything that is here.
+    pub fn push(&mut self, bytes: Vec<u8>) {
+        let is_copied = bytes.len() < COPIED_BYTES_MAX && self.backlog.is_none();
+        if !is_copied && self.outstanding() == 0 {
+            return pile(&mut self.backlog, &mut self.out, Pieces::of(bytes));
+        }
+        let start = self.buffer().len();
+        self.buffer().extend_from_slice(&bytes);
+        self.end(start, Call::NONE);
+    }
+
     /// Whether the reply of a slot has yet to come.
     pub fn awaits(&self, seq: u64) -> bool {
         let index = seq.checked_sub(self.first_seq);
@@ -390,6 +403,8 @@ pub struct Multi {
     pub queued_bytes: usize,
     /// Keys that must not change before EXEC.
     pub watched: Vec<Watch>,
+    /// The same of keys that are watched at the source.
+    pub elsewhere: Elsewhere,
     /// EXEC itself while it waits for slots: monitors are shown it behind what it runs.
     pub exec: Option<Request>,
 }
@@ -530,6 +545,10 @@ pub struct Connection {
     pub blocked: Option<Arc<Waiter>>,
     /// A reply that is gathered from all cores.
     pub gather: Option<Box<Gather>>,
+    /// What it has said of being a replica's.
+    pub replica: Option<Box<replicas::Side>>,
+    /// What it has at the source whose front this node is, or had.
+    pub front: Option<Box<Fronted>>,
     /// When the output began to be above the soft limit, unix ms.
     pub soft_since_ms: u64,
 }
@@ -586,6 +605,8 @@ impl Connection {
             tracking: None,
             blocked: None,
             gather: None,
+            replica: None,
+            front: None,
             soft_since_ms: 0,
         }
     }
@@ -621,7 +642,7 @@ impl Connection {
 
     /// Whether requests of it are still to be run or answered, or replies to be sent. One that waits for a key is owed nothing.
     pub fn is_owed(&self) -> bool {
-        self.blocked.is_none() && self.has_work()
+        !self.is_blocked() && self.has_work()
     }
 
     fn has_work(&self) -> bool {
@@ -673,22 +694,6 @@ impl Connection {
             && self.multi.is_none()
             && self.subscriptions.is_none()
             && self.tracking.is_none()
-    }
-
-    /// The address that CLIENT LIST shows.
-    pub fn addr(&self) -> String {
-        match self.peer {
-            Peer::Tcp { peer, .. } => peer.to_string(),
-            Peer::Unix => "/:0".to_owned(),
-        }
-    }
-
-    /// Our address that CLIENT LIST shows.
-    pub fn laddr(&self) -> String {
-        match self.peer {
-            Peer::Tcp { local, .. } => local.to_string(),
-            Peer::Unix => "/:0".to_owned(),
-        }
     }
 }
 

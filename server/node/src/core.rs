@@ -18,6 +18,7 @@ use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::{Connection, Queues};
+use crate::front::CoreFront;
 use crate::image::Image;
 use crate::locks::Locks;
 use crate::mail::{Ask, Batch, Head, Mail, Replies, Ticket};
@@ -94,8 +95,10 @@ pub struct Core {
     pub users: Arc<Users>,
     /// Their number, where dispatch looks at it.
     pub users_epoch: u32,
-    /// They have changed: connections of users that are gone are to be closed.
+    /// They have changed: connections of users that are gone are to be closed (and those of `dropped`).
     pub users_changed: bool,
+    /// Connections of replicas that are to be closed at once.
+    pub dropped: Vec<ConnId>,
     /// What handlers know of it, by [`Scope`].
     pub settings: [Settings; 3],
     /// The slots that live here.
@@ -148,6 +151,8 @@ pub struct Core {
     pub holds: u64,
     /// Statistics.
     pub tally: Tally,
+    /// What is passed on to the source, while this node is its front.
+    pub front: CoreFront,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// MONITOR.
@@ -257,6 +262,7 @@ impl Core {
             image: Image::default(),
             holds: 0,
             tally: Tally::new(node.table().rows().len()),
+            front: CoreFront::default(),
             pause: Pause::default(),
             watchers: Watchers::default(),
             memory: Memory::default(),
@@ -276,6 +282,7 @@ impl Core {
             users: node.users(),
             users_epoch: 0,
             users_changed: false,
+            dropped: Vec::new(),
             spare_batches: Vec::new(),
             spare_replies: Vec::new(),
             pool: Vec::new(),
@@ -283,6 +290,7 @@ impl Core {
         };
         core.configure(config);
         core.take_users();
+        core.hold_expired();
         let records = core.commit != Commit::Local;
         core.shard.effects().set_recording(records);
         core.publish_memory();

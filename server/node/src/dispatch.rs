@@ -133,10 +133,13 @@ impl Core {
         if conn.only_listens() && !runs_while_listening(row) {
             return self.reject(conn, Some(row), &Refusal::only_listens(row.spec.name));
         }
-        if self.holds != 0
-            && let Some(refusal) = self.held_back(row, conn)
-        {
-            return self.reject(conn, Some(row), &refusal);
+        if self.holds != 0 {
+            if let Some(flow) = self.in_front(conn, row, &args) {
+                return flow;
+            }
+            if let Some(refusal) = self.held_back(row, conn) {
+                return self.reject(conn, Some(row), &refusal);
+            }
         }
         if self.memory.tight != 0 {
             match self.room_for(conn, row, &args) {
@@ -477,6 +480,7 @@ impl Core {
         self.unsubscribe_all(conn);
         self.stop_tracking(conn);
         self.end_monitor(conn);
+        self.end_replica(conn);
     }
 
     /// From now on nothing else of the connection begins; returns where the reply goes.
@@ -512,7 +516,16 @@ impl Core {
         let is_alone = crate::multi::is_exec(row)
             || matches!(
                 row.spec.name,
-                "migrate" | "save" | "bgsave" | "shutdown" | "debug"
+                "migrate"
+                    | "save"
+                    | "bgsave"
+                    | "shutdown"
+                    | "debug"
+                    | "config|set"
+                    | "psync"
+                    | "sync"
+                    | "wait"
+                    | "waitaof"
             );
         if waits && (is_alone || row.spec.group == Group::PubSub) {
             return Flow::Stall;
@@ -565,7 +578,7 @@ impl Core {
                 wait = Some((until_ms, timeout_reply, None));
                 true
             }
-            Ok(Done::WaitLog(until_ms, log_wait)) => {
+            Ok(Done::WaitAcks(until_ms, log_wait)) => {
                 wait = Some((until_ms, Vec::new(), Some(log_wait)));
                 true
             }
@@ -652,7 +665,12 @@ impl Core {
     }
 
     #[cold]
-    fn is_paused(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> bool {
+    pub(crate) fn is_paused(
+        &mut self,
+        conn: &Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> bool {
         if self.now.unix_ms >= self.pause.until_ms {
             self.end_pause();
             return false;
@@ -702,7 +720,7 @@ fn runs_while_listening(row: &Row) -> bool {
     )
 }
 
-fn runs_inside_multi(row: &Row) -> bool {
+pub(crate) fn runs_inside_multi(row: &Row) -> bool {
     matches!(
         row.spec.name,
         "exec" | "discard" | "multi" | "watch" | "quit" | "reset"

@@ -334,6 +334,7 @@ impl NodeService {
             client.stalled_in_turn = false;
             client.stalled = true;
             let waits_for_replies = client.outbound.outstanding() > 0;
+            let is_held = self.core.pause.until_ms != 0 || self.core.waits_in_front(client);
             let partial = client.partial.get_or_insert_default();
             // The parser's memory of the partial request is of offsets in the old input.
             partial.parser = protocol::Parser::default();
@@ -341,7 +342,7 @@ impl NodeService {
             kept.extend_from_slice(&partial.input);
             partial.input = kept;
             self.core.resume.retain(|other| *other != conn);
-            if !waits_for_replies && self.core.pause.until_ms != 0 {
+            if !waits_for_replies && is_held {
                 self.paused.push(conn);
                 self.core.node.blocked.fetch_add(1, Relaxed);
             } else if !waits_for_replies {

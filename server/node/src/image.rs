@@ -9,6 +9,7 @@
 //! The walk takes [`SLICE_US`] of a turn. SAVE is a BGSAVE whose reply waits: other clients are served meanwhile. A server that
 //! leaves writes at once, with every slot in hand: what it has acknowledged is in the file.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +24,7 @@ use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, Batch, Expired};
 use crate::control::snapshot::{
     Ended, Goal, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, Target, head_of, path_of, style_of,
-    write_at_once,
+    style_of_copy, write_at_once,
 };
 use crate::core::Core;
 use crate::mail::{Mail, Ticket};
@@ -41,8 +42,9 @@ const STEP_ITEMS: usize = 64;
 const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
-/// What a write is answered by a replica.
-const READONLY: &str = "READONLY You can't write against a read only replica.";
+
+/// What it is answered while too few replicas are near.
+pub(crate) const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 
 /// What is done with every slot in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub enum Work {
     Cut(Goal, Answer),
     /// No core records any more, if the configuration wants no log.
     StopLog,
+    /// Cores record for replicas, or no more.
+    Feed(bool),
     /// DEBUG LOADAOF.
     LoadLog,
     /// DEBUG RELOAD.
@@ -120,6 +124,13 @@ impl Core {
     /// With every slot in hand; the reply is appended to `out`.
     pub fn run_image(&mut self, ticket: Ticket, resp: Resp, work: Work, out: &mut Vec<u8>) {
         match work {
+            Work::Cut(goal, _) if self.node.loading.is_on() => {
+                // It was asked for before: half of what is loaded is no snapshot.
+                self.node.snapshots.withdraw(goal);
+                if ticket.seq != u64::MAX {
+                    Reply::new(out, resp).error(&Refusal::Loading);
+                }
+            }
             Work::Cut(goal, answer) => {
                 self.cut(goal);
                 match (answer, goal) {
@@ -128,6 +139,8 @@ impl Core {
                         Reply::new(out, resp).simple("Background saving started");
                     }
                     (Answer::Begun, Goal::Base) => Reply::new(out, resp).simple(STARTED),
+                    // INVARIANT: nobody asks for such a one by a request.
+                    (Answer::Begun, Goal::Replica) => {}
                     (Answer::Ended, _) if ticket.core == self.id => {
                         self.image.waiters.push((ticket, resp));
                     }
@@ -136,7 +149,9 @@ impl Core {
                 }
             }
             Work::StopLog => self.stop_log(),
-            Work::LoadLog => match self.load_log() {
+            Work::Feed(true) => self.begin_feed(),
+            Work::Feed(false) => self.stop_feed(),
+            Work::LoadLog => match self.load_log().inspect(|()| self.break_history()) {
                 Ok(()) => Reply::new(out, resp).ok(),
                 Err(why) => {
                     self.node.log(|log| log.warning(&why));
@@ -207,19 +222,31 @@ impl Core {
                 },
                 style_of_base(&config),
             ),
+            Goal::Replica => {
+                self.begin_feed();
+                self.queue_effects();
+                (
+                    Target::Replica(PathBuf::from(&config.dir)),
+                    style_of_copy(&config),
+                )
+            }
         };
         let head = head_of(node, style, goal, &self.shard, self.now.unix_ms);
         match goal {
-            Goal::File => self.shard.begin_snapshot(style, uses),
-            Goal::Base => self.shard.begin_base(style, uses),
+            // (Of a source's data a key stays whose deadline has passed: what its stream says next counts upon that.)
+            Goal::File if self.authority.ends_keys() => self.shard.begin_snapshot(style, uses),
+            Goal::File | Goal::Base | Goal::Replica => self.shard.begin_base(style, uses),
         }
         let number = self.shard.snapshot_number();
+        if goal == Goal::Replica {
+            node.write_log.mark_cut(number);
+        }
         node.snapshots.tell(Note::Begin(Box::new(Plan {
             number,
             cores: node.cores(),
             head,
             target,
-            sums: config.rdbchecksum || goal == Goal::Base,
+            sums: config.rdbchecksum || goal != Goal::File,
             begun_ms: self.now.unix_ms,
             changes: self.changes(),
         })));
@@ -229,7 +256,12 @@ impl Core {
     pub(crate) fn write_now(&mut self, disk: &dyn Disk) -> std::io::Result<()> {
         self.node.snapshots.give_up(self.shard.snapshot_number());
         let (node, config) = (self.node, Arc::clone(&self.config));
-        write_at_once(node, &config, &self.shard, self.now.unix_ms, disk)
+        if !self.authority.ends_keys() {
+            self.shard.suspend_deadlines();
+        }
+        let done = write_at_once(node, &config, &self.shard, self.now.unix_ms, disk);
+        self.shard.set_now(self.now.unix_ms);
+        done
     }
 
     /// A function or a batch of keys from a file.
@@ -304,6 +336,7 @@ impl Core {
             log_fails,
             is_busy: self.busy().is_some(),
             follows: self.authority != Authority::Own,
+            lacks_replicas: self.wants_replicas(),
         }
         .bits();
     }
@@ -312,6 +345,11 @@ impl Core {
     #[inline]
     pub fn refuses(&self) -> bool {
         Holds::of(self.holds).log_fails
+    }
+
+    /// Too few replicas are near: writes are refused.
+    pub fn lacks_replicas(&self) -> bool {
+        Holds::of(self.holds).lacks_replicas
     }
 
     /// Whether data is being read.
@@ -324,6 +362,11 @@ impl Core {
     #[cold]
     pub fn held_back(&self, row: &'static Row, conn: &Connection) -> Option<Refusal> {
         let holds = Holds::of(self.holds);
+        if holds.follows
+            && let Some(refusal) = self.replica_refusal(row, conn)
+        {
+            return Some(refusal);
+        }
         if holds.loading && !row.spec.flags.contains(Flags::LOADING) {
             return Some(Refusal::Loading);
         }
@@ -331,24 +374,40 @@ impl Core {
         refusal.or_else(|| self.busy_refusal(row))
     }
 
+    /// What holds a request back that another core, which did not know yet, has let pass, or that has waited here.
+    #[cold]
+    pub fn held_back_late(&self, row: &'static Row) -> Option<Refusal> {
+        let holds = Holds::of(self.holds);
+        if holds.log_fails && row.writes {
+            return Some(self.log_failure());
+        }
+        if holds.follows && row.writes && self.is_read_only() {
+            return Some(Refusal::Readonly);
+        }
+        let is_barred = holds.loading && !row.spec.flags.contains(Flags::LOADING);
+        is_barred.then_some(Refusal::Loading)
+    }
+
     /// Takes over who decides what keys hold.
     pub fn take_authority(&mut self) {
-        self.authority = self.node.source.authority();
-        self.shard.set_holds_expired(!self.authority.ends_keys());
+        let node = self.node;
+        let change = node.source.change();
+        self.authority = node.source.authority();
+        self.hold_expired();
+        self.bound_memory(&Arc::clone(&self.config));
         self.update_holds();
+        node.source.taken(self.id, change);
     }
 
     fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
-        let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
-        let queued_writes = queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes));
-        if !(row.writes || queued_writes || row.spec.name == "ping") {
+        if !(queues_writes(row, conn) || row.spec.name == "ping") {
             return None;
-        }
-        if holds.follows && self.authority == Authority::Source && row.spec.name != "ping" {
-            return Some(Refusal::Text(READONLY));
         }
         if holds.log_fails {
             return Some(self.log_failure());
+        }
+        if holds.lacks_replicas && row.spec.name != "ping" {
+            return Some(Refusal::Text(NOREPLICAS));
         }
         holds.refuses_writes.then_some(Refusal::MisconfRdb)
     }
@@ -414,6 +473,12 @@ impl Core {
     }
 }
 
+/// Whether a request changes data; EXEC does when a queued one does.
+pub(crate) fn queues_writes(row: &Row, conn: &Connection) -> bool {
+    let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
+    row.writes || queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes))
+}
+
 /// What may hold requests back.
 #[derive(Clone, Copy)]
 struct Holds {
@@ -425,6 +490,8 @@ struct Holds {
     is_busy: bool,
     /// Somebody else decides what keys hold.
     follows: bool,
+    /// Too few replicas are near.
+    lacks_replicas: bool,
 }
 
 impl Holds {
@@ -432,7 +499,8 @@ impl Holds {
         let rdb = u64::from(self.refuses_writes) << 1;
         let log = u64::from(self.log_fails) << 2;
         let busy = u64::from(self.is_busy) << 3;
-        u64::from(self.loading) | rdb | log | busy | u64::from(self.follows) << 4
+        let replicas = u64::from(self.lacks_replicas) << 5;
+        u64::from(self.loading) | rdb | log | busy | u64::from(self.follows) << 4 | replicas
     }
 
     fn of(bits: u64) -> Holds {
@@ -442,6 +510,7 @@ impl Holds {
             log_fails: bits & 4 != 0,
             is_busy: bits & 8 != 0,
             follows: bits & 16 != 0,
+            lacks_replicas: bits & 32 != 0,
         }
     }
 }
@@ -507,9 +576,14 @@ impl NodeService {
     }
 
     /// A snapshot has ended.
-    pub(crate) fn on_image_ended(&mut self, ended: &Ended) {
+    pub(crate) fn on_image_ended(&mut self, ended: &Arc<Ended>) {
         for (ticket, reply) in self.core.image_ended(ended) {
             self.reply(ticket, &reply);
+        }
+        if ended.goal == Goal::Replica && self.core.id.index() == 0 {
+            let node = self.core.node;
+            let ended = Arc::clone(ended);
+            node.replicas.copied(&node.write_log, ended);
         }
         self.core.begin_later();
         // What was scheduled meanwhile need not wait for its second.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use migration::Authority;
 use protocol::args::flatten;
 use protocol::{Args, Limits, Parsed, ProtocolError, Refusal, Reply, Word};
 use runtime::{ConnId, Event, Peer, Turn};
@@ -100,12 +101,16 @@ impl NodeService {
                     }
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
-                        if client.has_counted_buffers() {
+                        let is_counted = client.has_counted_buffers();
+                        if is_counted {
                             self.core.count_client(client);
                         }
                         if !client.dirty && (client.has_output() || client.closing) {
                             client.dirty = true;
                             self.dirty.push(conn);
+                        }
+                        if is_counted {
+                            self.note_stream_sent(conn);
                         }
                     }
                 }
@@ -215,7 +220,8 @@ impl NodeService {
         if self.core.pause.until_ms != 0 && self.core.now.unix_ms >= self.core.pause.until_ms {
             self.core.end_pause();
         }
-        if self.core.pause.until_ms == 0 && !self.paused.is_empty() {
+        let holds = self.core.pause.until_ms != 0 || self.core.authority == Authority::Held;
+        if !holds && !self.paused.is_empty() {
             self.core.node.blocked.fetch_sub(self.paused.len(), Relaxed);
             self.core.resume.append(&mut self.paused);
         }
@@ -292,6 +298,7 @@ impl NodeService {
         if let Some(mut client) = self.clients.remove(conn) {
             self.core.end_roles(&mut client);
             self.core.end_wait(&mut client);
+            self.core.end_front_wait(&mut client);
             self.core.forget_client_bytes(&mut client);
             self.core.node.clients.fetch_sub(1, Relaxed);
         }

@@ -19,8 +19,11 @@ use crate::control::log::replay;
 use crate::control::migrate::look::Look;
 use crate::control::snapshot::Ended;
 use crate::control::transfer::Migration;
+use crate::executed::Visit;
+use crate::front::Told;
 use crate::keysizes::Walk;
 use crate::pubsub::{Message, Topic};
+use crate::replicas;
 use crate::scripts::Busy;
 use crate::table::Row;
 use crate::tracking::{Invalidation, Keys, Place, Read};
@@ -97,16 +100,24 @@ pub enum Mail {
     Migration(Box<Migration>),
     /// Effects of the log, at the start.
     Replay(Box<replay::Batch>),
+    /// What somebody outside of the cores wants done with slots in hand.
+    Visit(Box<Visit>),
     /// Somebody else decides what keys hold (`Source::authority`).
     Authority,
     /// Verification looks at keys of the receiver.
     Look(Box<Look>),
+    /// Replies of the source to requests that were passed on.
+    Told(Box<Told>),
+    /// A core holds its requests, and has sent all that it had for the receiver; the number of the hold.
+    Fence(u64),
     /// The log has come further: replies may leave.
     Logged,
     /// Memory is needed: the receiver evicts its share at the end of its turn.
     MakeRoom,
     /// A snapshot has ended.
     SnapshotEnded(Arc<Ended>),
+    /// From the thread of replicas.
+    Replica(replicas::Told),
     /// Whether this core records what it changes, from now on: sent ahead of its slots, which are all away.
     Records(bool),
     /// The log's files were made, or left: the first core sees to what comes next.
@@ -185,10 +196,25 @@ pub enum Ask {
     AllInScripts(bool),
     /// Takes the users over that are in force in the node.
     Users,
+    /// Takes over who decides what keys hold.
+    Authority,
     /// The digest of everything here (DEBUG DIGEST).
     Digest,
     /// Keeps the versions of keys: the reply is one integer each, and they are watched.
     Watch(WatchedKeys),
+}
+
+/// What clients are, for CLIENT LIST and CLIENT KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// An ordinary one.
+    Normal,
+    /// A primary; there is none among those who have connected.
+    Primary,
+    /// A replica.
+    Replica,
+    /// One that listens.
+    Pubsub,
 }
 
 /// Which clients CLIENT LIST and CLIENT KILL mean; what is None matches all.
@@ -202,8 +228,8 @@ pub struct ClientFilter {
     pub laddr: Option<Vec<u8>>,
     /// Their user.
     pub user: Option<Vec<u8>>,
-    /// Normal clients, or another type (which has no members yet).
-    pub type_normal: Option<bool>,
+    /// Clients of this kind.
+    pub kind: Option<ClientKind>,
     /// All but this client number.
     pub not: Option<u64>,
     /// Connected for at least so many seconds.

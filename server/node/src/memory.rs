@@ -293,7 +293,13 @@ impl Core {
         if memory.bound == 0 {
             memory.reserve = 0;
         }
-        (memory.bound, memory.clients_bound) = (config.maxmemory, clients_bound(config));
+        // (Who follows a source has what the source has.)
+        let bound = if self.authority.ends_keys() {
+            config.maxmemory
+        } else {
+            0
+        };
+        (memory.bound, memory.clients_bound) = (bound, clients_bound(config));
         (memory.tight, memory.is_full) = (0, false);
         self.config_evicts = eviction.choice.is_some();
         if self.memory.bound != 0 {

@@ -11,12 +11,12 @@ use runtime::CoreId;
 use storage::{Key, Slot};
 
 use crate::acl::{Place, check_sort};
-use crate::admin::replicas::waitaof_reply;
 use crate::admin::{Context, Done, NodeCommand, NodeRun};
 use crate::commandlog::Client;
 use crate::connection::{Connection, Multi, Request, Watch};
 use crate::core::{Core, Scope};
 use crate::dispatch::Flow;
+use crate::front::Elsewhere;
 use crate::gather::Join;
 use crate::mail::{Ask, Mail, Ticket, WatchedKeys};
 use crate::scripts::{Caller, Ended};
@@ -232,38 +232,49 @@ impl Core {
         }
         self.tally.nested = true;
         for request in &multi.queued {
-            let (row, args) = (request.row, request.args());
-            if let Err(refusal) = self.permit_queued(conn, row, &args) {
-                self.refuse(&refusal, conn.resp, out);
-                continue;
-            }
-            if conn.tracking.is_some() {
-                self.track(conn, row, &args);
-            }
-            match row.kind {
-                Kind::Node(run) => {
-                    self.run_inside(conn, row, run, args, out);
-                    self.note(row, &request.args(), Client::Here(conn));
-                }
-                Kind::Script(_) => {
-                    let caller = Caller::of(conn, self.id, scope);
-                    if self.run_script(row, args, caller, out) != Ended::Replied {
-                        // INVARIANT: every slot was asked for (see `exec_slots`), and nothing moves a script of a queue.
-                        self.refuse(&Refusal::CrossSlot, conn.resp, out);
-                    }
-                }
-                _ => {
-                    let to = (conn.db, conn.resp, scope);
-                    self.run_for(conn.no_touch, row, args, to, None, out);
-                    self.note(row, &request.args(), Client::Here(conn));
-                }
-            }
-            self.show_queued(conn, request);
+            self.run_queued(conn, request, scope, out);
         }
         self.show_exec(conn, &multi);
         self.tally.nested = false;
         end_caching(conn);
         self.unwatch(multi.watched);
+    }
+
+    /// Runs one request of a queue; its reply is appended to `out`. Its slots are in place.
+    pub(crate) fn run_queued(
+        &mut self,
+        conn: &mut Connection,
+        request: &Request,
+        scope: Scope,
+        out: &mut Vec<u8>,
+    ) {
+        let (row, args) = (request.row, request.args());
+        if let Err(refusal) = self.permit_queued(conn, row, &args) {
+            self.refuse(&refusal, conn.resp, out);
+            return;
+        }
+        if conn.tracking.is_some() {
+            self.track(conn, row, &args);
+        }
+        match row.kind {
+            Kind::Node(run) => {
+                self.run_inside(conn, row, run, args, out);
+                self.note(row, &request.args(), Client::Here(conn));
+            }
+            Kind::Script(_) => {
+                let caller = Caller::of(conn, self.id, scope);
+                if self.run_script(row, args, caller, out) != Ended::Replied {
+                    // INVARIANT: every slot was asked for (see `exec_slots`), and nothing moves a script of a queue.
+                    self.refuse(&Refusal::CrossSlot, conn.resp, out);
+                }
+            }
+            _ => {
+                let to = (conn.db, conn.resp, scope);
+                self.run_for(conn.no_touch, row, args, to, None, out);
+                self.note(row, &request.args(), Client::Here(conn));
+            }
+        }
+        self.show_queued(conn, request);
     }
 
     /// What was allowed when it was queued may be forbidden now, or the connection may have logged in as another user.
@@ -344,10 +355,9 @@ impl Core {
                 out.extend_from_slice(&reply);
                 return;
             }
-            Ok(Done::WaitLog(_, wait)) => {
+            Ok(Done::WaitAcks(_, wait)) => {
                 out.truncate(start);
-                let synced = self.node.write_log.synced() >= wait.position;
-                out.extend_from_slice(&waitaof_reply(synced));
+                out.extend_from_slice(&wait.reply(self.node));
                 return;
             }
             Ok(Done::Ask(ask, Join::Count(count))) => {
@@ -419,6 +429,7 @@ fn discard(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
 fn unwatch(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     if let Some(multi) = &mut cx.conn.multi {
         let watched = core::mem::take(&mut multi.watched);
+        multi.elsewhere = Elsewhere::No;
         cx.core.unwatch(watched);
     }
     cx.reply.ok();
@@ -484,6 +495,9 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
         cx.core.end_multi(cx.conn);
         return Err(Refusal::ExecAbort.into());
     }
+    if multi.elsewhere != Elsewhere::No {
+        return Ok(abort_lost(cx));
+    }
     let (mut slots, whole) = cx.core.exec_slots(cx.conn, multi);
     if cx.core.config.cluster_enabled && slots.len() > 1 {
         cx.core.end_multi(cx.conn);
@@ -532,4 +546,15 @@ fn exec(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     cx.reply.raw(&out);
     cx.core.keep_buffer(out);
     Ok(Done::Replied)
+}
+
+/// EXEC after keys were watched where they cannot be looked at any more.
+fn abort_lost(cx: &mut Context<'_>) -> Done {
+    let Some(multi) = cx.conn.multi.take() else {
+        return Done::Silent;
+    };
+    let mut out = Vec::new();
+    cx.core.abort_queue(cx.conn, *multi, &mut out);
+    cx.reply.raw(&out);
+    Done::Replied
 }

@@ -18,12 +18,14 @@ use crate::control::migrate::Migration;
 use crate::control::snapshot::Snapshots;
 use crate::control::transfer::Links;
 use crate::control::vault::{self, Vault};
+use crate::front::Front;
 use crate::latency::Latency;
 use crate::log::Log;
 use crate::mail::Mail;
 use crate::memory::SharedMemory;
 use crate::monitor::Monitors;
 use crate::rates::{Rates, Sample};
+use crate::replicas::Replicas;
 use crate::scripts::Scripting;
 use crate::source::Source;
 use crate::stats::Published;
@@ -143,13 +145,15 @@ pub struct Node {
     pub write_log: WriteLog,
     /// The Redis that is followed, if one is.
     pub source: Source,
+    /// Those who follow this node.
+    pub replicas: Replicas,
     /// The migration from it, if one is under way.
     pub migration: Migration,
+    /// Requests that are passed on to it.
+    pub front: Front,
     /// Keys of what is sealed on the disk.
     pub vault: Arc<Vault>,
     log: OnceLock<Arc<Log>>,
-    /// Forty hexadecimal digits that name the history of the data (INFO master_replid).
-    replication_id: Mutex<String>,
     next_client: AtomicU64,
     next_tx: AtomicU64,
     keepalive_s: Arc<AtomicU32>,
@@ -186,7 +190,7 @@ impl Node {
             0 => None,
             _ => Some(Arc::new(tls::Context::read(&parts.config)?)),
         };
-        if parts.config.tls_cluster {
+        if parts.config.tls_cluster || parts.config.tls_replication {
             tls::client_config(&parts.config)?;
         }
         let vault = Arc::new(Vault::new(vault::read_keys(&parts.config)?));
@@ -194,6 +198,7 @@ impl Node {
             .map(|_| Published::new(parts.config.databases as usize, table.rows().len()))
             .collect();
         let keepalive_s = Arc::new(AtomicU32::new(parts.config.tcp_keepalive_s));
+        let source_follows = parts.config.replicaof.is_some();
         let mut rng = storage::Rng::new(parts.seed);
         let mut digits = || forty_digits(&mut rng);
         let (run_id, node_id, replication_id) = (digits(), digits(), digits());
@@ -221,10 +226,11 @@ impl Node {
             scripting: Scripting::new(parts.cores),
             links: Links::default(),
             write_log: WriteLog::new(parts.cores, runtime::mono_us),
-            source: Source::default(),
+            source: Source::new(parts.cores, source_follows),
+            replicas: Replicas::new(parts.cores, replication_id, rng.next_u64()),
             migration: Migration::default(),
+            front: Front::new(parts.cores),
             log: OnceLock::new(),
-            replication_id: Mutex::new(replication_id),
             clients: AtomicUsize::new(0),
             tracking: TrackingCounts::default(),
             blocked: AtomicUsize::new(0),
@@ -418,21 +424,6 @@ impl Node {
         let used = self.used().total;
         self.used_bytes_peak.fetch_max(used, Relaxed);
         used
-    }
-
-    /// Forty hexadecimal digits that name the history of the data.
-    pub fn replication_id(&self) -> String {
-        let id = self.replication_id.lock();
-        id.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Begins another history (DEBUG CHANGE-REPL-ID).
-    pub fn change_replication_id(&self, rng: &mut Rng) {
-        let id = forty_digits(rng);
-        *self
-            .replication_id
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     /// Puts mail into a core's mailbox, for threads that are no core's. Whether it is there: not without cores, and not when it has

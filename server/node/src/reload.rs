@@ -48,7 +48,11 @@ impl Core {
             self.shard.edit().flush_all();
             self.forget_libraries();
         }
-        let read = reader.read_all(|part| self.take_part(part, Expired::Drop));
+        let expired = match self.authority.ends_keys() {
+            true => Expired::Drop,
+            false => Expired::Keep,
+        };
+        let read = reader.read_all(|part| self.take_part(part, expired));
         scripts::log_libraries(self);
         read.map_err(|why| format!("{}: {why}", path.display()))?;
         let changes = self.changes();

@@ -41,6 +41,7 @@ pub fn style_of_base(config: &Config) -> rdb::Style {
     rdb::Style {
         version: BASE_VERSION,
         compress: config.rdbcompression,
+        drops_field_deadlines: false,
     }
 }
 
@@ -92,13 +93,18 @@ impl Core {
 
     /// With every slot in hand: no core records any more.
     pub fn stop_log(&mut self) {
-        let node = self.node;
-        if node.config().appendonly || !node.write_log.is_on() {
-            return;
+        if !self.node.config().appendonly && self.node.write_log.is_on() {
+            self.leave_log();
         }
+    }
+
+    /// With every slot in hand: the log ends here. If one is wanted all the same another follows, when its base is written; until then this one
+    /// counts.
+    pub fn leave_log(&mut self) {
+        let node = self.node;
         self.queue_effects();
         node.write_log.stop();
-        self.record_everywhere(false);
+        self.record_everywhere(node.write_log.feeds());
         if node.snapshots.facts().since_ms_for(Goal::Base).is_some() {
             node.log(|log| log.notice("The log was turned off: its rewrite is given up"));
             node.snapshots.give_up(self.shard.snapshot_number());
@@ -109,7 +115,7 @@ impl Core {
     }
 
     /// Ahead of the slots, which are all here.
-    fn record_everywhere(&mut self, on: bool) {
+    pub(crate) fn record_everywhere(&mut self, on: bool) {
         self.record(on);
         let others = (0..self.node.cores() as u16).map(CoreId);
         for core in others.filter(|core| *core != self.id) {
@@ -259,6 +265,11 @@ impl Core {
             });
         self.shard.forget_changes();
         read.map_err(|error| error.to_string())
+    }
+
+    /// What is here now was not recorded: replicas begin anew.
+    pub(crate) fn break_history(&self) {
+        self.node.replicas.break_history(&self.node.write_log);
     }
 
     fn read_log(&mut self, disk: &dyn Disk, place: &Place, manifest: &Manifest) -> io::Result<()> {

@@ -127,6 +127,9 @@ impl Service for NodeService {
             self.end_log_waits();
         }
         self.background(turn);
+        if self.core.holds != 0 {
+            self.front_turn(turn);
+        }
         self.send_lines();
         self.core.seal_messages();
         let core = &mut self.core;

@@ -17,9 +17,12 @@ use crate::config::{Config, Io, Loaded, ShutdownFlags};
 use crate::control;
 use crate::control::disk::SystemDisk;
 use crate::control::log::thread as write_log;
+use crate::front;
 use crate::mail::Mail;
 use crate::node::{Entrance, Node, Parts, Tries};
+use crate::replicas;
 use crate::service::NodeService;
+use crate::source;
 use crate::tls;
 
 /// Why the server does not start.
@@ -130,10 +133,13 @@ pub fn start(loaded: Loaded) -> Result<Server, Fault> {
     if let Err(error) = control::start(node, admin)
         .and_then(|()| allocator::start(node))
         .and_then(|()| aside::start(node))
+        .and_then(|()| front::start(node))
         .and_then(|()| tls::start(node))
         .and_then(|()| control::snapshot::start(node))
+        .and_then(|()| replicas::thread::start(node))
         .and_then(|()| start_log(node))
         .and_then(|()| control::load::start(node))
+        .and_then(|()| source::start(node))
         .and_then(|()| control::migrate::start(node))
     {
         stop(node);

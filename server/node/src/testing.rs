@@ -223,6 +223,14 @@ impl Bench {
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 
+    /// Every core hears that the authority has changed.
+    pub(crate) fn tell_authority(&mut self) {
+        for seat in &mut self.seats {
+            seat.mail.push(Mail::Authority);
+        }
+        self.rest();
+    }
+
     /// What the cores share.
     pub(crate) fn node(&self) -> &'static Node {
         self.seats[0].service.core.node
@@ -260,6 +268,8 @@ impl Bench {
         self.now.unix_us += ms * 1000;
         self.now.mono_us += ms * 1000;
         self.seats.iter_mut().for_each(|seat| seat.again = true);
+        let node = self.node();
+        node.replicas.wake(&node.write_log);
         self.rest();
     }
 
@@ -327,7 +337,7 @@ impl Bench {
             let busy = |seat: &Seat| {
                 !seat.stopped && (seat.again || !seat.events.is_empty() || !seat.mail.is_empty())
             };
-            let rests = !self.seats.iter().any(busy) && !self.run_aside();
+            let rests = !self.seats.iter().any(busy) && !self.run_aside() && !self.step_replicas();
             if rests && (self.holds_log || !self.step_log()) {
                 return;
             }
@@ -373,6 +383,25 @@ impl Bench {
         if let Some((core, mail)) = done {
             self.seats[core.index()].mail.push(mail);
         }
+        true
+    }
+
+    /// What the thread of replicas does; whether it had anything to do.
+    fn step_replicas(&mut self) -> bool {
+        let node = self.node();
+        if node.write_log.may_sleep_fed() && !node.replicas.has_news() {
+            return false;
+        }
+        let (now_ms, seats) = (self.now.unix_ms, &mut self.seats);
+        let mut post = |core: CoreId, mail: Mail| {
+            seats[core.index()].mail.push(mail);
+            Ok(())
+        };
+        let disk: Box<dyn Disk> = match &self.disk {
+            Some(disk) => Box::new(disk.clone()),
+            None => Box::new(SystemDisk),
+        };
+        node.replicas.step(node, &*disk, now_ms, &mut post);
         true
     }
 

@@ -78,6 +78,18 @@ pub struct Invalidation {
     keys: Option<Keys>,
 }
 
+impl Invalidation {
+    /// A client is to forget keys that were read for it elsewhere.
+    pub fn of(home: Place, broadcast: bool, keys: Keys) -> Invalidation {
+        Invalidation {
+            home,
+            broadcast,
+            own: false,
+            keys: Some(keys),
+        }
+    }
+}
+
 /// A client is about to read a key.
 #[derive(Clone, Debug)]
 pub struct Read {

@@ -22,9 +22,9 @@ use storage::{Key, Lent, Shard, Slot};
 
 use crate::blocking::{Attempt, Waiter};
 use crate::connection::Request;
-use crate::control::log::import::Requests;
 use crate::control::transfer::Migration;
 use crate::core::{Core, Scope};
+use crate::executed::Run;
 use crate::image::Work;
 use crate::locks::Verdict;
 use crate::mail::{Batch, Granted, Mail, Schedule, Ticket};
@@ -63,8 +63,8 @@ pub enum Job {
     Migrate(Box<Migration>),
     /// A snapshot begins, or something else that needs all data at one instant.
     Image(Work, Resp),
-    /// Requests of a log of Redis.
-    Import(Box<Requests>),
+    /// What somebody outside of the cores wants done.
+    Visit(Run),
     /// Its slots are put aside, still held, until somebody brings what it does next.
     Held,
     /// A parked request of one core that needs all of its slots.
@@ -77,7 +77,7 @@ impl Job {
         match self {
             Job::One { .. } | Job::Exec | Job::Block(_) | Job::Wide(_) => true,
             Job::Script { since_us, .. } => since_us.is_none(),
-            Job::Again(..) | Job::Migrate(_) | Job::Image(..) | Job::Import(_) | Job::Held => false,
+            Job::Again(..) | Job::Migrate(_) | Job::Image(..) | Job::Visit(_) | Job::Held => false,
         }
     }
 }

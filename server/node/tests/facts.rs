@@ -125,10 +125,7 @@ const LIMITED: &[(&str, &str)] = &[
     ("module|unload", "refused: there are no modules"),
     ("replicaof", "only NO ONE"),
     ("slaveof", "only NO ONE"),
-    (
-        "wait",
-        "waits for its time when replicas are asked for: there are none",
-    ),
+    ("replconf", "all but rdb-filter-only, which is refused"),
 ];
 
 /// Why a command of Redis is not there.
@@ -138,7 +135,7 @@ fn why_not(name: &str, group: &str) -> &'static str {
         ("sentinel", _) | (_, "sentinel") => "no: clients find the nodes without Sentinel",
         ("hyperloglog", _) => "no: it tests Redis's own code",
         ("cluster", _) => "no: the topology is the node's cores",
-        (_, "failover" | "psync" | "replconf" | "sync") => "no: one node today",
+        (_, "failover") => "no: a flip goes by `meridian migrate`",
         _ => "no: not yet",
     }
 }

@@ -103,6 +103,8 @@ fn nothing() -> Result<MultiValue, Fault> {
 
 /// A text with a code: its own first word, or `ERR` when it has no second.
 fn coded(text: &[u8]) -> Vec<u8> {
+    // (It ends at a zero, as texts of C do.)
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let (code, message) = match text.iter().position(|byte| *byte == b' ') {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (b"ERR".as_slice(), text),

@@ -283,6 +283,7 @@ fn errors_say_where() {
         ("return redis.error_reply('My error')", "-My error~"),
         ("return redis.error_reply('NOSPACE')", "-ERR NOSPACE~"),
         ("return redis.error_reply('-WITH dash')", "-WITH dash~"),
+        ("return redis.error_reply('ZERO\\0 and more')", "-ERR ZERO~"),
         (
             "return redis.error_reply()",
             "-ERR wrong number or type of arguments~",

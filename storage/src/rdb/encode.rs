@@ -23,6 +23,8 @@ pub struct Style {
     pub version: u16,
     /// Long strings are compressed.
     pub compress: bool,
+    /// Fields of hashes are written without their deadlines: for readers that know of none, and hear of a field's end otherwise.
+    pub drops_field_deadlines: bool,
 }
 
 impl Style {
@@ -30,7 +32,14 @@ impl Style {
     pub const DUMP: Style = Style {
         version: VERSION,
         compress: false,
+        drops_field_deadlines: false,
     };
+
+    /// The earliest deadline of a hash's fields, if deadlines are written.
+    pub(crate) fn first_deadline_ms(self, hash: &Hash) -> Option<u64> {
+        hash.first_deadline_ms()
+            .filter(|_| !self.drops_field_deadlines)
+    }
 
     /// Whether only types of Redis 6 may be used.
     fn is_plain(self) -> bool {
@@ -43,7 +52,9 @@ pub fn kind_of(value: Value<'_>, style: Style) -> u8 {
     match value {
         Value::List(_) if style.is_plain() => kind::LIST,
         Value::Zset(_) if style.is_plain() => kind::ZSET,
-        Value::Hash(hash) if style.is_plain() && hash.first_deadline_ms().is_none() => kind::HASH,
+        Value::Hash(hash) if style.is_plain() && style.first_deadline_ms(hash).is_none() => {
+            kind::HASH
+        }
         Value::Stream(_) => match style.version {
             ..10 => kind::STREAM_1,
             10 => kind::STREAM_2,
@@ -53,8 +64,9 @@ pub fn kind_of(value: Value<'_>, style: Style) -> u8 {
         Value::List(_) => kind::LIST_LISTPACKS,
         Value::Hash(hash) => match hash.encoding() {
             "listpack" => kind::HASH_LISTPACK,
+            "listpackex" if style.drops_field_deadlines => kind::HASH_LISTPACK,
             "listpackex" => kind::HASH_LISTPACK_DEADLINES,
-            _ if hash.first_deadline_ms().is_some() => kind::HASH_DEADLINES,
+            _ if style.first_deadline_ms(hash).is_some() => kind::HASH_DEADLINES,
             _ => kind::HASH,
         },
         Value::Set(set) if set.encoding() == "intset" => kind::SET_INTSET,
@@ -163,10 +175,10 @@ fn write_list(list: &List, style: Style, out: &mut Vec<u8>) {
 }
 
 fn write_hash(hash: &Hash, style: Style, out: &mut Vec<u8>) {
-    if let Some(first_ms) = hash.first_deadline_ms() {
+    if let Some(first_ms) = style.first_deadline_ms(hash) {
         return write_hash_with_deadlines(hash, first_ms, style, out);
     }
-    if hash.encoding() == "listpack" && !style.is_plain() {
+    if matches!(hash.encoding(), "listpack" | "listpackex") && !style.is_plain() {
         let mut block = Builder::new();
         for (field, value) in hash.iter() {
             block.push(field);

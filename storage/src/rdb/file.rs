@@ -643,6 +643,7 @@ mod tests {
         let style = Style {
             version,
             compress: true,
+            drops_field_deadlines: false,
         };
         let mut out = Vec::new();
         write_magic(version, &mut out);

@@ -314,6 +314,7 @@ mod tests {
                 let style = Style {
                     version,
                     compress: true,
+                    drops_field_deadlines: false,
                 };
                 let mut body = Vec::new();
                 write_body(value, style, &mut body);

@@ -99,13 +99,18 @@ const FOOTER_BYTES: usize = 10;
 
 /// A value as DUMP gives it.
 pub fn dump(value: Value<'_>) -> Vec<u8> {
-    let kind = kind_of(value, Style::DUMP);
+    dump_as(value, Style::DUMP)
+}
+
+/// As [`dump`], in the types of the version that `style` names, which the payload says it is of.
+pub fn dump_as(value: Value<'_>, style: Style) -> Vec<u8> {
+    let kind = kind_of(value, style);
     let version = match kind {
         kind::HASH_DEADLINES | kind::HASH_LISTPACK_DEADLINES => VERSION_OF_DEADLINES,
-        _ => VERSION,
+        _ => style.version,
     };
     let mut out = vec![kind];
-    write_body(value, Style::DUMP, &mut out);
+    write_body(value, style, &mut out);
     out.extend_from_slice(&version.to_le_bytes());
     let sum = crc64(0, &out);
     out.extend_from_slice(&sum.to_le_bytes());

@@ -165,7 +165,7 @@ impl Open {
                 return;
             }
             Collection::Hash(hash) => {
-                let first_ms = hash.first_deadline_ms();
+                let first_ms = self.style.first_deadline_ms(hash);
                 if let Some(first_ms) = first_ms {
                     self.out.extend_from_slice(&first_ms.to_le_bytes());
                 }

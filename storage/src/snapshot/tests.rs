@@ -276,6 +276,7 @@ fn style(rng: &mut Rng) -> Style {
     Style {
         version: 11,
         compress: rng.index(2) == 0,
+        drops_field_deadlines: false,
     }
 }
 

@@ -174,6 +174,14 @@ impl Hash {
         self.get(field).is_some()
     }
 
+    /// Becomes a table at once when as many as `count` pairs are about to be set that a small form has no room for, were each
+    /// field a new one.
+    pub fn expect(&mut self, count: usize, limits: &Limits) {
+        if matches!(self.form, Form::Packed(_)) && count > limits.hash_max_listpack_entries {
+            self.unpack();
+        }
+    }
+
     /// Sets a field, which has no deadline then; whether it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {

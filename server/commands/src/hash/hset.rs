@@ -96,6 +96,9 @@ fn set_all(cx: &mut Write<'_>, mut args: Args<'_>, name: &'static str) -> Result
         return Err(Refusal::arity(name).into());
     }
     let mut hash = cx.edit.edit_hash_or_new(&key)?;
+    if args.left() > 2 {
+        hash.expect(args.left() / 2);
+    }
     let mut new = 0;
     let mut words = args.rest();
     while let (Some(field), Some(value)) = (words.next(), words.next()) {
@@ -135,6 +138,20 @@ fn hdel(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
+
+    /// As Redis since 7.0: the words are counted, before it is known how many fields are new.
+    #[test]
+    fn many_pairs_at_once_make_a_table() {
+        let mut bench = Bench::new();
+        for (pairs, encoding) in [(512, "listpack"), (513, "hashtable")] {
+            bench.run("DEL k");
+            bench.run(&format!("HSET k{}", " f v".repeat(pairs)));
+            assert_eq!(
+                bench.run("OBJECT ENCODING k"),
+                format!("${} {encoding}", encoding.len())
+            );
+        }
+    }
 
     #[test]
     fn fields_come_and_go() {

@@ -26,6 +26,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 fn xack(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, group) = (cx.key(args.bytes()?), args.bytes()?);
     let mut done = 0;
+    cx.edit.count_read(&key);
     if let Some(mut stream) = cx.edit.edit_stream(&key)?
         && stream.group(group).is_some()
     {

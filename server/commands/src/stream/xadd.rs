@@ -54,7 +54,7 @@ fn xadd(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     if given == Some(Given::Id(StreamId::MIN)) {
         return Err(Refusal::Text("ERR The ID specified in XADD must be greater than 0-0").into());
     }
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     if !make && !cx.edit.exists(&key) {
         cx.reply.null();
         return Ok(());

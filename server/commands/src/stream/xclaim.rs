@@ -171,7 +171,8 @@ fn see(stream: &mut StreamEdit<'_>, claim: &Claim<'_>, now_ms: u64) {
 
 fn xclaim(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, group, consumer) = (cx.key(args.bytes()?), args.bytes()?, args.bytes()?);
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
+    cx.edit.count_read(&key);
     let stream = cx.edit.edit_stream(&key)?;
     let Some(mut stream) = stream.filter(|stream| stream.group(group).is_some()) else {
         return Err(entry::no_group(key.bytes, group, "").into());
@@ -215,6 +216,8 @@ fn xclaim(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn xautoclaim(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, group, consumer) = (cx.key(args.bytes()?), args.bytes()?, args.bytes()?);
+    // (Redis looks before it understands the rest.)
+    cx.edit.count_read(&key);
     let min_idle_ms = number::parse_i64(args.bytes()?).ok_or(Refusal::Text(
         "ERR Invalid min-idle-time argument for XAUTOCLAIM",
     ))?;
@@ -232,7 +235,7 @@ fn xautoclaim(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
             return Err(Refusal::Syntax.into());
         }
     }
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let stream = cx.edit.edit_stream(&key)?;
     let Some(mut stream) = stream.filter(|stream| stream.group(group).is_some()) else {
         return Err(entry::no_group(key.bytes, group, "").into());

@@ -238,7 +238,7 @@ fn destroy(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
 
 fn createconsumer(cx: &mut Write<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let (key, group, consumer) = (cx.key(args.bytes()?), args.bytes()?, args.bytes()?);
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let mut stream = cx.edit.edit_stream(&key)?.ok_or(NO_KEY)?;
     let Some(found) = stream.group(group) else {
         return Err(entry::no_group_at(key.bytes, group).into());

@@ -164,7 +164,7 @@ fn consumers(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     let Some(group) = stream.group(group) else {
         return Err(entry::no_group_at(key.bytes, group).into());
     };
-    let now_ms = cx.shard.now_ms().cast_signed();
+    let now_ms = cx.shard.wall_ms().cast_signed();
     let reply = &mut cx.reply;
     reply.array(group.consumers_len());
     for consumer in group.consumers() {

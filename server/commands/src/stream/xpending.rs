@@ -72,7 +72,7 @@ fn xpending(cx: &mut Read<'_>, mut args: Args<'_>) -> Result<(), Refused> {
     };
     match range {
         None => reply_summary(&mut cx.reply, found),
-        Some(range) => reply_range(&mut cx.reply, found, &range, cx.shard.now_ms()),
+        Some(range) => reply_range(&mut cx.reply, found, &range, cx.shard.wall_ms()),
     }
     Ok(())
 }

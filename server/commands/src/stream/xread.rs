@@ -188,10 +188,11 @@ enum Behind {
 }
 
 fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let request = Request::parse(args.clone(), "xread", now_ms)?;
     let mut behind = Vec::with_capacity(request.streams);
     for (key, word) in request.pairs(&args) {
+        cx.edit.count_read(&cx.key(key));
         let stream = cx.edit.stream(&cx.key(key))?;
         let last = stream.map_or(StreamId::MIN, Stream::last_id);
         behind.push(match entry::text(word) {
@@ -207,6 +208,8 @@ fn xread(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     let mut replies = Replies::new(&mut cx.reply);
     for ((word, _), behind) in request.pairs(&args).zip(&behind) {
         let key = cx.key(word);
+        // (Redis looks twice, too.)
+        cx.edit.count_read(&key);
         let Some(stream) = cx.edit.stream(&key)? else {
             continue;
         };
@@ -312,11 +315,12 @@ impl Replies {
 // ---- groups ---------------------------------------------------------------------------------
 
 fn xreadgroup(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
-    let now_ms = cx.edit.now_ms();
+    let now_ms = cx.edit.wall_ms();
     let request = Request::parse(args.clone(), "xreadgroup", now_ms)?;
     let (group, consumer) = request.group.unwrap_or_default();
     let mut behind = Vec::with_capacity(request.streams);
     for (key, word) in request.pairs(&args) {
+        cx.edit.count_read(&cx.key(key));
         let stream = cx.edit.stream(&cx.key(key))?;
         if stream.and_then(|stream| stream.group(group)).is_none() {
             let text = " in XREADGROUP with GROUP option";
@@ -336,6 +340,7 @@ fn xreadgroup(cx: &mut Write<'_>, args: Args<'_>) -> Result<(), Refused> {
     let mut replies = Replies::new(&mut cx.reply);
     for ((word, _), behind) in request.pairs(&args).zip(&behind) {
         let key = cx.key(word);
+        cx.edit.count_read(&key);
         let Some(mut stream) = cx.edit.edit_stream(&key)? else {
             continue;
         };

@@ -6,7 +6,7 @@ use protocol::{Args, Refusal, number};
 use crate::admin::{Context, Done};
 use crate::clients::write_line;
 use crate::gather::Join;
-use crate::mail::{Ask, ClientFilter};
+use crate::mail::{Ask, ClientFilter, ClientKind};
 
 pub(super) fn client_info(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
     let mut line = Vec::new();
@@ -18,7 +18,7 @@ pub(super) fn client_info(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Ref
 pub(super) fn client_list(_: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let mut filter = ClientFilter::default();
     if args.left() == 2 && args.keyword("TYPE") {
-        filter.type_normal = Some(is_normal(args.bytes()?)?);
+        filter.kind = Some(kind_named(args.bytes()?)?);
     } else if args.left() > 1 && args.keyword("ID") {
         let mut ids = Vec::new();
         for word in args.rest() {
@@ -48,7 +48,7 @@ pub(super) fn client_kill(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Do
             let id = id.ok_or(Refusal::Text("ERR client-id should be greater than 0"))?;
             filter.ids = Some(vec![id.unsigned_abs()]);
         } else if args.keyword("TYPE") {
-            filter.type_normal = Some(is_normal(args.bytes()?)?);
+            filter.kind = Some(kind_named(args.bytes()?)?);
         } else if args.keyword("ADDR") {
             filter.addr = Some(args.bytes()?.to_vec());
         } else if args.keyword("LADDR") {
@@ -80,14 +80,18 @@ pub(super) fn client_kill(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Do
     Ok(Done::Ask(Ask::ClientKill(filter), Join::Sum))
 }
 
-/// Whether a type of clients is that of ordinary ones; the others have no members yet.
-fn is_normal(word: &[u8]) -> Result<bool, Refusal> {
-    let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-    if is(b"normal") {
-        return Ok(true);
-    }
-    if is(b"master") || is(b"replica") || is(b"slave") || is(b"pubsub") {
-        return Ok(false);
+/// The kind of clients with this name.
+fn kind_named(word: &[u8]) -> Result<ClientKind, Refusal> {
+    let kinds = [
+        (&b"normal"[..], ClientKind::Normal),
+        (b"master", ClientKind::Primary),
+        (b"replica", ClientKind::Replica),
+        (b"slave", ClientKind::Replica),
+        (b"pubsub", ClientKind::Pubsub),
+    ];
+    let mut named = kinds.iter();
+    if let Some((_, kind)) = named.find(|(name, _)| word.eq_ignore_ascii_case(name)) {
+        return Ok(*kind);
     }
     let text = format!(
         "ERR Unknown client type '{}'",

@@ -243,6 +243,9 @@ fn keys_asked<'a>(cx: &Context<'_>, args: &Args<'a>) -> Result<Vec<(&'a [u8], Ke
         }
         told => told?,
     }
+    if keys.is_empty() && !row.spec.flags.contains(Flags::NO_MANDATORY_KEYS) {
+        return Err(Refusal::InvalidKeyArguments);
+    }
     Ok(keys)
 }
 
@@ -352,6 +355,10 @@ mod tests {
         let client = bench.connect(0);
         let cases = [
             ("GETKEYS set a b get", "*1\r\n$1\r\na\r\n"),
+            (
+                "GETKEYS XREADGROUP noack STREAMS a b $ >",
+                "-ERR Invalid arguments specified for command\r\n",
+            ),
             (
                 "GETKEYSANDFLAGS set a b",
                 "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n",

@@ -199,7 +199,7 @@ fn prepare_tls(config: &Config, changed: &[&Row]) -> Result<Option<tls::Context>
     };
     let failed =
         |why: String| SetError::failed(row, format!("Unable to update TLS configuration. {why}"));
-    if config.tls_cluster {
+    if config.tls_cluster || config.tls_replication {
         tls::client_config(config).map_err(failed)?;
     }
     match config.tls_port {
@@ -262,6 +262,12 @@ fn take_effect(cx: &mut Context<'_>, config: &Arc<Config>, changed: &[&Row]) {
             _ => {}
         }
     }
+    tell(cx, config);
+}
+
+/// Every core takes a changed configuration over.
+pub(crate) fn tell(cx: &mut Context<'_>, config: &Arc<Config>) {
+    let core = &mut *cx.core;
     core.configure(core.node.config());
     core.take_users();
     for other in (0..core.node.cores() as u16).map(CoreId) {

@@ -138,7 +138,7 @@ fn debug(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
         }
         (b"change-repl-id", 0) => {
             let node = cx.core.node;
-            node.change_replication_id(&mut cx.core.rng);
+            node.replicas.change_history();
             cx.reply.ok();
         }
         (b"reload", _) => return reload(cx, words),

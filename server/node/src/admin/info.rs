@@ -73,7 +73,7 @@ const fn section(
 const KEY_SIZES: &str = "Keysizes";
 
 /// All sections, in the order in which they are shown.
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     section("server", "Server", true, info_sections::server),
     section("clients", "Clients", true, info_sections::clients),
     section("memory", "Memory", true, info_sections::memory),
@@ -109,11 +109,12 @@ const SECTIONS: [Section; 15] = [
     section("keyspace", "Keyspace", true, info_sections::keyspace),
     section("keysizes", KEY_SIZES, false, info_sections::key_sizes),
     section("meridian", "Meridian", false, info_sections::meridian),
+    section("migration", "Migration", false, info_sections::migration),
 ];
 
 /// A set of sections: bit i is `SECTIONS[i]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sections(u16);
+pub struct Sections(u32);
 
 impl Sections {
     fn contains(self, title: &str) -> bool {

@@ -18,7 +18,7 @@ use storage::SLOTS;
 use crate::acl::Denial;
 use crate::admin::memory::{Excess, Report, percent};
 use crate::admin::{VERSION_REPORTED, latency};
-use crate::config::{self, Choice};
+use crate::config::Choice;
 use crate::control::snapshot::Goal;
 use crate::core::Core;
 use crate::keysizes::KeySizes;
@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::process;
 use crate::pubsub::Topic;
 use crate::rates::PerSecond;
+use crate::replicas::State;
 use crate::stats::RowCount;
 
 /// What the sections are written from, gathered once.
@@ -251,8 +252,8 @@ pub(super) fn memory(out: &mut String, facts: &Facts<'_>) {
         "mem_fragmentation_ratio": ratio(report.fragmentation()),
         "mem_fragmentation_bytes": report.fragmentation().bytes,
         "mem_not_counted_for_evict": 0,
-        "mem_replication_backlog": 0,
-        "mem_total_replication_buffers": 0,
+        "mem_replication_backlog": facts.node.replicas.stream().heap_bytes,
+        "mem_total_replication_buffers": facts.node.replicas.stream().heap_bytes,
         "mem_clients_slaves": 0,
         "mem_clients_normal": report.used.clients,
         "mem_cluster_links": 0,
@@ -369,9 +370,9 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
         "instantaneous_input_repl_kbps": "0.00",
         "instantaneous_output_repl_kbps": "0.00",
         "rejected_connections": node.sum(|core| &core.turned_away),
-        "sync_full": 0,
-        "sync_partial_ok": 0,
-        "sync_partial_err": 0,
+        "sync_full": node.replicas.counters.full.load(Relaxed),
+        "sync_partial_ok": node.replicas.counters.partial_ok.load(Relaxed),
+        "sync_partial_err": node.replicas.counters.partial_err.load(Relaxed),
         "expired_subkeys": node.sum(|core| &core.fields_expired),
         "expired_keys": node.sum(|core| &core.expired),
         "expired_stale_perc": "0.00",
@@ -425,21 +426,48 @@ pub(super) fn stats(out: &mut String, facts: &Facts<'_>) {
 }
 
 pub(super) fn replication(out: &mut String, facts: &Facts<'_>) {
-    // (What it may be; there is none without replicas.)
-    let backlog = config::find(b"repl-backlog-size").map(|(row, _)| row.shown(&facts.core.config));
-    let backlog = String::from_utf8(backlog.unwrap_or_default()).unwrap_or_default();
+    let (node, config) = (facts.node, &facts.core.config);
+    let (links, history, stream) = (
+        node.replicas.links(),
+        node.replicas.history(),
+        node.replicas.stream(),
+    );
+    crate::source::info::write_role(out, facts.core);
+    lines!(out, "connected_slaves": links.len(),);
+    if config.min_replicas_to_write > 0 && config.min_replicas_max_lag_s > 0 {
+        lines!(out, "min_slaves_good_slaves": node.replicas.near(),);
+    }
+    for (number, link) in links.iter().enumerate() {
+        let lag_s = match link.state() {
+            State::Online => link.silent_ms(facts.core.now.unix_ms) / 1000,
+            _ => 0,
+        };
+        let _ = write!(
+            out,
+            "slave{number}:ip={},port={},state={},offset={},lag={lag_s}\r\n",
+            link.ip,
+            link.said.port,
+            link.state().name(),
+            link.acked(),
+        );
+    }
+    let second = history.second_offset.map_or(-1, u64::cast_signed);
+    // A replica shows whose history its data has; those that follow it are told one of its own.
+    let (id, end) = match node.source.position() {
+        Some(position) => (position.replid.text().to_owned(), position.offset),
+        None => (history.id, stream.end),
+    };
+    let first = if stream.is_on { stream.first + 1 } else { 0 };
     lines!(out,
-        "role": "master",
-        "connected_slaves": 0,
         "master_failover_state": "no-failover",
-        "master_replid": facts.node.replication_id(),
-        "master_replid2": "0".repeat(40),
-        "master_repl_offset": 0,
-        "second_repl_offset": -1,
-        "repl_backlog_active": 0,
-        "repl_backlog_size": backlog,
-        "repl_backlog_first_byte_offset": 0,
-        "repl_backlog_histlen": 0,
+        "master_replid": id,
+        "master_replid2": history.id2,
+        "master_repl_offset": end,
+        "second_repl_offset": second,
+        "repl_backlog_active": u8::from(stream.is_on),
+        "repl_backlog_size": config.repl_backlog_size,
+        "repl_backlog_first_byte_offset": first,
+        "repl_backlog_histlen": stream.end - stream.first,
     );
 }
 
@@ -582,6 +610,21 @@ pub(super) fn meridian(out: &mut String, facts: &Facts<'_>) {
             runtime.turn_longest_cpu_us,
         );
     }
+}
+
+/// What is passed on to a source.
+pub(super) fn migration(out: &mut String, facts: &Facts<'_>) {
+    let front = &facts.node.front;
+    lines!(out,
+        "authority": format!("{:?}", facts.node.source.authority()).to_ascii_lowercase(),
+        "front_upstreams": front.upstreams.load(Relaxed),
+        "front_passed_on": front.passed_on.load(Relaxed),
+        "front_answered_here": front.answered_here.load(Relaxed),
+        "front_under_way": front.under_way.load(Relaxed),
+        "front_failures": front.failures.load(Relaxed),
+        "front_unknown": front.unknown.load(Relaxed),
+        "front_last_hold_us": front.last_hold_us.load(Relaxed),
+    );
 }
 
 #[cfg(test)]

@@ -30,16 +30,17 @@ mod slowlog;
 pub(crate) mod tracking;
 mod users;
 
+pub(crate) use config_set::tell as tell_config;
 pub(crate) use pubsub::PUBLISH;
 
 use commands::Refused;
 use protocol::{Args, Reply, Spec};
 
-use crate::blocking::LogWait;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::gather::Join;
 use crate::mail::Ask;
+use crate::replicas::AckWait;
 use crate::table::Row;
 
 /// The Redis version that clients are told: behaviour follows it.
@@ -69,8 +70,8 @@ pub enum Done {
     Later,
     /// This is the reply, at this time (unix ms; None: never) or where nobody may wait.
     Wait(Option<u64>, Vec<u8>),
-    /// As `Wait`; the reply tells whether the log has come so far.
-    WaitLog(Option<u64>, LogWait),
+    /// As `Wait`; the reply tells who has what was written.
+    WaitAcks(Option<u64>, AckWait),
 }
 
 /// What a handler of the node works with.
@@ -89,7 +90,7 @@ pub struct Context<'a> {
 
 /// All commands of the node.
 pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
-    let families: [&[NodeCommand]; 21] = [
+    let families: [&[NodeCommand]; 22] = [
         session::COMMANDS,
         client::COMMANDS,
         command_info::COMMANDS,
@@ -98,6 +99,7 @@ pub fn all() -> impl Iterator<Item = &'static NodeCommand> {
         server::COMMANDS,
         memory::COMMANDS,
         replicas::COMMANDS,
+        crate::replicas::commands::COMMANDS,
         cluster::COMMANDS,
         slot_stats::COMMANDS,
         debug::COMMANDS,

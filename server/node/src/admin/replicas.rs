@@ -1,11 +1,11 @@
-//! Replication as far as there is none: ROLE, REPLICAOF, WAIT.
+//! What clients ask about replication: ROLE, REPLICAOF, WAIT. What replicas say is in `replicas/commands.rs` of the node.
 
 use commands::Refused;
-use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
+use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec};
 
 use crate::admin::client::deadline_ms;
 use crate::admin::{Context, Done, NodeCommand};
-use crate::blocking::LogWait;
+use crate::replicas::{AckWait, AofWait, State};
 
 /// What most of the rows have in common.
 const BASE: Spec = Spec {
@@ -94,38 +94,59 @@ pub(super) const COMMANDS: &[NodeCommand] = &[
 ];
 
 fn role(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    if crate::source::info::is_replica(cx.core) {
+        crate::source::info::write_role_reply(&mut cx.reply, cx.core);
+        return Ok(Done::Replied);
+    }
+    let replicas = &cx.core.node.replicas;
+    let links = replicas.links();
+    let online = links.iter().filter(|link| link.state() == State::Online);
     cx.reply.array(3);
     cx.reply.bulk(b"master");
-    cx.reply.int(0);
-    cx.reply.array(0);
+    cx.reply.int(replicas.stream().end.cast_signed());
+    cx.reply.array(online.clone().count());
+    for link in online {
+        cx.reply.array(3);
+        cx.reply.bulk(link.ip.as_bytes());
+        cx.reply.bulk(link.said.port.to_string().as_bytes());
+        cx.reply.bulk(link.acked().to_string().as_bytes());
+    }
     Ok(Done::Replied)
 }
 
-fn replicaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
-    if cx.core.config.cluster_enabled {
-        return Err(Refusal::Text("ERR REPLICAOF not allowed in cluster mode.").into());
-    }
-    if args.keyword("NO") && args.keyword("ONE") {
-        // It follows nobody already.
-        cx.reply.ok();
-        return Ok(Done::Replied);
-    }
-    let port = args.rest().next_back().and_then(number::parse_i64);
-    if !port.is_some_and(|port| (0..=65_535).contains(&port)) {
-        return Err(Refusal::Text("ERR Invalid master port").into());
-    }
-    Err(Refusal::Text("ERR replication is not supported yet").into())
+fn replicaof(cx: &mut Context<'_>, args: Args<'_>) -> Result<Done, Refused> {
+    crate::source::info::replicaof(cx, args)
 }
 
 fn wait(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     let replicas = args.int()?;
     let until_ms = wait_until(args.bytes()?, cx.core.now.unix_ms)?;
-    if replicas <= 0 {
-        cx.reply.int(0);
-        return Ok(Done::Replied);
+    let wait = AckWait {
+        frame: written(cx),
+        replicas: u64::try_from(replicas).unwrap_or(0),
+        aof: None,
+    };
+    Ok(begin_wait(cx, until_ms, wait))
+}
+
+/// The last frame that may hold something that the connection has written.
+fn written(cx: &mut Context<'_>) -> u64 {
+    // What it has written may be of this very turn.
+    cx.core.queue_effects();
+    cx.core.node.write_log.fed()
+}
+
+/// Answers at once, or when what is waited for has come.
+fn begin_wait(cx: &mut Context<'_>, until_ms: Option<u64>, wait: AckWait) -> Done {
+    let node = cx.core.node;
+    if !wait.is_due(node, cx.core.id.index()) {
+        if wait.replicas > 0 {
+            node.replicas.want_acks(&node.write_log);
+        }
+        return Done::WaitAcks(until_ms, wait);
     }
-    // There are no replicas: none will have answered when the time is over.
-    Ok(Done::Wait(until_ms, b":0\r\n".to_vec()))
+    cx.reply.raw(&wait.reply(node));
+    Done::Replied
 }
 
 /// WAITAOF waits for a log that is not there.
@@ -147,30 +168,17 @@ fn waitaof(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
     if local > 0 && !log.is_on() {
         return Err(NO_LOG.into());
     }
-    // What the connection has written before may be of this very turn.
-    cx.core.queue_effects();
+    let frame = written(cx);
     let position = log.queued();
-    let synced = log.is_on() && log.synced() >= position;
-    if replicas == 0 && (local == 0 || synced) {
-        cx.reply.array(2);
-        cx.reply.int(i64::from(synced));
-        cx.reply.int(0);
-        return Ok(Done::Replied);
-    }
-    if !log.is_on() {
-        return Ok(Done::Wait(until_ms, waitaof_reply(false)));
-    }
-    // Replicas never answer: with some asked for, only the end of the time is waited for.
-    let waits = LogWait {
-        position,
-        is_enough: replicas == 0,
+    let wait = AckWait {
+        frame,
+        replicas: replicas.unsigned_abs(),
+        aof: Some(AofWait {
+            position,
+            local: local > 0,
+        }),
     };
-    Ok(Done::WaitLog(until_ms, waits))
-}
-
-/// What WAITAOF answers: whether the writes are on the disk here, and by no replica.
-pub(crate) fn waitaof_reply(synced: bool) -> Vec<u8> {
-    format!("*2\r\n:{}\r\n:0\r\n", u8::from(synced)).into_bytes()
+    Ok(begin_wait(cx, until_ms, wait))
 }
 
 /// A timeout in milliseconds as a time; 0 is for ever.

@@ -174,15 +174,9 @@ fn bgsave(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
 }
 
 fn save(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
-    if cx
-        .core
-        .node
-        .snapshots
-        .facts()
-        .since_ms_for(Goal::Base)
-        .is_some()
-    {
-        // One at a time: this one begins, and is answered, behind the rewrite.
+    let facts = cx.core.node.snapshots.facts();
+    if facts.since_ms.is_some() && facts.goal != Goal::File {
+        // One at a time: this one begins, and is answered, behind the rewrite (or the copy for replicas).
         let ticket = cx.core.begin_exclusive(cx.conn);
         cx.core.image.later.push((ticket, cx.conn.resp));
         cx.core.begin_later();

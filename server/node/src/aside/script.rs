@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use migration::Authority;
 use runtime::{CoreId, Now};
 use storage::{Key, Rng, SLOTS, Shard};
 
@@ -55,6 +56,7 @@ struct Attire {
     monitors: u64,
     is_full: bool,
     refuses: bool,
+    authority: Authority,
     all_in_scripts: bool,
 }
 
@@ -78,6 +80,7 @@ impl Core {
             monitors: self.watchers.count,
             is_full: self.memory.is_full,
             refuses: self.refuses(),
+            authority: self.authority,
             all_in_scripts: self.all_in_scripts,
         }
     }
@@ -86,6 +89,7 @@ impl Core {
     fn put_on(&mut self, id: CoreId, script: &mut Script) {
         let attire = &mut script.attire;
         (self.id, self.now, self.beside) = (id, attire.now, Some(script.run));
+        self.authority = attire.authority;
         self.configure(Arc::clone(&attire.config));
         self.users = Arc::clone(&attire.users);
         self.users_epoch = self.users.epoch;

@@ -95,6 +95,8 @@ fields! {
         pub tls_client_key_file_pass: Secret,
         /// `tls-cluster`: MIGRATE speaks TLS.
         pub tls_cluster: bool,
+        /// `tls-replication`: the link to the primary speaks TLS.
+        pub tls_replication: bool,
         /// `tls-ca-cert-dir`: a folder of such files; empty = none.
         pub tls_ca_cert_dir: String,
         /// `tls-auth-clients`: whether clients must show a certificate.
@@ -235,6 +237,34 @@ fields! {
         pub migrate_error_budget: u32,
         /// `replicaof`: the primary to follow.
         pub replicaof: Option<Primary>,
+        /// `repl-backlog-size`: bytes of the stream kept for replicas that were away.
+        pub repl_backlog_size: u64,
+        /// `repl-backlog-ttl`: seconds without a replica after which it is dropped; 0 = never.
+        pub repl_backlog_ttl_s: u64,
+        /// `repl-ping-replica-period`: seconds between signs of life to replicas.
+        pub repl_ping_replica_period_s: u64,
+        /// `repl-timeout`: seconds of silence after which a replication link counts as lost.
+        pub repl_timeout_s: u64,
+        /// `min-replicas-to-write`: replicas that must be near for a write to be taken; 0 = none.
+        pub min_replicas_to_write: u64,
+        /// `min-replicas-max-lag`: seconds of silence up to which one counts as near; 0 = none need be.
+        pub min_replicas_max_lag_s: u64,
+        /// `masteruser`: whom to log in as there; empty = its default user.
+        pub master_user: String,
+        /// `masterauth`: the password; empty = nobody logs in.
+        pub master_auth: Secret,
+        /// `replica-serve-stale-data`: reads are answered while the primary cannot be reached.
+        pub replica_serve_stale_data: bool,
+        /// `replica-read-only`: clients of a replica may not write.
+        pub replica_read_only: bool,
+        /// `replica-announced`: Sentinels are told of this replica.
+        pub replica_announced: bool,
+        /// `replica-announce-ip`: address told to the primary; empty = the one in use.
+        pub replica_announce_ip: String,
+        /// `replica-announce-port`: port told to the primary; 0 = the one in use.
+        pub replica_announce_port: u16,
+        /// `replica-priority`: Sentinels promote the lowest first, and never 0.
+        pub replica_priority: u32,
         /// `cluster-enabled`: speak to clients as a cluster.
         pub cluster_enabled: bool,
         /// `cluster-config-file`: file name of the cluster's state.

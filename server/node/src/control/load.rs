@@ -16,16 +16,18 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use migration::Position;
 use runtime::CoreId;
 use storage::Slot;
 use storage::rdb::{self, Damage, KeyInfo, Raw, Splitter};
 
 use crate::config::Config;
-use crate::control::disk::Disk;
+use crate::control::disk::{Disk, SystemDisk};
 use crate::control::sealed::{self, Input};
 use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
+use crate::source::Fields;
 
 /// Bytes that are read at once, and that a batch for a core has at least.
 const PIECE_BYTES: usize = 1 << 20;
@@ -296,6 +298,12 @@ impl Loading {
         self.on.store(true, Release);
     }
 
+    /// What went wrong, once somebody has acted upon it: another load may follow.
+    pub fn take_fault(&self) -> Option<String> {
+        let fault = self.fault.lock();
+        fault.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// So many bytes are to be read.
     pub fn expect(&self, bytes: u64) {
         self.total_bytes.store(bytes, Relaxed);
@@ -340,11 +348,18 @@ impl Loading {
     }
 }
 
-/// Loads a file on all cores, and returns when they have all of it. For a thread beside the cores; `begin` comes before.
+/// Loads a file on all cores, and returns when they have all of it: where in a source's history it stands, if it says so. For a thread beside the
+/// cores; `begin` comes before. `beat` is called every now and then.
 ///
 /// # Errors
 /// [`Fault`]; some of it may have been loaded then.
-pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Result<(), Fault> {
+pub fn load(
+    node: &Node,
+    disk: &dyn Disk,
+    path: &Path,
+    expired: Expired,
+    beat: &mut dyn FnMut(),
+) -> Result<Option<Position>, Fault> {
     let mut reader = Reader::open(disk, path, &node.config(), &node.vault)?;
     if !reader.is_sealed() && node.vault.keys().is_some() {
         node.log(|log| {
@@ -352,7 +367,7 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
             log.warning(&format!("{path} is not sealed: the next snapshot will be"));
         });
     }
-    let (size, mut expected) = (reader.size(), Vec::new());
+    let (size, mut expected, mut fields) = (reader.size(), Vec::new(), Fields::default());
     node.loading.total_bytes.store(size, Relaxed);
     let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();
     loop {
@@ -383,11 +398,13 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
                 rdb::Part::ModuleAux(name) => node.log(|log| {
                     log.notice(&format!("data of the module type '{name}' was passed over"));
                 }),
+                rdb::Part::Aux { name, value } => fields.note(&name, &value),
                 _ => {}
             }
             Ok(())
         })?;
         node.loading.loaded_bytes.store(reader.offset(), Relaxed);
+        beat();
         if !more {
             break;
         }
@@ -402,7 +419,7 @@ pub fn load(node: &Node, disk: &dyn Disk, path: &Path, expired: Expired) -> Resu
     for core in 0..node.cores() {
         wait(node, core, 1).map_err(Fault::Refused)?;
     }
-    Ok(())
+    Ok(fields.position())
 }
 
 /// Waits until fewer than `max` batches wait at a core.
@@ -422,7 +439,11 @@ fn send(node: &Node, core: usize, part: Part, expired: Expired) -> Result<(), St
     post(node, core, Mail::Load(Box::new(part), expired))
 }
 
-fn post(node: &Node, core: usize, mail: Mail) -> Result<(), String> {
+/// Puts mail into a core's mailbox, as soon as it has room.
+///
+/// # Errors
+/// When the server was stopped.
+pub fn post(node: &Node, core: usize, mail: Mail) -> Result<(), String> {
     let tries = Tries {
         every: WAIT,
         most: usize::MAX,
@@ -462,13 +483,14 @@ pub fn start(node: &'static Node) -> io::Result<()> {
     let run = move || {
         let path = crate::control::snapshot::path_of(&node.config());
         let begun_ms = crate::start::unix_ms();
-        match load(
-            node,
-            &crate::control::disk::SystemDisk,
-            &path,
-            Expired::Drop,
-        ) {
-            Ok(()) => {
+        // (A source says itself when its keys end.)
+        let expired = match node.source.authority().ends_keys() {
+            true => Expired::Drop,
+            false => Expired::Keep,
+        };
+        match load(node, &SystemDisk, &path, expired, &mut || {}) {
+            Ok(position) => {
+                node.source.set_position(position);
                 end(node);
                 let s = crate::start::unix_ms().saturating_sub(begun_ms) as f64 / 1000.0;
                 node.log(|log| log.notice(&format!("DB loaded from disk: {s:.3} seconds")));

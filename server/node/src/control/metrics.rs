@@ -380,6 +380,76 @@ const FAMILIES: &[Family] = &[
         Source::LoopUs(|stats| stats.turn_longest_cpu_us),
         "The same by the thread's processor time; 0 unless `turn-cpu-clock` is on.",
     ),
+    gauge(
+        "meridian_replicas",
+        Source::Node(|node| node.replicas.links().len() as u64),
+        "Replicas that are connected, those that wait for a full copy included.",
+    ),
+    gauge(
+        "meridian_replicas_near",
+        Source::Node(|node| node.replicas.near()),
+        "Of them, those that follow the stream and were heard of within `min-replicas-max-lag`.",
+    ),
+    gauge(
+        "meridian_replication_offset_bytes",
+        Source::Node(|node| node.replicas.stream().end),
+        "Bytes of the stream to replicas so far, in its present history.",
+    ),
+    gauge(
+        "meridian_replication_lag_bytes",
+        Source::Node(|node| node.replicas.lag_bytes()),
+        "Bytes of it that the replica that is furthest behind has not acknowledged.",
+    ),
+    gauge(
+        "meridian_replication_backlog_bytes",
+        Source::Node(|node| node.replicas.stream().heap_bytes),
+        "Memory that the last of it takes, which is kept for replicas.",
+    ),
+    counter(
+        "meridian_replica_full_copies_total",
+        Source::Node(|node| node.replicas.counters.full.load(Relaxed)),
+        "Full copies that replicas have asked for.",
+    ),
+    counter(
+        "meridian_replica_resumes_total",
+        Source::Node(|node| node.replicas.counters.partial_ok.load(Relaxed)),
+        "Replicas that went on where they had been.",
+    ),
+    gauge(
+        "meridian_front_upstreams",
+        Source::Node(|node| node.front.upstreams.load(Relaxed)),
+        "Connections of clients to the source whose front this node is.",
+    ),
+    counter(
+        "meridian_front_passed_on_total",
+        Source::Node(|node| node.front.passed_on.load(Relaxed)),
+        "Requests passed on to the source.",
+    ),
+    counter(
+        "meridian_front_answered_here_total",
+        Source::Node(|node| node.front.answered_here.load(Relaxed)),
+        "Reads answered here while this node was in front of a source.",
+    ),
+    gauge(
+        "meridian_front_under_way",
+        Source::Node(|node| node.front.under_way.load(Relaxed)),
+        "Requests passed on that the source has not answered.",
+    ),
+    counter(
+        "meridian_front_failures_total",
+        Source::Node(|node| node.front.failures.load(Relaxed)),
+        "Connections to the source that could not be made, or were lost with requests under way.",
+    ),
+    counter(
+        "meridian_front_unknown_total",
+        Source::Node(|node| node.front.unknown.load(Relaxed)),
+        "Requests of which clients were told that it is unknown whether they were executed.",
+    ),
+    gauge(
+        "meridian_front_last_hold_microseconds",
+        Source::Node(|node| node.front.last_hold_us.load(Relaxed)),
+        "How long requests were held at the last flip, also one that was given up.",
+    ),
 ];
 
 fn log_sizes(node: &Node) -> Sizes {

@@ -10,6 +10,7 @@
 //! reach them by mailbox (`node.handle().post`). It ends with the process. Non-goals: TLS and
 //! authentication (bind it to an address that only operators reach), anything on the data path.
 
+pub mod dial;
 pub mod disk;
 mod http;
 pub mod load;

@@ -13,7 +13,7 @@
 //! *changed* while a large value is written.
 //!
 //! A snapshot is the file `dbfilename`, or the base of the log ([`Goal`]): that one gets its name from the log, and the log's
-//! manifest names it when it is whole. There is one snapshot at a time, whatever it is for.
+//! manifest names it when it is whole; or a full copy for replicas: those who send it open it, and remove its name. There is one snapshot at a time, whatever it is for.
 //!
 //! A disk that fails costs the snapshot, nothing else: the file before stays as it is, cores hear of it and write no more.
 
@@ -52,6 +52,8 @@ pub enum Goal {
     File,
     /// The base of the log.
     Base,
+    /// A full copy for replicas.
+    Replica,
 }
 
 /// As [`Goal`], with what the writer needs for it.
@@ -62,6 +64,8 @@ pub enum Target {
     File(PathBuf),
     /// The log's base: it holds everything up to this sequence.
     Base { through: u64 },
+    /// A file of its own in this folder.
+    Replica(PathBuf),
 }
 
 /// What the writer is told.
@@ -102,6 +106,8 @@ pub struct Ended {
     pub goal: Goal,
     /// What went wrong.
     pub done: Result<(), Arc<str>>,
+    /// Of one for replicas: its file, and how many bytes that holds.
+    pub copy: Option<(PathBuf, u64)>,
 }
 
 /// What is known of snapshots.
@@ -199,10 +205,21 @@ impl Snapshots {
                 match goal {
                     Goal::File => facts.tried_ms = now_ms,
                     Goal::Base => facts.rewrites.begin(),
+                    Goal::Replica => {}
                 }
             }
             free
         })
+    }
+
+    /// One that was claimed does not begin.
+    pub fn withdraw(&self, goal: Goal) {
+        self.note(|facts| {
+            facts.since_ms = None;
+            if goal == Goal::Base {
+                facts.rewrites.fail();
+            }
+        });
     }
 
     /// Tells the writer.
@@ -229,6 +246,16 @@ impl Snapshots {
         // (The lock is that under which a file gets its name: it has it, or never gets it.)
         let _facts = self.lock();
         self.given_up.store(number, Relaxed);
+    }
+
+    /// Another file, whole and synced, takes the place of the snapshot; all that are being written have been given up.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn place(&self, disk: &dyn Disk, from: &Path, path: &Path) -> io::Result<()> {
+        let _placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.rename(from, path)?;
+        disk.sync_dir(folder(path))
     }
 
     /// Does what the next note asks for, if there is one; what came of it is to be posted.
@@ -314,6 +341,11 @@ impl Run {
             Target::File(path) => {
                 let name = format!("temp-{}-{}.rdb", std::process::id(), plan.number);
                 Some((path.with_file_name(name), path.clone()))
+            }
+            Target::Replica(folder) => {
+                let name = format!("temp-repl-{}-{}.rdb", std::process::id(), plan.number);
+                let path = folder.join(name);
+                Some((path.clone(), path))
             }
             // A file that no manifest names is no part of the log.
             Target::Base { .. } => log.base_name().map(|path| (path.clone(), path)),
@@ -425,6 +457,7 @@ impl Run {
             self.fail(&error);
         }
         self.file = None;
+        let mut copy = None;
         let goal = match self.plan.target {
             Target::File(_) => {
                 self.take_place(shared, disk);
@@ -434,12 +467,31 @@ impl Run {
                 self.become_base(through, shared, log, disk);
                 Goal::Base
             }
+            Target::Replica(_) => {
+                copy = self.become_copy(shared, disk);
+                Goal::Replica
+            }
         };
         Ended {
             number: self.plan.number,
             goal,
             done: self.failed.map_or(Ok(()), Err),
+            copy,
         }
+    }
+
+    /// The file is sent to replicas, by whoever is told of it. (It need not outlive anything: what is not whole is not sent.)
+    fn become_copy(&mut self, shared: &Snapshots, disk: &dyn Disk) -> Option<(PathBuf, u64)> {
+        if self.failed.is_none() && shared.is_given_up(self.plan.number) {
+            self.fail(&io::Error::other("given up"));
+        }
+        if self.failed.is_some() {
+            // What cannot be removed stays as litter: the name says what it is.
+            let _ = disk.remove(&self.paths.1);
+        }
+        shared.note(|facts| facts.since_ms = None);
+        let is_whole = self.failed.is_none();
+        is_whole.then(|| (self.paths.1.clone(), self.bytes))
     }
 
     /// The file takes the place of the one before.
@@ -534,6 +586,15 @@ pub fn style_of(config: &Config) -> rdb::Style {
     rdb::Style {
         version: config.rdb_version,
         compress: config.rdbcompression,
+        drops_field_deadlines: false,
+    }
+}
+
+/// How values are written for replicas. No Redis before 7.4 reads deadlines of fields: a replica is told of a field's end.
+pub fn style_of_copy(config: &Config) -> rdb::Style {
+    rdb::Style {
+        drops_field_deadlines: true,
+        ..style_of(config)
     }
 }
 
@@ -548,6 +609,9 @@ pub fn head_of(node: &Node, style: rdb::Style, goal: Goal, shard: &Shard, now_ms
         ("used-mem", node.sum(|core| &core.used_bytes).to_string()),
         ("aof-base", u8::from(goal == Goal::Base).to_string()),
     ] {
+        rdb::write_aux(name, &value, &mut out);
+    }
+    for (name, value) in node.source.fields() {
         rdb::write_aux(name, &value, &mut out);
     }
     if style.version >= 10 {
@@ -641,6 +705,12 @@ fn tell_all(node: &Node, mail: &Mail) {
         (Goal::File, Err(error)) => log.warning(&format!("Error saving the DB on disk: {error}")),
         (Goal::Base, Ok(())) => log.notice("Background AOF rewrite finished successfully"),
         (Goal::Base, Err(error)) => log.warning(&format!("Background AOF rewrite failed: {error}")),
+        (Goal::Replica, Ok(())) => log.notice("A full copy for replicas has been made"),
+        (Goal::Replica, Err(error)) => {
+            log.warning(&format!(
+                "A full copy for replicas could not be made: {error}"
+            ));
+        }
     });
     for core in (0..node.cores() as u16).map(CoreId) {
         node.post(core, Mail::SnapshotEnded(Arc::clone(ended)), POST_TRIES);

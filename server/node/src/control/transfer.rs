@@ -9,15 +9,15 @@
 //! logs in does so with each request, so a link carries nobody's rights to the next.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::control::dial::Stream;
 use crate::mail::{Mail, Ticket};
 use crate::node::{Node, Tries};
-use crate::tls::{self, Sealed};
+use crate::tls;
 use protocol::request;
 use rustls::ClientConfig;
 
@@ -141,48 +141,6 @@ struct Link {
     used: Instant,
 }
 
-/// The bytes of a connection, as they are or with TLS on them.
-enum Stream {
-    Plain(TcpStream),
-    Sealed(Box<Sealed>),
-}
-
-impl Stream {
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        let socket = match self {
-            Stream::Plain(socket) => socket,
-            Stream::Sealed(sealed) => sealed.socket(),
-        };
-        socket.set_write_timeout(Some(timeout))?;
-        socket.set_read_timeout(Some(timeout))
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(buf),
-            Stream::Sealed(sealed) => sealed.read(buf),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.write(buf),
-            Stream::Sealed(sealed) => sealed.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Plain(socket) => socket.flush(),
-            Stream::Sealed(sealed) => sealed.flush(),
-        }
-    }
-}
-
 /// How links of this configuration speak: with TLS on them, or plainly.
 fn tls_of(config: &Config) -> io::Result<Option<Arc<ClientConfig>>> {
     match config.tls_cluster {
@@ -204,32 +162,16 @@ fn open(node: &Node, target: &Target) -> io::Result<Link> {
 
 impl Link {
     fn open(target: &Target, tls: Option<Arc<ClientConfig>>) -> io::Result<Link> {
-        let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-        for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, target.timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    let is_sealed = tls.is_some();
-                    let stream = match tls {
-                        Some(tls) => {
-                            let sealed = Sealed::new(tls, stream, target.timeout)?;
-                            Stream::Sealed(Box::new(sealed))
-                        }
-                        None => Stream::Plain(stream),
-                    };
-                    return Ok(Link {
-                        stream: BufReader::new(stream),
-                        is_sealed,
-                        host: target.host.clone(),
-                        port: target.port,
-                        db: None,
-                        used: Instant::now(),
-                    });
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let is_sealed = tls.is_some();
+        let stream = Stream::dial(&target.host, target.port, target.timeout, tls)?;
+        Ok(Link {
+            stream: BufReader::new(stream),
+            is_sealed,
+            host: target.host.clone(),
+            port: target.port,
+            db: None,
+            used: Instant::now(),
+        })
     }
 
     /// A line of the other server, without its end.

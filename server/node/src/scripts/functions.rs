@@ -195,7 +195,7 @@ fn change(
 ) -> Result<(), Refused> {
     let (log, id, now_ms) = (&core.node.write_log, core.id.0, core.now.unix_ms);
     let changed = core.node.scripting.change_libraries(change, |libraries| {
-        if log.is_on() {
+        if log.is_wanted() {
             // Here, where no other core can change them: the log has the changes in their order.
             let payload = dump(libraries.iter().map(|library| library.code.as_slice()));
             log.push(FrameKind::Libraries, id, now_ms, &payload);

@@ -11,6 +11,7 @@ use storage::{Key, Slot};
 use crate::acl::Place;
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
+use crate::image::NOREPLICAS;
 use crate::scripts::Caller;
 use crate::table::{Kind, Plan, Row};
 
@@ -41,6 +42,10 @@ enum Not {
     Denied(String),
     /// The log of writes cannot be written.
     Misconf(String),
+    /// Too few replicas are near.
+    NoReplicas,
+    /// Clients may not write here.
+    Readonly,
     NoMemory,
     Abandoned,
 }
@@ -57,6 +62,14 @@ impl Host for ScriptHost<'_> {
             Err(Not::Misconf(text)) => {
                 self.core.tally.refused("MISCONF");
                 Called::Refused(text)
+            }
+            Err(Not::NoReplicas) => {
+                self.core.tally.refused("NOREPLICAS");
+                Called::Refused(NOREPLICAS.to_owned())
+            }
+            Err(Not::Readonly) => {
+                self.core.tally.refused("READONLY");
+                Called::Refused(Refusal::Readonly.to_string())
             }
             Err(Not::NoMemory) => {
                 if let Some(row) = row {
@@ -139,6 +152,12 @@ impl ScriptHost<'_> {
         if self.core.refuses() && row.writes {
             let why = self.core.log_failure().to_string();
             return Err(Not::Misconf(why));
+        }
+        if row.writes && self.core.is_read_only() {
+            return Err(Not::Readonly);
+        }
+        if self.core.lacks_replicas() && row.writes {
+            return Err(Not::NoReplicas);
         }
         let waits = || {
             let words = (1..args.total()).filter_map(|at| args.word(at));

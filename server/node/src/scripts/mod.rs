@@ -26,6 +26,7 @@ pub(crate) use busy::Busy;
 pub(crate) use commands::COMMANDS;
 pub(crate) use functions::COMMANDS as FUNCTION_COMMANDS;
 pub(crate) use functions::{load_library, log_libraries, must_be_new};
+pub(crate) use run::keep_text;
 pub use run::{Caller, Ended};
 pub use shared::Scripting;
 
@@ -59,6 +60,8 @@ pub struct CoreScripts {
     beside: Option<busy::Beside>,
     /// Why requests are refused that are not for such times.
     busy: Option<Busy>,
+    /// What runs was executed elsewhere: it may write, whoever decides what keys hold.
+    pub(crate) obeys: bool,
     /// Beside the cores: when the run is logged as slow, us after its begin (0: it has been), and how large the state of Lua was
     /// when it was weighed last.
     pub(crate) slow_us: u64,
@@ -75,6 +78,7 @@ impl CoreScripts {
             memory_max: 0,
             beside: None,
             busy: None,
+            obeys: false,
             slow_us: 0,
             weighed_bytes: 0,
         }

@@ -637,3 +637,11 @@ pub(super) fn kill(core: &Core, functions: bool) -> Result<(), Refused> {
         shared::Stopped::None => Err(Refusal::ScriptNotBusy.into()),
     }
 }
+
+/// The text of a script that is executed elsewhere: its digest is known here from now on. One that cannot be compiled is not kept, which
+/// is for whoever executes it to say.
+pub(crate) fn keep_text(core: &mut Core, text: &[u8]) {
+    if core.ready_engine().is_ok() {
+        let _kept = core.script_of_text(text);
+    }
+}

@@ -1,15 +1,15 @@
 //! Options of replication from and to a primary.
 
 use crate::config::row::{
-    Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, int, memory,
+    Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int, memory,
 };
 use crate::config::several::REPLICAOF;
 
 const LATER: Standing = Standing::Later("comes with replication");
-const DISKLESS: Standing = Standing::Needless("a snapshot for a replica never touches the disk");
-const NO_QUORUM: Standing = Standing::Refused(
-    "this version has no replicas to count: writes would go on without the copies asked for",
-);
+const BY_FILE: Standing =
+    Standing::Needless("a full copy is a file, which replicas that come meanwhile share");
+const AT_ONCE: Standing =
+    Standing::Needless("a full copy begins at once; replicas that come while it is made share it");
 const LOADS: &[&str] = &["disabled", "on-empty-db", "swapdb"];
 const FAULTS: &[&str] = &["ignore", "panic", "panic-on-replicas"];
 
@@ -18,9 +18,6 @@ pub(super) const ROWS: &[Row] = &[
         name: "replicaof",
         aliases: &["slaveof"],
         kind: Kind::Several(&REPLICAOF),
-        standing: Standing::Refused(
-            "this version cannot follow a primary yet: the data would not arrive",
-        ),
         summary: "Host and port of the primary to follow.",
         ..Row::AT_START
     },
@@ -28,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "masterauth",
         kind: Kind::Secret,
         secret: true,
-        standing: LATER,
+        place: at!(master_auth),
         summary: "Password for the primary.",
         ..Row::LIVE
     },
@@ -36,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "masteruser",
         kind: OPTIONAL_TEXT,
         secret: true,
-        standing: LATER,
+        place: at!(master_user),
         summary: "User name for the primary.",
         ..Row::LIVE
     },
@@ -44,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-serve-stale-data",
         aliases: &["slave-serve-stale-data"],
         default: "yes",
-        standing: LATER,
+        place: at!(replica_serve_stale_data),
         summary: "A replica without its primary goes on answering reads.",
         ..Row::LIVE
     },
@@ -52,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-read-only",
         aliases: &["slave-read-only"],
         default: "yes",
-        standing: LATER,
+        place: at!(replica_read_only),
         summary: "A replica refuses its clients' writes.",
         ..Row::LIVE
     },
@@ -75,7 +72,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "replica-announced",
         default: "yes",
-        standing: LATER,
+        place: at!(replica_announced),
         summary: "Sentinels are told of this replica.",
         ..Row::LIVE
     },
@@ -83,7 +80,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "replica-announce-ip",
         aliases: &["slave-announce-ip"],
         kind: OPTIONAL_TEXT,
-        standing: LATER,
+        place: at!(replica_announce_ip),
         summary: "Address under which a replica shows itself to its primary.",
         ..Row::LIVE
     },
@@ -92,7 +89,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["slave-announce-port"],
         kind: int(0, PORT_MAX),
         default: "0",
-        standing: LATER,
+        place: at!(replica_announce_port),
         summary: "Port under which a replica shows itself to its primary; 0 for its own.",
         ..Row::LIVE
     },
@@ -101,7 +98,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["slave-priority"],
         kind: int(0, INT_MAX),
         default: "100",
-        standing: LATER,
+        place: at!(replica_priority),
         summary: "Sentinels promote the replica with the lowest; 0 is never promoted.",
         ..Row::LIVE
     },
@@ -115,7 +112,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "repl-diskless-sync",
         default: "yes",
-        standing: DISKLESS,
+        standing: BY_FILE,
         summary: "A full copy is sent without a file.",
         ..Row::LIVE
     },
@@ -123,7 +120,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-diskless-sync-delay",
         kind: int(0, INT_MAX),
         default: "5",
-        standing: LATER,
+        standing: AT_ONCE,
         summary: "Seconds to wait for more replicas before a full copy is sent.",
         ..Row::LIVE
     },
@@ -131,7 +128,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-diskless-sync-max-replicas",
         kind: int(0, INT_MAX),
         default: "0",
-        standing: LATER,
+        standing: AT_ONCE,
         summary: "Number of replicas at which that wait ends at once; 0 for none.",
         ..Row::LIVE
     },
@@ -149,7 +146,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["repl-ping-slave-period"],
         kind: int(1, INT_MAX),
         default: "10",
-        standing: LATER,
+        place: at!(repl_ping_replica_period_s),
         summary: "Seconds between a primary's signs of life.",
         ..Row::LIVE
     },
@@ -157,7 +154,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-timeout",
         kind: int(1, INT_MAX),
         default: "60",
-        standing: LATER,
+        place: at!(repl_timeout_s),
         summary: "Seconds of silence after which a replication link counts as lost.",
         ..Row::LIVE
     },
@@ -172,7 +169,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-backlog-size",
         kind: memory(1, LONG_MAX),
         default: "1mb",
-        standing: LATER,
+        place: at!(repl_backlog_size),
         summary: "Writes kept for replicas that were away for a moment, in bytes.",
         ..Row::LIVE
     },
@@ -180,7 +177,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "repl-backlog-ttl",
         kind: int(0, LONG_MAX),
         default: "3600",
-        standing: LATER,
+        place: at!(repl_backlog_ttl_s),
         summary: "Seconds without a replica after which those writes are dropped; 0 for never.",
         ..Row::LIVE
     },
@@ -189,7 +186,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["min-slaves-to-write"],
         kind: int(0, INT_MAX),
         default: "0",
-        standing: NO_QUORUM,
+        place: at!(min_replicas_to_write),
         summary: "Replicas that must be near for a write to be taken; 0 for none.",
         ..Row::LIVE
     },
@@ -198,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &["min-slaves-max-lag"],
         kind: int(0, INT_MAX),
         default: "10",
-        standing: LATER,
+        place: at!(min_replicas_max_lag_s),
         summary: "Seconds of silence up to which a replica counts as near.",
         ..Row::LIVE
     },

@@ -3,9 +3,6 @@
 use crate::config::choices::{Choice, TlsClients};
 use crate::config::row::{INT_MAX, Kind, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int};
 
-const NO_TLS_LINK: Standing =
-    Standing::Refused("links between nodes do not speak TLS yet: they would be in the clear");
-
 /// A file that is read again whenever its name is set.
 const FILE: Row = Row {
     kind: OPTIONAL_TEXT,
@@ -93,8 +90,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "tls-replication",
         default: "no",
-        standing: NO_TLS_LINK,
-        summary: "Links to replicas and primaries speak TLS.",
+        place: at!(tls_replication),
+        summary: "The link to the primary speaks TLS; replicas connect to the port that they choose.",
         ..Row::LIVE
     },
     Row {

@@ -5,7 +5,7 @@
 //! dir/appendfilename (before Redis 7)   ─> requests, perhaps behind an RDB file
 //!
 //! values of an RDB file ──> effects: to the cores, and into our log        replay.rs
-//! requests ──> Job::Import: one core has all slots and runs them as a client's; what they change is logged as ever
+//! requests ──> a visit (executed.rs): one core has all slots and runs them; what they change is logged as ever
 //! ```
 //! Nothing expires meanwhile: a request was written when its keys were there, and Redis wrote their end as a request of its own. Of a
 //! MULTI without its EXEC at the end nothing is run. Redis's files stay as they are. Until all is in our log its manifest says
@@ -13,7 +13,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use protocol::{Limits, Parsed, Parser};
 use storage::log::FrameKind;
@@ -21,16 +20,13 @@ use storage::rdb::{Part, Splitter};
 use storage::{Effect, Slot, Ttl, encode, write_value};
 
 use super::manifest::{Place, named};
-use super::replay::{Ahead, Spread};
+use super::replay::Spread;
 use crate::config::split_words;
-use crate::connection::{Connection, Multi, Request};
+use crate::connection::{Connection, Request};
 use crate::control::disk::Disk;
 use crate::control::sealed::{Fault, Input};
-use crate::core::{Core, Scope};
-use crate::mail::Ticket;
 use crate::node::Node;
 use crate::table::{Row, Table};
-use crate::transaction::Job;
 
 /// Bytes that are read at once, and bytes of requests that travel together.
 const PIECE_BYTES: usize = 256 << 10;
@@ -39,16 +35,6 @@ const BATCH_BYTES: usize = 256 << 10;
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Effects of an RDB file in one frame, bytes.
 const FRAME_BYTES: usize = 256 << 10;
-
-/// Requests that a core runs as a client's, in order, with all slots in place.
-pub struct Requests {
-    /// The client that they are run for; it goes from one batch to the next.
-    pub conn: Box<Connection>,
-    /// The requests.
-    pub requests: Vec<Request>,
-    /// Who waits for it.
-    pub ahead: Arc<Ahead>,
-}
 
 /// The files of Redis's log at a place, in their order; none when there is none.
 ///
@@ -375,43 +361,14 @@ impl<'p> Import<'p> {
 }
 
 fn find_row(table: &'static Table, words: &[Vec<u8>]) -> Option<&'static Row> {
-    let row = table.find(words.first()?)?;
-    let sub = words.get(1).and_then(|name| table.subcommand(row, name));
-    Some(sub.unwrap_or(row))
+    row_of(table, words.first()?, words.get(1).map(Vec::as_slice))
 }
 
-impl Core {
-    /// Begins to run requests of Redis's log: when every slot is here.
-    pub fn begin_import(&mut self, requests: Box<Requests>) {
-        let slots: Vec<Slot> = (0..storage::SLOTS as u16).map(Slot).collect();
-        let needs = self.needs(&slots, Vec::new());
-        let nobody = Ticket {
-            core: self.id,
-            conn: requests.conn.conn,
-            seq: u64::MAX,
-        };
-        self.start_tx(nobody, Job::Import(requests), needs);
-    }
-
-    /// Runs requests of Redis's log; all slots are in place.
-    pub fn run_import(&mut self, requests: Requests) {
-        let Requests {
-            mut conn,
-            requests,
-            ahead,
-        } = requests;
-        let multi = Multi {
-            queued: requests,
-            ..Multi::default()
-        };
-        (conn.authenticated, conn.free_at) = (true, self.users_epoch);
-        let mut out = Vec::new();
-        // As of the beginning of time nothing has expired.
-        self.shard.set_now(0);
-        self.run_queue(&mut conn, multi, Scope::Whole, &mut out);
-        self.shard.set_now(self.now.unix_ms);
-        ahead.give_back(conn);
-    }
+/// The row of a request, from its first two words.
+pub fn row_of(table: &'static Table, name: &[u8], second: Option<&[u8]>) -> Option<&'static Row> {
+    let row = table.find(name)?;
+    let sub = second.and_then(|name| table.subcommand(row, name));
+    Some(sub.unwrap_or(row))
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@
 //! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
 //! both crowds had, for the time of three syncs at most, and they are one crowd from then on.
 //!
+//! **Replicas** get every frame as well (`fed.rs`), whether there are files or not.
+//!
 //! **Rewriting** is a snapshot whose cut is a position of the log (`base.rs`; when: `rewrite.rs`). **Turned on or off** while the
 //! server runs: `switch.rs`.
 //!
@@ -28,6 +30,7 @@
 //! Nothing here needs the thread: [`WriteLog::step`] is all that it calls.
 
 pub mod base;
+pub mod fed;
 pub mod import;
 pub mod manifest;
 pub mod recover;
@@ -103,6 +106,8 @@ struct Queue {
     open: Vec<u8>,
     /// What is queued behind this sequence goes to another segment: see `base.rs`.
     cut: Option<u64>,
+    /// What replicas are to be told.
+    feed: fed::Feed,
 }
 
 impl Queue {
@@ -153,6 +158,7 @@ pub struct WriteLog {
     /// Cores whose replies wait.
     waiting: Box<[AtomicBool]>,
     switch: Switch,
+    feed: fed::FeedState,
     thread: OnceLock<Thread>,
     hears: OnceLock<Hears>,
     /// For INFO.
@@ -211,6 +217,7 @@ impl WriteLog {
                 chunks: Vec::new(),
                 open: Vec::new(),
                 cut: None,
+                feed: fed::Feed::default(),
             }),
             desk: Mutex::new(Desk {
                 writer: None,
@@ -224,6 +231,7 @@ impl WriteLog {
             sync_since_us: AtomicU64::new(0),
             waiting: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             switch: Switch::default(),
+            feed: fed::FeedState::default(),
             thread: OnceLock::new(),
             hears: OnceLock::new(),
             counters: Counters::default(),
@@ -332,7 +340,7 @@ impl WriteLog {
         self.queued_bytes.load(Relaxed) > QUEUE_BYTES_MAX
     }
 
-    /// Queues a frame; its sequence.
+    /// Queues a frame; its sequence in the log.
     pub fn push(&self, kind: FrameKind, core: u16, now_ms: u64, payload: &[u8]) -> u64 {
         self.push_changes(kind, (core, now_ms), payload, 1)
     }
@@ -345,6 +353,15 @@ impl WriteLog {
         payload: &[u8],
         changes: u64,
     ) -> u64 {
+        // (The log ends with a frame of its own, when no core records for it any more.)
+        if !self.is_on() && kind != FrameKind::End {
+            let mut queue = lock(&self.queue);
+            self.feed(&mut queue, kind, payload);
+            let last = queue.next - 1;
+            drop(queue);
+            self.wake_feed();
+            return last;
+        }
         let head = FrameHead {
             len: payload.len() as u64,
             sequence: 0,
@@ -362,6 +379,7 @@ impl WriteLog {
             own.extend_from_slice(payload);
         }
         let mut queue = lock(&self.queue);
+        self.feed(&mut queue, kind, payload);
         let sequence = queue.next;
         queue.next += 1;
         queue.time_ms = now_ms;
@@ -381,6 +399,10 @@ impl WriteLog {
         }
         self.queued_bytes.fetch_add(bytes as u64, Relaxed);
         self.queued.store(sequence, Release);
+        drop(queue);
+        if self.feeds() {
+            self.wake_feed();
+        }
         sequence
     }
 

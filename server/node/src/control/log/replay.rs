@@ -13,19 +13,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use migration::Position;
 use runtime::CoreId;
 use storage::log::{FrameHead, FrameKind};
-use storage::{Slot, decode, rdb};
+use storage::{Effect, Slot, decode, rdb};
 
-use super::import::Requests;
 use super::manifest::named;
 use super::recover::Replays;
 use crate::connection::{Connection, Request};
 use crate::control::disk::Disk;
 use crate::control::load::{self, Part};
 use crate::core::Core;
+use crate::executed::Visit;
 use crate::mail::Mail;
 use crate::node::Node;
+use crate::source::{Fields, position_of};
 
 /// Bytes of effects that travel together, and batches that a core may have before it.
 const BATCH_BYTES: usize = 512 << 10;
@@ -51,17 +53,25 @@ pub struct Batch {
     libraries: Option<Vec<u8>>,
     /// A part of the base.
     part: Option<Part>,
-    /// Requests of a log of Redis.
-    requests: Option<Box<Requests>>,
+    /// Requests of a log of Redis, and the client that they are run for.
+    requests: Option<(Box<Connection>, Vec<Request>)>,
     ahead: Arc<Ahead>,
 }
 
 impl Batch {
     /// Applies it to a core.
     pub fn apply(mut self, core: &mut Core) {
-        if let Some(requests) = self.requests.take() {
-            // It gives itself back.
-            return core.begin_import(requests);
+        if let Some((mut conn, requests)) = self.requests.take() {
+            let ahead = Arc::clone(&self.ahead);
+            let run = move |core: &mut Core| {
+                // (What failed in Redis, after a write of a script perhaps, fails here as well.)
+                let _failed = core.run_executed(&mut conn, &requests);
+                ahead.give_back(conn);
+            };
+            return core.begin_visit(Visit {
+                slots: None,
+                run: Box::new(run),
+            });
         }
         if let Err(why) = self.try_apply(core) {
             self.ahead.fail(why);
@@ -141,6 +151,8 @@ pub struct Spread<'n> {
     batches: Vec<Vec<u8>>,
     libraries: Option<Vec<u8>>,
     ahead: Arc<Ahead>,
+    /// Where in a source's history all of it stands.
+    pub position: Option<Position>,
 }
 
 impl<'n> Spread<'n> {
@@ -152,6 +164,7 @@ impl<'n> Spread<'n> {
             posts,
             batches: (0..cores).map(|_| Vec::new()).collect(),
             libraries: None,
+            position: None,
             ahead: Arc::new(Ahead {
                 left: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
                 ..Ahead::default()
@@ -163,7 +176,12 @@ impl<'n> Spread<'n> {
     fn effects(&mut self, payload: &[u8]) -> Result<(), String> {
         let mut rest = payload;
         while !rest.is_empty() {
-            let (_, effect, after) = decode(rest).map_err(|corrupt| corrupt.to_string())?;
+            let (db, effect, after) = decode(rest).map_err(|corrupt| corrupt.to_string())?;
+            if let Effect::SourceAt { replid, offset } = effect {
+                self.position = position_of(db, replid, offset);
+                rest = after;
+                continue;
+            }
             let record = &rest[..rest.len() - after.len()];
             match effect.key() {
                 Some(key) => {
@@ -234,13 +252,8 @@ impl<'n> Spread<'n> {
         requests: Vec<Request>,
     ) -> Result<Box<Connection>, String> {
         self.finish()?;
-        let requests = Box::new(Requests {
-            conn,
-            requests,
-            ahead: Arc::clone(&self.ahead),
-        });
         let batch = Batch {
-            requests: Some(requests),
+            requests: Some((conn, requests)),
             ..Batch::default()
         };
         self.post(CoreId(0), batch)?;
@@ -308,7 +321,7 @@ impl Spread<'_> {
         let mut keys: Vec<load::Batch> = (0..self.node.cores())
             .map(|_| load::Batch::default())
             .collect();
-        let mut done = 0;
+        let (mut done, mut fields) = (0, Fields::default());
         loop {
             let more = reader.step(|part| {
                 match part {
@@ -326,6 +339,7 @@ impl Spread<'_> {
                         // A library may use what one before it has registered under the same name.
                         self.finish()?;
                     }
+                    rdb::Part::Aux { name, value } => fields.note(&name, &value),
                     _ => {}
                 }
                 Ok(())
@@ -340,6 +354,7 @@ impl Spread<'_> {
         for (core, keys) in (0..).map(CoreId).zip(keys) {
             self.part(core, Part::Keys(keys))?;
         }
+        self.position = fields.position();
         Ok(())
     }
 

@@ -205,7 +205,9 @@ fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
         plan::assess_of(node, &address, false)
     };
     let way = (Box::new(connect) as _, Box::new(assess) as _);
-    let mut driver = Driver::new(OfNode(node), (disk, path), state, way, bounds(node));
+    let goes_on = !matches!(state.phase, Phase::Idle | Phase::Finished);
+    let parts = OfNode::new(node, goes_on);
+    let mut driver = Driver::new(parts, (disk, path), state, way, bounds(node));
     *locked(&node.migration.findings) = Arc::clone(&driver.findings);
     show(node, &driver);
     while !parts::Parts::is_loaded(driver.parts()) {

@@ -1,29 +1,79 @@
-//! The node's side of a migration, as this node has it.
+//! The node's side of a migration: its session with the source, the front, and its own replicas, each where it is at home.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use migration::{Authority, Place, Server};
-use runtime::CoreId;
+use migration::{Authority, Place, Position, ReplId, Server};
 
-use super::TOLD_TRIES;
+use super::locked;
 use super::parts::{Kept, LinkNow, Parts};
-use crate::mail::Mail;
+use crate::front::{self, Upstream};
 use crate::node::Node;
+use crate::replicas::{self, State};
+use crate::source::{self, From, Link, Login, Target};
 
-/// What is answered by a part that this build does not have.
-const NOT_HERE: &str = "this build cannot follow a Redis";
+/// How long it may take until what is changed here is said to replicas, and the rest between two looks.
+const FEED_MAX: Duration = Duration::from_secs(5);
+const FEED_LOOK: Duration = Duration::from_millis(2);
 
 /// This node.
-#[derive(Clone, Copy)]
-pub(super) struct OfNode(pub(super) &'static Node);
+pub(super) struct OfNode {
+    node: &'static Node,
+    /// The old Redis, as a source and as a replica.
+    old: Mutex<Option<Server>>,
+    /// Where it is told of who asks for this node's history...
+    asks: Mutex<Option<Receiver<replicas::Asked>>>,
+    /// ...and what was asked for last.
+    asked: Mutex<Option<Place>>,
+}
+
+fn place_of(position: Position) -> Place {
+    Place::new(position.replid.text(), position.offset)
+}
 
 impl OfNode {
-    fn decide(&self, authority: Authority) {
-        self.0.source.set_authority(authority);
-        for core in (0..self.0.cores() as u16).map(CoreId) {
-            self.0.post(core, Mail::Authority, TOLD_TRIES);
+    /// `goes_on`: a migration was found on the disk. Then nobody is given a copy of this node's data before it is known what that is.
+    pub(super) fn new(node: &'static Node, goes_on: bool) -> OfNode {
+        let parts = OfNode {
+            node,
+            old: Mutex::default(),
+            asks: Mutex::default(),
+            asked: Mutex::default(),
+        };
+        if goes_on {
+            *locked(&parts.asks) = Some(node.replicas.expect("", 0));
         }
+        parts
+    }
+
+    fn target(&self, server: &Server) -> Target {
+        let config = self.node.config();
+        Target {
+            host: server.host.clone(),
+            port: server.port,
+            login: Login::As {
+                user: config.master_user.clone(),
+                password: config.master_auth.clone(),
+                tls: server.tls,
+            },
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        let mut dbs = self.node.published.iter().flat_map(|core| &core.dbs);
+        dbs.any(|(keys, _)| keys.load(Relaxed) > 0)
+    }
+
+    /// The old Redis among the replicas: the one that listens to its port, or the only one.
+    fn old_link(&self) -> Option<Arc<replicas::Link>> {
+        let links = self.node.replicas.links();
+        let port = locked(&self.old).as_ref().map_or(0, |old| old.port);
+        let mut online = links.iter().filter(|link| link.state() == State::Online);
+        let named = links.iter().find(|link| link.said.port == port);
+        let only = online.next().filter(|_| online.next().is_none());
+        named.or(only).map(Arc::clone)
     }
 }
 
@@ -41,95 +91,191 @@ impl Parts for OfNode {
     }
 
     fn is_loaded(&self) -> bool {
-        self.0.handle().is_some() && !self.0.loading.is_on()
+        self.node.handle().is_some() && !self.node.loading.is_on()
     }
 
     fn kept(&self) -> Kept {
-        let databases = self.0.config().databases as usize;
-        match (0..databases).any(|db| self.0.db_count(db).0 > 0) {
-            true => Kept::Own,
-            false => Kept::Nothing,
+        match self.node.source.position() {
+            Some(position) => Kept::At(place_of(position)),
+            None if self.has_keys() => Kept::Own,
+            None => Kept::Nothing,
         }
     }
 
-    fn follow(&self, _: &Server, _: Option<&Place>) -> Result<(), String> {
-        Err(NOT_HERE.to_owned())
+    fn follow(&self, server: &Server, from: Option<&Place>) -> Result<(), String> {
+        let target = self.target(server);
+        let status = self.node.source.status();
+        if from.is_none() && status.target.as_ref() == Some(&target) {
+            return Ok(());
+        }
+        let from = match from {
+            Some(place) => {
+                let replid = ReplId::of(place.history.as_bytes());
+                From::At(Position {
+                    replid: replid.ok_or("a history has forty digits")?,
+                    offset: place.offset,
+                    // (Who becomes a primary says the database anew.)
+                    db: 0,
+                })
+            }
+            // (Said as such: who decides may have been this node until now.)
+            None => status.position.map_or(From::Kept, From::At),
+        };
+        source::follow(self.node, target, from).map_err(|error| error.to_string())
     }
 
-    fn unfollow(&self) {}
+    fn unfollow(&self) {
+        source::stop(self.node);
+    }
 
     fn link(&self) -> LinkNow {
+        let source = &self.node.source;
+        let status = source.status();
+        let copying = status.copying.unwrap_or_default();
+        if let Some(position) = status.position {
+            self.node.front.set_history(position.replid.text());
+        }
         LinkNow {
-            state: "none",
-            at: Place::new("", self.0.source.applied()),
-            ..LinkNow::default()
+            state: match status.link {
+                Link::Sync if copying.is_loading => "loading",
+                Link::Sync => "copying",
+                Link::Connected => "connected",
+                Link::None => "none",
+                Link::Connect | Link::Connecting | Link::Handshake => "connecting",
+            },
+            follows: status.link == Link::Connected && status.position.is_some(),
+            at: status.position.map(place_of).unwrap_or_default(),
+            lag_bytes: source.read_offset().saturating_sub(source.applied()),
+            copied_bytes: copying.received_bytes,
+            copy_bytes: copying.total_bytes,
+            copied_keys: copying.keys,
+            silent_s: status.silent_s.unwrap_or_default(),
+            error: status.error,
         }
     }
 
-    fn set_upstream(&self, _: Option<&Server>) -> Result<(), String> {
-        Err(NOT_HERE.to_owned())
+    fn set_upstream(&self, server: Option<&Server>) -> Result<(), String> {
+        let config = self.node.config();
+        let password = core::str::from_utf8(config.master_auth.as_bytes())
+            .map_err(|_| "masterauth is no text")?;
+        let upstream = server.map(|server| {
+            Arc::new(Upstream {
+                host: server.host.clone(),
+                port: server.port,
+                user: config.master_user.clone(),
+                password: password.to_owned(),
+                tls: server.tls,
+            })
+        });
+        self.node.front.set_upstream(upstream);
+        *locked(&self.old) = server.cloned();
+        Ok(())
     }
 
     fn authority(&self) -> Authority {
-        self.0.source.authority()
+        self.node.source.authority()
     }
 
     fn hold(&self) {
-        self.decide(Authority::Held);
+        // (The stream's end is to stand still on the way back.)
+        self.node.replicas.keep_still(true);
+        front::hold(self.node);
     }
 
     fn in_flight(&self) -> usize {
-        0
+        front::in_flight(self.node)
     }
 
-    fn unblock(&self) {}
+    fn unblock(&self) {
+        front::unblock(self.node);
+    }
 
     fn release(&self, authority: Authority) {
-        self.decide(authority);
+        self.node.replicas.keep_still(false);
+        front::release(self.node, authority);
     }
 
     fn prepare_flip(&self) -> Result<(), String> {
-        Err(NOT_HERE.to_owned())
+        self.node.replicas.turn_on(self.node);
+        let mut waited = Duration::ZERO;
+        while !self.node.write_log.feeds() {
+            if waited >= FEED_MAX {
+                return Err("what is changed here is not recorded for replicas yet".to_owned());
+            }
+            self.rest(FEED_LOOK);
+            waited += FEED_LOOK;
+        }
+        Ok(())
     }
 
-    fn expect(&self, _: &Place) {}
+    fn expect(&self, place: &Place) {
+        // Who asked before is held as well, and does not ask again.
+        let held = self.asked();
+        let asks = self.node.replicas.expect(&place.history, place.offset);
+        *locked(&self.asks) = Some(asks);
+        *locked(&self.asked) = held.filter(|held| held.history == place.history);
+    }
 
     fn asked(&self) -> Option<Place> {
-        None
+        if let Some(asks) = &*locked(&self.asks) {
+            for ask in asks.try_iter() {
+                // (It names the first byte that it lacks.)
+                let offset = u64::try_from(ask.offset - 1).unwrap_or(0);
+                *locked(&self.asked) = Some(Place::new(&ask.replid, offset));
+            }
+        }
+        locked(&self.asked).clone()
     }
 
-    fn answer(&self, _: bool) {}
+    fn answer(&self, grants: bool) {
+        if !grants {
+            self.node.replicas.refuse(&self.node.write_log);
+        }
+        // Granted: `take_over` has judged whoever waited.
+        *locked(&self.asks) = None;
+        *locked(&self.asked) = None;
+    }
 
-    fn take_over(&self, _: &Place) -> Result<(), String> {
-        Err(NOT_HERE.to_owned())
+    fn take_over(&self, place: &Place) -> Result<(), String> {
+        let node = self.node;
+        node.replicas
+            .take_over(&node.write_log, &place.history, place.offset)
+            .map_err(|error| error.to_string())?;
+        source::take_over(node);
+        Ok(())
     }
 
     fn end(&self) -> Place {
-        Place::new(&self.0.replication_id(), 0)
+        let replicas = &self.node.replicas;
+        Place::new(&replicas.history().id, replicas.stream().end)
     }
 
     fn acknowledged(&self) -> Option<u64> {
-        None
+        let link = self.old_link()?;
+        (link.state() == State::Online).then(|| link.acked())
     }
 
     fn handed_over(&self) -> Option<Place> {
-        None
+        let link = self.old_link()?;
+        let handed = self
+            .node
+            .replicas
+            .handed_over(&self.node.write_log, link.id)?;
+        Some(Place::new(&handed.0, handed.1))
     }
 
-    fn ask_acknowledged(&self) {}
+    fn ask_acknowledged(&self) {
+        self.node.replicas.want_acks(&self.node.write_log);
+    }
 
     fn requests(&self) -> (u64, u64) {
-        let count = |counter: fn(&crate::stats::Published) -> &std::sync::atomic::AtomicU64| {
-            let cores = self.0.published.iter();
-            cores.map(|core| counter(core).load(Relaxed)).sum()
-        };
         (
-            count(|core| &core.commands),
-            count(|core| &core.errors_total),
+            self.node.sum(|core| &core.commands),
+            self.node.sum(|core| &core.errors_total),
         )
     }
 
     fn note(&self, text: &str) {
-        self.0.log(|log| log.notice(text));
+        self.node.log(|log| log.notice(text));
     }
 }

@@ -1,0 +1,382 @@
+#!/usr/bin/env python3
+"""The move off Redis as a drill: a source under load, all phases forward, back from each, and forward again.
+
+    migrate.py --meridian PATH [--source redis-server] [--seconds 40] [--seed 1] [--cores 2] [--go PATH]
+               [--kill meridian|source|link --rounds 10]
+
+Without --kill no error of a client is excused but READONLY for those who write straight to a source that has not the authority
+any more. With it, one of the two processes (or the link between them) ends at random moments in random phases and is started again.
+The clients' records are the judge (load.py); both sides are compared at the end. Prints the longest pause that any client saw.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import redis
+
+import load
+
+PHASES = ["attach", "front", "verify", "reverse"]
+
+
+def free_port():
+    """A port with nothing on it."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Server:
+    """A process of ours on a port."""
+
+    def __init__(self, name, command, port, folder):
+        self.name, self.command, self.port, self.folder = name, command, port, folder
+        self.process = None
+
+    def start(self):
+        """Starts it, and waits until it answers."""
+        log = open(os.path.join(self.folder, self.name + ".out"), "ab")
+        self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+        log.close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                redis.Redis(port=self.port, socket_timeout=5).ping()
+                return
+            except redis.RedisError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+        raise SystemExit(f"{self.name} does not start: see {self.folder}")
+
+    def kill(self):
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """The end of the drill."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def read_all(conn):
+    """Every key with its type, value and deadline (to the second)."""
+    keys = sorted(conn.scan_iter(count=1000))
+    found = {}
+    readers = {
+        b"string": lambda pipe, key: pipe.get(key),
+        b"list": lambda pipe, key: pipe.lrange(key, 0, -1),
+        b"hash": lambda pipe, key: pipe.hgetall(key),
+        b"set": lambda pipe, key: pipe.smembers(key),
+        b"zset": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+        b"stream": lambda pipe, key: pipe.xrange(key),
+    }
+    for at in range(0, len(keys), 1000):
+        part = keys[at:at + 1000]
+        pipe = conn.pipeline(transaction=False)
+        for key in part:
+            pipe.type(key)
+            pipe.execute_command("PEXPIRETIME", key)
+        told = pipe.execute()
+        kinds, deadlines = told[::2], told[1::2]
+        pipe = conn.pipeline(transaction=False)
+        for key, kind in zip(part, kinds):
+            readers.get(kind, readers[b"string"])(pipe, key)
+        for key, kind, deadline, value in zip(part, kinds, deadlines, pipe.execute()):
+            if kind != b"none":
+                found[key] = (kind, deadline, value)
+    return found
+
+
+def differences(ours, theirs):
+    """Keys that are not the same on both sides."""
+    here, there = read_all(ours), read_all(theirs)
+    return [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+
+
+class Drill:
+    """Source, Meridian, load, and the operator's commands."""
+
+    def __init__(self, args):
+        self.args, self.random = args, random.Random(args.seed)
+        self.folder = tempfile.mkdtemp(prefix="migrate-drill-")
+        self.source_port, self.port, self.admin = free_port(), free_port(), free_port()
+        conf = os.path.join(self.folder, "source.conf")
+        folder = os.path.join(self.folder, "source")
+        os.mkdir(folder)
+        with open(conf, "w", encoding="utf-8") as out:
+            out.write(f"port {self.source_port}\ndir {folder}\nsave \"\"\nappendonly yes\nappendfsync always\n"
+                      "enable-debug-command yes\nrepl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n")
+        self.source = Server("source", [args.source, conf], self.source_port, self.folder)
+        mine = os.path.join(self.folder, "meridian")
+        os.mkdir(mine)
+        command = [args.meridian, "--port", str(self.port), "--admin-port", str(self.admin), "--cores", str(args.cores), "--dir", mine,
+                   "--save", "", "--appendonly", "yes", "--appendfsync", args.appendfsync, "--enable-debug-command", "yes",
+                   "--logfile", ""]
+        self.meridian = Server("meridian", command, self.port, self.folder)
+        self.pauses, self.go_load = [], None
+
+    def migrate(self, *words, check=True):
+        """`meridian migrate ...` as an operator types it: its JSON."""
+        command = [self.args.meridian, "migrate", *words, "--admin", f"127.0.0.1:{self.admin}", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if check and done.returncode != 0:
+            raise SystemExit(f"{' '.join(words)}: {done.stdout} {done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else {}
+
+    def phase(self):
+        """The phase that the server says it is in; None while it does not answer."""
+        try:
+            return self.migrate("status", check=True)["phase"]
+        except (SystemExit, KeyError, json.JSONDecodeError, subprocess.TimeoutExpired):
+            return None
+
+    def wait_phase(self, wanted, seconds=60):
+        """Waits until the server is in a phase."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.phase() == wanted:
+                return
+            time.sleep(0.05)
+        raise SystemExit(f"phase {wanted} is not reached: {self.migrate('status', check=False)}")
+
+    def go(self, word, wanted):
+        """One step of the operator, with the longest wait of any client during it."""
+        begin = time.monotonic()
+        deadline = begin + 60
+        while True:
+            answer = self.migrate(word, check=False)
+            if self.phase() == wanted:
+                break
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{word} does not lead to {wanted}: {answer}")
+            time.sleep(0.2)
+        end = time.monotonic()
+        time.sleep(0.3)
+        pause = self.world.longest_between(begin, end)
+        self.pauses.append((f"{word} to {wanted}", pause))
+        print(f"  {word:>8} to {wanted:<8} took {1e3 * (end - begin):7.0f} ms, longest wait of a client {1e3 * pause:6.1f} ms", flush=True)
+
+    def load(self):
+        """The application."""
+        accounts = [f"account:{i}" for i in range(8)]
+        load.setup(self.source_port, accounts, 1000)
+        world = load.World(self.port, self.source_port, self.args.seed)
+        self.world = world
+        self.counters = [load.Counter(world, f"counter{i}") for i in range(2)]
+        self.direct = [load.Direct(world, f"direct{i}") for i in range(2)]
+        self.producers = [load.Producer(world, f"producer{i}", "queue") for i in range(2)]
+        self.consumers = [load.Consumer(world, f"consumer{i}", "queue") for i in range(3)]
+        self.lockers = [load.Locker(world, f"locker{i}") for i in range(3)]
+        self.others = [load.Transfer(world, "script", accounts, True), load.Transfer(world, "watch0", accounts, False),
+                       load.Transfer(world, "watch1", accounts, False), load.Auditor(world, "auditor", accounts, 8000),
+                       load.Expirer(world, "expirer")] + [load.Model(world, f"model{i}") for i in range(3)]
+        return self.counters + self.producers + self.consumers + self.lockers + self.others
+
+    def start_go(self):
+        """The part of the load that speaks through go-redis."""
+        if self.args.go:
+            self.go_load = subprocess.Popen([self.args.go, "--addr", f"127.0.0.1:{self.port}"], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, text=True)
+
+    def stop_go(self):
+        """Ends it, and takes its record over."""
+        if self.go_load is None:
+            return
+        try:
+            told, _ = self.go_load.communicate("", timeout=60)
+            record = json.loads(told)
+        except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+            self.go_load.kill()
+            self.world.violate("go-redis", f"no record: {error}")
+            return
+        for what in record["violations"]:
+            self.world.violate("go-redis", what)
+        for text, count in record["errors"].items():
+            self.world.errors[f"go-redis: {text}"] = (count, "go-redis")
+        self.world.acknowledged += record["acknowledged"]
+        print(f"  go-redis: {record['acknowledged']} acknowledged, longest wait {record['longest_ms']:.1f} ms")
+
+    def begin(self):
+        """Starts everything; before the front there are clients at the source only."""
+        self.source.start()
+        through = self.load()
+        filler = redis.Redis(port=self.source_port)
+        pipe = filler.pipeline(transaction=False)
+        for i in range(self.args.keys):
+            pipe.set(f"filler:{i}", "x" * 64)
+            if i % 1000 == 999:
+                pipe.execute()
+        pipe.execute()
+        self.world.start(self.direct)
+        self.meridian.start()
+        return through
+
+    def report(self):
+        """The end: what is there is compared with the records, and both sides with each other."""
+        self.stop_go()
+        self.world.stop()
+        final = redis.Redis(port=self.port, socket_timeout=30)
+        for worker, _ in self.world.workers:
+            worker.judge(final)
+        load.judge_queue(self.world, "queue", self.producers, self.consumers, final)
+        load.judge_locks(self.world, self.lockers)
+        old = redis.Redis(port=self.source_port, socket_timeout=30)
+        deadline = time.monotonic() + 20
+        while True:
+            differing = differences(final, old)
+            if not differing:
+                break
+            if time.monotonic() > deadline:
+                self.world.violate("both sides", f"{len(differing)} keys differ: {differing[:5]}")
+                break
+            time.sleep(0.5)
+        excused = ("read only replica",) if self.args.kill == "none" else ("",)
+        for text, (count, first) in sorted(self.world.errors.items()):
+            print(f"  {count:6} {text} (first: {first})")
+            if not any(word in text for word in excused):
+                self.world.violate("errors", f"{count} of {text}, first {first}")
+        seconds, _, who = self.world.longest
+        print(f"{self.world.acknowledged} commands acknowledged; the longest wait was {1e3 * seconds:.1f} ms, of {who}")
+        for what in self.world.violations[:40]:
+            print("VIOLATION", what)
+        return 1 if self.world.violations else 0
+
+    def rest(self):
+        """The load goes on for a while in the phase it is in."""
+        time.sleep(self.args.seconds / 12)
+
+    def forward(self, until="reverse"):
+        """All phases from the present one."""
+        phase = self.phase()
+        for wanted in PHASES[PHASES.index(phase) + 1:]:
+            self.go("advance", wanted)
+            self.rest()
+            if wanted == until:
+                break
+
+    def hurt(self):
+        """Ends a process, or the link, at a random moment; it is started again at once."""
+        time.sleep(self.random.random() * 2)
+        if self.args.kill == "link":
+            conn = redis.Redis(port=self.random.choice([self.source_port, self.port]), socket_timeout=5)
+            try:
+                conn.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            except redis.RedisError:
+                pass
+            return
+        server = self.meridian if self.args.kill == "meridian" else self.source
+        server.kill()
+        time.sleep(self.random.random() * 0.3)
+        server.start()
+
+    def rounds(self):
+        """A random order of the operator, hurt while it is carried out or afterwards; then the move goes on from whatever has come of it."""
+        for number in range(self.args.rounds):
+            phase = self.settled()
+            word = self.random.choice(["advance", "advance", "back", ""]) if phase != "attach" else "advance"
+            hurting = threading.Thread(target=self.hurt)
+            hurting.start()
+            answer = {}
+            if word:
+                try:
+                    answer = self.migrate(word, check=False)
+                except (json.JSONDecodeError, subprocess.TimeoutExpired):
+                    pass
+            hurting.join()
+            after = self.settled()
+            print(f"  round {number}: {phase} {word or 'stays'} -> {after}  {str(answer.get('error', ''))[:90]}", flush=True)
+            if after == "attach":
+                # Clients are here: they are let in again.
+                self.go("advance", "front")
+
+    def settled(self):
+        """The phase once the server is up, its link stands, and nothing is in between."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                status = self.migrate("status", check=False)
+                if status.get("phase") and not status.get("open") and not status.get("step"):
+                    return status["phase"]
+            except (json.JSONDecodeError, subprocess.TimeoutExpired):
+                pass
+            time.sleep(0.1)
+        raise SystemExit(f"nothing is settled: {self.migrate('status', check=False)}")
+
+    def run(self):
+        """Forward, back from each phase, and forward again."""
+        through = self.begin()
+        print(self.migrate("plan", f"127.0.0.1:{self.source_port}", check=False).get("verdict", ""))
+        self.migrate("start", f"127.0.0.1:{self.source_port}", "--announce", f"127.0.0.1:{self.port}")
+        self.wait_phase("attach")
+        self.rest()
+        self.go("advance", "front")
+        self.world.start(through)
+        self.start_go()
+        self.rest()
+        if self.args.kill != "none":
+            self.rounds()
+            self.forward()
+            return self.report()
+        self.go("advance", "verify")
+        self.rest()
+        self.go("back", "front")
+        self.go("advance", "verify")
+        self.go("advance", "reverse")
+        self.rest()
+        self.go("back", "verify")
+        self.rest()
+        self.go("advance", "reverse")
+        self.rest()
+        return self.report()
+
+    def end(self, status):
+        """Ends the processes; what they wrote stays when something went wrong."""
+        self.meridian.stop()
+        self.source.stop()
+        if status == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            print(f"what the servers wrote is in {self.folder}")
+
+
+def main():
+    """See the module's head."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--meridian", required=True)
+    parser.add_argument("--source", default="redis-server")
+    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--keys", type=int, default=20000)
+    parser.add_argument("--go", help="the built program of go/main.go")
+    parser.add_argument("--appendfsync", default="everysec")
+    parser.add_argument("--rounds", type=int, default=10, help="with --kill")
+    parser.add_argument("--kill", choices=["none", "meridian", "source", "link"], default="none")
+    args = parser.parse_args()
+    drill = Drill(args)
+    status = 1
+    try:
+        status = drill.run()
+    finally:
+        drill.end(status)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+//! Scripts for the effects that no command of Redis has: an index in a list, a group that may be there, slots.
+//!
+//! Each changes the key that it names (the last one: whatever its slots hold) exactly as the effect says, for any content, and asks no
+//! clock. All run on Redis 6.2.
+
+/// KEYS: list. ARGV: index, element. The element is put before that index.
+///
+/// (The element there is replaced by a marker that the list has nowhere else, so that LINSERT finds it.)
+pub(super) const LIST_INSERT: &[u8] = b"\
+local k,i,v=KEYS[1],tonumber(ARGV[1]),ARGV[2] \
+local old=redis.call('lindex',k,i) \
+if not old then return redis.call('rpush',k,v) end \
+local m,n='\\0',0 \
+while redis.call('lpos',k,m) do n=n+1 m='\\0'..n end \
+redis.call('lset',k,i,m) \
+redis.call('linsert',k,'before',m,v) \
+return redis.call('lset',k,i+1,old)";
+
+/// KEYS: list. ARGV: index. The element there is removed.
+pub(super) const LIST_REMOVE: &[u8] = b"\
+local k,m,n=KEYS[1],'\\0',0 \
+while redis.call('lpos',k,m) do n=n+1 m='\\0'..n end \
+redis.call('lset',k,ARGV[1],m) \
+return redis.call('lrem',k,1,m)";
+
+/// KEYS: string. ARGV: length. The string has so many bytes at least, zeros at its end.
+pub(super) const STRING_EXTEND: &[u8] = b"\
+if redis.call('strlen',KEYS[1])<tonumber(ARGV[1]) then \
+redis.call('setrange',KEYS[1],ARGV[1]-1,'\\0') end";
+
+/// KEYS: key. ARGV: payload of DUMP. The value is this one, the deadline stays.
+pub(super) const RESTORE_KEEPING: &[u8] = b"\
+local at=redis.call('pexpiretime',KEYS[1]) \
+if at<0 then at=0 end \
+return redis.call('restore',KEYS[1],at,ARGV[1],'replace','absttl')";
+
+/// The same for Redis 6.2, which tells only how much time is left.
+pub(super) const RESTORE_KEEPING_EARLY: &[u8] = b"\
+local left=redis.call('pttl',KEYS[1]) \
+if left<0 then left=0 end \
+return redis.call('restore',KEYS[1],left,ARGV[1],'replace')";
+
+/// KEYS: stream. ARGV: group, id, words of ENTRIESREAD. The group is there and has read so far.
+pub(super) const PUT_GROUP: &[u8] = b"\
+local k,g=KEYS[1],ARGV[1] \
+for _,i in ipairs(redis.call('xinfo','groups',k)) do \
+if i[2]==g then return redis.call('xgroup','setid',k,g,unpack(ARGV,2)) end end \
+return redis.call('xgroup','create',k,g,unpack(ARGV,2))";
+
+/// ARGV: first slot, last slot. Keys of the selected database with these slots are removed.
+pub(super) const FLUSH_SLOTS: &[u8] = b"\
+local first,last,t=tonumber(ARGV[1]),tonumber(ARGV[2]),{} \
+for i=0,255 do local c=bit.lshift(i,8) \
+for _=1,8 do c=bit.lshift(c,1) if c>=0x10000 then c=bit.bxor(c,0x11021) end end t[i]=c end \
+local function slot(k) \
+local s=k:find('{',1,true) \
+if s then local e=k:find('}',s+1,true) if e and e>s+1 then k=k:sub(s+1,e-1) end end \
+local c=0 \
+for i=1,#k do c=bit.bxor(bit.band(bit.lshift(c,8),0xffff),\
+t[bit.band(bit.bxor(bit.rshift(c,8),k:byte(i)),0xff)]) end \
+return bit.band(c,16383) end \
+if redis.replicate_commands then redis.replicate_commands() end \
+local n='0' \
+repeat local r=redis.call('scan',n,'count',1000) n=r[1] \
+for _,k in ipairs(r[2]) do local s=slot(k) \
+if s>=first and s<=last then redis.call('unlink',k) end end \
+until n=='0'";

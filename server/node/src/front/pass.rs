@@ -1,0 +1,467 @@
+//! A client's requests on their way to the source: what its core keeps of them, and gathers in a turn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use protocol::{Args, Resp, request};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::connection::{Connection, Multi, Request};
+use crate::core::Core;
+use crate::dispatch::Flow;
+use crate::front::link::{NOT_SENT, Seat, refusal};
+use crate::front::{Message, timeout};
+use crate::mail::Ticket;
+use crate::service::NodeService;
+use crate::table::{Kind as RowKind, Row};
+use crate::tracking::{Mode, Tracking};
+
+/// Bytes of one client's requests that have not been sent, beyond which it waits for replies.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Replies of one client that are outstanding, beyond which it waits for them.
+const OUTSTANDING_MAX: usize = 8192;
+
+/// What kind of requests go together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Any number of them.
+    Plain,
+    /// WATCH, alone.
+    Watch,
+    /// UNWATCH, alone.
+    Unwatch,
+    /// One that may block, alone. Whether it can be begun again elsewhere when it is ended there.
+    Block { again: bool },
+    /// MULTI, so many commands, EXEC: one reply. It is answered nil if the connection that watches for it is lost.
+    Exec { queued: usize, watches: bool },
+}
+
+/// Whether keys are watched where they cannot be looked at from here: at the source whose front this node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Elsewhere {
+    /// None are.
+    #[default]
+    No,
+    /// Some are.
+    Yes,
+    /// Some were, and nobody knows what has become of them: EXEC is answered as if they had changed.
+    Lost,
+}
+
+/// Requests of one client, from one turn.
+#[derive(Debug)]
+pub(super) struct Orders {
+    pub(super) kind: Kind,
+    pub(super) bytes: Vec<u8>,
+    pub(super) asks: Vec<Passed>,
+    pub(super) db: u8,
+    pub(super) resp: Resp,
+    /// Their number: the ROLE behind them tells the offset of all up to it.
+    pub(super) batch: u64,
+    /// The client has this name now.
+    pub(super) name: Option<Vec<u8>>,
+}
+
+/// One request of these.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// Its place among the replies.
+    pub(super) seq: u64,
+    /// Where its bytes end.
+    pub(super) end: usize,
+    pub(super) after: Option<Box<After>>,
+}
+
+/// What is to be done when the reply is there.
+#[derive(Debug, Default)]
+pub(super) struct After {
+    /// This database was selected, unless the reply is an error or nil.
+    pub(super) select: Option<u8>,
+    /// A client that tracks must not keep what it was told of these keys: the source does not know of it.
+    pub(super) keys: Vec<Box<[u8]>>,
+}
+
+/// The way to the task of a client.
+struct Way {
+    orders: UnboundedSender<Orders>,
+    /// Bytes that it has not sent.
+    load: Arc<AtomicUsize>,
+    /// The number of the connection at the source; 0 without one.
+    id: Arc<AtomicU64>,
+}
+
+/// A request that blocks.
+pub(super) struct Blocking {
+    pub(super) request: Request,
+    /// Unix ms; None for ever.
+    pub(super) until_ms: Option<u64>,
+    pub(super) db: u8,
+    pub(super) seq: u64,
+    /// It has been ended where it was, and waits to be begun again.
+    pub(super) is_again: bool,
+}
+
+/// What a client has at the source.
+#[derive(Default)]
+pub struct Fronted {
+    way: Option<Way>,
+    /// Of this turn.
+    pending: Vec<Orders>,
+    pub(super) is_listed: bool,
+    /// Requests without a reply.
+    pub(super) outstanding: usize,
+    /// The last batch, the last of which the offset is known, and that offset.
+    sent: u64,
+    pub(super) known: u64,
+    pub(super) seen: u64,
+    pub(super) blocks: Option<Blocking>,
+    /// Since when a request waits for the stream, unix ms; 0 for none.
+    pub(crate) waits_since_ms: u64,
+    name: Vec<u8>,
+}
+
+impl Fronted {
+    /// Whether all that the client has seen is no newer than this offset.
+    pub(super) fn has_seen_at_most(&self, offset: u64) -> bool {
+        self.outstanding == 0 && self.sent == self.known && self.seen <= offset
+    }
+
+    /// Whether it blocks, at the source or between two tries.
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    /// The connection to the source is of no more use, unless replies are to come by it.
+    pub(super) fn leave(&mut self) {
+        if self.outstanding == 0 && self.pending.is_empty() {
+            self.way = None;
+        }
+    }
+
+    /// The place among the replies of a request that waits to be begun again.
+    pub(super) fn again_seq(&self) -> Option<u64> {
+        let blocks = self.blocks.as_ref().filter(|blocks| blocks.is_again)?;
+        Some(blocks.seq)
+    }
+
+    /// The number at the source of a connection that blocks there.
+    pub(super) fn blocks_there(&self) -> Option<u64> {
+        self.blocks.as_ref().filter(|blocks| !blocks.is_again)?;
+        let id = self.way.as_ref()?.id.load(Relaxed);
+        Some(id).filter(|id| *id != 0)
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        let pending = self.pending.iter().map(|orders| orders.bytes.len());
+        let load = self.way.as_ref().map_or(0, |way| way.load.load(Relaxed));
+        load + pending.sum::<usize>()
+    }
+
+    fn orders(&mut self, kind: Kind, (db, resp): (u8, Resp)) -> &mut Orders {
+        let joins = self.pending.last().is_some_and(|last| {
+            (last.kind, kind) == (Kind::Plain, Kind::Plain) && (last.db, last.resp) == (db, resp)
+        });
+        if !joins {
+            self.sent += 1;
+            self.pending.push(Orders {
+                kind,
+                bytes: Vec::new(),
+                asks: Vec::new(),
+                db,
+                resp,
+                batch: self.sent,
+                name: None,
+            });
+        }
+        let last = self.pending.len() - 1;
+        &mut self.pending[last]
+    }
+}
+
+impl Connection {
+    /// Whether a request of it can be passed on now. Not while one before it is under way here: what comes of this one
+    /// could be here before that one has looked.
+    pub(super) fn has_room_to_pass(&self) -> bool {
+        let outstanding = self.outbound.outstanding();
+        match &self.front {
+            Some(front) if front.outstanding > 0 => {
+                outstanding < OUTSTANDING_MAX && front.unsent_bytes() < QUEUED_BYTES_MAX
+            }
+            _ => outstanding == 0,
+        }
+    }
+
+    /// Whether it waits for a key, here or at the source.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.is_some() || self.front.as_ref().is_some_and(|front| front.blocks())
+    }
+
+    /// Whether it watches keys at the source.
+    pub(super) fn watches(&self) -> Elsewhere {
+        let multi = self.multi.as_deref();
+        multi.map_or(Elsewhere::No, |multi| multi.elsewhere)
+    }
+}
+
+impl Core {
+    /// Passes a request on.
+    pub(super) fn pass(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        kind: Kind,
+    ) -> Flow {
+        self.keep_text(row, args);
+        let mut after = After::default();
+        note_keys(conn, row, args, &mut after);
+        if self.watchers.count > 0 {
+            self.show(conn, row, args);
+        }
+        let seq = self.begin_passing(conn, row);
+        self.add(conn, kind, seq, after, |bytes| encode(args, bytes));
+        match kind {
+            Kind::Watch => conn.multi.get_or_insert_default().elsewhere = Elsewhere::Yes,
+            Kind::Unwatch => {
+                if let Some(multi) = &mut conn.multi {
+                    multi.elsewhere = Elsewhere::No;
+                }
+            }
+            _ => {}
+        }
+        end_caching(conn);
+        Flow::Done
+    }
+
+    /// Passes a request on that may block there; nothing that follows it begins before it is answered.
+    pub(super) fn pass_blocking(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        again: bool,
+    ) -> Flow {
+        let (now_ms, db) = (self.now.unix_ms, conn.db);
+        let flow = self.pass(conn, row, args, Kind::Block { again });
+        conn.exclusive = true;
+        if let Some(front) = &mut conn.front
+            && let Some(seq) = front.last_seq()
+        {
+            self.node.blocked.fetch_add(1, Relaxed);
+            front.blocks = Some(Blocking {
+                request: Request::new(row, args),
+                until_ms: timeout::until_ms(row, args, now_ms),
+                db,
+                seq,
+                is_again: false,
+            });
+        }
+        flow
+    }
+
+    /// Passes the queue of a transaction on, as one piece.
+    pub(super) fn pass_exec(&mut self, conn: &mut Connection, row: &'static Row) -> Flow {
+        let Some(multi) = conn.multi.take() else {
+            return Flow::Done;
+        };
+        let mut after = After::default();
+        for request in &multi.queued {
+            let args = request.args();
+            self.keep_text(request.row, &args);
+            note_keys(conn, request.row, &args, &mut after);
+            if request.row.spec.name == "select" {
+                after.select = selected(&args).or(after.select);
+            }
+            self.tally.called(request.row.index, 0);
+            if self.watchers.count > 0 {
+                self.show(conn, request.row, &args);
+            }
+        }
+        // What comes behind it is for that database.
+        conn.exclusive |= after.select.is_some();
+        let seq = self.begin_passing(conn, row);
+        let kind = Kind::Exec {
+            queued: multi.queued.len(),
+            watches: multi.elsewhere == Elsewhere::Yes,
+        };
+        self.add(conn, kind, seq, after, |bytes| encode_all(&multi, bytes));
+        end_caching(conn);
+        Flow::Done
+    }
+
+    /// A request that has been ended elsewhere goes on at the source, at its place among the replies.
+    pub(super) fn pass_again(&mut self, conn: &mut Connection, left_ms: Option<u64>) {
+        let Some(blocks) = conn.front.as_mut().and_then(|front| front.blocks.as_mut()) else {
+            return;
+        };
+        blocks.is_again = false;
+        let words = (blocks.request.buf.clone(), blocks.request.words.clone());
+        let (row, seq, db) = (blocks.request.row, blocks.seq, blocks.db);
+        let (buf, words) = words;
+        let mut request = Request { row, buf, words };
+        if let Some(left_ms) = left_ms {
+            request = timeout::with_left(request, left_ms);
+        }
+        let selected = core::mem::replace(&mut conn.db, db);
+        let kind = Kind::Block { again: true };
+        let after = After::default();
+        self.add(conn, kind, seq, after, |bytes| {
+            encode(&request.args(), bytes);
+        });
+        conn.db = selected;
+    }
+
+    /// A request is about to be passed on: its place among the replies.
+    fn begin_passing(&mut self, conn: &mut Connection, row: &'static Row) -> u64 {
+        conn.last = Some(row);
+        self.tally.called(row.index, 0);
+        self.node.front.passed_on.fetch_add(1, Relaxed);
+        conn.later(&mut self.queues)
+    }
+
+    /// Adds a request to what leaves with this turn.
+    fn add(
+        &mut self,
+        conn: &mut Connection,
+        kind: Kind,
+        seq: u64,
+        after: After,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let front = conn.front.get_or_insert_default();
+        front.outstanding += 1;
+        let orders = front.orders(kind, (conn.db, conn.resp));
+        encode(&mut orders.bytes);
+        let is_needed = after.select.is_some() || !after.keys.is_empty();
+        orders.asks.push(Passed {
+            seq,
+            end: orders.bytes.len(),
+            after: is_needed.then(|| Box::new(after)),
+        });
+        if !core::mem::replace(&mut front.is_listed, true) {
+            self.front.listed.push(conn.conn);
+        }
+    }
+
+    /// The text of a script that the source is to know: this node knows it too when clients come to it by its digest.
+    fn keep_text(&mut self, row: &'static Row, args: &Args<'_>) {
+        let word = match row.kind {
+            RowKind::Script(crate::scripts::Kind::Eval) => args.word(1),
+            _ if row.spec.name == "script|load" => args.word(2),
+            _ => None,
+        };
+        if let Some(text) = word {
+            crate::scripts::keep_text(self, text);
+        }
+    }
+}
+
+impl Fronted {
+    fn last_seq(&self) -> Option<u64> {
+        Some(self.pending.last()?.asks.last()?.seq)
+    }
+}
+
+impl NodeService {
+    /// What the clients of this core have passed on in this turn leaves.
+    pub(super) fn send_orders(&mut self) {
+        for conn in core::mem::take(&mut self.core.front.listed) {
+            let core = self.core.id;
+            let node = self.core.node;
+            let Some(client) = self.clients.get_mut(conn) else {
+                continue;
+            };
+            let name = client.names.as_ref().map_or(&[][..], |names| &names.name);
+            let Some(front) = &mut client.front else {
+                continue;
+            };
+            front.is_listed = false;
+            let mut pending = core::mem::take(&mut front.pending);
+            if let Some(first) = pending.first_mut().filter(|_| front.name != name) {
+                front.name = name.to_vec();
+                first.name = Some(name.to_vec());
+            }
+            let mut unsent = Vec::new();
+            for orders in pending {
+                let way = front.way.take().or_else(|| open(node, (core, conn)));
+                let Some(way) = way else {
+                    unsent.extend(orders.asks);
+                    continue;
+                };
+                // (Before it can be answered.)
+                way.load.fetch_add(orders.bytes.len(), AcqRel);
+                let asks = orders.asks.len() as u64;
+                node.front.under_way.fetch_add(asks, AcqRel);
+                match way.orders.send(orders) {
+                    Ok(()) => front.way = Some(way),
+                    Err(back) => {
+                        node.front.under_way.fetch_sub(asks, AcqRel);
+                        unsent.extend(back.0.asks);
+                    }
+                }
+            }
+            for passed in unsent {
+                self.end_passed(conn, passed.seq);
+                let seq = passed.seq;
+                self.complete(Ticket { core, conn, seq }, core, &refusal(NOT_SENT));
+            }
+        }
+    }
+}
+
+/// A task for a client; none without the thread.
+fn open(node: &'static crate::node::Node, place: crate::tracking::Place) -> Option<Way> {
+    let (orders, received) = unbounded_channel();
+    let (load, id) = (Arc::default(), Arc::default());
+    let seat = Seat {
+        place,
+        orders: received,
+        load: Arc::clone(&load),
+        id: Arc::clone(&id),
+    };
+    let is_told = node.front.tell(Message::Serve(seat));
+    is_told.then_some(Way { orders, load, id })
+}
+
+/// The keys of a read of a client that tracks: it may keep only what this node has read for it.
+fn note_keys(conn: &Connection, row: &Row, args: &Args<'_>, after: &mut After) {
+    let tracks = conn.tracking.as_deref();
+    if row.writes || !tracks.is_some_and(tells) {
+        return;
+    }
+    // A request whose keys cannot be told is refused where it is executed.
+    let _ = row.spec.keys_of(args, |index, _| {
+        after.keys.extend(args.word(index).map(Box::from));
+    });
+}
+
+fn tells(tracking: &Tracking) -> bool {
+    tracking.mode == Mode::Broadcast || tracking.remembers()
+}
+
+/// CLIENT CACHING was about this request.
+fn end_caching(conn: &mut Connection) {
+    if let Some(tracking) = &mut conn.tracking {
+        tracking.caching = None;
+    }
+}
+
+/// The database that a SELECT chooses, if it is a number that one may have.
+fn selected(args: &Args<'_>) -> Option<u8> {
+    let db = protocol::number::parse_i64(args.word(1)?)?;
+    u8::try_from(db).ok()
+}
+
+fn encode(args: &Args<'_>, out: &mut Vec<u8>) {
+    let words: Vec<&[u8]> = (0..args.total()).filter_map(|at| args.word(at)).collect();
+    request::encode(&words, out);
+}
+
+fn encode_all(multi: &Multi, out: &mut Vec<u8>) {
+    request::encode(&["MULTI"], out);
+    for request in &multi.queued {
+        encode(&request.args(), out);
+    }
+    request::encode(&["EXEC"], out);
+}

@@ -1,0 +1,155 @@
+//! What a session has done on the cores: batches of the stream, and the beginning of a full copy.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use migration::Position;
+use runtime::CoreId;
+
+use super::{Source, lock};
+use crate::connection::{Connection, Request};
+use crate::control::load::post;
+use crate::core::Core;
+use crate::executed::{Failed, Run, Visit, host_of, slots_of};
+use crate::mail::Mail;
+use crate::node::Node;
+
+/// How often a session that waits for a core looks whether the server stops.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A part of the stream that has been executed, or was not to be any more.
+pub(super) struct Done {
+    /// The client that it was run for; it goes from one batch to the next.
+    pub conn: Box<Connection>,
+    /// What failed here.
+    pub failed: Vec<Failed>,
+    /// The requests, for their names.
+    pub requests: Vec<Request>,
+    /// It is the session's that counts.
+    pub counts: bool,
+}
+
+/// Sends requests to a core: they are executed at once, and their position with them. `claims_all`: with every slot in hand, so that whatever
+/// began before has ended. What comes of it comes to `to`.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn send(
+    node: &'static Node,
+    number: u64,
+    (mut conn, requests): (Box<Connection>, Vec<Request>),
+    (position, claims_all): (Position, bool),
+    to: Sender<Done>,
+) -> Result<(), String> {
+    let slots = if claims_all {
+        None
+    } else {
+        slots_of(&requests)
+    };
+    let host = host_of(node, slots.as_deref());
+    let run = move |core: &mut Core| {
+        let source = &core.node.source;
+        let order = lock(&source.order);
+        let counts = *order == number;
+        let failed = if counts {
+            let failed = core.run_executed(&mut conn, &requests);
+            let replid = position.replid;
+            core.shard
+                .effects()
+                .note_source(position.db, replid.bytes(), position.offset);
+            // In the log before the next batch can be, which may run on another core.
+            core.queue_effects();
+            source.advance(position);
+            failed
+        } else {
+            Vec::new()
+        };
+        drop(order);
+        // (A session that is gone needs no answer.)
+        let _gone = to.send(Done {
+            conn,
+            failed,
+            requests,
+            counts,
+        });
+    };
+    visit(node, host, slots, Box::new(run))
+}
+
+fn visit(
+    node: &Node,
+    host: CoreId,
+    slots: Option<Vec<storage::Slot>>,
+    run: Run,
+) -> Result<(), String> {
+    post(
+        node,
+        host.index(),
+        Mail::Visit(Box::new(Visit { slots, run })),
+    )
+}
+
+/// Waits for what a core answers.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn wait<T>(node: &Node, from: &Receiver<T>) -> Result<T, String> {
+    loop {
+        match from.recv_timeout(LOOK) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) if !node.stopping.load(Relaxed) => {}
+            Err(_) => return Err("the server was stopped".to_owned()),
+        }
+    }
+}
+
+impl Source {
+    /// Everything up to there has been executed.
+    pub(super) fn advance(&self, position: Position) {
+        self.note(|status| status.position = Some(position));
+        self.set_applied(position.offset);
+    }
+}
+
+/// With every slot in hand: nothing of the data stays, the log ends where it is, and clients are told LOADING. Whether this session counts; if not,
+/// nothing has happened.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn clear(node: &'static Node, number: u64, now_ms: u64) -> Result<bool, String> {
+    let (to, from) = std::sync::mpsc::channel();
+    let run = move |core: &mut Core| {
+        let source = &core.node.source;
+        let order = lock(&source.order);
+        let counts = *order == number;
+        if counts {
+            core.begin_copy(now_ms);
+        }
+        drop(order);
+        let _gone = to.send(counts);
+    };
+    visit(node, CoreId(0), None, Box::new(run))?;
+    wait(node, &from)
+}
+
+impl Core {
+    /// See [`clear`].
+    fn begin_copy(&mut self, now_ms: u64) {
+        let node = self.node;
+        if node.write_log.is_on() {
+            self.leave_log();
+        }
+        // (One that is being written is of the data of before; its file must not take the place of the one that comes.)
+        if node.snapshots.facts().since_ms.is_some() {
+            node.snapshots.give_up(self.shard.snapshot_number());
+        }
+        node.source.note(|status| status.position = None);
+        if !node.loading.is_on() {
+            node.loading.begin(now_ms);
+        }
+        self.shard.edit().flush_all();
+        self.forget_libraries();
+        self.update_holds();
+    }
+}

@@ -1,0 +1,241 @@
+//! A full copy: the file is received, read through, put in the place of the snapshot, and loaded.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use migration::Position;
+use migration::psync::{FileEnd, Receiving};
+use storage::rdb::{Part, Splitter};
+
+use super::session::Session;
+use super::{Copying, apply, lock};
+use crate::control::disk::{Disk, SystemDisk};
+use crate::control::load::{self, Expired};
+use crate::control::log::thread::tell_first_core;
+use crate::control::sealed::Output;
+use crate::control::snapshot::path_of;
+use crate::start::unix_ms;
+
+/// How often the source hears that this replica is there while it loads.
+const BEAT: Duration = Duration::from_secs(1);
+/// How often progress is told.
+const TOLD_BYTES: u64 = 1 << 20;
+
+/// A file on its way: it goes when the copy has come to nothing.
+struct Temporary(Option<PathBuf>);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What cannot be removed stays as litter: its name says what it is.
+            let _gone = SystemDisk.remove(path);
+        }
+    }
+}
+
+impl Session {
+    /// Takes a full copy in, and stands at `position` then. `first`: bytes that have been read already.
+    ///
+    /// # Errors
+    /// What went wrong. Until all of the file is there, and is found to be whole, nothing here has changed; from there on a failure leaves
+    /// no data, and no position.
+    pub(super) fn copy(
+        &mut self,
+        first: Vec<u8>,
+        position: Position,
+        end: FileEnd,
+    ) -> Result<(), String> {
+        let node = self.node;
+        let config = node.config();
+        let name = format!("temp-repl-{}-{}.rdb", std::process::id(), self.number);
+        let path = Path::new(&config.dir).join(name);
+        let mut temporary = Temporary(Some(path.clone()));
+        self.receive(&path, first, end).inspect_err(|_| {
+            node.source.note(|status| status.copying = None);
+        })?;
+        node.source.note(|status| {
+            status.copying.get_or_insert_default().is_loading = true;
+        });
+        let place = path_of(&config);
+        let loaded = self.load(&path, &place, &mut temporary);
+        node.source.note(|status| status.copying = None);
+        loaded?;
+        self.settle(position)
+    }
+
+    /// Receives the file, and looks whether it can be read.
+    fn receive(&mut self, path: &Path, first: Vec<u8>, end: FileEnd) -> Result<(), String> {
+        let node = self.node;
+        let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
+        let mut output = Output::create(&SystemDisk, path, &node.vault).map_err(failed)?;
+        let mut splitter = Splitter::new(node.config().databases.clamp(1, 256) as usize, true);
+        let mut receiving = Receiving::new(end);
+        let mut copying = Copying {
+            total_bytes: receiving.total_bytes(),
+            ..Copying::default()
+        };
+        node.source.note(|status| status.copying = Some(copying));
+        let (mut told, mut bytes) = (0, first);
+        let mut piece = core::mem::take(&mut self.piece);
+        let received = loop {
+            let taken = receiving.take(&bytes, |file| {
+                output.append(file).map_err(failed)?;
+                splitter.feed(file);
+                while let Some(part) = splitter.next_part().map_err(|damage| damage_of(&damage))? {
+                    match part {
+                        Part::Key(_) => copying.keys += 1,
+                        Part::ModuleAux(name) => node.log(|log| {
+                            log.warning(&format!("The source's file has data of the module '{name}': it is passed over"));
+                        }),
+                        _ => {}
+                    }
+                }
+                Ok::<(), String>(())
+            });
+            let is_done = match taken {
+                Ok((_, is_done)) => is_done,
+                Err(why) => break Err(why),
+            };
+            copying.received_bytes = receiving.received_bytes;
+            if is_done || copying.received_bytes >= told + TOLD_BYTES {
+                told = copying.received_bytes;
+                node.source.note(|status| status.copying = Some(copying));
+            }
+            if is_done {
+                break splitter.finish().map_err(|damage| damage_of(&damage));
+            }
+            match self.read(&mut piece) {
+                Ok(read) => {
+                    bytes.clear();
+                    bytes.extend_from_slice(&piece[..read]);
+                }
+                Err(why) => break Err(why),
+            }
+        };
+        self.piece = piece;
+        received?;
+        output.finish().map_err(failed)
+    }
+
+    /// All that is here goes, and what is in the file comes.
+    fn load(&mut self, path: &Path, place: &Path, temporary: &mut Temporary) -> Result<(), String> {
+        let node = self.node;
+        if !apply::clear(node, self.number, unix_ms())? {
+            return Err(super::session::ENDED.to_owned());
+        }
+        // (With every slot in hand: what clients had begun has ended.)
+        self.is_settled = true;
+        node.source.note(|status| status.copies += 1);
+        let from = match node.snapshots.place(&SystemDisk, path, place) {
+            Ok(()) => {
+                temporary.0 = None;
+                place
+            }
+            Err(error) => {
+                node.log(|log| {
+                    log.warning(&format!(
+                        "Cannot put the source's file in the place of {}: {error}",
+                        place.display()
+                    ));
+                });
+                path
+            }
+        };
+        // (What a load before this one was ended by is not its fault.)
+        let _before = node.loading.take_fault();
+        let (mut beat, number) = (Instant::now(), self.number);
+        let loaded = load::load(node, &SystemDisk, from, Expired::Keep, &mut || {
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                self.beat();
+            }
+        });
+        let Err(fault) = loaded else {
+            return Ok(());
+        };
+        let why = format!("cannot load the source's file: {fault}");
+        if node.stopping.load(Relaxed) {
+            return Err(why);
+        }
+        // Half of it is nothing: all goes once more.
+        let _fault = node.loading.take_fault();
+        apply::clear(node, number, unix_ms())?;
+        node.loading.end();
+        super::tell_cores(node)?;
+        Err(why)
+    }
+
+    /// Everything is there: the position counts, clients are served, and a log begins that has this as its base.
+    fn settle(&mut self, position: Position) -> Result<(), String> {
+        let node = self.node;
+        let counts = {
+            let order = lock(&node.source.order);
+            let counts = *order == self.number;
+            if counts {
+                node.source.advance(position);
+                node.replicas.break_history(&node.write_log);
+            }
+            counts
+        };
+        node.snapshots
+            .note(|facts| facts.changes = node.sum(|core| &core.changes));
+        node.loading.end();
+        super::tell_cores(node)?;
+        tell_first_core(node);
+        if counts {
+            Ok(())
+        } else {
+            Err(super::session::ENDED.to_owned())
+        }
+    }
+
+    /// A sign of life to the source, which reads nothing else of us for now.
+    fn beat(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            // (A link that is broken shows itself when it is read.)
+            let _sent = stream.write_all(b"\n");
+        }
+    }
+}
+
+/// What is wrong with the file, and the way on.
+fn damage_of(damage: &storage::rdb::Damage) -> String {
+    use storage::rdb::Wrong;
+    let way = match damage.what {
+        Wrong::ModuleValue(_) => {
+            "; this server has no modules: remove these keys at the source, or move the others by SCAN"
+        }
+        Wrong::Version(_) | Wrong::UnknownType(_) => {
+            "; the source is newer than what this server reads"
+        }
+        Wrong::Database(_) => "; raise the option `databases`",
+        _ => "; the copy is asked for again",
+    };
+    format!("the source's file: {damage}{way}. Nothing of it has been taken in")
+}
+
+impl Session {
+    /// Reads some bytes; within `repl-timeout` something must come.
+    ///
+    /// # Errors
+    /// When the link is broken or silent, or the session is to end.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, String> {
+        loop {
+            self.look()?;
+            let Some(stream) = &mut self.stream else {
+                return Err("there is no link".to_owned());
+            };
+            match stream.read(into) {
+                Ok(0) => return Err("the source has closed the link".to_owned()),
+                Ok(read) => {
+                    self.hear();
+                    return Ok(read);
+                }
+                Err(error) if super::session::is_timeout(&error) => self.endure()?,
+                Err(error) => return Err(format!("the link is broken: {error}")),
+            }
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! A thread that follows a source: a link, PSYNC, the stream, and again after a second when it is lost.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use migration::psync::{FileEnd, Handshake, Hello, Outcome};
+use migration::stream::Stream;
+use migration::{Position, ReplId};
+
+use super::apply::{self, Done};
+use super::batch::{Gatherer, Origin};
+use super::{Link, Login, Source, Target, lock};
+use crate::connection::{Connection, Request};
+use crate::control::dial;
+use crate::node::Node;
+use crate::start::unix_ms;
+use crate::tls;
+
+/// How long after a failure the source is tried again, as in Redis.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the source is told how far this replica has come.
+const ACK: Duration = Duration::from_secs(1);
+/// How long a read waits, so that nothing else waits longer.
+const LOOK: Duration = Duration::from_millis(100);
+/// Bytes that are read at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Bytes of the stream that wait, whole requests, while a batch runs, before no more is read.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+/// How long a batch waits at a time while too much waits for the disk.
+const CHOKED: Duration = Duration::from_millis(5);
+/// What ends a session that another has followed.
+pub(super) const ENDED: &str = "nobody is to be followed any more";
+
+/// Follows a source until the session of this number is ended.
+pub(super) fn run(node: &'static Node, target: &Target, number: u64) {
+    let mut session = Session {
+        node,
+        number,
+        stream: None,
+        piece: vec![0; PIECE_BYTES],
+        is_settled: false,
+        heard: Instant::now(),
+        told: String::new(),
+    };
+    loop {
+        let why = match session.follow(target) {
+            Ok(never) => match never {},
+            Err(why) => why,
+        };
+        session.stream = None;
+        if !session.counts() || node.stopping.load(Relaxed) {
+            return;
+        }
+        session.lose(target, why);
+        if !session.rest(RETRY) {
+            return;
+        }
+    }
+}
+
+/// There is no such end: a session ends by an error.
+pub(super) enum Never {}
+
+/// See the module's head.
+pub(super) struct Session {
+    pub(super) node: &'static Node,
+    /// Its number: it counts while no other has been given out.
+    pub(super) number: u64,
+    pub(super) stream: Option<dial::Stream>,
+    /// Where bytes are read to.
+    pub(super) piece: Vec<u8>,
+    /// What clients had begun before the authority changed has ended.
+    pub(super) is_settled: bool,
+    /// When the last byte came.
+    heard: Instant,
+    /// The failure that was logged last.
+    told: String,
+}
+
+pub(super) fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+impl Session {
+    fn source(&self) -> &'static Source {
+        &self.node.source
+    }
+
+    fn counts(&self) -> bool {
+        *lock(&self.source().order) == self.number
+    }
+
+    /// Whether it is to go on.
+    pub(super) fn look(&self) -> Result<(), String> {
+        match self.counts() && !self.node.stopping.load(Relaxed) {
+            true => Ok(()),
+            false => Err(ENDED.to_owned()),
+        }
+    }
+
+    /// Waits for a time; false when the session has been ended meanwhile.
+    fn rest(&self, time: Duration) -> bool {
+        let source = self.source();
+        let until = Instant::now() + time;
+        let mut order = lock(&source.order);
+        while *order == self.number && !self.node.stopping.load(Relaxed) {
+            let left = until.saturating_duration_since(Instant::now()).min(LOOK);
+            if left.is_zero() {
+                return true;
+            }
+            let waited = source.ended.wait_timeout(order, left);
+            order = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    /// A byte has come.
+    pub(super) fn hear(&mut self) {
+        self.heard = Instant::now();
+        lock(&self.source().state).heard_ms = unix_ms();
+    }
+
+    /// Nothing has come for a while: whether that has been too long.
+    pub(super) fn endure(&self) -> Result<(), String> {
+        let timeout_s = self.node.config().repl_timeout_s;
+        match self.heard.elapsed() > Duration::from_secs(timeout_s) {
+            true => Err(format!(
+                "the source has been silent for {timeout_s} seconds (repl-timeout)"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The link is lost: the data here stays as it is.
+    fn lose(&mut self, target: &Target, why: String) {
+        let source = self.source();
+        source.set_link(Link::Connect);
+        source.note(|status| {
+            if status.down_since_ms == 0 {
+                status.down_since_ms = unix_ms();
+            }
+            status.error = Some(why.clone());
+        });
+        if self.told != why {
+            self.node.log(|log| {
+                log.warning(&format!("Following {}:{}: {why}", target.host, target.port))
+            });
+            self.told = why;
+        }
+    }
+
+    fn follow(&mut self, target: &Target) -> Result<Never, String> {
+        self.wait_for_start()?;
+        let source = self.source();
+        source.set_link(Link::Connecting);
+        self.connect(target)?;
+        source.set_link(Link::Handshake);
+        let from = source.position();
+        let (outcome, rest) = self.shake(target, from)?;
+        let (position, rest) = match outcome {
+            Outcome::Full(position, end) => {
+                source.set_link(Link::Sync);
+                self.begin_copy(position, end);
+                self.copy(rest, position, end)?;
+                (position, Vec::new())
+            }
+            // (Asked for with a position.)
+            Outcome::Continue(replid) => {
+                let from = from.ok_or("the source goes on from nowhere")?;
+                let position = Position {
+                    replid: replid.unwrap_or(from.replid),
+                    ..from
+                };
+                self.node.log(|log| {
+                    log.notice(&format!(
+                        "The source goes on behind offset {}",
+                        position.offset
+                    ))
+                });
+                source.note(|status| status.resumes += 1);
+                (position, rest)
+            }
+            Outcome::More => return Err("the source has not answered".to_owned()),
+        };
+        source.set_link(Link::Connected);
+        source.note(|status| (status.down_since_ms, status.error) = (0, None));
+        self.told.clear();
+        Streaming::new(self, position).run(&rest)
+    }
+
+    /// Waits until the data of the start is there, and until every core heeds the authority.
+    fn wait_for_start(&mut self) -> Result<(), String> {
+        if self.is_settled {
+            return Ok(());
+        }
+        while self.node.loading.is_on() {
+            if !self.rest(LOOK / 10) {
+                return Err(ENDED.to_owned());
+            }
+        }
+        super::tell_cores(self.node)?;
+        while !self.source().is_taken() {
+            if !self.rest(Duration::from_millis(1)) {
+                return Err(ENDED.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_copy(&self, position: Position, end: FileEnd) {
+        let size = match end {
+            FileEnd::Bytes(bytes) => format!("{bytes} bytes"),
+            FileEnd::Mark(_) => "as many bytes as there are".to_owned(),
+        };
+        self.node.log(|log| {
+            log.notice(&format!(
+                "Full copy from the source: {size}, history {}, offset {}",
+                position.replid.text(),
+                position.offset
+            ));
+        });
+    }
+
+    fn connect(&mut self, target: &Target) -> Result<(), String> {
+        let config = self.node.config();
+        let wants_tls = match &target.login {
+            Login::OfConfig => config.tls_replication,
+            Login::As { tls, .. } => *tls,
+        };
+        let tls = wants_tls.then(|| tls::client_config(&config)).transpose()?;
+        let timeout = Duration::from_secs(config.repl_timeout_s);
+        let stream = dial::Stream::dial(&target.host, target.port, timeout, tls);
+        let stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
+        let set = stream
+            .socket()
+            .set_read_timeout(Some(LOOK))
+            .and_then(|()| stream.socket().set_write_timeout(Some(timeout)));
+        set.map_err(|error| format!("cannot connect: {error}"))?;
+        let socket = stream
+            .socket()
+            .try_clone()
+            .map_err(|error| error.to_string())?;
+        self.stream = Some(stream);
+        self.hear();
+        {
+            // Whoever ends the session shuts it; who has ended it before finds the number changed.
+            let order = lock(&self.source().order);
+            if *order != self.number {
+                return Err(ENDED.to_owned());
+            }
+            lock(&self.source().state).socket = Some(socket);
+        }
+        Ok(())
+    }
+
+    /// Tells the source who this is, and asks it; what it answers, and what it has sent behind that.
+    fn shake(
+        &mut self,
+        target: &Target,
+        from: Option<Position>,
+    ) -> Result<(Outcome, Vec<u8>), String> {
+        let config = self.node.config();
+        let (user, password) = match &target.login {
+            Login::OfConfig => (&config.master_user, &config.master_auth),
+            Login::As { user, password, .. } => (user, password),
+        };
+        let port = match config.replica_announce_port {
+            0 if config.tls_replication && config.tls_port != 0 => config.tls_port,
+            0 => config.port,
+            port => port,
+        };
+        let hello = Hello {
+            user: user.as_bytes().to_vec(),
+            password: password.as_bytes().to_vec(),
+            port,
+            address: config.replica_announce_ip.clone(),
+            version: crate::admin::VERSION_REPORTED,
+            from,
+        };
+        let mut out = Vec::new();
+        let mut shakes = Handshake::new(hello, &mut out);
+        let mut piece = vec![0; 4096];
+        let mut asked = Instant::now();
+        loop {
+            if !out.is_empty() {
+                self.write(&out)?;
+                out.clear();
+                asked = Instant::now();
+            }
+            let read = self.read(&mut piece)?;
+            let (taken, outcome) = shakes
+                .take(&piece[..read], &mut out)
+                .map_err(|fault| fault.to_string())?;
+            if let Some(time_us) = shakes.time_us.take() {
+                self.note_clock(time_us, asked.elapsed());
+            }
+            for remark in shakes.remarks.drain(..) {
+                self.node.log(|log| {
+                    log.notice(&format!("The source does not understand all: {remark}"))
+                });
+            }
+            if outcome != Outcome::More {
+                return Ok((outcome, piece[taken..read].to_vec()));
+            }
+        }
+    }
+
+    /// The source's clock, told within a time of our asking.
+    fn note_clock(&self, time_us: u64, within: Duration) {
+        let now_us = unix_ms() * 1000;
+        let middle_us = now_us.saturating_sub(within.as_micros() as u64 / 2);
+        let ahead_us = time_us.cast_signed().wrapping_sub(middle_us.cast_signed());
+        self.source().clock_us.store(ahead_us, Relaxed);
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let stream = self.stream.as_mut().ok_or("there is no link")?;
+        stream
+            .write_all(bytes)
+            .map_err(|error| format!("the link is broken: {error}"))
+    }
+}
+
+/// The stream of a link.
+struct Streaming<'s> {
+    session: &'s mut Session,
+    replid: ReplId,
+    stream: Stream,
+    gatherer: Gatherer,
+    /// The client that requests are run for, unless it is with them.
+    conn: Option<Box<Connection>>,
+    to: Sender<Done>,
+    from: Receiver<Done>,
+    acked: Instant,
+}
+
+impl<'s> Streaming<'s> {
+    fn new(session: &'s mut Session, position: Position) -> Streaming<'s> {
+        let mut conn = Connection::inside(session.node.users().default_user());
+        conn.db = position.db;
+        let (to, from) = channel();
+        Streaming {
+            replid: position.replid,
+            stream: Stream::new(position.offset, position.db),
+            gatherer: Gatherer::default(),
+            conn: Some(conn),
+            to,
+            from,
+            acked: Instant::now(),
+            session,
+        }
+    }
+
+    fn run(mut self, first: &[u8]) -> Result<Never, String> {
+        // A primary that sends without a file awaits this before it sends the stream.
+        self.ack()?;
+        self.stream.feed(first);
+        let ended = loop {
+            if let Err(why) = self.turn() {
+                break why;
+            }
+        };
+        // What is under way is the last of it.
+        if self.conn.is_none() {
+            let _last = self.take_back();
+        }
+        Err(ended)
+    }
+
+    /// Executes what has come, and reads on.
+    fn turn(&mut self) -> Result<(), String> {
+        let node = self.session.node;
+        loop {
+            let clock_us = self.session.source().source_clock_us();
+            let origin = Origin {
+                replid: self.replid,
+                now_ms: unix_ms().saturating_add_signed(clock_us / 1000),
+                dbs: node.config().databases.clamp(1, 256).into(),
+            };
+            let Some(batch) = self
+                .gatherer
+                .gather(&mut self.stream, origin, node)
+                .map_err(|fault| fault.to_string())?
+            else {
+                break;
+            };
+            let (wants_ack, position) = (batch.wants_ack, batch.position(origin.replid));
+            self.take_back()?;
+            self.execute(batch.requests, position)?;
+            if wants_ack {
+                self.take_back()?;
+                self.ack()?;
+            }
+        }
+        if self.stream.waiting_bytes() <= AHEAD_BYTES_MAX {
+            // What was sent runs meanwhile; when nothing more comes it is waited for.
+            let has_come = self.read_some()?;
+            if !has_come {
+                self.take_back()?;
+            }
+        } else {
+            self.take_back()?;
+            self.read_some()?;
+        }
+        if self.acked.elapsed() >= ACK {
+            self.ack()?;
+        }
+        Ok(())
+    }
+
+    /// Executes requests, up to a position. Behind what is executed before: it has come back.
+    fn execute(&mut self, requests: Vec<Request>, position: Position) -> Result<(), String> {
+        let node = self.session.node;
+        if requests.is_empty() && self.session.is_settled {
+            // Nothing but signs of life.
+            let order = lock(&node.source.order);
+            if *order == self.session.number {
+                node.source.advance(position);
+            }
+            return Ok(());
+        }
+        while node.write_log.is_choked() {
+            if !self.session.rest(CHOKED) {
+                return Err(ENDED.to_owned());
+            }
+        }
+        let conn = self
+            .conn
+            .take()
+            .ok_or("the last requests have not come back")?;
+        let claims_all = !core::mem::replace(&mut self.session.is_settled, true);
+        apply::send(
+            node,
+            self.session.number,
+            (conn, requests),
+            (position, claims_all),
+            self.to.clone(),
+        )
+    }
+
+    /// Waits for what is executed now, if anything is.
+    fn take_back(&mut self) -> Result<(), String> {
+        if self.conn.is_some() {
+            return Ok(());
+        }
+        let node = self.session.node;
+        let done = apply::wait(node, &self.from)?;
+        self.conn = Some(done.conn);
+        if !done.counts {
+            return Err(ENDED.to_owned());
+        }
+        for failed in &done.failed {
+            let name = done
+                .requests
+                .get(failed.at)
+                .map_or("", |request| request.row.spec.name);
+            let key = done.requests.get(failed.at).and_then(|request| {
+                request
+                    .args()
+                    .word(1)
+                    .map(|key| String::from_utf8_lossy(key).into_owned())
+            });
+            let (offset, key) = (node.source.applied(), key.unwrap_or_default());
+            node.log(|log| {
+                log.warning(&format!(
+                    "A request of the source failed here, before offset {offset}: {name} {key}: {}. If it did not fail there the data differs",
+                    failed.error
+                ));
+            });
+        }
+        if !done.failed.is_empty() {
+            node.source
+                .note(|status| status.failures += done.failed.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, or comes within a moment; whether something has come.
+    fn read_some(&mut self) -> Result<bool, String> {
+        let session = &mut *self.session;
+        session.look()?;
+        let Some(stream) = &mut session.stream else {
+            return Err("there is no link".to_owned());
+        };
+        match stream.read(&mut session.piece) {
+            Ok(0) => Err("the source has closed the link".to_owned()),
+            Ok(read) => {
+                self.stream.feed(&session.piece[..read]);
+                let come = self.stream.offset() + self.stream.waiting_bytes() as u64;
+                session.node.source.read.store(come, Relaxed);
+                session.hear();
+                Ok(true)
+            }
+            Err(error) if is_timeout(&error) => session.endure().map(|()| false),
+            Err(error) => Err(format!("the link is broken: {error}")),
+        }
+    }
+
+    /// Tells the source how far this replica has come.
+    fn ack(&mut self) -> Result<(), String> {
+        self.acked = Instant::now();
+        let offset = self.session.source().applied().to_string();
+        let mut out = Vec::new();
+        protocol::request::encode(&["REPLCONF", "ACK", &offset], &mut out);
+        self.session.write(&out)
+    }
+}
