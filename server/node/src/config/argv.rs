@@ -139,6 +139,8 @@ Usage: meridian [/path/to/redis.conf] [--option value ...] [-]
        meridian --print-docs    print every option, in Markdown
        meridian unseal IN OUT [/path/to/redis.conf] [--option value ...]
                                 write a sealed snapshot IN in the clear to OUT, with the keys that the options name
+       meridian migrate COMMAND ...
+                                move an application from a Redis to a running server: meridian migrate --help
 
 The file is read first, then standard input, then the options: the last word on an option counts.
 Every option of redis.conf can be given as --option.

@@ -42,7 +42,7 @@ meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
   back [--force]                        the phase before
-  verify [--no-fetch] [--keys]          compares all keys, and shows what differs
+  verify [--no-fetch] [--keys]          compares all keys once more, and shows what differs
   finish [--key-file FILE] [--out FILE] lets the old Redis go; prints the report, signed
 
 The admin port is that of --admin, or admin-bind and admin-port of --config.
@@ -258,9 +258,13 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
                 json!({"fetch": !words.has("--no-fetch")}),
             )?;
             print(words, &done, done["ok"].as_str().unwrap_or(""));
+            wait_for_pass(admin)?;
             let listed = post("/migrate/differences", json!({"keys": words.has("--keys")}))?;
             print(words, &listed, &differences(&listed));
-            return Ok(());
+            return match listed.as_array().is_none_or(Vec::is_empty) {
+                true => Ok(()),
+                false => Err((NOT_NOW, "differences are open".to_owned())),
+            };
         }
         "finish" => return finish(words, &post("/migrate/finish", json!({}))?),
         other => return Err((USAGE, format!("'{other}' is no command\n\n{HELP}"))),
@@ -276,6 +280,24 @@ fn print(words: &Words, answer: &Value, text: &str) {
         true => writeln!(out, "{answer}"),
         false => writeln!(out, "{}", text.trim_end()),
     };
+}
+
+/// Until all keys have been compared once, or something has failed.
+fn wait_for_pass(admin: &str) -> Result<(), Failure> {
+    loop {
+        let status = granted(request(admin, "GET", "/migrate/status", "").map_err(failed)?)?;
+        let verify = &status["verify"];
+        if let Some(why) = verify["error"].as_str() {
+            return Err(failed(why.to_owned()));
+        }
+        if verify["passes"].as_u64().unwrap_or(0) > 0 {
+            return Ok(());
+        }
+        if verify["runs"] != true {
+            return Err((NOT_NOW, "the comparison has been ended".to_owned()));
+        }
+        std::thread::sleep(WATCH);
+    }
 }
 
 fn differences(listed: &Value) -> String {

@@ -354,6 +354,7 @@ impl<P: Parts> Driver<P> {
             }
             Phase::Verify => {
                 self.enter(to)?;
+                self.findings().passes = 0;
                 self.wants_verification(true);
                 Ok("all keys are compared, again and again".to_owned())
             }
@@ -501,6 +502,8 @@ impl<P: Parts> Driver<P> {
             ));
         }
         self.wanted.mends.store(mends, Relaxed);
+        let error = self.wanted.error.lock();
+        *error.unwrap_or_else(PoisonError::into_inner) = None;
         self.findings().passes = 0;
         self.wanted.runs.store(true, Relaxed);
         Ok("all keys are compared; `status` shows what is found".to_owned())

@@ -209,8 +209,11 @@ impl Parts for OfNode {
     }
 
     fn expect(&self, place: &Place) {
+        // Who asked before is held as well, and does not ask again.
+        let held = self.asked();
         let asks = self.node.replicas.expect(&place.history, place.offset);
         *locked(&self.asks) = Some(asks);
+        *locked(&self.asked) = held.filter(|held| held.history == place.history);
     }
 
     fn asked(&self) -> Option<Place> {
