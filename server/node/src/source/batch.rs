@@ -81,20 +81,42 @@ pub(super) struct Gatherer {
     /// The transaction that has begun.
     multi: Vec<Request>,
     multi_bytes: usize,
+    /// What is wrong behind the batch that was given last.
+    fault: Option<Fault>,
 }
 
 impl Gatherer {
-    /// What has come of the stream, up to a batch's size; none when it is nothing but beginnings. What is told of an offset has been gathered whole.
+    /// What has come of the stream, up to a batch's size; none when it is nothing but beginnings.
     ///
     /// # Errors
-    /// [`Fault`]; what was gathered before is lost with the link, and comes again.
+    /// [`Fault`], when all that precedes it has been given.
     pub(super) fn gather(
         &mut self,
         stream: &mut Stream,
         origin: Origin,
         node: &'static Node,
     ) -> Result<Option<Batch>, Fault> {
-        let mut batch: Option<Batch> = None;
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let mut batch = None;
+        match self.gather_into(&mut batch, stream, origin, node) {
+            Err(fault) if batch.is_none() => Err(fault),
+            Err(fault) => {
+                self.fault = Some(fault);
+                Ok(batch)
+            }
+            Ok(()) => Ok(batch),
+        }
+    }
+
+    fn gather_into(
+        &mut self,
+        batch: &mut Option<Batch>,
+        stream: &mut Stream,
+        origin: Origin,
+        node: &'static Node,
+    ) -> Result<(), Fault> {
         loop {
             let before = stream.offset();
             let mut is_ack = false;
@@ -146,7 +168,7 @@ impl Gatherer {
                 }
             }
         }
-        Ok(batch)
+        Ok(())
     }
 }
 

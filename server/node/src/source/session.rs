@@ -166,8 +166,8 @@ impl Session {
             Outcome::Full(position, end) => {
                 source.set_link(Link::Sync);
                 self.begin_copy(position, end);
-                self.copy(rest, position, end)?;
-                (position, Vec::new())
+                let rest = self.copy(rest, position, end)?;
+                (position, rest)
             }
             // (Asked for with a position.)
             Outcome::Continue(replid) => {
@@ -189,6 +189,8 @@ impl Session {
             }
             Outcome::More => return Err("the source has not answered".to_owned()),
         };
+        // (Nobody has read while the file was loaded.)
+        self.hear();
         source.set_link(Link::Connected);
         source.note(|status| (status.down_since_ms, status.error) = (0, None));
         self.told.clear();
