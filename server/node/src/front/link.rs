@@ -72,7 +72,7 @@ enum Expect {
     Skip(usize),
     /// A command that must succeed before more is sent: the database or version that holds then.
     Setup {
-        db: u8,
+        db: Option<u8>,
         resp: Resp,
     },
     Reply(Asked),
@@ -102,10 +102,12 @@ struct Link {
     is_asking: bool,
     /// Replies of a batch have come, the offset behind it has not.
     is_inside: bool,
-    db: u8,
+    /// The database that is selected there, if that is known.
+    db: Option<u8>,
     resp: Resp,
-    /// Keys are watched there.
+    /// Keys are watched there; some were by a connection before this one.
     watches: bool,
+    has_lost_watch: bool,
     is_setting_up: bool,
     /// What is to be sent, in pieces; whether each was ordered, and counts as load.
     out: VecDeque<(Vec<u8>, bool)>,
@@ -452,9 +454,10 @@ impl Link {
             history: greeted.history,
             is_asking: false,
             is_inside: false,
-            db: 0,
+            db: Some(0),
             resp,
             watches: false,
+            has_lost_watch: false,
             is_setting_up: false,
             out: VecDeque::new(),
             out_at: 0,
@@ -497,9 +500,10 @@ impl Link {
                 let version: &[u8] = if resp == Resp::V3 { b"3" } else { b"2" };
                 self.say(&[b"HELLO", version], Expect::Setup { db: self.db, resp });
                 self.is_setting_up = true;
-            } else if db != self.db {
+            } else if Some(db) != self.db {
                 let number = db.to_string();
-                self.say(&[b"SELECT", number.as_bytes()], Expect::Setup { db, resp });
+                let expect = Expect::Setup { db: Some(db), resp };
+                self.say(&[b"SELECT", number.as_bytes()], expect);
                 self.is_setting_up = true;
             } else if let Some(orders) = todo.pop_front() {
                 answered += self.take(orders, told, load);
@@ -514,7 +518,8 @@ impl Link {
         }
         let watched = self.watches;
         match orders.kind {
-            Kind::Exec { watches: true, .. } if !watched => {
+            Kind::Exec { watches: true, .. } if !watched || self.has_lost_watch => {
+                self.has_lost_watch = false;
                 // The connection that watched is lost: the keys may have changed.
                 load.fetch_sub(orders.bytes.len(), AcqRel);
                 let nil: &[u8] = if self.resp == Resp::V3 {
@@ -533,11 +538,21 @@ impl Link {
                     // The client does so no more.
                     self.say(&[b"UNWATCH"], Expect::Skip(1));
                 }
-                self.watches = false;
+                (self.watches, self.has_lost_watch) = (false, false);
+                if orders.selects() {
+                    self.db = None;
+                }
                 self.expects.push_back(Expect::Skip(1 + queued));
             }
-            Kind::Watch => self.watches = true,
-            Kind::Unwatch => self.watches = false,
+            Kind::Watch { begins } => {
+                self.has_lost_watch = !begins && (self.has_lost_watch || !watched);
+                if watched && begins {
+                    // Of a transaction that the client has discarded.
+                    self.say(&[b"UNWATCH"], Expect::Skip(1));
+                }
+                self.watches = true;
+            }
+            Kind::Unwatch => (self.watches, self.has_lost_watch) = (false, false),
             Kind::Plain | Kind::Block { .. } => {}
         }
         let blocks = match orders.kind {

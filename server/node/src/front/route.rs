@@ -106,7 +106,10 @@ impl Core {
                     watches: false,
                 },
             ),
-            "watch" if !conn.in_multi() => (Way::Source, Order::Watch),
+            "watch" if !conn.in_multi() => {
+                let begins = conn.watches() == Elsewhere::No;
+                (Way::Source, Order::Watch { begins })
+            }
             "unwatch" if conn.watches() == Elsewhere::Yes => (Way::Source, Order::Unwatch),
             _ => (Way::of(row, args), Order::Plain),
         };

@@ -38,7 +38,7 @@ impl Core {
     #[cold]
     pub fn replica_refusal(&self, row: &Row, conn: &Connection) -> Option<Refusal> {
         let writes = queues_writes(row, conn) || row.spec.flags.contains(Flags::WRITE);
-        if writes && self.is_read_only() {
+        if writes && self.authority == Authority::Source && self.is_read_only() {
             return Some(Refusal::Readonly);
         }
         let is_old = !row.spec.flags.contains(Flags::STALE) && self.hides_old();
