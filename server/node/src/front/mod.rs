@@ -175,7 +175,11 @@ impl Front {
     /// A client is about to be told what the source's history had at this offset; `u64::MAX` of one that cannot be compared.
     fn saw(&self, offset: u64) {
         let _always = self.seen.fetch_update(AcqRel, Acquire, |seen| {
-            Some(if seen == u64::MAX { offset } else { seen.max(offset) })
+            Some(if seen == u64::MAX {
+                offset
+            } else {
+                seen.max(offset)
+            })
         });
     }
 
