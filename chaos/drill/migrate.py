@@ -289,7 +289,8 @@ class Drill:
         """A random order of the operator, hurt while it is carried out or afterwards; then the move goes on from whatever has come of it."""
         for number in range(self.args.rounds):
             phase = self.settled()
-            word = self.random.choice(["advance", "advance", "back", ""]) if phase != "attach" else "advance"
+            # (Clients are here: behind the front there is only a replica, which refuses them.)
+            word = self.random.choice(["advance", "advance", "back" if phase != "front" else "", ""])
             hurting = threading.Thread(target=self.hurt)
             hurting.start()
             answer = {}
@@ -300,10 +301,7 @@ class Drill:
                     pass
             hurting.join()
             after = self.settled()
-            print(f"  round {number}: {phase} {word or 'stays'} -> {after}  {str(answer.get('error', ''))[:90]}", flush=True)
-            if after == "attach":
-                # Clients are here: they are let in again.
-                self.go("advance", "front")
+            print(f"  {time.strftime('%T')} round {number}: {phase} {word or 'stays'} -> {after}  {str(answer.get('error', ''))[:90]}", flush=True)
 
     def settled(self):
         """The phase once the server is up, its link stands, and nothing is in between."""

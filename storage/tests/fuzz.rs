@@ -520,6 +520,7 @@ fn redis_files() {
     let style = |rng: &mut Rng| rdb::Style {
         version: 9 + rng.below(3) as u16,
         compress: rng.index(2) == 0,
+        drops_field_deadlines: rng.index(2) == 0,
     };
     let slots = (0..SLOTS).map(|slot| Slot(slot as u16));
     let shard = std::cell::RefCell::new(Shard::new(1, slots, Limits::default(), 1_000));

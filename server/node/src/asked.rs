@@ -50,6 +50,7 @@ impl Core {
             Ask::ActiveExpire(on) => self.active_expire = *on,
             Ask::AllInScripts(on) => self.all_in_scripts = *on,
             Ask::Users => self.take_users(),
+            Ask::Authority => self.take_authority(),
             Ask::Digest => out.extend_from_slice(&self.shard.digest_all().0.to_le_bytes()),
             Ask::Watch(keys) => {
                 for (db, key) in keys {
@@ -61,11 +62,7 @@ impl Core {
                 }
             }
             // Connections are not a core's to know: its service answers.
-            Ask::ClientList(_)
-            | Ask::ClientKill(_)
-            | Ask::Unblock { .. }
-            | Ask::FindClient(_)
-            | Ask::Authority => {}
+            Ask::ClientList(_) | Ask::ClientKill(_) | Ask::Unblock { .. } | Ask::FindClient(_) => {}
             // Goes on over several turns: its service sees to that.
             Ask::KeySizes(_) | Ask::Populate(_) => {}
         }

@@ -109,6 +109,8 @@ pub struct Core {
     pub commit: Commit,
     /// Who decides what keys hold.
     pub authority: Authority,
+    /// The last that was not [`Authority::Held`] was this node.
+    pub owns: bool,
     /// Promised slots.
     pub locks: Locks,
     /// The slots of the transaction that runs at this moment, sorted; empty without one.
@@ -236,6 +238,7 @@ impl Core {
             shard,
             rng: Rng::new(node.seed() ^ u64::from(id.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             authority: node.source.authority(),
+            owns: node.source.authority() == Authority::Own,
             commit: if config.appendonly {
                 Commit::Logged
             } else {

@@ -393,6 +393,9 @@ impl Core {
         let node = self.node;
         let change = node.source.change();
         self.authority = node.source.authority();
+        if self.authority != Authority::Held {
+            self.owns = self.authority == Authority::Own;
+        }
         self.hold_expired();
         self.bound_memory(&Arc::clone(&self.config));
         self.update_holds();
@@ -592,6 +595,11 @@ impl NodeService {
 
     /// Keys or a function from a file that is being loaded.
     pub(crate) fn on_load(&mut self, part: load::Part, expired: Expired) {
+        if !self.core.locks.is_empty() {
+            // Slots may be on their way home still: a full copy follows a visit that has had all of them.
+            let again = Mail::Load(Box::new(part), expired);
+            return self.core.posts.push((self.core.id, again));
+        }
         let loading = &self.core.node.loading;
         if let Err(why) = self.core.take_part(part, expired) {
             loading.fail(why);

@@ -101,16 +101,13 @@ impl NodeService {
                     }
                     if let Some(client) = self.clients.get_mut(conn) {
                         client.sending_bytes = None;
-                        let is_counted = client.has_counted_buffers();
-                        if is_counted {
+                        if client.has_counted_buffers() {
                             self.core.count_client(client);
+                            self.core.note_stream_sent(client);
                         }
                         if !client.dirty && (client.has_output() || client.closing) {
                             client.dirty = true;
                             self.dirty.push(conn);
-                        }
-                        if is_counted {
-                            self.note_stream_sent(conn);
                         }
                     }
                 }

@@ -123,8 +123,6 @@ const LIMITED: &[(&str, &str)] = &[
     ("module|load", "refused: there are no modules"),
     ("module|loadex", "refused: there are no modules"),
     ("module|unload", "refused: there are no modules"),
-    ("replicaof", "only NO ONE"),
-    ("slaveof", "only NO ONE"),
     ("replconf", "all but rdb-filter-only, which is refused"),
 ];
 

@@ -1,4 +1,4 @@
-//! MIGRATE between two servers that speak TLS, each a program of its own as operators start it.
+//! MIGRATE and a replica's link between two servers that speak TLS, each a program of its own as operators start it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -164,6 +164,17 @@ fn keys_move_over_tls() {
     assert_eq!(here.call("CONFIG SET tls-cluster no"), "+OK\r\n");
     assert_eq!(to(&here, there.port, "c 4 20000"), "+OK\r\n");
     assert!(there.call("INFO keyspace").contains("db4:keys=1,"));
+    // The link to a primary speaks TLS when that is wanted, and logs in.
+    let wanted = "CONFIG SET tls-replication yes masteruser mover masterauth secret";
+    assert_eq!(here.call(wanted), "+OK\r\n");
+    let primary = format!("REPLICAOF 127.0.0.1 {}", there.tls_port);
+    assert_eq!(here.call(&primary), "+OK\r\n");
+    let mut tries = 0..START_TRIES_MAX;
+    while !there.call("INFO commandstats").contains("cmdstat_time:") {
+        assert!(tries.next().is_some(), "the replica has not logged in");
+        std::thread::sleep(START_PAUSE);
+    }
+    assert_eq!(here.call("REPLICAOF NO ONE"), "+OK\r\n");
     let none = here.call("CONFIG SET tls-cluster yes tls-ca-cert-file none.pem");
     assert!(
         none.contains("Unable to update TLS configuration"),

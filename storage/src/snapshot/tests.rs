@@ -325,6 +325,44 @@ fn the_image_is_what_the_shard_was_at_the_cut() {
     }
 }
 
+/// For replicas: small hashes, and large ones that are written field by field.
+#[test]
+fn deadlines_of_fields_can_be_left_out() {
+    let (mut with, mut without) = (shard(0..SLOTS as u16), shard(0..SLOTS as u16));
+    for (name, fields) in [(&b"small"[..], 3), (b"middle", 700), (b"large", 9000)] {
+        for (shard, expires) in [(&mut with, true), (&mut without, false)] {
+            let (key, mut edit) = (Key::new(0, name), shard.edit());
+            let mut hash = edit.edit_hash_or_new(&key).unwrap();
+            for n in 0..fields {
+                let field = format!("field:{n}").into_bytes();
+                hash.set(&field, b"value");
+                if expires && n % 2 == 0 {
+                    hash.expire_at(&field, 4_000_000_000_000 + n);
+                }
+            }
+        }
+    }
+    for version in [9, 10, 11] {
+        with.begin_snapshot(
+            Style {
+                version,
+                compress: false,
+                drops_field_deadlines: true,
+            },
+            Uses::Nothing,
+        );
+        let mut chunks = Vec::new();
+        while with.snapshot_step(100) {
+            drain(&mut with, false, &mut chunks);
+        }
+        drain(&mut with, true, &mut chunks);
+        assert!(
+            read(&[chunks]) == image_of(&[&without]),
+            "version {version}"
+        );
+    }
+}
+
 #[test]
 fn the_image_of_two_shards_that_lend_to_each_other_is_one_instant() {
     for seed in seeds() {

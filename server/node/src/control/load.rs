@@ -433,6 +433,22 @@ fn wait(node: &Node, core: usize, max: usize) -> Result<(), String> {
     node.loading.fault().map_or(Ok(()), Err)
 }
 
+/// Waits until nothing of a load is on its way to a core any more, also of one that has failed.
+///
+/// # Errors
+/// When the server was stopped.
+pub fn settle(node: &Node) -> Result<(), String> {
+    for core in 0..node.cores() {
+        while node.loading.waits(core) > 0 {
+            if node.stopping.load(Relaxed) {
+                return Err("the server was stopped".to_owned());
+            }
+            std::thread::sleep(WAIT);
+        }
+    }
+    Ok(())
+}
+
 fn send(node: &Node, core: usize, part: Part, expired: Expired) -> Result<(), String> {
     wait(node, core, BATCHES_MAX)?;
     node.loading.waiting[core].fetch_add(1, Relaxed);

@@ -72,7 +72,7 @@ enum Expect {
     Skip(usize),
     /// A command that must succeed before more is sent: the database or version that holds then.
     Setup {
-        db: u8,
+        db: Option<u8>,
         resp: Resp,
     },
     Reply(Asked),
@@ -100,10 +100,14 @@ struct Link {
     /// The history that the source had when it was asked last; whether it is being asked.
     history: String,
     is_asking: bool,
-    db: u8,
+    /// Replies of a batch have come, the offset behind it has not.
+    is_inside: bool,
+    /// The database that is selected there, if that is known.
+    db: Option<u8>,
     resp: Resp,
-    /// Keys are watched there.
+    /// Keys are watched there; some were by a connection before this one.
     watches: bool,
+    has_lost_watch: bool,
     is_setting_up: bool,
     /// What is to be sent, in pieces; whether each was ordered, and counts as load.
     out: VecDeque<(Vec<u8>, bool)>,
@@ -244,6 +248,8 @@ impl Task {
             let text = format!("The connection of a client to the source was lost: {why}");
             self.node.log(|log| log.notice(&text));
             front.failures.fetch_add(1, Relaxed);
+            // What was under way may have been executed behind the offsets that are known.
+            front.saw(u64::MAX);
         }
         let ordered = link.out.iter().filter(|(_, ordered)| *ordered);
         let unsent: usize = ordered.map(|(piece, _)| piece.len()).sum();
@@ -359,6 +365,8 @@ impl Task {
                 } else {
                     u64::MAX
                 };
+                link.is_inside = false;
+                self.node.front.saw(offset);
                 self.told.known = Some((batch, offset));
                 if !is_known && !core::mem::replace(&mut link.is_asking, true) {
                     link.say(&wire::ASK_HISTORY, Expect::History);
@@ -372,6 +380,7 @@ impl Task {
             }
             Expect::Reply(asked) => {
                 self.answered += 1;
+                link.is_inside = true;
                 if asked
                     .blocks
                     .is_some_and(|again| link.was_ended(again, &reply))
@@ -390,9 +399,11 @@ impl Task {
         Ok(())
     }
 
-    /// Tells the core what there is to tell; false when it has left.
+    /// Tells the core what there is to tell; false when it has left. Replies wait for the offset behind them, which comes with them as a rule: who
+    /// has one may tell others, and these must not read here what is older.
     async fn tell(&mut self) -> bool {
-        if self.told.is_empty() {
+        let waits = self.link.as_ref().is_some_and(|link| link.is_inside);
+        if self.told.is_empty() || waits {
             return true;
         }
         let mut told = core::mem::take(&mut self.told);
@@ -442,9 +453,11 @@ impl Link {
             id: greeted.id,
             history: greeted.history,
             is_asking: false,
-            db: 0,
+            is_inside: false,
+            db: Some(0),
             resp,
             watches: false,
+            has_lost_watch: false,
             is_setting_up: false,
             out: VecDeque::new(),
             out_at: 0,
@@ -487,9 +500,10 @@ impl Link {
                 let version: &[u8] = if resp == Resp::V3 { b"3" } else { b"2" };
                 self.say(&[b"HELLO", version], Expect::Setup { db: self.db, resp });
                 self.is_setting_up = true;
-            } else if db != self.db {
+            } else if Some(db) != self.db {
                 let number = db.to_string();
-                self.say(&[b"SELECT", number.as_bytes()], Expect::Setup { db, resp });
+                let expect = Expect::Setup { db: Some(db), resp };
+                self.say(&[b"SELECT", number.as_bytes()], expect);
                 self.is_setting_up = true;
             } else if let Some(orders) = todo.pop_front() {
                 answered += self.take(orders, told, load);
@@ -504,7 +518,8 @@ impl Link {
         }
         let watched = self.watches;
         match orders.kind {
-            Kind::Exec { watches: true, .. } if !watched => {
+            Kind::Exec { watches: true, .. } if !watched || self.has_lost_watch => {
+                self.has_lost_watch = false;
                 // The connection that watched is lost: the keys may have changed.
                 load.fetch_sub(orders.bytes.len(), AcqRel);
                 let nil: &[u8] = if self.resp == Resp::V3 {
@@ -523,11 +538,21 @@ impl Link {
                     // The client does so no more.
                     self.say(&[b"UNWATCH"], Expect::Skip(1));
                 }
-                self.watches = false;
+                (self.watches, self.has_lost_watch) = (false, false);
+                if orders.selects() {
+                    self.db = None;
+                }
                 self.expects.push_back(Expect::Skip(1 + queued));
             }
-            Kind::Watch => self.watches = true,
-            Kind::Unwatch => self.watches = false,
+            Kind::Watch { begins } => {
+                self.has_lost_watch = !begins && (self.has_lost_watch || !watched);
+                if watched && begins {
+                    // Of a transaction that the client has discarded.
+                    self.say(&[b"UNWATCH"], Expect::Skip(1));
+                }
+                self.watches = true;
+            }
+            Kind::Unwatch => (self.watches, self.has_lost_watch) = (false, false),
             Kind::Plain | Kind::Block { .. } => {}
         }
         let blocks = match orders.kind {

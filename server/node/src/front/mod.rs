@@ -1,5 +1,5 @@
 //! In front of a Redis: while the source decides what keys hold (`Authority::Front`), requests of this node's clients are passed on
-//! to it as if they spoke to it, and reads are answered here where what is here is not older than what the client has seen.
+//! to it as if they spoke to it, and reads are answered here where what is here is not older than what any client has seen.
 //!
 //! ```text
 //! client ─> core: route.rs ──┬─ of the connection, of the node ──────────────────────────> here, as ever
@@ -109,6 +109,8 @@ pub struct Front {
     held_since_us: AtomicU64,
     /// The hold that `last_hold_us` is of.
     noted_epoch: AtomicU64,
+    /// The largest offset behind anything that a client of this node was told by the source; `u64::MAX` while none is known.
+    seen: AtomicU64,
     /// Connections to the source now.
     pub upstreams: AtomicU64,
     /// Requests passed on.
@@ -140,6 +142,7 @@ impl Front {
     pub fn new(cores: usize) -> Front {
         Front {
             quiet: (0..cores).map(|_| AtomicU64::new(0)).collect(),
+            seen: AtomicU64::new(u64::MAX),
             ..Front::default()
         }
     }
@@ -167,6 +170,23 @@ impl Front {
     fn is_of_history(&self, replid: &str) -> bool {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.is_empty() || *history == replid
+    }
+
+    /// A client is about to be told what the source's history had at this offset; `u64::MAX` of one that cannot be compared.
+    fn saw(&self, offset: u64) {
+        let _always = self.seen.fetch_update(AcqRel, Acquire, |seen| {
+            Some(if seen == u64::MAX {
+                offset
+            } else {
+                seen.max(offset)
+            })
+        });
+    }
+
+    /// Whether what has been executed here up to this offset is not older than what any client was told. Not before the source has told an
+    /// offset since the start, or since a flip: what was acknowledged before lies behind that.
+    fn is_seen(&self, applied: u64) -> bool {
+        self.seen.load(Acquire) <= applied
     }
 
     fn blocked(&self) -> MutexGuard<'_, HashMap<u64, Blocked>> {
@@ -248,6 +268,7 @@ pub fn release(node: &Node, authority: Authority) {
 
 /// Cores take it over at once, one by one.
 fn set(node: &Node, authority: Authority) {
+    node.front.seen.store(u64::MAX, Release);
     node.source.set_authority(authority);
     for core in (0..node.cores() as u16).map(CoreId) {
         node.post(core, Mail::Authority, POST_TRIES);

@@ -27,8 +27,8 @@ const OUTSTANDING_MAX: usize = 8192;
 pub(super) enum Kind {
     /// Any number of them.
     Plain,
-    /// WATCH, alone.
-    Watch,
+    /// WATCH, alone; whether the client watched nothing before.
+    Watch { begins: bool },
     /// UNWATCH, alone.
     Unwatch,
     /// One that may block, alone. Whether it can be begun again elsewhere when it is ended there.
@@ -61,6 +61,15 @@ pub(super) struct Orders {
     pub(super) batch: u64,
     /// The client has this name now.
     pub(super) name: Option<Vec<u8>>,
+}
+
+impl Orders {
+    /// Whether another database may be selected behind them, by a transaction.
+    pub(super) fn selects(&self) -> bool {
+        let selects = |after: &Box<After>| after.select.is_some();
+        let mut asks = self.asks.iter();
+        asks.any(|passed| passed.after.as_ref().is_some_and(selects))
+    }
 }
 
 /// One request of these.
@@ -222,7 +231,12 @@ impl Core {
         let seq = self.begin_passing(conn, row);
         self.add(conn, kind, seq, after, |bytes| encode(args, bytes));
         match kind {
-            Kind::Watch => conn.multi.get_or_insert_default().elsewhere = Elsewhere::Yes,
+            Kind::Watch { .. } => {
+                let multi = conn.multi.get_or_insert_default();
+                if multi.elsewhere == Elsewhere::No {
+                    multi.elsewhere = Elsewhere::Yes;
+                }
+            }
             Kind::Unwatch => {
                 if let Some(multi) = &mut conn.multi {
                     multi.elsewhere = Elsewhere::No;

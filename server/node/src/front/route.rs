@@ -106,7 +106,10 @@ impl Core {
                     watches: false,
                 },
             ),
-            "watch" if !conn.in_multi() => (Way::Source, Order::Watch),
+            "watch" if !conn.in_multi() => {
+                let begins = conn.watches() == Elsewhere::No;
+                (Way::Source, Order::Watch { begins })
+            }
             "unwatch" if conn.watches() == Elsewhere::Yes => (Way::Source, Order::Unwatch),
             _ => (Way::of(row, args), Order::Plain),
         };
@@ -139,10 +142,11 @@ impl Core {
         !self.is_loading() && self.busy().is_none() && self.node.source.applied() > 0
     }
 
-    /// Whether what is here is not older than what a client has seen.
+    /// Whether what is here is not older than what any client has seen: those of one application share it, by pools of connections.
     fn is_new(&self, conn: &Connection) -> bool {
         let applied = self.node.source.applied();
         self.is_whole()
+            && self.node.front.is_seen(applied)
             && conn
                 .front
                 .as_ref()

@@ -51,6 +51,15 @@ impl Core {
         }
     }
 
+    /// A send of a connection has ended, which may be a replica's.
+    #[cold]
+    pub(crate) fn note_stream_sent(&self, client: &Connection) {
+        let side = client.replica.as_deref();
+        if side.is_some_and(|side| side.note_waiting(client.outbound.bytes())) {
+            self.node.replicas.wake(&self.node.write_log);
+        }
+    }
+
     /// Fewer replicas are near than the configuration wants for a write.
     pub(crate) fn wants_replicas(&self) -> bool {
         let (wanted, lag_s) = (
@@ -112,19 +121,6 @@ impl NodeService {
             };
             self.core.forget_client_bytes(client);
             turn.ops.close(conn);
-        }
-    }
-
-    /// A send of a connection has ended that may be a replica's.
-    pub(crate) fn note_stream_sent(&mut self, conn: runtime::ConnId) {
-        let node = self.core.node;
-        let Some(client) = self.clients.get_mut(conn) else {
-            return;
-        };
-        let waits = client.outbound.bytes();
-        let side = client.replica.as_deref();
-        if side.is_some_and(|side| side.note_waiting(waits)) {
-            node.replicas.wake(&node.write_log);
         }
     }
 }

@@ -134,7 +134,7 @@ impl Desk {
             self.backlog();
         }
         if inbox.breaks {
-            self.break_history("the data were replaced", around);
+            self.break_history("the data were replaced", self.fed.last, around);
         }
         self.say(around);
         if let Some(ended) = inbox.copied {
@@ -190,8 +190,10 @@ impl Desk {
     fn say(&mut self, around: &mut Around<'_>) {
         let mut fed = core::mem::take(&mut self.fed);
         around.node.write_log.take_fed(&mut fed);
+        let is_frame = |item: &&Item| matches!(item, Item::Frame(..));
+        let mut number = fed.last - fed.items.iter().filter(is_frame).count() as u64;
         if fed.has_gap {
-            self.break_history("frames are missing", around);
+            self.break_history("frames are missing", number, around);
         }
         let mut bytes = &fed.bytes[..];
         for item in &fed.items {
@@ -199,9 +201,10 @@ impl Desk {
                 Item::Frame(kind, len) => {
                     let (payload, rest) = bytes.split_at(len);
                     bytes = rest;
+                    number += 1;
                     self.said.clear();
                     if self.feed.say(kind, payload, &mut self.said).is_err() {
-                        self.break_history("a frame cannot be said", around);
+                        self.break_history("a frame cannot be said", number, around);
                     }
                     let said = core::mem::take(&mut self.said);
                     self.backlog().append(&said);
@@ -292,10 +295,12 @@ impl Desk {
         self.is_changed = true;
     }
 
-    fn break_history(&mut self, why: &str, around: &Around<'_>) {
+    /// Another history begins behind this frame: who follows it has a copy that was made later.
+    fn break_history(&mut self, why: &str, frame: u64, around: &Around<'_>) {
         let had_any = self.replicas.iter().any(|replica| replica.has_begun());
         around.shared.change_history();
         self.begin_anew(self.end());
+        self.mark(frame);
         if had_any {
             around.warning(&format!("Replicas have to begin anew: {why}"));
         }

@@ -412,10 +412,18 @@ impl Core {
     /// The number of keys, once all that stands before a run has been looked at.
     fn check(&self, row: &Row, code: &Code, args: &Args<'_>) -> Result<usize, Refused> {
         let count = number_of_keys(args, matches!(code, Code::Function(..)))?;
+        let may_be_old =
+            matches!(code.flags(), FlagsOf::Declared(flags) if flags.contains(Flags::ALLOW_STALE));
+        if !may_be_old && self.hides_old() {
+            return Err(Refusal::MasterDown.into());
+        }
         if let FlagsOf::Declared(flags) = code.flags() {
             if flags.contains(Flags::NO_CLUSTER) && self.config.cluster_enabled {
                 let text = "ERR Can not run script on cluster, 'no-cluster' flag is set.";
                 return Err(Refusal::Text(text).into());
+            }
+            if !flags.contains(Flags::NO_WRITES) && self.is_read_only() {
+                return Err(Refusal::Readonly.into());
             }
             let is_ro = row.spec.flags.contains(RowFlags::READONLY);
             if is_ro && !flags.contains(Flags::NO_WRITES) {

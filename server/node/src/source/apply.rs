@@ -113,16 +113,16 @@ impl Source {
 }
 
 /// With every slot in hand: nothing of the data stays, the log ends where it is, and clients are told LOADING. Whether this session counts; if not,
-/// nothing has happened.
+/// nothing has happened. Without a number it is done whoever counts.
 ///
 /// # Errors
 /// When the server was stopped.
-pub(super) fn clear(node: &'static Node, number: u64, now_ms: u64) -> Result<bool, String> {
+pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Result<bool, String> {
     let (to, from) = std::sync::mpsc::channel();
     let run = move |core: &mut Core| {
         let source = &core.node.source;
         let order = lock(&source.order);
-        let counts = *order == number;
+        let counts = number.is_none_or(|number| *order == number);
         if counts {
             core.begin_copy(now_ms);
         }

@@ -61,6 +61,8 @@ pub(super) struct Batch {
     pub db: u8,
     /// The source wants to hear how far this replica has come.
     pub wants_ack: bool,
+    /// A deadline of it was relative.
+    pub has_relative: bool,
     bytes: usize,
 }
 
@@ -81,20 +83,43 @@ pub(super) struct Gatherer {
     /// The transaction that has begun.
     multi: Vec<Request>,
     multi_bytes: usize,
+    has_relative: bool,
+    /// What is wrong behind the batch that was given last.
+    fault: Option<Fault>,
 }
 
 impl Gatherer {
-    /// What has come of the stream, up to a batch's size; none when it is nothing but beginnings. What is told of an offset has been gathered whole.
+    /// What has come of the stream, up to a batch's size; none when it is nothing but beginnings.
     ///
     /// # Errors
-    /// [`Fault`]; what was gathered before is lost with the link, and comes again.
+    /// [`Fault`], when all that precedes it has been given.
     pub(super) fn gather(
         &mut self,
         stream: &mut Stream,
         origin: Origin,
         node: &'static Node,
     ) -> Result<Option<Batch>, Fault> {
-        let mut batch: Option<Batch> = None;
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let mut batch = None;
+        match self.gather_into(&mut batch, stream, origin, node) {
+            Err(fault) if batch.is_none() => Err(fault),
+            Err(fault) => {
+                self.fault = Some(fault);
+                Ok(batch)
+            }
+            Ok(()) => Ok(batch),
+        }
+    }
+
+    fn gather_into(
+        &mut self,
+        batch: &mut Option<Batch>,
+        stream: &mut Stream,
+        origin: Origin,
+        node: &'static Node,
+    ) -> Result<(), Fault> {
         loop {
             let before = stream.offset();
             let mut is_ack = false;
@@ -108,9 +133,10 @@ impl Gatherer {
                     into.requests.append(&mut self.multi);
                 }
                 Some(Said::Request(args)) => {
-                    let request = take(&args, origin, node)
+                    let (request, is_relative) = take(&args, origin, node)
                         .map_err(|why| Fault::Request(before, shown(&args), why))?;
                     let bytes = request.bytes();
+                    self.has_relative |= is_relative;
                     if stream.db() >= origin.dbs {
                         let why = format!(
                             "this server has {} databases (option `databases`)",
@@ -141,33 +167,34 @@ impl Gatherer {
                 into.offset = stream.offset();
                 into.db = u8::try_from(stream.db()).unwrap_or(u8::MAX);
                 into.wants_ack |= is_ack;
+                into.has_relative |= core::mem::take(&mut self.has_relative);
                 if is_ack || into.bytes >= BATCH_BYTES {
                     break;
                 }
             }
         }
-        Ok(batch)
+        Ok(())
     }
 }
 
-/// A request of the stream as it is executed here.
-fn take(args: &Args<'_>, origin: Origin, node: &'static Node) -> Result<Request, String> {
+/// A request of the stream as it is executed here; whether its deadline was relative.
+fn take(args: &Args<'_>, origin: Origin, node: &'static Node) -> Result<(Request, bool), String> {
     const UNKNOWN: &str = "the command is not known to this server";
     let name = args.word(0).unwrap_or_default();
     let row = row_of(node.table(), name, args.word(1)).ok_or(UNKNOWN)?;
     if !is_replicated(row) {
         return Err("a primary does not replicate this command".to_owned());
     }
-    let (request, words) = match absolute(args, origin.now_ms) {
+    let (request, words, is_relative) = match absolute(args, origin.now_ms) {
         Some(words) => {
             let name = words.first().map_or(&b""[..], Vec::as_slice);
             let row = node.table().find(name).ok_or(UNKNOWN)?;
-            (Request::of_words(row, &words), words.len())
+            (Request::of_words(row, &words), words.len(), true)
         }
-        None => (Request::new(row, args), args.total()),
+        None => (Request::new(row, args), args.total(), false),
     };
     match request.row.spec.arity.accepts(words) {
-        true => Ok(request),
+        true => Ok((request, is_relative)),
         false => Err("wrong number of words".to_owned()),
     }
 }

@@ -17,20 +17,31 @@ const UNBLOCKED: &str =
 impl Core {
     /// Whether clients may not write here.
     pub fn is_read_only(&self) -> bool {
-        self.authority == Authority::Source && self.config.replica_read_only && !self.scripts.obeys
+        // (A script may have begun while another decided. What this node had begun by itself ends as it began, held or not.)
+        let may_write = match self.authority {
+            Authority::Source => !self.config.replica_read_only,
+            Authority::Own | Authority::Held => self.owns,
+            Authority::Front => false,
+        };
+        !may_write && !self.scripts.obeys
+    }
+
+    /// Whether what is here may be old, and is not to be shown then.
+    pub fn hides_old(&self) -> bool {
+        self.authority == Authority::Source
+            && !self.config.replica_serve_stale_data
+            && !self.scripts.obeys
+            && self.node.source.link() != Link::Connected
     }
 
     /// What a replica refuses: writes, and anything about data while that may be old and is not to be shown then.
     #[cold]
     pub fn replica_refusal(&self, row: &Row, conn: &Connection) -> Option<Refusal> {
         let writes = queues_writes(row, conn) || row.spec.flags.contains(Flags::WRITE);
-        if writes && self.is_read_only() {
+        if writes && self.authority == Authority::Source && self.is_read_only() {
             return Some(Refusal::Readonly);
         }
-        let is_old = self.authority == Authority::Source
-            && !self.config.replica_serve_stale_data
-            && !row.spec.flags.contains(Flags::STALE)
-            && self.node.source.link() != Link::Connected;
+        let is_old = !row.spec.flags.contains(Flags::STALE) && self.hides_old();
         is_old.then_some(Refusal::MasterDown)
     }
 }

@@ -36,7 +36,7 @@ impl Drop for Temporary {
 }
 
 impl Session {
-    /// Takes a full copy in, and stands at `position` then. `first`: bytes that have been read already.
+    /// Takes a full copy in, and stands at `position` then. `first`: bytes that have been read already; those behind the file are given back.
     ///
     /// # Errors
     /// What went wrong. Until all of the file is there, and is found to be whole, nothing here has changed; from there on a failure leaves
@@ -46,13 +46,13 @@ impl Session {
         first: Vec<u8>,
         position: Position,
         end: FileEnd,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<u8>, String> {
         let node = self.node;
         let config = node.config();
         let name = format!("temp-repl-{}-{}.rdb", std::process::id(), self.number);
         let path = Path::new(&config.dir).join(name);
         let mut temporary = Temporary(Some(path.clone()));
-        self.receive(&path, first, end).inspect_err(|_| {
+        let rest = self.receive(&path, first, end).inspect_err(|_| {
             node.source.note(|status| status.copying = None);
         })?;
         node.source.note(|status| {
@@ -62,11 +62,12 @@ impl Session {
         let loaded = self.load(&path, &place, &mut temporary);
         node.source.note(|status| status.copying = None);
         loaded?;
-        self.settle(position)
+        self.settle(position)?;
+        Ok(rest)
     }
 
-    /// Receives the file, and looks whether it can be read.
-    fn receive(&mut self, path: &Path, first: Vec<u8>, end: FileEnd) -> Result<(), String> {
+    /// Receives the file, and looks whether it can be read; what has come behind it.
+    fn receive(&mut self, path: &Path, first: Vec<u8>, end: FileEnd) -> Result<Vec<u8>, String> {
         let node = self.node;
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
         let mut output = Output::create(&SystemDisk, path, &node.vault).map_err(failed)?;
@@ -94,8 +95,8 @@ impl Session {
                 }
                 Ok::<(), String>(())
             });
-            let is_done = match taken {
-                Ok((_, is_done)) => is_done,
+            let (taken, is_done) = match taken {
+                Ok(taken) => taken,
                 Err(why) => break Err(why),
             };
             copying.received_bytes = receiving.received_bytes;
@@ -104,7 +105,8 @@ impl Session {
                 node.source.note(|status| status.copying = Some(copying));
             }
             if is_done {
-                break splitter.finish().map_err(|damage| damage_of(&damage));
+                let finished = splitter.finish().map_err(|damage| damage_of(&damage));
+                break finished.map(|()| bytes.split_off(taken));
             }
             match self.read(&mut piece) {
                 Ok(read) => {
@@ -115,14 +117,15 @@ impl Session {
             }
         };
         self.piece = piece;
-        received?;
-        output.finish().map_err(failed)
+        let rest = received?;
+        output.finish().map_err(failed)?;
+        Ok(rest)
     }
 
     /// All that is here goes, and what is in the file comes.
     fn load(&mut self, path: &Path, place: &Path, temporary: &mut Temporary) -> Result<(), String> {
         let node = self.node;
-        if !apply::clear(node, self.number, unix_ms())? {
+        if !apply::clear(node, Some(self.number), unix_ms())? {
             return Err(super::session::ENDED.to_owned());
         }
         // (With every slot in hand: what clients had begun has ended.)
@@ -145,7 +148,7 @@ impl Session {
         };
         // (What a load before this one was ended by is not its fault.)
         let _before = node.loading.take_fault();
-        let (mut beat, number) = (Instant::now(), self.number);
+        let mut beat = Instant::now();
         let loaded = load::load(node, &SystemDisk, from, Expired::Keep, &mut || {
             if beat.elapsed() >= BEAT {
                 beat = Instant::now();
@@ -159,9 +162,10 @@ impl Session {
         if node.stopping.load(Relaxed) {
             return Err(why);
         }
-        // Half of it is nothing: all goes once more.
+        // Half of it is nothing: when nothing more of it is on its way, all goes once more.
+        load::settle(node)?;
         let _fault = node.loading.take_fault();
-        apply::clear(node, number, unix_ms())?;
+        apply::clear(node, None, unix_ms())?;
         node.loading.end();
         super::tell_cores(node)?;
         Err(why)

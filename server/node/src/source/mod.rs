@@ -20,6 +20,7 @@
 
 mod apply;
 mod batch;
+mod clock;
 mod cores;
 mod fields;
 mod full;
@@ -30,7 +31,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use migration::{Authority, Position, ReplId};
 use runtime::CoreId;
@@ -331,6 +332,7 @@ pub fn follow(node: &'static Node, target: Target, from: From) -> io::Result<()>
     });
     source.set_link(Link::Connect);
     let thread = std::thread::Builder::new().name("source".to_owned());
+    let target = Arc::new(target);
     let made = thread.spawn(move || session::run(node, &target, number));
     if made.is_err() {
         end(node);

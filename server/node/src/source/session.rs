@@ -1,6 +1,7 @@
 //! A thread that follows a source: a link, PSYNC, the stream, and again after a second when it is lost.
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -11,12 +12,11 @@ use migration::{Position, ReplId};
 
 use super::apply::{self, Done};
 use super::batch::{Gatherer, Origin};
-use super::{Link, Login, Source, Target, lock};
+use super::{Link, Source, Target, clock, lock};
 use crate::connection::{Connection, Request};
 use crate::control::dial;
 use crate::node::Node;
 use crate::start::unix_ms;
-use crate::tls;
 
 /// How long after a failure the source is tried again, as in Redis.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const CHOKED: Duration = Duration::from_millis(5);
 pub(super) const ENDED: &str = "nobody is to be followed any more";
 
 /// Follows a source until the session of this number is ended.
-pub(super) fn run(node: &'static Node, target: &Target, number: u64) {
+pub(super) fn run(node: &'static Node, target: &Arc<Target>, number: u64) {
     let mut session = Session {
         node,
         number,
@@ -154,7 +154,7 @@ impl Session {
         }
     }
 
-    fn follow(&mut self, target: &Target) -> Result<Never, String> {
+    fn follow(&mut self, target: &Arc<Target>) -> Result<Never, String> {
         self.wait_for_start()?;
         let source = self.source();
         source.set_link(Link::Connecting);
@@ -166,8 +166,8 @@ impl Session {
             Outcome::Full(position, end) => {
                 source.set_link(Link::Sync);
                 self.begin_copy(position, end);
-                self.copy(rest, position, end)?;
-                (position, Vec::new())
+                let rest = self.copy(rest, position, end)?;
+                (position, rest)
             }
             // (Asked for with a position.)
             Outcome::Continue(replid) => {
@@ -187,10 +187,12 @@ impl Session {
             }
             Outcome::More => return Err("the source has not answered".to_owned()),
         };
+        // (Nobody has read while the file was loaded.)
+        self.hear();
         source.set_link(Link::Connected);
         source.note(|status| (status.down_since_ms, status.error) = (0, None));
         self.told.clear();
-        Streaming::new(self, position).run(&rest)
+        Streaming::new(self, target, position).run(&rest)
     }
 
     /// Waits until the data of the start is there, and until every core heeds the authority.
@@ -228,19 +230,13 @@ impl Session {
 
     fn connect(&mut self, target: &Target) -> Result<(), String> {
         let config = self.node.config();
-        let wants_tls = match &target.login {
-            Login::OfConfig => config.tls_replication,
-            Login::As { tls, .. } => *tls,
-        };
-        let tls = wants_tls.then(|| tls::client_config(&config)).transpose()?;
         let timeout = Duration::from_secs(config.repl_timeout_s);
-        let stream = dial::Stream::dial(&target.host, target.port, timeout, tls);
-        let stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
-        let set = stream
+        let failed = |error: std::io::Error| format!("cannot connect: {error}");
+        let stream = clock::dial(&config, target, timeout).map_err(failed)?;
+        stream
             .socket()
             .set_read_timeout(Some(LOOK))
-            .and_then(|()| stream.socket().set_write_timeout(Some(timeout)));
-        set.map_err(|error| format!("cannot connect: {error}"))?;
+            .map_err(failed)?;
         let socket = stream
             .socket()
             .try_clone()
@@ -265,18 +261,15 @@ impl Session {
         from: Option<Position>,
     ) -> Result<(Outcome, Vec<u8>), String> {
         let config = self.node.config();
-        let (user, password) = match &target.login {
-            Login::OfConfig => (&config.master_user, &config.master_auth),
-            Login::As { user, password, .. } => (user, password),
-        };
+        let (user, password) = clock::login(&config, target);
         let port = match config.replica_announce_port {
             0 if config.tls_replication && config.tls_port != 0 => config.tls_port,
             0 => config.port,
             port => port,
         };
         let hello = Hello {
-            user: user.as_bytes().to_vec(),
-            password: password.as_bytes().to_vec(),
+            user,
+            password,
             port,
             address: config.replica_announce_ip.clone(),
             version: crate::admin::VERSION_REPORTED,
@@ -297,7 +290,7 @@ impl Session {
                 .take(&piece[..read], &mut out)
                 .map_err(|fault| fault.to_string())?;
             if let Some(time_us) = shakes.time_us.take() {
-                self.note_clock(time_us, asked.elapsed());
+                self.source().note_clock(time_us, asked.elapsed());
             }
             for remark in shakes.remarks.drain(..) {
                 self.node.log(|log| {
@@ -308,14 +301,6 @@ impl Session {
                 return Ok((outcome, piece[taken..read].to_vec()));
             }
         }
-    }
-
-    /// The source's clock, told within a time of our asking.
-    fn note_clock(&self, time_us: u64, within: Duration) {
-        let now_us = unix_ms() * 1000;
-        let middle_us = now_us.saturating_sub(within.as_micros() as u64 / 2);
-        let ahead_us = time_us.cast_signed().wrapping_sub(middle_us.cast_signed());
-        self.source().clock_us.store(ahead_us, Relaxed);
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -337,10 +322,13 @@ struct Streaming<'s> {
     to: Sender<Done>,
     from: Receiver<Done>,
     acked: Instant,
+    /// When the source was last asked for its clock.
+    clock_asked: Instant,
+    target: Arc<Target>,
 }
 
 impl<'s> Streaming<'s> {
-    fn new(session: &'s mut Session, position: Position) -> Streaming<'s> {
+    fn new(session: &'s mut Session, target: &Arc<Target>, position: Position) -> Streaming<'s> {
         let mut conn = Connection::inside(session.node.users().default_user());
         conn.db = position.db;
         let (to, from) = channel();
@@ -352,6 +340,8 @@ impl<'s> Streaming<'s> {
             to,
             from,
             acked: Instant::now(),
+            clock_asked: Instant::now(),
+            target: Arc::clone(target),
             session,
         }
     }
@@ -389,6 +379,10 @@ impl<'s> Streaming<'s> {
             else {
                 break;
             };
+            if batch.has_relative && self.clock_asked.elapsed() >= clock::EVERY {
+                self.clock_asked = Instant::now();
+                clock::ask(node, &self.target);
+            }
             let (wants_ack, position) = (batch.wants_ack, batch.position(origin.replid));
             self.take_back()?;
             self.execute(batch.requests, position)?;

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use migration::Authority;
-use node::config::Io;
+use node::config::{Config, Io};
+use node::front::Upstream;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-use crate::harness::{Here, Redis, wait_for};
+use crate::harness::{Here, Redis, free_port, wait_for};
 
 /// Requests whose replies must be those of Redis, one after the other.
 const SCRIPT: &[&str] = &[
@@ -395,4 +397,130 @@ fn a_client_that_tracks_keeps_only_what_was_read_here() {
         pushed.contains("invalidate") || pushed.contains("Push"),
         "{pushed}"
     );
+}
+
+/// A source that speaks TLS, under a user of its own: another server of this kind.
+#[test]
+fn a_source_may_ask_for_tls_and_a_user() {
+    let folder = std::env::temp_dir().join(format!("meridian-front-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    write("ca.pem", &authority.pem());
+    let own = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["nowhere.example".to_owned()]).unwrap();
+    let signed = params.signed_by(&own, &authority, &key).unwrap();
+    write("own.pem", &signed.pem());
+    write("own.key", &own.serialize_pem());
+    let path = |name: &str| folder.join(name).display().to_string();
+    let tls_port = free_port();
+    let with_tls = |config: &mut Config| {
+        config.tls_ca_cert_file = path("ca.pem");
+        config.tls_cert_file = path("own.pem");
+        config.tls_key_file = path("own.key");
+    };
+    let source = Here::with(1, Io::Epoll, |config| {
+        with_tls(config);
+        config.tls_port = tls_port;
+    });
+    let mut admin = source.client();
+    assert_eq!(
+        admin.call("ACL SETUSER mover on >secret ~* &* +@all"),
+        "+OK"
+    );
+    let here = Here::with(2, Io::Auto, with_tls);
+    here.node
+        .front
+        .set_upstream(Some(std::sync::Arc::new(Upstream {
+            host: "localhost".to_owned(),
+            port: tls_port,
+            user: "mover".to_owned(),
+            password: "secret".to_owned(),
+            tls: true,
+        })));
+    here.release(Authority::Front);
+    let mut client = here.client();
+    let large = "y".repeat(1_000_000);
+    client.send(&[
+        format!("SET k {large}"),
+        "INCR n".to_owned(),
+        "GET k".to_owned(),
+    ]);
+    assert_eq!([client.reply(), client.reply()], ["+OK", ":1"]);
+    assert!(client.reply() == large);
+    assert!(admin.call("CLIENT LIST").contains("user=mover"));
+    client.send(&["BLPOP q 0"]);
+    wait_for("it blocks", || {
+        source
+            .client()
+            .call("INFO clients")
+            .contains("blocked_clients:1\r")
+    });
+    here.hold();
+    here.unblock();
+    here.drain();
+    here.release(Authority::Front);
+    wait_for("it blocks again", || {
+        source
+            .client()
+            .call("INFO clients")
+            .contains("blocked_clients:1\r")
+    });
+    assert_eq!(admin.call("RPUSH q v"), ":1");
+    assert_eq!(client.reply(), "[q v]");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Pipelines of requests at random, cut anywhere: the replies are those of Redis, in their order.
+#[test]
+fn random_pipelines_keep_their_order() {
+    const ROUNDS: usize = 60;
+    const KINDS: [&str; 16] = [
+        "SET k{} {}",
+        "GET k{}",
+        "INCR n{}",
+        "LPUSH l{} {}",
+        "LPOP l{}",
+        "LRANGE l{} 0 -1",
+        "PING",
+        "ECHO {}",
+        "MULTI",
+        "EXEC",
+        "SELECT {}",
+        "WATCH k{}",
+        "UNWATCH",
+        "BLPOP l{} 0.001",
+        "HSET h{} f {}",
+        "DISCARD",
+    ];
+    let (source, reference) = (Redis::start(&[]), Redis::start(&[]));
+    let here = Here::before(2, Io::Auto, &source);
+    let mut seed = 12345u64;
+    let mut random = |below: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for _ in 0..ROUNDS {
+        let (mut one, mut other) = (here.client(), reference.client());
+        for _ in 0..4 {
+            let requests: Vec<String> = (0..40)
+                .map(|_| {
+                    let kind = KINDS[random(KINDS.len() as u64) as usize];
+                    let text = kind.replacen("{}", &random(3).to_string(), 1);
+                    text.replacen("{}", &random(1000).to_string(), 1)
+                })
+                .collect();
+            one.send(&requests);
+            other.send(&requests);
+            for (at, request) in requests.iter().enumerate() {
+                let replies = (one.reply(), other.reply());
+                assert_eq!(replies.0, replies.1, "{request} at {at} of {requests:?}");
+            }
+        }
+    }
 }

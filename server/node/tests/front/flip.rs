@@ -1,7 +1,7 @@
 //! Requests held for a flip and let go: none is lost, none doubled, and their order is kept.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use migration::Authority;
@@ -15,9 +15,16 @@ const PIPELINE: usize = 20;
 const ROUNDS: usize = 20;
 
 /// One client's counter, by pipelines, until it is told to stop; how often it was incremented before it began anew, and after.
-fn count(client: &mut Client, number: usize, stop: &AtomicBool) -> (u64, u64) {
+fn count(
+    client: &mut Client,
+    number: usize,
+    (at_work, stop): (&AtomicUsize, &AtomicBool),
+) -> (u64, u64) {
     let (mut before, mut last) = (None, 0);
     while !stop.load(Relaxed) {
+        if last == PIPELINE as u64 && before.is_none() {
+            at_work.fetch_add(1, Relaxed);
+        }
         let requests: Vec<String> = (0..PIPELINE)
             .flat_map(|n| [format!("INCR c{number}"), format!("ECHO {n}")])
             .collect();
@@ -45,14 +52,15 @@ fn a_flood_is_held_and_let_go() {
     for (cores, io) in [(1, Io::Epoll), (2, Io::Auto)] {
         let source = Redis::start(&[]);
         let here = Here::before(cores, io, &source);
-        let stop = AtomicBool::new(false);
+        let (at_work, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..CLIENTS)
                 .map(|number| {
-                    let (here, stop) = (&here, &stop);
-                    scope.spawn(move || count(&mut here.client(), number, stop))
+                    let (here, control) = (&here, (&at_work, &stop));
+                    scope.spawn(move || count(&mut here.client(), number, control))
                 })
                 .collect();
+            wait_for("all work", || at_work.load(Relaxed) == CLIENTS);
             for round in 0..ROUNDS {
                 let passed = here.node.front.passed_on.load(Relaxed);
                 wait_for("they go on", || {
@@ -103,16 +111,15 @@ fn a_flood_goes_back() {
     let source = Redis::start(&[]);
     let here = Here::start(2, Io::Auto);
     here.follow(&source);
-    let stop = AtomicBool::new(false);
+    let (at_work, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let counts: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let (here, stop) = (&here, &stop);
-                scope.spawn(move || count(&mut here.client(), number, stop))
+                let (here, control) = (&here, (&at_work, &stop));
+                scope.spawn(move || count(&mut here.client(), number, control))
             })
             .collect();
-        let commands = || here.node.sum(|core| &core.commands);
-        wait_for("they work", || commands() > 5000);
+        wait_for("all work", || at_work.load(Relaxed) == CLIENTS);
         here.hold();
         here.drain();
         here.release(Authority::Front);
@@ -271,4 +278,26 @@ fn who_watches_is_told_that_something_has_changed() {
     assert_eq!(source.client().call("EXISTS held gone"), ":0");
     here.release(Authority::Front);
     assert_eq!(client.reply(), "[+OK]");
+}
+
+/// One who only reads waits here all the time: what it waits for comes by the stream, or from clients of this node.
+#[test]
+fn who_waits_to_read_stays_here() {
+    let source = Redis::start(&[]);
+    let here = Here::start(2, Io::Auto);
+    let mut own = here.client();
+    assert_eq!(own.call("XADD s 1-1 f v"), "1-1");
+    here.follow(&source);
+    here.node.source.set_applied(1);
+    here.release(Authority::Front);
+    let mut reader = here.client();
+    reader.send(&["XREAD BLOCK 0 STREAMS s $"]);
+    wait_for("it waits here", || blocked_at(here.port) == 1);
+    assert_eq!(blocked_at(source.port), 0);
+    here.hold();
+    here.unblock();
+    here.drain();
+    here.release(Authority::Own);
+    assert_eq!(own.call("XADD s 2-1 f v"), "2-1");
+    assert_eq!(reader.reply(), "[[s [[2-1 [f v]]]]]");
 }

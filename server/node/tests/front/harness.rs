@@ -135,6 +135,11 @@ impl Drop for Here {
 
 impl Here {
     pub(crate) fn start(cores: u32, io: Io) -> Here {
+        Here::with(cores, io, |_| {})
+    }
+
+    /// The same, its configuration changed.
+    pub(crate) fn with(cores: u32, io: Io, change: impl FnOnce(&mut Config)) -> Here {
         let port = free_port();
         let mut config = Config::default();
         config.port = port;
@@ -144,6 +149,7 @@ impl Here {
         config.save.clear();
         config.dir = std::env::temp_dir().display().to_string();
         config.dbfilename = "meridian-front-none.rdb".to_owned();
+        change(&mut config);
         let loaded = Loaded {
             config,
             path: None,

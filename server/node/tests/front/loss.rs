@@ -79,4 +79,17 @@ fn a_watch_is_lost_with_its_connection() {
     client.send(&["MULTI", "SET k 1", "EXEC"]);
     let replies: Vec<String> = (0..3).map(|_| client.reply()).collect();
     assert_eq!(replies, ["+OK", "+QUEUED", "[+OK]"]);
+    // Also when the client watches more by the next connection.
+    assert_eq!(client.call("WATCH k"), "+OK");
+    source.kill();
+    wait_for("it is noticed", || {
+        here.node.front.upstreams.load(Relaxed) == 0
+    });
+    source.run();
+    assert_eq!(client.call("WATCH more"), "+OK");
+    for reply in ["nil*", "[+OK]"] {
+        client.send(&["MULTI", "SET k 2", "EXEC"]);
+        let replies: Vec<String> = (0..3).map(|_| client.reply()).collect();
+        assert_eq!(replies, ["+OK", "+QUEUED", reply]);
+    }
 }

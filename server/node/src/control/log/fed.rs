@@ -147,10 +147,15 @@ impl WriteLog {
         }
     }
 
-    /// Keeps a frame for replicas, if there is a feed.
-    pub(super) fn feed(&self, queue: &mut MutexGuard<'_, Queue>, kind: FrameKind, payload: &[u8]) {
+    /// Keeps a frame for replicas, if there is a feed; whether there is.
+    pub(super) fn feed(
+        &self,
+        queue: &mut MutexGuard<'_, Queue>,
+        kind: FrameKind,
+        payload: &[u8],
+    ) -> bool {
         if !queue.feed.is_on || kind == FrameKind::End {
-            return;
+            return false;
         }
         let fed = &mut queue.feed.fed;
         fed.last += 1;
@@ -163,6 +168,7 @@ impl WriteLog {
         }
         fed.items.push(Item::Frame(kind, payload.len()));
         fed.bytes.extend_from_slice(payload);
+        true
     }
 }
 

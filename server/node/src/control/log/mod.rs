@@ -356,10 +356,12 @@ impl WriteLog {
         // (The log ends with a frame of its own, when no core records for it any more.)
         if !self.is_on() && kind != FrameKind::End {
             let mut queue = lock(&self.queue);
-            self.feed(&mut queue, kind, payload);
+            let is_fed = self.feed(&mut queue, kind, payload);
             let last = queue.next - 1;
             drop(queue);
-            self.wake_feed();
+            if is_fed {
+                self.wake_feed();
+            }
             return last;
         }
         let head = FrameHead {
@@ -379,7 +381,7 @@ impl WriteLog {
             own.extend_from_slice(payload);
         }
         let mut queue = lock(&self.queue);
-        self.feed(&mut queue, kind, payload);
+        let is_fed = self.feed(&mut queue, kind, payload);
         let sequence = queue.next;
         queue.next += 1;
         queue.time_ms = now_ms;
@@ -400,7 +402,7 @@ impl WriteLog {
         self.queued_bytes.fetch_add(bytes as u64, Relaxed);
         self.queued.store(sequence, Release);
         drop(queue);
-        if self.feeds() {
+        if is_fed {
             self.wake_feed();
         }
         sequence
