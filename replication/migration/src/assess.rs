@@ -235,13 +235,17 @@ impl Report {
                 let _ = writeln!(out, "         -> {cure}");
             }
         }
-        let verdict = if self.stops() {
+        let _ = writeln!(out, "{}", self.verdict());
+        out
+    }
+
+    /// Whether it may begin, in one sentence.
+    pub fn verdict(&self) -> &'static str {
+        if self.stops() {
             "Something stands in the way: see STOP above."
         } else {
             "Nothing stands in the way."
-        };
-        let _ = writeln!(out, "{verdict}");
-        out
+        }
     }
 }
 

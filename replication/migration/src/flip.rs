@@ -246,7 +246,7 @@ impl Flip {
                     why: self.why.clone(),
                     unsettled: true,
                 });
-                vec![Do::Follow(None), Do::Release(Authority::Front)]
+                vec![Do::Release(Authority::Front)]
             }
             (Step::Undo, Event::Failed(_)) => vec![],
             (_, Event::Failed(why)) => self.undo(why),
@@ -515,16 +515,14 @@ impl Back {
         )
     }
 
-    /// It is not known which of the two decides: requests are passed on, and the source says whether it takes them.
+    /// It is not known which of the two decides: requests are passed on, and the source says whether it takes them. It is not followed: if it is
+    /// a replica still, what is here is what counts.
     fn leave_open(&mut self) -> Vec<Do> {
         self.outcome = Some(Outcome::Undone {
             why: "the old Redis does not say whether it is a primary".to_owned(),
             unsettled: true,
         });
-        self.go(
-            BackStep::Over,
-            vec![Do::Follow(None), Do::Release(Authority::Front)],
-        )
+        self.go(BackStep::Over, vec![Do::Release(Authority::Front)])
     }
 
     fn undo(&mut self, why: String) -> Vec<Do> {
@@ -569,6 +567,7 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
             Start::Go(
                 Phase::Reverse,
                 vec![
+                    Do::Unfollow,
                     Do::Release(Authority::Own),
                     Do::Answer(false),
                     Do::Write(Phase::Reverse),

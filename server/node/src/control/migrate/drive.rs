@@ -610,10 +610,11 @@ impl<P: Parts> Driver<P> {
             }
             return;
         }
-        if self.state.phase == Phase::Reverse && !self.live.is_lost {
-            if let Err(why) = self.watch_old_side() {
-                self.warn(why);
-            }
+        if self.state.phase == Phase::Reverse
+            && !self.live.is_lost
+            && let Err(why) = self.watch_old_side()
+        {
+            self.warn(why);
         }
     }
 

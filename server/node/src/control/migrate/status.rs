@@ -69,7 +69,7 @@ pub(super) fn assessment(report: &Report) -> Value {
         .iter()
         .map(|key| json!({"key": key.name, "type": key.kind, "bytes": key.bytes}))
         .collect();
-    json!({"stops": report.stops(), "facts": facts, "findings": findings, "big_keys": keys, "text": report.text()})
+    json!({"stops": report.stops(), "facts": facts, "findings": findings, "big_keys": keys, "text": report.text(), "verdict": report.verdict()})
 }
 
 fn name_of(authority: Authority) -> &'static str {
