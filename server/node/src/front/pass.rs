@@ -66,9 +66,9 @@ pub(super) struct Orders {
 impl Orders {
     /// Whether another database may be selected behind them, by a transaction.
     pub(super) fn selects(&self) -> bool {
-        let selects = |after: &Box<After>| after.select.is_some();
+        let selects = |after: &After| after.select.is_some();
         let mut asks = self.asks.iter();
-        asks.any(|passed| passed.after.as_ref().is_some_and(selects))
+        asks.any(|passed| passed.after.as_deref().is_some_and(selects))
     }
 }
 
