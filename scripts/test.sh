@@ -4,6 +4,7 @@
 #
 #   COMBINATIONS="uring:1 uring:2 epoll:1 epoll:2"   io and cores that the client suites are run with
 #   DIFFERENTIAL_OPS=100000  ATOMICITY_SECONDS=10  DURABILITY_ROUNDS=10    0 leaves them out
+#   DRILL_SECONDS=10  DRILL_ROUNDS=4                 the move off Redis
 #   SKIP_CARGO=1                                     only what needs a running server
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -364,6 +365,27 @@ if [ -n "$combinations" ]; then
     else
         count 0 1 1 "meridian does not start for the chaos programs"
     fi
+fi
+
+# The move off Redis, with redis-py and, where there is Go, go-redis: all phases and back, then with each of the parts hurt.
+drill="$PWD/chaos/drill"
+if [ -n "$python" ] && [ -x "$bin/meridian" ] && command -v redis-server >/dev/null; then
+    go_load=()
+    if command -v go >/dev/null && (cd "$drill/go" && go vet ./... && go build -o "$work/drill.go" .); then
+        go_load=(--go "$work/drill.go")
+    else
+        skip "the drill of the move runs without go-redis"
+    fi
+    for hurt in none meridian source link; do
+        say "the move off Redis: hurt is $hurt"
+        PYTHONDONTWRITEBYTECODE=1 timeout 300 "$python/bin/python" "$drill/migrate.py" --meridian "$bin/meridian" "${go_load[@]}" \
+            --seconds "${DRILL_SECONDS:-10}" --kill "$hurt" --rounds "${DRILL_ROUNDS:-4}" --seed "$RANDOM" >"$work/drill.log" 2>&1
+        status=$?
+        tail -n 30 "$work/drill.log"
+        if [ $status -eq 0 ]; then count 1 0 0 "drill"; else count 0 1 1 "the move off Redis (hurt: $hurt)"; fi
+    done
+else
+    skip "no redis-py or no redis-server: the move off Redis is not drilled"
 fi
 
 say "end"

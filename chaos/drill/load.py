@@ -11,8 +11,8 @@ import time
 
 import redis
 
-# What a server may say instead of executing a command while servers are killed; nothing else is excused.
-UNKNOWN = ("outcome", "unknown")
+# What the server says when it does not know whether a command was executed.
+UNKNOWN = "unknown"
 
 
 class Unknown(Exception):
@@ -73,7 +73,7 @@ class Client:
             if isinstance(error, redis.WatchError):
                 raise
             self.world.note(self.name, "error", error)
-            if all(word in str(error) for word in UNKNOWN):
+            if UNKNOWN in str(error):
                 raise Unknown(str(error)) from error
             raise
         if not blocks:

@@ -158,6 +158,7 @@ class Drill:
     def go(self, word, wanted):
         """One step of the operator, with the longest wait of any client during it."""
         begin = time.monotonic()
+        before = self.phase()
         deadline = begin + 60
         while True:
             answer = self.migrate(word, check=False)
@@ -169,8 +170,10 @@ class Drill:
         end = time.monotonic()
         time.sleep(0.3)
         pause = self.world.longest_between(begin, end)
+        told = self.migrate("status", check=False).get("pause_us") if {wanted, before} & {"reverse"} else None
         self.pauses.append((f"{word} to {wanted}", pause))
-        print(f"  {word:>8} to {wanted:<8} took {1e3 * (end - begin):7.0f} ms, longest wait of a client {1e3 * pause:6.1f} ms", flush=True)
+        print(f"  {word:>8} to {wanted:<8} took {1e3 * (end - begin):7.0f} ms, longest wait of a client {1e3 * pause:6.1f} ms"
+              + (f", nobody was served for {told / 1e3:.1f} ms" if told else ""), flush=True)
 
     def load(self):
         """The application."""
@@ -251,6 +254,9 @@ class Drill:
             print(f"  {count:6} {text} (first: {first})")
             if not any(word in text for word in excused):
                 self.world.violate("errors", f"{count} of {text}, first {first}")
+        copies = [conn.info("stats") for conn in (old, final)]
+        print("  the old Redis gave {} copies and {} resumes, this server {} and {}".format(
+            *(told[name] for told in copies for name in ("sync_full", "sync_partial_ok"))))
         seconds, _, who = self.world.longest
         print(f"{self.world.acknowledged} commands acknowledged; the longest wait was {1e3 * seconds:.1f} ms, of {who}")
         for what in self.world.violations[:40]:
@@ -290,13 +296,15 @@ class Drill:
         for number in range(self.args.rounds):
             phase = self.settled()
             # (Clients are here: behind the front there is only a replica, which refuses them.)
-            word = self.random.choice(["advance", "advance", "back" if phase != "front" else "", ""])
+            word = self.random.choice(["advance", "advance", "back" if phase != "front" else "advance", ""])
+            # (Not every round waits for a whole comparison before the flip.)
+            words = [word, "--force"] if word == "advance" and phase == "verify" else [word]
             hurting = threading.Thread(target=self.hurt)
             hurting.start()
             answer = {}
             if word:
                 try:
-                    answer = self.migrate(word, check=False)
+                    answer = self.migrate(*words, check=False)
                 except (json.JSONDecodeError, subprocess.TimeoutExpired):
                     pass
             hurting.join()

@@ -33,7 +33,7 @@ type record struct {
 var (
 	rec    = record{Violations: []string{}, Errors: map[string]int{}}
 	client *redis.Client
-	done   = make(chan struct{})
+	ending = make(chan struct{})
 )
 
 func violate(format string, args ...any) {
@@ -42,8 +42,17 @@ func violate(format string, args ...any) {
 	rec.Violations = append(rec.Violations, fmt.Sprintf(format, args...))
 }
 
-// attempt runs a command: acknowledged, refused (nothing was done), or unknown.
-func attempt(run func(context.Context) error) (ok, unknown bool) {
+type outcome int
+
+const (
+	done outcome = iota
+	empty
+	refused
+	unknown
+)
+
+// attempt runs a command: done, done with nothing to tell, refused (nothing was done), or unknown.
+func attempt(run func(context.Context) error) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	begin := time.Now()
@@ -54,7 +63,10 @@ func attempt(run func(context.Context) error) (ok, unknown bool) {
 	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, redis.TxFailedErr) {
 		rec.Acknowledged++
 		rec.LongestMs = max(rec.LongestMs, took)
-		return err == nil, false
+		if err != nil {
+			return empty
+		}
+		return done
 	}
 	text := err.Error()
 	if len(text) > 90 {
@@ -62,14 +74,16 @@ func attempt(run func(context.Context) error) (ok, unknown bool) {
 	}
 	rec.Errors[text]++
 	var fromServer redis.Error
-	refused := errors.As(err, &fromServer) && !strings.Contains(text, "unknown")
 	time.Sleep(50 * time.Millisecond)
-	return false, !refused
+	if errors.As(err, &fromServer) && !strings.Contains(text, "unknown") {
+		return refused
+	}
+	return unknown
 }
 
 func running() bool {
 	select {
-	case <-done:
+	case <-ending:
 		return false
 	default:
 		time.Sleep(3 * time.Millisecond)
@@ -151,12 +165,12 @@ func auditor() {
 	}
 	for running() {
 		var values []any
-		ok, _ := attempt(func(ctx context.Context) error {
+		how := attempt(func(ctx context.Context) error {
 			var err error
 			values, err = client.MGet(ctx, names...).Result()
 			return err
 		})
-		if !ok {
+		if how != done {
 			continue
 		}
 		sum := 0
@@ -179,7 +193,7 @@ func queue(name string) {
 	expected := []int{}
 	for running() {
 		next++
-		ok, unknown := attempt(func(ctx context.Context) error {
+		how := attempt(func(ctx context.Context) error {
 			_, err := client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 				pipe.RPush(ctx, key, next)
 				pipe.HIncrBy(ctx, tally, "put", 1)
@@ -187,10 +201,8 @@ func queue(name string) {
 			})
 			return err
 		})
-		if ok {
-			expected = append(expected, next)
-		} else if unknown {
-			maybe[next] = true
+		if how == done || how == unknown {
+			maybe[next] = how == unknown
 			expected = append(expected, next)
 		}
 		if next%5 != 0 {
@@ -198,20 +210,27 @@ func queue(name string) {
 		}
 		for len(expected) > 0 {
 			var seen int
-			ok, unknown := attempt(func(ctx context.Context) error {
+			how := attempt(func(ctx context.Context) error {
 				var err error
 				seen, err = client.LPop(ctx, key).Int()
 				return err
 			})
-			if unknown {
+			if how == refused {
+				break
+			}
+			if how == unknown {
 				// It may have taken one: the front may be missing from now on.
 				maybe[expected[0]] = true
 				continue
 			}
-			for len(expected) > 0 && maybe[expected[0]] && (!ok || expected[0] != seen) {
+			for len(expected) > 0 && maybe[expected[0]] && (how == empty || expected[0] != seen) {
 				expected = expected[1:]
 			}
-			if !ok {
+			if how == empty {
+				if len(expected) > 0 {
+					violate("%s is empty, %v was expected", key, expected)
+					return
+				}
 				break
 			}
 			if len(expected) == 0 || expected[0] != seen {
@@ -240,7 +259,7 @@ func main() {
 		all.Go(run)
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	close(done)
+	close(ending)
 	all.Wait()
 	_ = json.NewEncoder(os.Stdout).Encode(&rec)
 }

@@ -127,6 +127,9 @@ impl Core {
             Work::Cut(goal, _) if self.node.loading.is_on() => {
                 // It was asked for before: half of what is loaded is no snapshot.
                 self.node.snapshots.withdraw(goal);
+                if goal == Goal::Replica {
+                    self.node.replicas.not_copied(&self.node.write_log);
+                }
                 if ticket.seq != u64::MAX {
                     Reply::new(out, resp).error(&Refusal::Loading);
                 }

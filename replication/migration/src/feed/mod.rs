@@ -160,6 +160,8 @@ impl Feed {
                 self.leaves_out = true;
                 return Ok(0);
             }
+            // (How far this node has come in another's stream is no concern of its replicas.)
+            Effect::SourceAt { .. } => return Ok(0),
             _ => self.select(db, out),
         }
         match *effect {

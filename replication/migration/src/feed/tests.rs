@@ -304,6 +304,13 @@ fn every_effect_is_a_request() {
             "",
         ),
         (Effect::HashPersist { key, field }, ""),
+        (
+            Effect::SourceAt {
+                replid: &[b'a'; 40],
+                offset: 7,
+            },
+            "",
+        ),
     ];
     for (effect, expected) in table {
         assert_eq!(said(10, &[(0, effect.clone())]), expected, "{effect:?}");

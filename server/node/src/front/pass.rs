@@ -66,9 +66,8 @@ pub(super) struct Orders {
 impl Orders {
     /// Whether another database may be selected behind them, by a transaction.
     pub(super) fn selects(&self) -> bool {
-        let selects = |after: &Box<After>| after.select.is_some();
-        let mut asks = self.asks.iter();
-        asks.any(|passed| passed.after.as_ref().is_some_and(selects))
+        let mut after = self.asks.iter().filter_map(|passed| passed.after.as_ref());
+        after.any(|after| after.select.is_some())
     }
 }
 

@@ -40,7 +40,7 @@ use storage::Rng;
 
 use crate::control::disk::Disk;
 use crate::control::log::WriteLog;
-use crate::control::snapshot::Ended;
+use crate::control::snapshot::{Ended, Goal};
 use crate::mail::Mail;
 use crate::node::Node;
 use desk::Desk;
@@ -232,6 +232,17 @@ impl Replicas {
     pub fn copied(&self, log: &WriteLog, ended: Arc<Ended>) {
         lock(&self.inbox).copied = Some(ended);
         self.wake(log);
+    }
+
+    /// A snapshot for replicas that was claimed does not begin: the data are being replaced.
+    pub fn not_copied(&self, log: &WriteLog) {
+        let ended = Ended {
+            number: 0,
+            goal: Goal::Replica,
+            done: Err("other data are being loaded".into()),
+            copy: None,
+        };
+        self.copied(log, Arc::new(ended));
     }
 
     /// The data have become others without a record: replicas are to begin anew.

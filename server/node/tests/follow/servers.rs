@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::answer::{Answer, AnswerParser};
@@ -48,11 +49,13 @@ impl Folder {
     }
 }
 
+/// A port below those that the system gives to clients: who starts anew finds it free.
 pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port > 21_000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 21_001 + ((std::process::id() * 131 + step) % 11_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
