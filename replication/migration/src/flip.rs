@@ -54,8 +54,6 @@ pub enum Do {
     /// The PSYNC that is held back is answered: with what it asked for, or by ending its connection. From the start of a process that finds a
     /// migration on its disk until the first answer, every PSYNC is held back.
     Answer(bool),
-    /// The old Redis is asked to acknowledge what it has: [`Event::Acknowledged`].
-    AskAcknowledged,
     /// Requests that wait go on under this authority.
     Release(Authority),
     /// The source's configuration file says what it is now, if it has one.
@@ -113,7 +111,7 @@ pub enum Wait {
     Applied(u64),
     /// [`Event::Asked`].
     Asked,
-    /// [`Event::EndsAt`] and then [`Event::Acknowledged`].
+    /// [`Event::EndsAt`], and [`Event::Acknowledged`]: the old Redis is asked.
     Acknowledged,
     /// A moment, then the last thing is tried again.
     Again,
@@ -443,7 +441,7 @@ impl Back {
             (BackStep::Intend, Event::Written) => {
                 self.go(BackStep::Hold, vec![Do::Hold, Do::Unblock])
             }
-            (BackStep::Hold, Event::Drained) => self.go(BackStep::Drain, vec![Do::AskAcknowledged]),
+            (BackStep::Hold, Event::Drained) => self.go(BackStep::Drain, vec![]),
             (BackStep::Drain, Event::EndsAt(place)) => {
                 self.end = Some(place);
                 self.look()

@@ -208,7 +208,7 @@ impl World {
                 }
                 None
             }
-            Do::Unblock | Do::AskAcknowledged | Do::KeepInFile => None,
+            Do::Unblock | Do::KeepInFile => None,
         };
         if fails {
             Err("lost".to_owned())

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use migration::{Authority, Place, Position, ReplId, Server};
+use storage::Effect;
+use storage::log::FrameKind;
 
 use super::locked;
 use super::parts::{Kept, LinkNow, Parts};
@@ -61,6 +63,20 @@ impl OfNode {
         }
     }
 
+    /// The log says where in the source's history the data here is, so that a start goes on from there; nobody writes meanwhile.
+    fn keep_position(&self, position: Position) {
+        let log = &self.node.write_log;
+        if log.is_on() {
+            let effect = Effect::SourceAt {
+                replid: position.replid.bytes(),
+                offset: position.offset,
+            };
+            let mut frame = Vec::new();
+            storage::encode(0, &effect, &mut frame);
+            log.push(FrameKind::Effects, 0, self.now_ms(), &frame);
+        }
+    }
+
     fn has_keys(&self) -> bool {
         let mut dbs = self.node.published.iter().flat_map(|core| &core.dbs);
         dbs.any(|(keys, _)| keys.load(Relaxed) > 0)
@@ -102,13 +118,13 @@ impl Parts for OfNode {
         }
     }
 
-    fn follow(&self, server: &Server, from: Option<&Place>) -> Result<(), String> {
+    fn follow(&self, server: &Server, place: Option<&Place>) -> Result<(), String> {
         let target = self.target(server);
         let status = self.node.source.status();
-        if from.is_none() && status.target.as_ref() == Some(&target) {
+        if place.is_none() && status.target.as_ref() == Some(&target) {
             return Ok(());
         }
-        let from = match from {
+        let from = match place {
             Some(place) => {
                 let replid = ReplId::of(place.history.as_bytes());
                 From::At(Position {
@@ -121,6 +137,9 @@ impl Parts for OfNode {
             // (Said as such: who decides may have been this node until now.)
             None => status.position.map_or(From::Kept, From::At),
         };
+        if let (Some(_), From::At(position)) = (place, from) {
+            self.keep_position(position);
+        }
         source::follow(self.node, target, from).map_err(|error| error.to_string())
     }
 
@@ -255,17 +274,11 @@ impl Parts for OfNode {
         (link.state() == State::Online).then(|| link.acked())
     }
 
-    fn handed_over(&self) -> Option<Place> {
-        let link = self.old_link()?;
-        let handed = self
-            .node
-            .replicas
-            .handed_over(&self.node.write_log, link.id)?;
-        Some(Place::new(&handed.0, handed.1))
-    }
-
-    fn ask_acknowledged(&self) {
-        self.node.replicas.want_acks(&self.node.write_log);
+    fn said_all(&self) -> Option<Place> {
+        let replicas = &self.node.replicas;
+        let stream = replicas.stream();
+        let all = stream.is_on && stream.frame == self.node.write_log.fed();
+        all.then(|| Place::new(&replicas.history().id, stream.end))
     }
 
     fn requests(&self) -> (u64, u64) {

@@ -101,10 +101,8 @@ pub(super) trait Parts: Send {
     fn end(&self) -> Place;
     /// What the old Redis has acknowledged of it; None when it does not follow.
     fn acknowledged(&self) -> Option<u64>;
-    /// The end of this node's own history, once everything is said and the old Redis has acknowledged all of it; of use while requests wait.
-    fn handed_over(&self) -> Option<Place>;
-    /// The old Redis is asked to acknowledge what it has.
-    fn ask_acknowledged(&self);
+    /// The end of this node's own history, once everything that was changed here is said in it; it stands still while requests wait.
+    fn said_all(&self) -> Option<Place>;
     /// Requests that were run, and refusals, since the start.
     fn requests(&self) -> (u64, u64);
     /// Tells the log.

@@ -155,13 +155,10 @@ impl<P: Parts> Driver<P> {
             }
             Wait::Asked => self.parts.asked().map(Event::Asked),
             Wait::Acknowledged => {
-                let Some(end) = self.parts.handed_over() else {
+                let doing = self.hand_over(machine);
+                if doing.is_empty() {
                     self.parts.rest(LOOK);
-                    return vec![];
-                };
-                let has = end.offset;
-                let mut doing = machine.on(Event::EndsAt(end));
-                doing.extend(machine.on(Event::Acknowledged(has)));
+                }
                 return doing;
             }
             Wait::Again => {
@@ -180,6 +177,22 @@ impl<P: Parts> Driver<P> {
                 vec![]
             }
         }
+    }
+
+    /// Whether the old Redis has everything: it is asked itself, as its acknowledgements come once a second.
+    fn hand_over(&mut self, machine: &mut Machine) -> Vec<Do> {
+        let Some(end) = self.parts.said_all() else {
+            return vec![];
+        };
+        let mut doing = machine.on(Event::EndsAt(end.clone()));
+        match self.ask_source() {
+            Ok(found) if found.follows_us && found.at.history == end.history => {
+                doing.extend(machine.on(Event::Acknowledged(found.at.offset)));
+            }
+            Ok(_) => {}
+            Err(why) => doing.extend(machine.on(Event::Failed(why))),
+        }
+        doing
     }
 
     /// Several things that are not part of a run.
@@ -233,7 +246,6 @@ impl<P: Parts> Driver<P> {
             Do::Answer(grants) => self.parts.answer(*grants),
             Do::TakeOver(place) => self.parts.take_over(place)?,
             Do::Unfollow => self.parts.unfollow(),
-            Do::AskAcknowledged => self.parts.ask_acknowledged(),
             Do::Follow(from) => {
                 let source = self.state.sources.first().cloned();
                 let source = source.ok_or("no source is known")?;

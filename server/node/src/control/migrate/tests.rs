@@ -139,11 +139,9 @@ impl Parts for Fake {
         let world = self.world();
         world.follows_us.then_some(world.at.offset)
     }
-    fn handed_over(&self) -> Option<Place> {
-        let world = self.world();
-        (world.follows_us && world.at.offset == world.own.offset).then(|| world.own.clone())
+    fn said_all(&self) -> Option<Place> {
+        Some(self.world().own.clone())
     }
-    fn ask_acknowledged(&self) {}
     fn requests(&self) -> (u64, u64) {
         self.world().requests
     }
