@@ -67,10 +67,10 @@ fn a_mixed_load_is_followed_and_a_cut_link_goes_on() {
         // What SHUTDOWN leaves goes on from its offset, too.
         let mut client = replica.client();
         client.send(&["SHUTDOWN", "SAVE"]);
-        let port = replica.leave();
+        replica.leave();
         play(&mut primary.client(), &mut chance, 5_000);
         let replicaof = format!("127.0.0.1 {}", primary.port);
-        let replica = Server::meridian_at(&replica_folder, port, &["--replicaof", &replicaof]);
+        let replica = Server::meridian(&replica_folder, &["--replicaof", &replicaof]);
         catch_up(&primary, &replica);
         compare(&primary, &replica);
         assert_eq!(primary.info("sync_full"), "1");
@@ -103,8 +103,8 @@ fn a_killed_replica_goes_on_from_its_log_and_doubles_nothing() {
             wait_for("some of the stream", || {
                 of(&replica, "slave_repl_offset") != offset
             });
-            let port = replica.take().unwrap().kill();
-            replica = Some(Server::meridian_at(&place, port, &args));
+            replica.take().unwrap().kill();
+            replica = Some(Server::meridian(&place, &args));
         });
         let replica = replica.as_ref().unwrap();
         catch_up(&primary, replica);
@@ -147,13 +147,9 @@ fn without_the_backlog_all_is_copied_again() {
         compare(&primary, &replica);
     }
     // Killed at once: the log has the base of the last copy, or that of one before, with its own offset.
-    let port = replica.kill();
+    replica.kill();
     let replicaof = format!("127.0.0.1 {}", primary.port);
-    let replica = Server::meridian_at(
-        &place,
-        port,
-        &["--appendonly", "yes", "--replicaof", &replicaof],
-    );
+    let replica = Server::meridian(&place, &["--appendonly", "yes", "--replicaof", &replicaof]);
     catch_up(&primary, &replica);
     compare(&primary, &replica);
 }

@@ -103,10 +103,7 @@ impl Server {
 
     /// A Meridian of two cores in a folder.
     pub(crate) fn meridian(folder: &Path, more: &[&str]) -> Server {
-        Server::meridian_at(folder, free_port(), more)
-    }
-
-    pub(crate) fn meridian_at(folder: &Path, port: u16, more: &[&str]) -> Server {
+        let port = free_port();
         let program = Path::new(env!("CARGO_BIN_EXE_meridian"));
         Server::start(program, folder, port, &[&["--cores", "2"], more].concat())
     }
@@ -137,24 +134,28 @@ impl Server {
             port,
         };
         wait_for("a server", || {
-            let is_there = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            is_there && !Client::to(port).text("PING").starts_with("-LOADING")
+            // (The system may still hold the socket of one that was killed, and answer for it.)
+            let Ok(_there) = TcpStream::connect(("127.0.0.1", port)) else {
+                return false;
+            };
+            let mut client = Client::to(port);
+            client.send(&["PING"]);
+            let answer = client.try_answer();
+            answer.is_some_and(|answer| !show(&answer).starts_with("-LOADING"))
         });
         server
     }
 
-    pub(crate) fn kill(mut self) -> u16 {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.port
     }
 
     /// Waits for it to leave.
-    pub(crate) fn leave(mut self) -> u16 {
+    pub(crate) fn leave(mut self) {
         wait_for("the end of a server", || {
             self.child.try_wait().unwrap().is_some()
         });
-        self.port
     }
 
     pub(crate) fn client(&self) -> Client {
