@@ -5,6 +5,15 @@ use storage::Key;
 use crate::core::Core;
 use crate::mail::Ask;
 
+/// CLIENT PAUSE on this core.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pause {
+    /// Until when, unix ms; 0 = no pause.
+    pub until_ms: u64,
+    /// Everything, not only writes.
+    pub all: bool,
+}
+
 impl Core {
     /// Clients go on, and deadlines are acted upon again.
     pub fn end_pause(&mut self) {

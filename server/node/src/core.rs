@@ -13,6 +13,7 @@ use storage::{Key, Limits, Rng, SLOTS, Shard, Slot};
 
 use crate::acl::{self, Denied, Place, Users};
 use crate::aside::walk::Walk;
+use crate::asked;
 use crate::blocking::{Waiter, Waiting};
 use crate::commandlog::{Bounds, Noted};
 use crate::commit::Commit;
@@ -67,15 +68,6 @@ impl Scope {
             Scope::Core
         }
     }
-}
-
-/// CLIENT PAUSE on this core.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pause {
-    /// Until when, unix ms; 0 = no pause.
-    pub until_ms: u64,
-    /// Everything, not only writes.
-    pub all: bool,
 }
 
 /// One core.
@@ -156,7 +148,7 @@ pub struct Core {
     /// What is passed on to the source, while this node is its front.
     pub front: CoreFront,
     /// CLIENT PAUSE.
-    pub pause: Pause,
+    pub pause: asked::Pause,
     /// MONITOR.
     pub watchers: Watchers,
     /// How much is used, and how much may be.
@@ -266,7 +258,7 @@ impl Core {
             holds: 0,
             tally: Tally::new(node.table().rows().len()),
             front: CoreFront::default(),
-            pause: Pause::default(),
+            pause: asked::Pause::default(),
             watchers: Watchers::default(),
             memory: Memory::default(),
             config_evicts: false,

@@ -19,7 +19,7 @@ pub mod acl;
 pub mod admin;
 pub mod allocator;
 pub mod aside;
-mod asked;
+pub mod asked;
 mod background;
 mod between;
 pub mod blocking;

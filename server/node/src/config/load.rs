@@ -605,7 +605,9 @@ jemalloc-bg-thread yes
 
     #[test]
     fn options_in_vain_are_told_once() {
-        let loaded = load("io-threads 4\nlazyfree-lazy-expire no\nmasterauth x\nport 1").unwrap();
+        let loaded =
+            load("io-threads 4\nlazyfree-lazy-expire no\nbind-source-addr 10.0.0.1\nport 1")
+                .unwrap();
         assert_eq!(loaded.notices.len(), 2);
         assert!(
             loaded
@@ -617,7 +619,7 @@ jemalloc-bg-thread yes
             loaded
                 .notices
                 .iter()
-                .any(|line| line.starts_with("masterauth has no effect yet"))
+                .any(|line| line.starts_with("bind-source-addr has no effect yet"))
         );
     }
 

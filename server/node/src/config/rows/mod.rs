@@ -101,6 +101,7 @@ mod tests {
                 "latency-tracking-info-percentiles" => "1.5 100",
                 "notify-keyspace-events" => "g$KE",
                 "dir" => "/tmp",
+                "replicaof" => "10.0.0.2 6400",
                 "shutdown-on-sigint" | "shutdown-on-sigterm" => "nosave now force",
                 other => panic!("no other value known for {other}"),
             }

@@ -1,0 +1,252 @@
+//! Reports of servers, as they say what they are.
+
+use super::*;
+
+const INFO: &str = "# Server\r\nredis_version:7.2.6\r\nredis_mode:standalone\r\nconfig_file:/etc/redis.conf\r\nrole:master\r\nused_memory:104857600\r\ninstantaneous_ops_per_sec:5000\r\ninstantaneous_input_kbps:1000.5\r\n# Keyspace\r\ndb0:keys=10,expires=4,avg_ttl=0\r\ndb3:keys=2,expires=0,avg_ttl=0\r\n# Commandstats\r\ncmdstat_get:calls=7,usec=1\r\ncmdstat_graph.query:calls=3,usec=1\r\n";
+
+fn told(change: impl FnOnce(&mut Told)) -> Told {
+    let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut told = Told {
+        info: INFO.replace("cmdstat_graph.query:calls=3,usec=1\r\n", ""),
+        config: Some(vec![
+            option("databases", "16"),
+            option("maxmemory-policy", "noeviction"),
+            option("repl-backlog-size", "268435456"),
+            option("masterauth", ""),
+            option(
+                "client-output-buffer-limit",
+                "normal 0 0 0 slave 0 0 0 pubsub 1 1 1",
+            ),
+        ]),
+        ..Told::default()
+    };
+    change(&mut told);
+    told
+}
+
+fn here() -> Here<'static> {
+    Here {
+        knows: &|name| matches!(name, "get"),
+        cores: 2,
+        maxmemory: 0,
+        policy: "noeviction",
+        machine_bytes: 8 << 30,
+        keys: 0,
+        databases: 16,
+        logs: true,
+        needs_password: false,
+    }
+}
+
+fn set(told: &mut Told, name: &str, value: &str) {
+    let config = told.config.as_mut().unwrap();
+    config.retain(|(known, _)| known != name);
+    config.push((name.to_owned(), value.to_owned()));
+}
+
+#[test]
+fn a_plain_server_has_nothing_in_the_way() {
+    let report = assess(&told(|_| {}), &here());
+    assert_eq!(report.findings, []);
+    assert!(report.text().ends_with("Nothing stands in the way.\n"));
+    let fact = |name: &str| {
+        report
+            .facts
+            .iter()
+            .find(|fact| fact.0 == name)
+            .unwrap()
+            .1
+            .clone()
+    };
+    assert_eq!(fact("databases' keys"), "12");
+    assert_eq!(fact("keys that expire"), "4 (33 %)");
+    assert_eq!(fact("memory needed here"), "120.0 MB");
+}
+
+#[test]
+fn each_obstacle_is_named_with_its_weight() {
+    type Case = (Weight, &'static str, fn(&mut Told), fn(&mut Here<'static>));
+    let cases: &[Case] = &[
+        (
+            Weight::Stop,
+            "older than 6.0",
+            |t| t.info = t.info.replace("7.2.6", "5.0.14"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "no CLIENT PAUSE WRITE",
+            |t| t.info = t.info.replace("7.2.6", "6.0.16"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "newer than",
+            |t| t.info = t.info.replace("7.2.6", "9.1.0"),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "is a cluster",
+            |t| t.info = t.info.replace("standalone", "cluster"),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "a replica",
+            |t| t.info = t.info.replace("role:master", "role:slave"),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "modules are loaded: search",
+            |t| t.modules.push("search".to_owned()),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "GRAPH.QUERY (3 calls)",
+            |t| t.info = INFO.to_owned(),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "PSYNC is renamed",
+            |t| t.denied.push("psync".to_owned()),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "would run twice",
+            |t| set(t, "lua-replicate-commands", "no"),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "would take writes",
+            |t| set(t, "replica-read-only", "no"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "64 databases",
+            |t| set(t, "databases", "64"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "allkeys-lru there",
+            |t| set(t, "maxmemory-policy", "allkeys-lru"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "repl-backlog-size is 1.0 MB",
+            |t| set(t, "repl-backlog-size", "1048576"),
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "may end the full copy",
+            |t| {
+                set(
+                    t,
+                    "client-output-buffer-limit",
+                    "normal 0 0 0 slave 1000 1000 60",
+                );
+            },
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "CONFIG GET is not allowed",
+            |t| t.config = None,
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "clocks differ by 900 ms",
+            |t| t.skew_ms = -900,
+            |_| {},
+        ),
+        (
+            Weight::Warning,
+            "without a configuration file",
+            |t| t.info = t.info.replace("/etc/redis.conf", ""),
+            |_| {},
+        ),
+        (
+            Weight::Stop,
+            "maxmemory here is",
+            |_| {},
+            |h| h.maxmemory = 1 << 20,
+        ),
+        (
+            Weight::Stop,
+            "this machine has",
+            |_| {},
+            |h| h.machine_bytes = 1 << 20,
+        ),
+        (Weight::Warning, "holds 5 keys", |_| {}, |h| h.keys = 5),
+        (
+            Weight::Warning,
+            "no log of writes",
+            |_| {},
+            |h| h.logs = false,
+        ),
+        (
+            Weight::Warning,
+            "asks for a password",
+            |_| {},
+            |h| h.needs_password = true,
+        ),
+        (
+            Weight::Note,
+            "1 of 1 keys",
+            |t| {
+                t.samples.push(Sample {
+                    name: "k".to_owned(),
+                    kind: "hash".to_owned(),
+                    bytes: 9 << 20,
+                    expires: false,
+                })
+            },
+            |_| {},
+        ),
+    ];
+    for (weight, text, of_source, of_node) in cases {
+        let mut node = here();
+        of_node(&mut node);
+        let report = assess(&told(of_source), &node);
+        let found: Vec<_> = report
+            .findings
+            .iter()
+            .filter(|found| found.what.contains(text))
+            .collect();
+        assert_eq!(found.len(), 1, "{text}: {:?}", report.findings);
+        assert_eq!(found[0].weight, *weight, "{text}");
+        assert_eq!(report.findings.len(), 1, "{text}: {:?}", report.findings);
+        assert_eq!(report.stops(), *weight == Weight::Stop);
+    }
+}
+
+#[test]
+fn what_is_no_info_is_no_harm() {
+    for text in [
+        "",
+        "role",
+        ":\r\n::",
+        "db0:keys=x",
+        "cmdstat_:calls=,",
+        "redis_version:-1.x",
+    ] {
+        let report = assess(
+            &Told {
+                info: text.to_owned(),
+                ..Told::default()
+            },
+            &here(),
+        );
+        assert!(!report.text().is_empty());
+    }
+}
