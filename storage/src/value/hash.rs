@@ -197,7 +197,8 @@ impl Hash {
             let room = PACKED_BYTES_MAX.saturating_sub(packed.used_bytes() + longest * 2);
             if longest <= limits.hash_max_listpack_value_bytes && room > 0 {
                 let new = set_packed(packed, field, value);
-                if new && packed.len() / 2 > limits.hash_max_listpack_entries {
+                // (Also behind a field that was there: as Redis, when the limit is lower than it was.)
+                if packed.len() / 2 > limits.hash_max_listpack_entries {
                     self.unpack();
                 }
                 return new;
