@@ -15,8 +15,8 @@ use crate::mail::{Batch, Head, Mail, Ticket};
 use crate::service::NodeService;
 use crate::table::{Plan, Row};
 
-/// Keys that a turn looks at, and slots: keys that nobody has looked at for long are each a wait for memory, 1 us and more.
-const KEYS_PER_TURN_MAX: usize = 160;
+/// Keys that a turn looks at, and slots.
+const KEYS_PER_TURN_MAX: usize = 512;
 const SLOTS_PER_TURN_MAX: usize = 2048;
 /// Bytes of a piece of the reply: no larger buffer grows, which would copy it.
 const PIECE_BYTES_MIN: usize = 256 << 10;
