@@ -9,9 +9,8 @@ use crate::held::with_value;
 use crate::item::Item;
 use crate::shard::Shard;
 use crate::table::Table;
-use crate::value::OwnedValue;
 use crate::value::stream::{Group, Stream, StreamId};
-use crate::view::{Text, Value};
+use crate::view::Value;
 
 /// A 128-bit digest; sums of item digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,19 +93,6 @@ enum Scope {
 /// The digest of a value as it can be compared with that of another server, whatever its key, deadline and encoding.
 pub fn shared_digest(value: Value<'_>) -> Digest {
     digest_within(value, Scope::Shared)
-}
-
-/// The same, of a value without a key.
-pub fn shared_digest_of(value: &OwnedValue) -> Digest {
-    shared_digest(match value {
-        OwnedValue::Int(n) => Value::String(Text::Int(*n)),
-        OwnedValue::String(bytes) | OwnedValue::Raw(bytes) => Value::String(Text::Bytes(bytes)),
-        OwnedValue::List(list) => Value::List(list),
-        OwnedValue::Hash(hash) => Value::Hash(hash),
-        OwnedValue::Set(set) => Value::Set(set),
-        OwnedValue::Zset(zset) => Value::Zset(zset),
-        OwnedValue::Stream(stream) => Value::Stream(stream),
-    })
 }
 
 fn value_digest(value: Value<'_>) -> Digest {

@@ -55,7 +55,7 @@ mod whole;
 mod wire;
 
 pub use aside::{Counted, Guise, Notes, Size};
-pub use digest::{Digest, shared_digest, shared_digest_of};
+pub use digest::{Digest, shared_digest};
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
 pub use events::{Event, EventClass};

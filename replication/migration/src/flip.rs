@@ -550,6 +550,53 @@ pub enum Start {
     Open,
 }
 
+/// Either of the two.
+#[derive(Clone, Debug)]
+pub enum Machine {
+    /// This node shall decide.
+    Flip(Flip),
+    /// The old Redis shall.
+    Back(Back),
+}
+
+#[allow(missing_docs, reason = "as of the machine that it is")]
+impl Machine {
+    pub fn on(&mut self, event: Event) -> Vec<Do> {
+        match self {
+            Machine::Flip(flip) => flip.on(event),
+            Machine::Back(back) => back.on(event),
+        }
+    }
+
+    pub fn again(&self) -> Vec<Do> {
+        match self {
+            Machine::Flip(flip) => flip.again(),
+            Machine::Back(back) => back.again(),
+        }
+    }
+
+    pub fn waits_for(&self) -> Wait {
+        match self {
+            Machine::Flip(flip) => flip.waits_for(),
+            Machine::Back(back) => back.waits_for(),
+        }
+    }
+
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Machine::Flip(flip) => flip.outcome(),
+            Machine::Back(back) => back.outcome(),
+        }
+    }
+
+    pub fn step(&self) -> &'static str {
+        match self {
+            Machine::Flip(flip) => flip.step(),
+            Machine::Back(back) => back.step(),
+        }
+    }
+}
+
 /// What the state says, what the source says (None: nothing), and up to which place of the source's history the data here goes.
 pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> Start {
     let front = |first: &[Do]| {

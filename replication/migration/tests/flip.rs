@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use migration::flip::{Back, Do, Event, Flip, Found, Outcome, Start, Wait, at_start};
+use migration::flip::{Back, Do, Event, Flip, Found, Machine, Outcome, Start, Wait, at_start};
 use migration::{Authority, Intent, Phase, Place, State};
 
 const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -240,42 +240,6 @@ impl World {
         let kept = Place::new(OLD, self.applied);
         let found = self.found();
         (at_start(&self.state, Some(&found), Some(&kept)), true)
-    }
-}
-
-/// A machine, whichever of the two.
-enum Machine {
-    Flip(Flip),
-    Back(Back),
-}
-
-impl Machine {
-    fn on(&mut self, event: Event) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.on(event),
-            Machine::Back(back) => back.on(event),
-        }
-    }
-
-    fn again(&self) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.again(),
-            Machine::Back(back) => back.again(),
-        }
-    }
-
-    fn waits_for(&self) -> Wait {
-        match self {
-            Machine::Flip(flip) => flip.waits_for(),
-            Machine::Back(back) => back.waits_for(),
-        }
-    }
-
-    fn outcome(&self) -> Option<&Outcome> {
-        match self {
-            Machine::Flip(flip) => flip.outcome(),
-            Machine::Back(back) => back.outcome(),
-        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) use stream::Stream;
 pub use zset::Zset;
 
 use crate::account::class_size;
+use crate::view::{Text, Value};
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +234,19 @@ pub enum OwnedValue {
 }
 
 impl OwnedValue {
+    /// As a value of a key is seen.
+    pub fn view(&self) -> Value<'_> {
+        match self {
+            Self::Int(n) => Value::String(Text::Int(*n)),
+            Self::String(bytes) | Self::Raw(bytes) => Value::String(Text::Bytes(bytes)),
+            Self::List(list) => Value::List(list),
+            Self::Hash(hash) => Value::Hash(hash),
+            Self::Set(set) => Value::Set(set),
+            Self::Zset(zset) => Value::Zset(zset),
+            Self::Stream(stream) => Value::Stream(stream),
+        }
+    }
+
     /// The name that TYPE answers.
     pub fn type_name(&self) -> &'static str {
         match self {

@@ -315,13 +315,20 @@ impl Replicas {
         self.is_still.store(still, Release);
     }
 
-    /// The history and the offset of all that has been changed here, once the replica of this client number has acknowledged all of it: it is
+    /// The history and the offset of all that has been changed here, once all of it is in the stream.
+    pub fn said_all(&self, log: &WriteLog) -> Option<(String, u64)> {
+        let stream = self.stream();
+        let all = stream.is_on && stream.frame == log.fed();
+        all.then(|| (self.history().id, stream.end))
+    }
+
+    /// The same, once the replica of this client number has acknowledged all of it: it is
     /// what that replica has when it is made a primary. None before. Of use while nobody writes, see [`Replicas::keep_still`].
     pub fn handed_over(&self, log: &WriteLog, id: u64) -> Option<(String, u64)> {
-        let (stream, links) = (self.stream(), self.links());
+        let links = self.links();
         let link = links.iter().find(|link| link.id == id)?;
-        let has_all = stream.frame == log.fed() && link.acked() == stream.end;
-        (link.state() == State::Online && has_all).then(|| (self.history().id, stream.end))
+        let said = self.said_all(log)?;
+        (link.state() == State::Online && link.acked() == said.1).then_some(said)
     }
 
     /// Whether nobody needs a stream: no replica, and nobody that is expected.

@@ -14,11 +14,10 @@ use std::time::Duration;
 
 use migration::assess::Report;
 use migration::compare::Findings;
-use migration::flip::{self, Do, Flip, Found, Outcome, Start};
+use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
 use migration::{Authority, Facts, Intent, Phase, Server, State};
 
 use super::parts::{Kept, Parts, Peer, Stragglers};
-use super::run::Machine;
 use super::store;
 use crate::control::disk::Disk;
 

@@ -5,7 +5,6 @@
 //! parser, and by [`REPLY_BYTES_MAX`]. Passwords are those of `masteruser` and `masterauth`; no message has them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use protocol::request;
 use rustls::ClientConfig;
 
 use super::parts::{Peer, Stragglers};
-use crate::tls::Sealed;
+use crate::control::dial::Stream;
 
 /// Bytes of the replies that wait to be read.
 pub(super) const REPLY_BYTES_MAX: usize = 1 << 30;
@@ -55,46 +54,15 @@ pub(super) struct Address {
     pub timeout: Duration,
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Sealed(Box<Sealed>),
-}
-
-impl Stream {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Sealed(sealed) => sealed.socket(),
-        }
+fn dial(address: &Address) -> io::Result<Stream> {
+    let Server { host, port, tls } = &address.server;
+    let config = address.tls.clone().filter(|_| *tls);
+    if *tls && config.is_none() {
+        return Err(io::Error::other("no certificates are configured"));
     }
-
-    fn open(address: &Address) -> io::Result<Stream> {
-        let Server { host, port, tls } = &address.server;
-        let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-        for place in (host.as_str(), *port).to_socket_addrs()? {
-            let socket = match TcpStream::connect_timeout(&place, address.timeout) {
-                Ok(socket) => socket,
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
-            };
-            socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(address.timeout))?;
-            socket.set_write_timeout(Some(address.timeout))?;
-            if !tls {
-                return Ok(Stream::Plain(socket));
-            }
-            let config = address.tls.clone();
-            let config =
-                config.ok_or_else(|| io::Error::other("no certificates are configured"))?;
-            let sealed = Sealed::new(config, socket, address.timeout)?;
-            sealed.socket().set_read_timeout(Some(address.timeout))?;
-            sealed.socket().set_write_timeout(Some(address.timeout))?;
-            return Ok(Stream::Sealed(Box::new(sealed)));
-        }
-        Err(last)
-    }
+    let stream = Stream::dial(host, *port, address.timeout, config)?;
+    stream.set_timeout(address.timeout)?;
+    Ok(stream)
 }
 
 /// A connection that is up.
@@ -113,7 +81,7 @@ impl Wire {
     /// What the system or the source says.
     pub(super) fn open(address: &Address) -> io::Result<Wire> {
         let mut wire = Wire {
-            stream: Stream::open(address)?,
+            stream: dial(address)?,
             parser: AnswerParser::default(),
             unread: Vec::new(),
             id: None,
@@ -138,9 +106,7 @@ impl Wire {
     /// # Errors
     /// As the system reports them.
     pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        let socket = self.stream.socket();
-        socket.set_read_timeout(Some(timeout))?;
-        socket.set_write_timeout(Some(timeout))
+        self.stream.set_timeout(timeout)
     }
 
     /// One request and its reply, which may be the source's refusal.
@@ -150,7 +116,7 @@ impl Wire {
     pub(super) fn call(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Answer> {
         let mut out = Vec::new();
         request::encode(words, &mut out);
-        self.send(&out)?;
+        self.stream.write_all(&out)?;
         self.receive()
     }
 
@@ -163,15 +129,8 @@ impl Wire {
         for words in requests {
             request::encode(words, &mut out);
         }
-        self.send(&out)?;
+        self.stream.write_all(&out)?;
         requests.iter().map(|_| self.receive()).collect()
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(socket) => socket.write_all(bytes),
-            Stream::Sealed(sealed) => sealed.write_all(bytes),
-        }
     }
 
     fn receive(&mut self) -> io::Result<Answer> {
@@ -190,10 +149,7 @@ impl Wire {
             }
             let from = self.unread.len();
             self.unread.resize(from + READ_BYTES, 0);
-            let read = match &mut self.stream {
-                Stream::Plain(socket) => socket.read(&mut self.unread[from..]),
-                Stream::Sealed(sealed) => sealed.read(&mut self.unread[from..]),
-            };
+            let read = self.stream.read(&mut self.unread[from..]);
             self.unread
                 .truncate(from + read.as_ref().copied().unwrap_or(0));
             if read? == 0 {

@@ -275,10 +275,8 @@ impl Parts for OfNode {
     }
 
     fn said_all(&self) -> Option<Place> {
-        let replicas = &self.node.replicas;
-        let stream = replicas.stream();
-        let all = stream.is_on && stream.frame == self.node.write_log.fed();
-        all.then(|| Place::new(&replicas.history().id, stream.end))
+        let (history, offset) = self.node.replicas.said_all(&self.node.write_log)?;
+        Some(Place { history, offset })
     }
 
     fn requests(&self) -> (u64, u64) {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use migration::flip::{Back, Do, Event, Flip, Outcome, Wait};
+use migration::flip::{Do, Event, Machine, Outcome, Wait};
 use migration::{Authority, Intent, Phase};
 
 use super::drive::{ANSWER_MAX, Driver};
@@ -19,51 +19,6 @@ const AGAIN: Duration = Duration::from_millis(50);
 const UNDO_MAX: Duration = Duration::from_secs(3);
 /// The fence holds so much longer than the longest pause.
 const FENCE_MORE: Duration = Duration::from_secs(1);
-
-/// One of the two.
-pub(super) enum Machine {
-    /// This node shall decide.
-    Flip(Flip),
-    /// The old Redis shall.
-    Back(Back),
-}
-
-impl Machine {
-    fn on(&mut self, event: Event) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.on(event),
-            Machine::Back(back) => back.on(event),
-        }
-    }
-
-    fn again(&self) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.again(),
-            Machine::Back(back) => back.again(),
-        }
-    }
-
-    fn waits_for(&self) -> Wait {
-        match self {
-            Machine::Flip(flip) => flip.waits_for(),
-            Machine::Back(back) => back.waits_for(),
-        }
-    }
-
-    fn outcome(&self) -> Option<&Outcome> {
-        match self {
-            Machine::Flip(flip) => flip.outcome(),
-            Machine::Back(back) => back.outcome(),
-        }
-    }
-
-    fn step(&self) -> &'static str {
-        match self {
-            Machine::Flip(flip) => flip.step(),
-            Machine::Back(back) => back.step(),
-        }
-    }
-}
 
 /// How long requests wait in a run.
 #[derive(Default)]

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use migration::assess;
 use migration::compare::{Difference, Findings, Kind, Name, Piece, Rule, Seen, judge};
 use protocol::answer::Answer;
-use storage::{Limits, rdb, shared_digest_of};
+use storage::{Limits, rdb, shared_digest};
 
 use super::link::{Wire, refused, text_of};
 use super::look::{self, Here, Question, WHOLE_BYTES_MAX};
@@ -384,7 +384,7 @@ impl<'a, H: Here> Verifier<'a, H> {
             match rdb::restore(&payload, &Limits::default()) {
                 Ok(value) => Seen {
                     kind: value.type_name().to_owned(),
-                    digest: Some(shared_digest_of(&value).0),
+                    digest: Some(shared_digest(value.view()).0),
                     deadline_ms,
                 },
                 // Of a type that is not known here: it is another one than whatever is here.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use migration::compare::{self, Findings, Seen};
 use migration::{Server, assess};
 use protocol::answer::Answer;
-use storage::{Limits, OwnedValue, Text, Value, rdb, shared_digest_of};
+use storage::{Limits, rdb, shared_digest};
 
 use super::super::link::{Address, Login, Wire, text_of};
 use super::super::look::{self, Here, Question, WHOLE_BYTES_MAX};
@@ -112,18 +112,6 @@ fn say(wire: &mut Wire, line: &str) -> Answer {
 /// A replica of Redis in the place of this node.
 struct Replica(Mutex<Wire>);
 
-fn with_view<R>(value: &OwnedValue, f: impl FnOnce(Value<'_>) -> R) -> R {
-    f(match value {
-        OwnedValue::Int(n) => Value::String(Text::Int(*n)),
-        OwnedValue::String(bytes) | OwnedValue::Raw(bytes) => Value::String(Text::Bytes(bytes)),
-        OwnedValue::List(list) => Value::List(list),
-        OwnedValue::Hash(hash) => Value::Hash(hash),
-        OwnedValue::Set(set) => Value::Set(set),
-        OwnedValue::Zset(zset) => Value::Zset(zset),
-        OwnedValue::Stream(stream) => Value::Stream(stream),
-    })
-}
-
 impl Here for &Replica {
     fn applied(&self) -> u64 {
         let role = array_of(say(&mut self.0.lock().unwrap(), "ROLE"));
@@ -153,7 +141,7 @@ impl Here for &Replica {
                     let (value, large) = value_of(wire, key)?;
                     Some(Seen {
                         kind: value.type_name().to_owned(),
-                        digest: (!large).then(|| shared_digest_of(&value).0),
+                        digest: (!large).then(|| shared_digest(value.view()).0),
                         deadline_ms: deadline.and_then(|ms| u64::try_from(ms).ok()),
                     })
                 });
@@ -162,12 +150,10 @@ impl Here for &Replica {
             Question::Piece(db, key, piece) => {
                 say(wire, &format!("SELECT {db}"));
                 match value_of(wire, &key) {
-                    Some((value, _)) => with_view(&value, |value| {
-                        look::Answer::Differing(
-                            compare::differing(Some(value), &piece),
-                            compare::len_of(value),
-                        )
-                    }),
+                    Some((value, _)) => look::Answer::Differing(
+                        compare::differing(Some(value.view()), &piece),
+                        compare::len_of(value.view()),
+                    ),
                     None => look::Answer::Differing(compare::differing(None, &piece), 0),
                 }
             }
