@@ -498,6 +498,23 @@ impl SimFile {
     }
 }
 
+impl SimFile {
+    fn read_from(&self, at: usize, into: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state()?;
+        state.fails(Kind::Read)?;
+        // A read may bring less than was asked.
+        let len = 1 + state.rng.below(into.len());
+        let file = state.files.get(&self.number);
+        let rest = file.and_then(|file| file.bytes.get(at..));
+        let rest = rest.unwrap_or_default();
+        let len = rest.len().min(into.len()).min(len);
+        for (into, byte) in into.iter_mut().zip(rest.iter().take(len)) {
+            *into = *byte;
+        }
+        Ok(len)
+    }
+}
+
 impl File for SimFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.state()?.append(self.number, bytes)
@@ -513,20 +530,14 @@ impl File for SimFile {
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.state()?;
-        state.fails(Kind::Read)?;
-        // A read may bring less than was asked.
-        let len = 1 + state.rng.below(into.len());
-        let file = state.files.get(&self.number);
-        let rest = file.and_then(|file| file.bytes.get(self.at..));
-        let rest = rest.unwrap_or_default();
-        let len = rest.len().min(into.len()).min(len);
-        for (into, byte) in into.iter_mut().zip(rest.iter().take(len)) {
-            *into = *byte;
-        }
-        drop(state);
+        let len = self.read_from(self.at, into)?;
         self.at += len;
         Ok(len)
+    }
+
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        let at = usize::try_from(at).map_err(|_| failure(EIO))?;
+        self.read_from(at, into)
     }
 
     fn size(&mut self) -> io::Result<u64> {

@@ -18,6 +18,7 @@
 //! The machines are told what happened ([`Event`]) and say what to do ([`Do`]), in order; who does it stops at the first thing that
 //! fails and tells that. [`at_start`] is the same for a process that finds a state on its disk.
 
+use crate::written::{Home, Over};
 use crate::{Authority, Intent, Phase, Place, State};
 
 /// What is to be done.
@@ -58,6 +59,25 @@ pub enum Do {
     Release(Authority),
     /// The source's configuration file says what it is now, if it has one.
     KeepInFile,
+    // Of an old Redis that is written to, and never a replica (written/turn.rs):
+    /// The users of the state may not write there: [`Event::Barred`].
+    Bar,
+    /// They may again, as before.
+    Unbar,
+    /// What is changed here is written there from now on.
+    WriteThere,
+    /// Nothing is, any more.
+    StopWriting,
+    /// The place of the source's history, what has been written there, and its clock, of one instant: [`Event::StandsAt`].
+    ReadBack,
+    /// Keys whose deadline has passed by then, unix ms, end here.
+    EndKeys(u64),
+    /// This node's log says, on the disk, that what is here is the source's history up to this place: [`Event::Stood`].
+    Stand(Place),
+    /// The state on the disk says that the source decides: [`Event::Written`].
+    WriteBack,
+    /// The key with the position is removed there.
+    Forget,
 }
 
 /// What a server says of itself (INFO replication).
@@ -96,6 +116,21 @@ pub enum Event {
     EndsAt(Place),
     /// The old Redis has so much of it.
     Acknowledged(u64),
+    /// The users may not write there.
+    Barred,
+    /// All that was changed here is written there.
+    Delivered,
+    /// The source's history stands there...
+    StandsAt {
+        /// ...at this place...
+        place: Place,
+        /// ...its data is what this node has written, all of it...
+        is_ours: bool,
+        /// ...and its clock says this, unix ms.
+        now_ms: u64,
+    },
+    /// The log says so.
+    Stood,
     /// What was to be done last failed, or its outcome is not known.
     Failed(String),
     /// The time is over.
@@ -113,6 +148,8 @@ pub enum Wait {
     Asked,
     /// [`Event::EndsAt`], and [`Event::Acknowledged`]: the old Redis is asked.
     Acknowledged,
+    /// [`Event::Delivered`].
+    Delivered,
     /// A moment, then the last thing is tried again.
     Again,
     /// Nothing: it is over.
@@ -550,50 +587,54 @@ pub enum Start {
     Open,
 }
 
-/// Either of the two.
+/// Any of them.
 #[derive(Clone, Debug)]
 pub enum Machine {
-    /// This node shall decide.
+    /// This node shall decide, and the old Redis become its replica.
     Flip(Flip),
-    /// The old Redis shall.
+    /// The old Redis shall, which is its replica.
     Back(Back),
+    /// This node shall decide, and write to the old Redis.
+    Over(Over),
+    /// The old Redis shall, which was written to.
+    Home(Home),
 }
 
-#[allow(missing_docs, reason = "as of the machine that it is")]
+/// The same of whichever machine it is.
+macro_rules! whichever {
+    ($it:expr, $machine:ident => $call:expr) => {
+        match $it {
+            Machine::Flip($machine) => $call,
+            Machine::Back($machine) => $call,
+            Machine::Over($machine) => $call,
+            Machine::Home($machine) => $call,
+        }
+    };
+}
+
+#[allow(
+    missing_docs,
+    reason = "each is that of Flip and of Back, which say what it does"
+)]
 impl Machine {
     pub fn on(&mut self, event: Event) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.on(event),
-            Machine::Back(back) => back.on(event),
-        }
+        whichever!(self, machine => machine.on(event))
     }
 
     pub fn again(&self) -> Vec<Do> {
-        match self {
-            Machine::Flip(flip) => flip.again(),
-            Machine::Back(back) => back.again(),
-        }
+        whichever!(self, machine => machine.again())
     }
 
     pub fn waits_for(&self) -> Wait {
-        match self {
-            Machine::Flip(flip) => flip.waits_for(),
-            Machine::Back(back) => back.waits_for(),
-        }
+        whichever!(self, machine => machine.waits_for())
     }
 
     pub fn outcome(&self) -> Option<&Outcome> {
-        match self {
-            Machine::Flip(flip) => flip.outcome(),
-            Machine::Back(back) => back.outcome(),
-        }
+        whichever!(self, machine => machine.outcome())
     }
 
     pub fn step(&self) -> &'static str {
-        match self {
-            Machine::Flip(flip) => flip.step(),
-            Machine::Back(back) => back.step(),
-        }
+        whichever!(self, machine => machine.step())
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! a Redis ── PSYNC: an RDB file, then requests with offsets ──> this node           (replica: `psync`, `stream`)
 //! this node ── effects said as requests, with offsets ──> a Redis, or another node  (primary: `feed`, `backlog`)
+//! this node ── effects said as requests, in transactions with a position ──> a Redis that is nobody's replica    (`written`)
 //! who decides, and when: `phase`, `flip`; remembered: `state`; before it `assess`, on the way `compare`
 //! ```
 //! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
@@ -19,6 +20,7 @@ mod position;
 pub mod psync;
 mod state;
 pub mod stream;
+pub mod written;
 
 pub use absolute::absolute;
 pub use authority::Authority;
@@ -26,4 +28,7 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
-pub use state::{Intent, Place, STATE_BYTES_MAX, Server, State, StateError, is_host};
+pub use state::{
+    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX, Server,
+    State, StateError, is_host,
+};

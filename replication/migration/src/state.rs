@@ -8,6 +8,10 @@
 //!  announce 10.0.0.9 6379
 //!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
 //!  fence <history> <offset>                  only once this node decides
+//!  old-side written                          the old Redis is written to, and never a replica
+//!  bar <user> <its commands before>          users of the old Redis that may not write there
+//!  written <sequence> new|begun              what is behind this sequence of the log is written there; it has been begun
+//!  needs-copy <why>                          what is missing there cannot be written any more
 //!  entered attach 1700000000000              when each phase was entered, unix ms
 //!  pause flip 41000                          each change of who decides: microseconds without service
 //!  sum 0123456789abcdef                      CRC-64 of all lines before it
@@ -25,6 +29,8 @@ use crate::Phase;
 pub const STATE_BYTES_MAX: usize = 64 << 10;
 /// Phases and pauses that are remembered; the oldest go first.
 const REMEMBERED_MAX: usize = 200;
+/// Characters of a reason that are kept.
+const REASON_LEN_MAX: usize = 400;
 /// Digits of a history's name.
 const HISTORY_DIGITS: usize = 40;
 const HEAD: &str = "meridian-migration 1";
@@ -45,6 +51,62 @@ impl Place {
             history: history.to_owned(),
             offset,
         }
+    }
+}
+
+/// What the old Redis is once this node decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OldSide {
+    /// This node's replica.
+    #[default]
+    Replica,
+    /// A server that this node writes to as a client does.
+    Written,
+}
+
+impl OldSide {
+    /// Its name in orders and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            OldSide::Replica => "replica",
+            OldSide::Written => "written",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<OldSide> {
+        let sides = [OldSide::Replica, OldSide::Written];
+        sides.into_iter().find(|side| side.name() == name)
+    }
+}
+
+/// Users that are barred at most, and bytes that describe what one may do: they have room in a state.
+pub const BARRED_USERS_MAX: usize = 8;
+/// See [`BARRED_USERS_MAX`].
+pub const BARRED_COMMANDS_BYTES_MAX: usize = 4096;
+
+/// A user of the old Redis that may not write there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bar {
+    /// Its name.
+    pub user: String,
+    /// What it may call, as `ACL GETUSER` has told before it was barred; empty before that was asked.
+    pub commands: String,
+}
+
+impl Bar {
+    /// A user that is to be barred; None when no user has such a name.
+    pub fn new(user: &str) -> Option<Bar> {
+        is_host(user).then(|| Bar {
+            user: user.to_owned(),
+            commands: String::new(),
+        })
+    }
+
+    /// Whether what it may call can stand in a state.
+    pub fn has_room(commands: &str) -> bool {
+        let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        commands.len() <= BARRED_COMMANDS_BYTES_MAX && commands.bytes().all(is_plain)
     }
 }
 
@@ -91,6 +153,16 @@ pub struct State {
     pub intent: Intent,
     /// Where the source's history ended and this node's began.
     pub fence: Option<Place>,
+    /// What the old Redis is once this node decides.
+    pub old_side: OldSide,
+    /// Its users that are to be barred then, or are.
+    pub bars: Vec<Bar>,
+    /// What is behind this sequence of this node's log is written to the old Redis.
+    pub written_from: u64,
+    /// It has been begun: the old Redis has the key that says how far it is.
+    pub is_begun: bool,
+    /// Why what is missing there cannot be written any more.
+    pub needs_copy: Option<String>,
     /// Phases with the times at which they were entered, unix ms.
     pub entered: Vec<(Phase, u64)>,
     /// Changes of who decides (`flip`, `back`, `undone`) with their pauses, us.
@@ -163,6 +235,7 @@ impl State {
         if let Some(fence) = &self.fence {
             let _ = writeln!(out, "fence {} {}", fence.history, fence.offset);
         }
+        self.encode_written(&mut out);
         for (phase, at_ms) in &self.entered {
             let _ = writeln!(out, "entered {} {at_ms}", phase.name());
         }
@@ -172,6 +245,22 @@ impl State {
         let sum = crc64(0, out.as_bytes());
         let _ = writeln!(out, "sum {sum:016x}");
         out
+    }
+
+    fn encode_written(&self, out: &mut String) {
+        if self.old_side == OldSide::Replica {
+            return;
+        }
+        out.push_str("old-side written\n");
+        for bar in &self.bars {
+            let _ = writeln!(out, "bar {} {}", bar.user, bar.commands);
+        }
+        let begun = if self.is_begun { "begun" } else { "new" };
+        let _ = writeln!(out, "written {} {begun}", self.written_from);
+        if let Some(why) = &self.needs_copy {
+            let line: String = why.chars().take(REASON_LEN_MAX).collect();
+            let _ = writeln!(out, "needs-copy {}", line.replace(['\n', '\r'], " "));
+        }
     }
 
     /// Reads it back.
@@ -230,6 +319,20 @@ impl State {
                 };
             }
             ["intent", "back"] => self.intent = Intent::Back,
+            ["old-side", name] => self.old_side = OldSide::of(name)?,
+            ["bar", user, commands @ ..] => self.bars.push(Bar {
+                user: (*user).to_owned(),
+                commands: commands.join(" "),
+            }),
+            ["written", from, begun] => {
+                self.written_from = from.parse().ok()?;
+                self.is_begun = match *begun {
+                    "begun" => true,
+                    "new" => false,
+                    _ => return None,
+                };
+            }
+            ["needs-copy", why @ ..] => self.needs_copy = Some(why.join(" ")),
             ["fence", history, offset] => self.fence = Some(place(history, offset)?),
             ["entered", name, at_ms] => {
                 self.entered.push((Phase::of(name)?, at_ms.parse().ok()?));
@@ -286,6 +389,11 @@ mod tests {
         let mut states = vec![State::default(), full()];
         let mut other = full();
         other.intent = Intent::Back;
+        other.old_side = OldSide::Written;
+        other.bars = vec![Bar::new("app").unwrap(), Bar::new("b").unwrap()];
+        other.bars[0].commands = "+@all -@dangerous".to_owned();
+        (other.written_from, other.is_begun) = (u64::MAX, true);
+        other.needs_copy = Some("the queue  is full".to_owned());
         states.push(other);
         for state in states {
             assert_eq!(State::decode(state.encode().as_bytes()), Ok(state));
@@ -324,13 +432,24 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
+        assert!(Bar::new("a b").is_none() && OldSide::of("x").is_none());
         let mut state = full();
         for n in 0..10_000 {
             state.enter(Phase::Front, n);
             state.note_pause("undone", n);
         }
         assert_eq!(state.entered.len(), REMEMBERED_MAX);
-        assert!(state.encode().len() < STATE_BYTES_MAX);
+        state.old_side = OldSide::Written;
+        let bar = Bar {
+            user: "u".repeat(255),
+            commands: "+".repeat(BARRED_COMMANDS_BYTES_MAX),
+        };
+        assert!(Bar::has_room(&bar.commands) && !Bar::has_room("\n"));
+        state.bars = vec![bar; BARRED_USERS_MAX];
+        state.needs_copy = Some("\u{1f980}\n".repeat(10_000));
+        let text = state.encode();
+        assert!(text.len() < STATE_BYTES_MAX);
+        assert!(State::decode(text.as_bytes()).is_ok());
         assert!(is_host("::1") && !is_host("") && !is_host("a b") && !is_host("a\nb"));
     }
 }

@@ -68,6 +68,11 @@ impl Feed {
         self.db = None;
     }
 
+    /// Whoever is told has selected this database.
+    pub fn has_db(&mut self, db: u8) {
+        self.db = Some(db);
+    }
+
     /// Whether a deadline of a field has been left out since this was asked last.
     pub fn has_left_out(&mut self) -> bool {
         core::mem::take(&mut self.leaves_out)

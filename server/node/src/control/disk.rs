@@ -50,6 +50,8 @@ pub trait File: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Reads on; 0 at the end.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Reads from this place on, whatever [`File::read`] has read; 0 at the end.
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Its size, bytes.
     fn size(&mut self) -> io::Result<u64>;
     /// Cuts the file to this length, bytes.
@@ -130,6 +132,10 @@ impl File for SystemFile {
         self.0.read(into)
     }
 
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        FileExt::read_at(&self.0, into, at)
+    }
+
     fn size(&mut self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -164,6 +170,8 @@ mod tests {
         let read = file.read(&mut bytes).unwrap();
         assert_eq!(&bytes[..read], b"Onet!");
         assert_eq!(file.size().unwrap(), 5);
+        assert_eq!(file.read_at(3, &mut bytes).unwrap(), 2);
+        assert_eq!((&bytes[..2], file.read_at(9, &mut bytes).unwrap()), (&b"t!"[..], 0));
         file.write_at(4, b"??").unwrap();
         assert_eq!(file.size().unwrap(), 6);
         assert!(disk.create(&dir.join("c/d")).is_err());

@@ -13,7 +13,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::rewrite::Sizes;
 use super::{Desk, SEGMENT_BYTES_MAX, TURN_OVER_RETRY_US, WriteLog, lock};
@@ -130,7 +130,8 @@ impl WriteLog {
         self.is_busy.store(true, Release);
         let done = match desk.writer.as_mut() {
             Some(writer) => {
-                let done = writer.set_base(file, through, bytes);
+                let held = self.held_from.load(Acquire);
+                let done = writer.set_base(file, (through, held), bytes);
                 self.note_sizes(writer);
                 self.note_files(Some(writer));
                 if done.is_ok() {

@@ -19,7 +19,8 @@
 //! for the next: two crowds that never meet, and twice the syncs. So the next sync waits until as many writes are there as
 //! both crowds had, for the time of three syncs at most, and they are one crowd from then on.
 //!
-//! **Replicas** get every frame as well (`fed.rs`), whether there are files or not.
+//! **Replicas** get every frame as well (`fed.rs`), whether there are files or not; an old Redis that is written to gets what is on the disk
+//! (`follow.rs`).
 //!
 //! **Rewriting** is a snapshot whose cut is a position of the log (`base.rs`; when: `rewrite.rs`). **Turned on or off** while the
 //! server runs: `switch.rs`.
@@ -31,6 +32,7 @@
 
 pub mod base;
 pub mod fed;
+pub mod follow;
 pub mod import;
 pub mod manifest;
 pub mod recover;
@@ -159,6 +161,10 @@ pub struct WriteLog {
     waiting: Box<[AtomicBool]>,
     switch: Switch,
     feed: fed::FeedState,
+    /// Frames from this sequence on stay in the files, whatever base there is.
+    held_from: AtomicU64,
+    /// A sync is wanted sooner than the policy has it.
+    wants_sync: AtomicBool,
     thread: OnceLock<Thread>,
     hears: OnceLock<Hears>,
     /// For INFO.
@@ -232,6 +238,8 @@ impl WriteLog {
             waiting: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             switch: Switch::default(),
             feed: fed::FeedState::default(),
+            held_from: AtomicU64::new(u64::MAX),
+            wants_sync: AtomicBool::new(false),
             thread: OnceLock::new(),
             hears: OnceLock::new(),
             counters: Counters::default(),
@@ -592,7 +600,9 @@ impl WriteLog {
         let Some(writer) = desk.writer.as_ref() else {
             return Duration::from_secs(1);
         };
+        let is_wanted = writer.is_unsynced() && self.wants_sync.swap(false, AcqRel);
         let due_us = match policy {
+            _ if is_wanted => 0,
             AppendFsync::Always => 0,
             AppendFsync::EverySecond if writer.kept_bytes() > KEPT_BYTES_MAX => 0,
             AppendFsync::EverySecond => desk.last_sync_us + EVERYSEC_US,

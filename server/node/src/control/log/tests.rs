@@ -214,6 +214,16 @@ impl File for Handle {
         })
     }
 
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.disk.state(|state| {
+            let bytes = &state.inodes[self.inode].bytes;
+            let rest = bytes.get(at as usize..).unwrap_or_default();
+            let read = rest.len().min(into.len());
+            into[..read].copy_from_slice(&rest[..read]);
+            Ok(read)
+        })
+    }
+
     fn size(&mut self) -> io::Result<u64> {
         Ok(self
             .disk

@@ -304,6 +304,12 @@ impl Writer {
         self.kept_bytes
     }
 
+    /// The segments in order: file, first sequence, bytes.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = (&str, u64, u64)> {
+        let segments = self.segments.iter();
+        segments.map(|segment| (segment.file.as_str(), segment.first_sequence, segment.bytes))
+    }
+
     /// Bytes of the present segment, of all of the log, and of its base.
     pub fn sizes(&self) -> (u64, u64, u64) {
         let segments: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
@@ -528,15 +534,22 @@ impl Writer {
     }
 
     /// The log has a snapshot as its base, with everything up to `through`; its file is whole, synced, and in the folder.
+    /// Frames from `held` on stay, whether the base has them or not.
     /// Returns the files that are not of it any more, to be removed by whoever keeps nobody waiting.
     ///
     /// # Errors
     /// Those of the disk; then the log is what it was, and the file is removed as soon as no manifest can name it.
-    pub fn set_base(&mut self, file: String, through: u64, bytes: u64) -> io::Result<Vec<PathBuf>> {
+    pub fn set_base(
+        &mut self,
+        file: String,
+        (through, held): (u64, u64),
+        bytes: u64,
+    ) -> io::Result<Vec<PathBuf>> {
+        let unheld = held.min(through + 1);
         let mut left = self.segments.len();
         while left > 1 {
             let next = &self.segments[self.segments.len() - left + 1];
-            if next.first_sequence > through + 1 {
+            if next.first_sequence > unheld {
                 break;
             }
             left -= 1;
