@@ -43,11 +43,11 @@ durability: toolchain ## kill -9 under load, restart, compare: ROUNDS=200 SEED=1
 	cargo build --bin meridian
 	cargo run --release -p chaos --bin durability -- --binary "$(CARGO_TARGET_DIR)/debug/meridian" --rounds $(or $(ROUNDS),200) --seed $(SEED) --plant $(or $(PLANT),nothing) $(if $(SEALED),--sealed)
 
-drill: toolchain ## the move off Redis, long, with redis-py and go-redis: KILL=none|meridian|source|link ROUNDS=100 SEED=1 SECONDS=60
+drill: toolchain ## the move off Redis, long, with redis-py and go-redis: KILL=none|meridian|source|link OLD_SIDE=replica|written ROUNDS=100 SEED=1 SECONDS=60
 	cargo build --release -p node
 	cd chaos/drill/go && go build -o "$(CARGO_TARGET_DIR)/drill-load" .
 	python3 chaos/drill/migrate.py --meridian "$(CARGO_TARGET_DIR)/release/meridian" --go "$(CARGO_TARGET_DIR)/drill-load" \
-		--kill $(or $(KILL),none) --rounds $(or $(ROUNDS),100) --seed $(SEED) --seconds $(or $(SECONDS),60)
+		--kill $(or $(KILL),none) --old-side $(or $(OLD_SIDE),replica) --rounds $(or $(ROUNDS),100) --seed $(SEED) --seconds $(or $(SECONDS),60)
 
 badinput: toolchain ## hostile clients against SERVER: SECONDS=4 (each kind) SEED=1
 	cargo run --release -p chaos --bin badinput -- --server $(SERVER) --seconds $(or $(SECONDS),4) --seed $(SEED)

@@ -376,13 +376,15 @@ if [ -n "$python" ] && [ -x "$bin/meridian" ] && command -v redis-server >/dev/n
     else
         skip "the drill of the move runs without go-redis"
     fi
-    for hurt in none meridian source link; do
-        say "the move off Redis: hurt is $hurt"
+    for run in none meridian source link none:written meridian:written source:written link:written; do
+        hurt=${run%:*} side=replica
+        [ "$run" = "$hurt" ] || side=written
+        say "the move off Redis: hurt is $hurt, the old side is $side"
         PYTHONDONTWRITEBYTECODE=1 timeout 300 "$python/bin/python" "$drill/migrate.py" --meridian "$bin/meridian" "${go_load[@]}" \
-            --seconds "${DRILL_SECONDS:-10}" --kill "$hurt" --rounds "${DRILL_ROUNDS:-4}" --seed "$RANDOM" >"$work/drill.log" 2>&1
+            --seconds "${DRILL_SECONDS:-10}" --kill "$hurt" --old-side "$side" --rounds "${DRILL_ROUNDS:-4}" --seed "$RANDOM" >"$work/drill.log" 2>&1
         status=$?
         tail -n 30 "$work/drill.log"
-        if [ $status -eq 0 ]; then count 1 0 0 "drill"; else count 0 1 1 "the move off Redis (hurt: $hurt)"; fi
+        if [ $status -eq 0 ]; then count 1 0 0 "drill"; else count 0 1 1 "the move off Redis (hurt: $hurt, old side: $side)"; fi
     done
 else
     skip "no redis-py or no redis-server: the move off Redis is not drilled"

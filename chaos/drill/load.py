@@ -38,7 +38,7 @@ class Client:
             try:
                 self.conn = redis.Redis(
                     port=self.port, single_connection_client=True, socket_timeout=20, protocol=self.world.protocol,
-                    retry=None, retry_on_timeout=False, decode_responses=False)
+                    retry=None, retry_on_timeout=False, decode_responses=False, **self.world.login(self.port))
                 self.conn.ping()
             except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
                 self.world.note(self.name, "connect", error)
@@ -84,7 +84,8 @@ class Client:
 class World:
     """What all clients share."""
 
-    def __init__(self, port, source_port, seed, protocol=2):
+    def __init__(self, port, source_port, seed, protocol=2, source_user=None):
+        self.source_user = source_user
         self.port, self.source_port, self.seed, self.protocol = port, source_port, seed, protocol
         self.stopping = threading.Event()
         self.lock = threading.Lock()
@@ -94,6 +95,11 @@ class World:
         self.slow = []
         self.acknowledged = 0
         self.workers = []
+
+    def login(self, port):
+        """Who clients are: at the source a user that can be barred there, if there is one."""
+        is_named = self.source_user and port == self.source_port
+        return {"username": self.source_user, "password": "any"} if is_named else {}
 
     def violate(self, who, what):
         """A law does not hold."""

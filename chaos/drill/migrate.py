@@ -2,10 +2,12 @@
 """The move off Redis as a drill: a source under load, all phases forward, back from each, and forward again.
 
     migrate.py --meridian PATH [--source redis-server] [--seconds 40] [--seed 1] [--cores 2] [--go PATH]
-               [--kill meridian|source|link --rounds 10]
+               [--kill meridian|source|link --rounds 10] [--old-side replica|written]
 
 Without --kill no error of a client is excused but READONLY for those who write straight to a source that has not the authority
 any more. With it, one of the two processes (or the link between them) ends at random moments in random phases and is started again.
+With --old-side written the source is never a replica: what came of each write is written to it, and clients that write straight to it are
+a user that is barred there while it has not the authority.
 The clients' records are the judge (load.py); both sides are compared at the end. Prints the longest pause that any client saw.
 """
 
@@ -26,6 +28,7 @@ import redis
 
 import load
 
+POSITION = b"meridian:migration:position"
 PHASES = ["attach", "front", "verify", "reverse"]
 
 
@@ -76,7 +79,7 @@ class Server:
 
 def read_all(conn):
     """Every key with its type, value and deadline (to the second)."""
-    keys = sorted(conn.scan_iter(count=1000))
+    keys = sorted(set(conn.scan_iter(count=1000)) - {POSITION})
     found = {}
     readers = {
         b"string": lambda pipe, key: pipe.get(key),
@@ -121,7 +124,8 @@ class Drill:
         os.mkdir(folder)
         with open(conf, "w", encoding="utf-8") as out:
             out.write(f"port {self.source_port}\ndir {folder}\nsave \"\"\nappendonly yes\nappendfsync always\n"
-                      "enable-debug-command yes\nrepl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n")
+                      "enable-debug-command yes\nrepl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n"
+                      "user app on nopass ~* &* +@all\n")
         self.source = Server("source", [args.source, conf], self.source_port, self.folder)
         mine = os.path.join(self.folder, "meridian")
         os.mkdir(mine)
@@ -179,7 +183,8 @@ class Drill:
         """The application."""
         accounts = [f"account:{i}" for i in range(8)]
         load.setup(self.source_port, accounts, 1000)
-        world = load.World(self.port, self.source_port, self.args.seed)
+        user = "app" if self.args.old_side == "written" else None
+        world = load.World(self.port, self.source_port, self.args.seed, source_user=user)
         self.world = world
         self.counters = [load.Counter(world, f"counter{i}") for i in range(2)]
         self.direct = [load.Direct(world, f"direct{i}") for i in range(2)]
@@ -249,11 +254,17 @@ class Drill:
                 self.world.violate("both sides", f"{len(differing)} keys differ: {differing[:5]}")
                 break
             time.sleep(0.5)
-        excused = ("read only replica",) if self.args.kill == "none" else ("",)
+        excused = ("read only replica", "no permissions") if self.args.kill == "none" else ("",)
         for text, (count, first) in sorted(self.world.errors.items()):
             print(f"  {count:6} {text} (first: {first})")
             if not any(word in text for word in excused):
                 self.world.violate("errors", f"{count} of {text}, first {first}")
+        written = self.migrate("status", check=False).get("written")
+        if written:
+            print("  written there: {transactions} transactions, {restated} keys said again, {failed} requests failed, {strays} writes of others"
+                  .format(**written))
+            if written["strays"] or written["failed"]:
+                self.world.violate("the old side", f"writes of others or failures: {written}")
         copies = [conn.info("stats") for conn in (old, final)]
         print("  the old Redis gave {} copies and {} resumes, this server {} and {}".format(
             *(told[name] for told in copies for name in ("sync_full", "sync_partial_ok"))))
@@ -279,6 +290,15 @@ class Drill:
     def hurt(self):
         """Ends a process, or the link, at a random moment; it is started again at once."""
         time.sleep(self.random.random() * 2)
+        if self.args.kill == "link" and self.args.old_side == "written":
+            conn = redis.Redis(port=self.source_port, socket_timeout=5)
+            try:
+                for client in conn.client_list():
+                    if client.get("name") == "meridian-migrate" or client.get("flags") == "S":
+                        conn.client_kill_filter(_id=client["id"])
+            except redis.RedisError:
+                pass
+            return
         if self.args.kill == "link":
             conn = redis.Redis(port=self.random.choice([self.source_port, self.port]), socket_timeout=5)
             try:
@@ -328,7 +348,10 @@ class Drill:
         """Forward, back from each phase, and forward again."""
         through = self.begin()
         print(self.migrate("plan", f"127.0.0.1:{self.source_port}", check=False).get("verdict", ""))
-        self.migrate("start", f"127.0.0.1:{self.source_port}", "--announce", f"127.0.0.1:{self.port}")
+        way = ["--announce", f"127.0.0.1:{self.port}"]
+        if self.args.old_side == "written":
+            way = ["--old-side", "written", "--bar-users", "app"]
+        self.migrate("start", f"127.0.0.1:{self.source_port}", *way)
         self.wait_phase("attach")
         self.rest()
         self.go("advance", "front")
@@ -373,6 +396,7 @@ def main():
     parser.add_argument("--go", help="the built program of go/main.go")
     parser.add_argument("--appendfsync", default="everysec")
     parser.add_argument("--rounds", type=int, default=10, help="with --kill")
+    parser.add_argument("--old-side", choices=["replica", "written"], default="replica")
     parser.add_argument("--kill", choices=["none", "meridian", "source", "link"], default="none")
     args = parser.parse_args()
     drill = Drill(args)

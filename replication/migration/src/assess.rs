@@ -7,7 +7,13 @@
 //! A finding is a *stop* (it would go wrong), a *warning* (it may, or costs something) or a *note*. Each says what to do about it. The source
 //! is asked nothing here and nothing is decided: who starts with a stop open must say so.
 
+mod written;
+
 use core::fmt::Write as _;
+
+use crate::OldSide;
+
+pub use written::VERSION_MIN as WRITTEN_VERSION_MIN;
 
 /// Big keys that a report lists.
 pub const BIG_KEYS_MAX: usize = 20;
@@ -109,6 +115,8 @@ pub struct Here<'a> {
     pub logs: bool,
     /// Who connects needs a password.
     pub needs_password: bool,
+    /// What the source is to be after the flip.
+    pub old_side: OldSide,
 }
 
 /// What comes of it.
@@ -122,11 +130,14 @@ pub struct Report {
     pub big_keys: Vec<Sample>,
 }
 
+/// What an old Redis that is written to is never sent.
+const REPLICAOF: &str = "replicaof";
+
 /// The commands that a migration sends to its source, with what for.
 pub const NEEDED: &[(&str, &str)] = &[
     ("psync", "the copy and the stream"),
     ("replconf", "the copy and the stream"),
-    ("replicaof", "the flip and the way back"),
+    (REPLICAOF, "the flip and the way back"),
     ("role", "reads after writes in front"),
     ("info", "offsets and histories"),
     ("client", "the fence, and blocked clients at a flip"),
@@ -187,6 +198,9 @@ pub fn assess(told: &Told, here: &Here<'_>) -> Report {
     of_server(told, &mut report);
     of_commands(told, here, &mut report);
     of_options(told, here, &mut report);
+    if here.old_side == OldSide::Written {
+        written::of_written(told, here, &mut report);
+    }
     of_stream(told, &mut report);
     of_memory(told, here, &mut report);
     of_keys(told, &mut report);
@@ -402,6 +416,10 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
         );
     }
     for name in &told.denied {
+        let is_flip = name == REPLICAOF;
+        if is_flip && here.old_side == OldSide::Written {
+            continue;
+        }
         let what = NEEDED.iter().find(|(needed, _)| needed == name);
         let what = what.map_or("the migration", |(_, what)| what);
         report.add(
@@ -411,7 +429,12 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
                 name.to_uppercase()
             ),
             format!(
-                "ACL SETUSER <user> +{name}, or a user of the migration's own with ~* &* +@all"
+                "ACL SETUSER <user> +{name}, or a user of the migration's own with ~* &* +@all{}",
+                if is_flip {
+                    "; where it is barred: --old-side written"
+                } else {
+                    ""
+                }
             ),
         );
     }

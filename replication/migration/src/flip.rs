@@ -66,8 +66,10 @@ pub enum Do {
     Unbar,
     /// What is changed here is written there from now on.
     WriteThere,
-    /// Nothing is, any more.
+    /// Nothing is for now; the log keeps what may have to be.
     StopWriting,
+    /// It keeps nothing for that any more.
+    DropQueue,
     /// The place of the source's history, what has been written there, and its clock, of one instant: [`Event::StandsAt`].
     ReadBack,
     /// Keys whose deadline has passed by then, unix ms, end here.

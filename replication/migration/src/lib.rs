@@ -29,6 +29,6 @@ pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
 pub use state::{
-    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX, Server,
-    State, StateError, is_host,
+    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX,
+    Server, State, StateError, is_host,
 };

@@ -35,6 +35,7 @@ fn here() -> Here<'static> {
         databases: 16,
         logs: true,
         needs_password: false,
+        old_side: OldSide::Replica,
     }
 }
 
@@ -248,5 +249,39 @@ fn what_is_no_info_is_no_harm() {
             &here(),
         );
         assert!(!report.text().is_empty());
+    }
+}
+
+#[test]
+fn one_that_is_written_to_needs_no_replicaof_and_something_else() {
+    let written = |here: Here<'static>| Here {
+        old_side: OldSide::Written,
+        ..here
+    };
+    let barred = |t: &mut Told| t.denied.push("replicaof".to_owned());
+    let report = assess(&told(barred), &here());
+    assert!(report.stops() && report.text().contains("--old-side written"));
+    assert_eq!(assess(&told(barred), &written(here())).findings, []);
+    let old = told(|t| t.info = t.info.replace("7.2.6", "6.0.16"));
+    let no_log = Here {
+        logs: false,
+        ..written(here())
+    };
+    let evicts = told(|t| {
+        t.info.push_str("maxmemory:100\r\n");
+        set(t, "maxmemory-policy", "allkeys-lru");
+    });
+    let drops = told(|t| set(t, "repl-backlog-ttl", "3600"));
+    for (told, here, weight, text) in [
+        (&old, written(here()), Weight::Stop, "before 6.2"),
+        (&told(|_| {}), no_log, Weight::Stop, "is the queue"),
+        (&evicts, written(here()), Weight::Warning, "evicts keys"),
+        (&drops, written(here()), Weight::Note, "drops its backlog"),
+    ] {
+        let found = assess(told, &here).findings;
+        let is_there = found
+            .iter()
+            .any(|found| found.weight == weight && found.what.contains(text));
+        assert!(is_there, "{text}: {found:?}");
     }
 }

@@ -17,6 +17,8 @@ pub enum Judged {
         /// What one of its requests was answered with.
         error: Option<String>,
     },
+    /// It is there, but for a value that the old Redis does not take: it cannot have what is here.
+    Unfit(String),
     /// None of it is there.
     Refused(String),
     /// Somebody else has written the position: it is read anew.
@@ -34,10 +36,16 @@ pub fn judge(sent: &Transaction, replies: &[Answer]) -> Judged {
     };
     let first = core::iter::once(begun).chain(queued).find_map(refused);
     match done {
+        Answer::Array(replies) if let Some(why) = unfit(&sent.checks, replies) => {
+            Judged::Unfit(why)
+        }
         Answer::Array(replies) => Judged::Applied {
             restates: restates(&sent.checks, replies),
             // (A WATCH that is refused shows at the next transaction: the connection is made anew.)
-            error: replies.iter().find_map(refused).or_else(|| refused(watched)),
+            error: replies
+                .iter()
+                .find_map(refused)
+                .or_else(|| refused(watched)),
         },
         Answer::Null | Answer::NullArray => Judged::Stale,
         done => {
@@ -45,6 +53,14 @@ pub fn judge(sent: &Transaction, replies: &[Answer]) -> Judged {
             Judged::Refused(why.unwrap_or_else(|| "EXEC has no such answer".to_owned()))
         }
     }
+}
+
+fn unfit(checks: &[Check], replies: &[Answer]) -> Option<String> {
+    let mut whole = checks.iter().filter(|check| check.about == About::Whole);
+    whole.find_map(|check| match replies.get(check.at) {
+        Some(Answer::Error(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    })
 }
 
 fn restates(checks: &[Check], replies: &[Answer]) -> Vec<(u8, Vec<u8>)> {
@@ -91,17 +107,32 @@ mod tests {
 
     #[test]
     fn a_key_that_had_ended_or_failed_there_is_said_again() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(0);
         let later = |key| Effect::ExpireAt { key, at_ms: 99 };
         // `whole` is said before it is given a deadline, `old` was there before.
-        add(&mut pen, 1, &[(0, put(b"whole", Ttl::Clear)), (0, later(b"whole"))]);
+        add(
+            &mut pen,
+            1,
+            &[(0, put(b"whole", Ttl::Clear)), (0, later(b"whole"))],
+        );
         add(&mut pen, 2, &[(0, later(b"old")), (1, later(b"gone"))]);
         // SET, PTTL, PEXPIREAT, PTTL, PEXPIREAT, SELECT, PTTL, PEXPIREAT, SELECT, SET of the position
         let sent = pen.finish(&mark(2));
         let ints = |whole, old, gone| {
             let n = Answer::Int;
-            Answer::Array(vec![ok(), n(whole), n(1), n(old), n(1), ok(), n(gone), n(1), ok(), ok()])
+            Answer::Array(vec![
+                ok(),
+                n(whole),
+                n(1),
+                n(old),
+                n(1),
+                ok(),
+                n(gone),
+                n(1),
+                ok(),
+                ok(),
+            ])
         };
         let found = |done: Answer| match judge(&sent, &replies(&sent, done)) {
             Judged::Applied { restates, .. } => restates,
@@ -109,29 +140,49 @@ mod tests {
         };
         assert_eq!(found(ints(-1, 5, 5)), vec![]);
         assert_eq!(found(ints(-1, -1, 5)), vec![(0, b"old".to_vec())]);
-        assert_eq!(found(ints(-2, 5, -2)), vec![(0, b"whole".to_vec()), (1, b"gone".to_vec())]);
-        let Answer::Array(mut failed) = ints(-1, 5, 5) else { return };
-        failed[0] = error("WRONGTYPE");
+        assert_eq!(
+            found(ints(-2, 5, -2)),
+            vec![(0, b"whole".to_vec()), (1, b"gone".to_vec())]
+        );
+        let Answer::Array(mut failed) = ints(-1, 5, 5) else {
+            return;
+        };
+        failed[4] = error("WRONGTYPE");
         let judged = judge(&sent, &replies(&sent, Answer::Array(failed)));
         let expected = Judged::Applied {
-            restates: vec![(0, b"whole".to_vec())],
+            restates: vec![(0, b"old".to_vec())],
             error: Some("WRONGTYPE".to_owned()),
         };
         assert_eq!(judged, expected);
+        let Answer::Array(mut failed) = ints(-1, 5, 5) else {
+            return;
+        };
+        failed[0] = error("ERR too long");
+        let judged = judge(&sent, &replies(&sent, Answer::Array(failed)));
+        assert_eq!(judged, Judged::Unfit("ERR too long".to_owned()));
     }
 
     #[test]
     fn nothing_is_there_after_a_refusal() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(0);
         add(&mut pen, 1, &[(0, put(b"a", Ttl::Clear))]);
         let sent = pen.finish(&mark(1));
         let mut all = replies(&sent, error("EXECABORT"));
         all[1] = error("OOM command not allowed");
-        assert_eq!(judge(&sent, &all), Judged::Refused("OOM command not allowed".to_owned()));
-        assert_eq!(judge(&sent, &replies(&sent, Answer::NullArray)), Judged::Stale);
+        assert_eq!(
+            judge(&sent, &all),
+            Judged::Refused("OOM command not allowed".to_owned())
+        );
+        assert_eq!(
+            judge(&sent, &replies(&sent, Answer::NullArray)),
+            Judged::Stale
+        );
         assert_eq!(judge(&sent, &replies(&sent, Answer::Null)), Judged::Stale);
         assert!(matches!(judge(&sent, &[]), Judged::Refused(_)));
-        assert!(matches!(judge(&sent, &replies(&sent, ok())), Judged::Refused(_)));
+        assert!(matches!(
+            judge(&sent, &replies(&sent, ok())),
+            Judged::Refused(_)
+        ));
     }
 }

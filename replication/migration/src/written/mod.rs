@@ -20,7 +20,7 @@ pub mod strays;
 mod turn;
 
 pub use judged::{Judged, judge};
-pub use pen::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, Pen, Transaction, WATCH};
+pub use pen::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, Pen, Transaction, Unsaid, WATCH};
 pub use turn::{Home, Over, at_start};
 
 use crate::Place;
@@ -75,7 +75,15 @@ mod tests {
             sequence: 7,
         };
         assert_eq!(Mark::of(mark.text().as_bytes()), Some(mark.clone()));
-        for text in ["", "1 ab 5", "2 ab 5 7", "1 ab 5 7 8", "1 ab x 7", "1 ab 5 -7", "\u{0}"] {
+        for text in [
+            "",
+            "1 ab 5",
+            "2 ab 5 7",
+            "1 ab 5 7 8",
+            "1 ab x 7",
+            "1 ab 5 -7",
+            "\u{0}",
+        ] {
             assert_eq!(Mark::of(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Mark::of(b"\xff"), None);

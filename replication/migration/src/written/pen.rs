@@ -26,6 +26,8 @@ pub const WATCH: [&[u8]; 2] = [b"WATCH", POSITION_KEY];
 pub(super) enum About {
     /// Whether the request failed.
     Failure,
+    /// The same, of one that says a value as a whole: there is nothing else to be said.
+    Whole,
     /// A PTTL: whether the key was there (-2), and with its deadline (-1).
     Deadline {
         /// All of its value has been said since it had a deadline last: that it has none is no surprise.
@@ -57,9 +59,31 @@ pub struct Transaction {
     pub(super) checks: Vec<Check>,
 }
 
+/// Why a frame cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsaid {
+    /// Its payload is none that a shard has recorded.
+    Corrupt,
+    /// The old Redis has no such database.
+    Database(u8),
+}
+
+impl core::fmt::Display for Unsaid {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Unsaid::Corrupt => f.write_str("it is damaged"),
+            Unsaid::Database(db) => write!(f, "the old Redis has no database {db}"),
+        }
+    }
+}
+
+impl core::error::Error for Unsaid {}
+
 /// See the module's head.
 pub struct Pen {
     feed: Feed,
+    /// How many databases the old Redis has.
+    databases: usize,
     parser: Parser,
     words: Vec<Word>,
     said: Vec<u8>,
@@ -75,10 +99,11 @@ pub struct Pen {
 }
 
 impl Pen {
-    /// For an old Redis that reads this version of RDB: 9 (Redis 6.2), 10 (7.0) or 11 (7.2).
-    pub fn new(version: u16) -> Pen {
+    /// For an old Redis with so many databases that reads this version of RDB: 9 (Redis 6.2), 10 (7.0) or 11 (7.2).
+    pub fn new(version: u16, databases: usize) -> Pen {
         Pen {
             feed: Feed::new(version),
+            databases,
             parser: Parser::default(),
             words: Vec::new(),
             said: Vec::new(),
@@ -129,11 +154,18 @@ impl Pen {
     /// Adds a frame. Those that say how far a source's stream was executed come from that source, and are not said to it.
     ///
     /// # Errors
-    /// [`Corrupt`] when the payload is none that a shard has recorded; then nothing was added.
-    pub fn add(&mut self, sequence: u64, kind: FrameKind, payload: &[u8]) -> Result<(), Corrupt> {
-        if kind == FrameKind::Effects && is_of_source(payload)? {
+    /// [`Unsaid`]; then nothing was added.
+    pub fn add(&mut self, sequence: u64, kind: FrameKind, payload: &[u8]) -> Result<(), Unsaid> {
+        let (is_of_source, db) = match kind {
+            FrameKind::Effects => about(payload).map_err(|Corrupt| Unsaid::Corrupt)?,
+            FrameKind::Libraries | FrameKind::End => (false, 0),
+        };
+        if is_of_source {
             self.last = sequence;
             return Ok(());
+        }
+        if usize::from(db) >= self.databases {
+            return Err(Unsaid::Database(db));
         }
         let mut said = core::mem::take(&mut self.said);
         said.clear();
@@ -144,7 +176,7 @@ impl Pen {
         }
         said.shrink_to(SPARE_BYTES_MAX);
         self.said = said;
-        done
+        done.map_err(|Corrupt| Unsaid::Corrupt)
     }
 
     /// Takes the requests that a frame was said in. (They are our own, and whole: what is none ends them.)
@@ -172,7 +204,9 @@ impl Pen {
         }
         let key = match name {
             b"SELECT" => {
-                let db = words.get(1).and_then(|text| core::str::from_utf8(text).ok());
+                let db = words
+                    .get(1)
+                    .and_then(|text| core::str::from_utf8(text).ok());
                 self.db = db.and_then(|text| text.parse().ok()).unwrap_or(0);
                 None
             }
@@ -192,8 +226,12 @@ impl Pen {
         if let Some(counted) = super::strays::counted(name) {
             *self.calls.entry(counted).or_default() += 1;
         }
+        let about = match name {
+            b"SET" | b"RESTORE" => About::Whole,
+            _ => About::Failure,
+        };
         if let Some(key) = key {
-            self.check(key, About::Failure);
+            self.check(key, about);
         }
         self.bytes.extend_from_slice(bytes);
         self.requests += 1;
@@ -266,17 +304,20 @@ impl Pen {
     }
 }
 
-/// Whether a frame was made of a source's stream.
-fn is_of_source(payload: &[u8]) -> Result<bool, Corrupt> {
-    let mut rest = payload;
+/// Whether a frame was made of a source's stream, and the last database that it is about.
+fn about(payload: &[u8]) -> Result<(bool, u8), Corrupt> {
+    let (mut rest, mut last) = (payload, 0);
     while !rest.is_empty() {
-        let (_, effect, after) = decode(rest)?;
-        if let Effect::SourceAt { .. } = effect {
-            return Ok(true);
+        let (db, effect, after) = decode(rest)?;
+        last = last.max(db);
+        match effect {
+            Effect::SourceAt { .. } => return Ok((true, last)),
+            Effect::SwapDb { with } => last = last.max(with),
+            _ => {}
         }
         rest = after;
     }
-    Ok(false)
+    Ok((false, last))
 }
 
 #[cfg(test)]
@@ -310,7 +351,9 @@ pub(super) mod tests {
             else {
                 panic!("not a request");
             };
-            let words = words.iter().map(|word| String::from_utf8_lossy(word.of(rest)));
+            let words = words
+                .iter()
+                .map(|word| String::from_utf8_lossy(word.of(rest)));
             all.push(words.collect::<Vec<_>>().join(" "));
             rest = &rest[consumed..];
         }
@@ -327,11 +370,25 @@ pub(super) mod tests {
 
     #[test]
     fn frames_become_one_transaction_with_the_position_behind_them() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(4);
         assert!(pen.is_empty(4));
-        add(&mut pen, 5, &[(3, put(b"a", Ttl::Clear)), (3, put(b"b", Ttl::Clear))]);
-        add(&mut pen, 6, &[(3, Effect::ExpireAt { key: b"a", at_ms: 9 })]);
+        add(
+            &mut pen,
+            5,
+            &[(3, put(b"a", Ttl::Clear)), (3, put(b"b", Ttl::Clear))],
+        );
+        add(
+            &mut pen,
+            6,
+            &[(
+                3,
+                Effect::ExpireAt {
+                    key: b"a",
+                    at_ms: 9,
+                },
+            )],
+        );
         let found = pen.finish(&mark(6));
         let expected = [
             "MULTI",
@@ -361,7 +418,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_came_from_the_source_is_not_said_to_it() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(0);
         let at = Effect::SourceAt {
             replid: &[b'a'; 40],
@@ -370,13 +427,18 @@ pub(super) mod tests {
         add(&mut pen, 1, &[(0, put(b"a", Ttl::Clear)), (0, at)]);
         assert!(!pen.is_empty(0) && pen.last() == 1);
         assert_eq!(pen.finish(&mark(1)).replies, 4, "only the position");
-        assert!(pen.add(2, FrameKind::Effects, b"\xff\xff").is_err());
+        let damaged = pen.add(2, FrameKind::Effects, b"\xff\xff");
+        assert_eq!(damaged, Err(Unsaid::Corrupt));
+        let mut payload = Vec::new();
+        record(16, &put(b"a", Ttl::Clear), &mut payload);
+        let nowhere = pen.add(2, FrameKind::Effects, &payload);
+        assert_eq!(nowhere, Err(Unsaid::Database(16)));
         assert_eq!(pen.last(), 1);
     }
 
     #[test]
     fn a_transaction_is_full_by_bytes_and_by_requests() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(0);
         for n in 0..BATCH_REQUESTS_MAX as u64 {
             assert!(!pen.is_full());
@@ -396,10 +458,14 @@ pub(super) mod tests {
 
     #[test]
     fn keys_known_to_be_whole_are_bounded() {
-        let mut pen = Pen::new(10);
+        let mut pen = Pen::new(10, 16);
         pen.begin_anew(0);
         for n in 0..2 * WHOLE_KEYS_MAX {
-            add(&mut pen, n as u64, &[(0, put(n.to_string().as_bytes(), Ttl::Clear))]);
+            add(
+                &mut pen,
+                n as u64,
+                &[(0, put(n.to_string().as_bytes(), Ttl::Clear))],
+            );
             assert!(pen.whole.len() <= WHOLE_KEYS_MAX);
         }
     }

@@ -10,18 +10,43 @@ use std::collections::BTreeMap;
 
 /// Commands that this node sends, by names as INFO has them; none of them is called by its scripts.
 const COUNTED: [&str; 15] = [
-    "set", "append", "pexpireat", "persist", "lpush", "hset", "hdel", "sadd", "srem", "zadd", "zrem", "lpop",
-    "rpop", "ltrim", "flushdb",
+    "set",
+    "append",
+    "pexpireat",
+    "persist",
+    "lpush",
+    "hset",
+    "hdel",
+    "sadd",
+    "srem",
+    "zadd",
+    "zrem",
+    "lpop",
+    "rpop",
+    "ltrim",
+    "flushdb",
 ];
 /// Commands that it sends or its scripts call, how often is not known; streams' (x…) are among them.
 const UNCOUNTED: [&str; 12] = [
-    "setrange", "unlink", "rpush", "lset", "linsert", "lrem", "restore", "flushall", "swapdb", "eval",
-    "function|restore", "function",
+    "setrange",
+    "unlink",
+    "rpush",
+    "lset",
+    "linsert",
+    "lrem",
+    "restore",
+    "flushall",
+    "swapdb",
+    "eval",
+    "function|restore",
+    "function",
 ];
 
 /// The name under which a request of this node's is counted; None if it is not.
 pub fn counted(name: &[u8]) -> Option<&'static str> {
-    let found = COUNTED.iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+    let found = COUNTED
+        .iter()
+        .find(|known| name.eq_ignore_ascii_case(known.as_bytes()));
     found.copied()
 }
 
@@ -50,7 +75,11 @@ pub fn foreign(
     for (name, calls) in now {
         let known = before.get(name).copied().unwrap_or(0);
         // (Fewer than before: its counts began anew.)
-        let since = if *calls < known { *calls } else { *calls - known };
+        let since = if *calls < known {
+            *calls
+        } else {
+            *calls - known
+        };
         let base = name.split('|').next().unwrap_or(name);
         sum += match counted(name.as_bytes()) {
             Some(counted) => since.saturating_sub(sent.get(counted).copied().unwrap_or(0)),
@@ -69,15 +98,27 @@ mod tests {
     #[test]
     fn what_others_write_is_seen() {
         let info = |set, incr, get| {
-            format!("# Commandstats\r\ncmdstat_set:calls={set},usec=1\r\ncmdstat_incr:calls={incr},usec=1\r\ncmdstat_get:calls={get},usec=1\r\ncmdstat_eval:calls={set},usec=9\r\ncmdstat_x")
+            format!(
+                "# Commandstats\r\ncmdstat_set:calls={set},usec=1\r\ncmdstat_incr:calls={incr},usec=1\r\ncmdstat_get:calls={get},usec=1\r\ncmdstat_eval:calls={set},usec=9\r\ncmdstat_x"
+            )
         };
         let writes = |name: &str| matches!(name, "set" | "incr" | "eval");
         let before = calls_of(&info(10, 5, 1));
         assert_eq!(before.len(), 4);
         let sent = BTreeMap::from([("set", 7)]);
-        for (set, incr, get, expected) in [(17, 5, 100, 0), (16, 5, 1, 0), (19, 5, 1, 2), (17, 8, 1, 3), (2, 1, 0, 1)] {
+        for (set, incr, get, expected) in [
+            (17, 5, 100, 0),
+            (16, 5, 1, 0),
+            (19, 5, 1, 2),
+            (17, 8, 1, 3),
+            (2, 1, 0, 1),
+        ] {
             let now = calls_of(&info(set, incr, get));
-            assert_eq!(foreign(&before, &now, &sent, writes), expected, "{set} {incr}");
+            assert_eq!(
+                foreign(&before, &now, &sent, writes),
+                expected,
+                "{set} {incr}"
+            );
         }
         assert_eq!(counted(b"SET"), Some("set"));
         assert_eq!(counted(b"RPUSH"), None);

@@ -244,7 +244,10 @@ impl Home {
                 self.go(HomeStep::Hold, vec![Do::Hold, Do::Unblock])
             }
             (HomeStep::Hold, Event::Drained) => self.go(HomeStep::Drain, vec![]),
-            (HomeStep::Drain, Event::Delivered) => self.go(HomeStep::Fence, vec![Do::Fence]),
+            // (What is recorded from here on is not for the old Redis, and would wait at its pause.)
+            (HomeStep::Drain, Event::Delivered) => {
+                self.go(HomeStep::Fence, vec![Do::StopWriting, Do::Fence])
+            }
             (HomeStep::Fence, Event::Fenced) => self.go(HomeStep::Read, vec![Do::ReadBack]),
             (HomeStep::Read, Event::StandsAt { is_ours: false, .. }) => {
                 let why = "the old Redis does not have what was written there last: it has lost writes, or others write there";
@@ -276,7 +279,7 @@ impl Home {
         self.go(
             HomeStep::Over,
             vec![
-                Do::StopWriting,
+                Do::DropQueue,
                 Do::Follow(Some(place)),
                 Do::Unbar,
                 Do::Unfence,
@@ -294,7 +297,7 @@ impl Home {
         let mut doing = match self.step {
             HomeStep::Intend => vec![],
             HomeStep::Hold | HomeStep::Drain => vec![Do::Release(Authority::Own)],
-            _ => vec![Do::Unfence, Do::Release(Authority::Own)],
+            _ => vec![Do::Unfence, Do::WriteThere, Do::Release(Authority::Own)],
         };
         doing.push(Do::Write(Phase::Reverse));
         self.go(HomeStep::Over, doing)
@@ -442,12 +445,13 @@ mod tests {
         let order = [
             Do::Intend(Intent::Back),
             Do::Hold,
+            Do::StopWriting,
             Do::Fence,
             Do::ReadBack,
             Do::EndKeys(77),
             Do::Stand(at(9)),
             Do::WriteBack,
-            Do::StopWriting,
+            Do::DropQueue,
             Do::Follow(Some(at(9))),
             Do::Unbar,
             Do::Unfence,
@@ -461,8 +465,18 @@ mod tests {
     /// Whatever fails, and wherever: who decided before does so again, and nobody stays fenced or barred who was not before.
     #[test]
     fn whatever_fails_is_undone() {
-        let over_ways = (over as fn() -> _, way_over(), Authority::Front, Phase::Verify);
-        let home_ways = (home as fn() -> _, way_home(), Authority::Own, Phase::Reverse);
+        let over_ways = (
+            over as fn() -> _,
+            way_over(),
+            Authority::Front,
+            Phase::Verify,
+        );
+        let home_ways = (
+            home as fn() -> _,
+            way_home(),
+            Authority::Own,
+            Phase::Reverse,
+        );
         for (begin, way, authority, phase) in [over_ways, home_ways] {
             for at in 0..way.len() {
                 for fault in [Event::Failed("x".to_owned()), Event::TimeUp] {
@@ -470,11 +484,16 @@ mod tests {
                     events.push(fault);
                     let (machine, doing) = all(begin(), &events);
                     let outcome = machine.outcome();
-                    assert!(matches!(outcome, Some(Outcome::Undone { .. })), "{events:?}");
+                    assert!(
+                        matches!(outcome, Some(Outcome::Undone { .. })),
+                        "{events:?}"
+                    );
                     assert_eq!(doing.last(), Some(&Do::Write(phase)), "{events:?}");
                     let held = doing.contains(&Do::Hold);
                     assert_eq!(doing.contains(&Do::Release(authority)), held, "{events:?}");
                     assert!(!doing.contains(&Do::Fence) || doing.contains(&Do::Unfence));
+                    let stopped = doing.contains(&Do::StopWriting);
+                    assert_eq!(doing.contains(&Do::WriteThere), stopped, "{events:?}");
                     assert!(!doing.contains(&Do::Bar) || doing.contains(&Do::Unbar));
                     assert_eq!(machine.waits_for(), Wait::Nothing);
                 }
@@ -489,8 +508,14 @@ mod tests {
     #[test]
     fn another_history_or_a_replica_is_no_source() {
         for found in [
-            Found { is_primary: false, ..found(9) },
-            Found { at: Place::new("x", 9), ..found(9) },
+            Found {
+                is_primary: false,
+                ..found(9)
+            },
+            Found {
+                at: Place::new("x", 9),
+                ..found(9)
+            },
         ] {
             let mut events = way_over()[..4].to_vec();
             events.push(Event::SourceIs(found));
@@ -514,14 +539,20 @@ mod tests {
         };
         assert!(doing.contains(&Do::Unbar) && doing.contains(&Do::Release(Authority::Front)));
         // A restart of the old Redis gives it another history: that says nothing here.
-        let second = Found { second: Some(at(9)), ..found(20) };
+        let second = Found {
+            second: Some(at(9)),
+            ..found(20)
+        };
         for intent in [Intent::None, Intent::Back] {
             for found in [None, Some(&is), Some(&second)] {
                 let reverse = state(Phase::Reverse, intent.clone());
                 let Start::Go(Phase::Reverse, doing) = at_start(&reverse, found, true) else {
                     panic!("this node decides: {found:?}");
                 };
-                assert!(place_of(&doing, &Do::WriteThere) < place_of(&doing, &Do::Release(Authority::Own)));
+                assert!(
+                    place_of(&doing, &Do::WriteThere)
+                        < place_of(&doing, &Do::Release(Authority::Own))
+                );
                 assert_eq!(at_start(&reverse, found, false), Start::Lost);
             }
         }

@@ -330,6 +330,31 @@ const FAMILIES: &[Family] = &[
         Source::Node(|node| node.migration.pause_us.load(Relaxed)),
         "Microseconds that clients waited at the last change of who decides.",
     ),
+    gauge(
+        "meridian_migration_queue_bytes",
+        Source::Node(|node| node.migration.queue_bytes.load(Relaxed)),
+        "Bytes of the log that wait to be written to the old Redis, where it is written to.",
+    ),
+    gauge(
+        "meridian_migration_queue_lag_ms",
+        Source::Node(|node| node.migration.queue_lag_ms.load(Relaxed)),
+        "How old the oldest write is that is not there yet, milliseconds.",
+    ),
+    gauge(
+        "meridian_migration_old_side_up",
+        Source::Node(|node| node.migration.old_side_up.load(Relaxed)),
+        "1 while the old Redis takes what is written to it.",
+    ),
+    gauge(
+        "meridian_migration_needs_copy",
+        Source::Node(|node| node.migration.needs_copy.load(Relaxed)),
+        "1 when the old Redis was given up: what is missing there cannot be written any more.",
+    ),
+    gauge(
+        "meridian_migration_strays",
+        Source::Node(|node| node.migration.strays.load(Relaxed)),
+        "Writes at the old Redis since the flip that were not this node's.",
+    ),
     counter(
         "meridian_migration_keys_compared_total",
         Source::Node(|node| node.migration.keys_compared.load(Relaxed)),

@@ -227,6 +227,14 @@ pub(super) const OWN_ROWS: &[Row] = &[
         ..Row::LIVE
     },
     Row {
+        name: "migrate-queue-max-bytes",
+        kind: memory(1 << 20, LONG_MAX),
+        default: "4gb",
+        place: at!(migrate_queue_max_bytes),
+        summary: "Bytes of the log that may wait to be written to an old Redis; beyond them it is given up and needs a new copy.",
+        ..Row::LIVE
+    },
+    Row {
         name: "migrate-error-budget",
         kind: int(0, 1000),
         default: "100",

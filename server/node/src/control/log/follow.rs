@@ -69,7 +69,10 @@ impl WriteLog {
         let desk = lock(&self.desk);
         let writer = desk.writer.as_ref();
         let writer = writer.ok_or_else(|| io::Error::other("there is no log"))?;
-        let found = writer.segments().rev().find(|(_, first, _)| *first <= sequence);
+        let found = writer
+            .segments()
+            .rev()
+            .find(|(_, first, _)| *first <= sequence);
         let (name, _, _) = found
             .ok_or_else(|| io::Error::other(format!("the log has no frame {sequence} any more")))?;
         let (name, path) = (name.to_owned(), writer.place().path(name));
@@ -97,7 +100,8 @@ impl Segment {
         let mut file = disk.open(path)?;
         let mut bound = [0; SEGMENT_HEAD_BYTES];
         read_full(&mut *file, 0, &mut bound)?;
-        let head = SegmentHead::decode(&bound).map_err(io::Error::other)?;
+        let head = SegmentHead::decode(&bound);
+        let head = head.map_err(|fault| io::Error::other(format!("{fault}")))?;
         let mut key = None;
         if head.seal_bytes > 0 {
             let mut seal = vec![0; head.seal_bytes as usize];
@@ -154,7 +158,9 @@ impl Segment {
         let mut filled = self.buf.len();
         self.buf.resize(wants.max(filled), 0);
         while filled < wants {
-            let read = self.file.read_at(self.at + filled as u64, &mut self.buf[filled..])?;
+            let read = self
+                .file
+                .read_at(self.at + filled as u64, &mut self.buf[filled..])?;
             if read == 0 {
                 break;
             }
@@ -274,8 +280,8 @@ mod tests {
     }
 
     fn open(disk: &MemoryDisk, vault: &Arc<Vault>) -> WriteLog {
-        let log = WriteLog::new(1, || 0);
-        log.set_policy(AppendFsync::Always);
+        let log = WriteLog::new(1, || 1);
+        log.set_policy(AppendFsync::EverySecond);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         log.turn_on(Writer::begin(disk, Arc::clone(vault), place(), Past::default(), 1).unwrap());
         log
@@ -285,6 +291,7 @@ mod tests {
     fn push(log: &WriteLog, text: &[u8]) {
         log.push(FrameKind::Effects, 0, 1, text);
         while log.synced() < log.queued() {
+            log.sync_soon();
             log.step();
         }
     }
@@ -303,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_is_synced_is_read_and_nothing_else_through_segments_and_seals() {
-        for vault in [vault(&[]), vault(&[KEY_A])] {
+        for vault in [Vault::new(None), vault(&[KEY_A])] {
             let (disk, vault) = (MemoryDisk::default(), Arc::new(vault));
             let log = open(&disk, &vault);
             let mut follower = Follower::behind(1, Arc::clone(&vault));
@@ -324,13 +331,16 @@ mod tests {
             let large = vec![b'x'; 3 * PIECE_BYTES];
             push(&log, &large);
             push(&log, b"8");
-            assert_eq!(read(&mut follower, &log), [frame(5), frame(6), (7, large), frame(8)]);
+            assert_eq!(
+                read(&mut follower, &log),
+                [frame(5), frame(6), (7, large), frame(8)]
+            );
         }
     }
 
     #[test]
     fn a_rewrite_removes_nothing_that_is_held() {
-        let (disk, vault) = (MemoryDisk::default(), Arc::new(vault(&[])));
+        let (disk, vault) = (MemoryDisk::default(), Arc::new(Vault::new(None)));
         let log = open(&disk, &vault);
         let rewrite = |log: &WriteLog| {
             let through = log.cut();

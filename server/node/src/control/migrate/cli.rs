@@ -37,10 +37,14 @@ const HELP: &str = "\
 meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
 
   plan HOST:PORT [--tls] [--keys]       looks at a Redis; changes nothing
+        [--old-side replica|written]
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
+        [--old-side replica|written]    what it is after the flip: this server's replica (it needs --announce), or
+        [--bar-users NAME,NAME]         written to as by a client, while these users of it may not write
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
+        [--old-side …] [--bar-users …]  as of `start`; what is not said stays
   back [--force]                        the phase before
   verify [--no-fetch] [--keys]          compares all keys once more, and shows what differs
   finish [--key-file FILE] [--out FILE] lets the old Redis go; prints the report, signed
@@ -58,7 +62,15 @@ struct Words {
 }
 
 /// Options with a value.
-const VALUED: &[&str] = &["--admin", "--config", "--announce", "--key-file", "--out"];
+const VALUED: &[&str] = &[
+    "--admin",
+    "--config",
+    "--announce",
+    "--key-file",
+    "--out",
+    "--old-side",
+    "--bar-users",
+];
 /// Options without.
 const FLAGS: &[&str] = &[
     "--tls",
@@ -98,6 +110,17 @@ impl Words {
     fn value(&self, name: &str) -> Option<&str> {
         let found = self.values.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// What is said of the old side, as orders have it.
+    fn say_way(&self, body: &mut Value) {
+        if let Some(side) = self.value("--old-side") {
+            body["old_side"] = side.into();
+        }
+        if let Some(users) = self.value("--bar-users") {
+            let users = users.split(',').filter(|user| !user.is_empty());
+            body["bar_users"] = users.collect();
+        }
     }
 
     /// Where the admin port is.
@@ -235,7 +258,8 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
     let force = words.has("--force");
     let answer = match words.command.as_str() {
         "plan" => {
-            let body = json!({"source": server()?, "tls": words.has("--tls"), "keys": words.has("--keys")});
+            let mut body = json!({"source": server()?, "tls": words.has("--tls"), "keys": words.has("--keys")});
+            words.say_way(&mut body);
             let report = post("/migrate/plan", body)?;
             print(words, &report, report["text"].as_str().unwrap_or(""));
             return match report["stops"] == true {
@@ -245,12 +269,20 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
         }
         "status" => return show(admin, words),
         "start" => {
-            let announce = words.value("--announce");
-            let announce = announce.ok_or((USAGE, "--announce HOST:PORT is missing".to_owned()))?;
-            let body = json!({"source": server()?, "announce": announce, "tls": words.has("--tls"), "force": force});
+            let mut body = json!({"source": server()?, "tls": words.has("--tls"), "force": force});
+            match words.value("--announce") {
+                Some(announce) => body["announce"] = announce.into(),
+                None if words.value("--old-side") == Some("written") => {}
+                None => return Err((USAGE, "--announce HOST:PORT is missing".to_owned())),
+            }
+            words.say_way(&mut body);
             post("/migrate/start", body)?
         }
-        "advance" => post("/migrate/advance", json!({"force": force}))?,
+        "advance" => {
+            let mut body = json!({"force": force});
+            words.say_way(&mut body);
+            post("/migrate/advance", body)?
+        }
         "back" => post("/migrate/back", json!({"force": force}))?,
         "verify" => {
             let done = post(

@@ -7,6 +7,7 @@
 //! After a flip it watches: the old Redis is asked what it is and made a replica again when it has come back as a primary; refusals are
 //! counted against a budget, and when it is spent the migration goes back by itself. Nothing here is on the data path.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,8 @@ use std::time::Duration;
 use migration::assess::Report;
 use migration::compare::Findings;
 use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
-use migration::{Authority, Facts, Intent, Phase, Server, State};
+use migration::written::strays::Calls;
+use migration::{Authority, Facts, Intent, OldSide, Phase, Server, State, written};
 
 use super::parts::{Kept, Parts, Peer, Stragglers};
 use super::store;
@@ -25,6 +27,8 @@ use crate::control::disk::Disk;
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How often the old Redis is looked at in `reverse`, and an open question asked again, ms.
 const LOOK_MS: u64 = 1000;
+/// How long a way back waits for an old Redis that is written to, before requests do.
+const NEAR_MAX: Duration = Duration::from_millis(300);
 /// Warnings that are kept.
 const WARNINGS_MAX: usize = 50;
 /// How long refusals count against the budget after a flip, ms, and from how many requests on.
@@ -47,15 +51,19 @@ pub(super) enum Order {
     Start {
         /// The source.
         source: Server,
-        /// This node, as the source reaches it.
-        announce: Server,
+        /// This node, as the source reaches it; needed by a source that is to be its replica.
+        announce: Option<Server>,
         /// Also when the assessment says stop.
         force: bool,
+        /// What the source is to be once this node decides.
+        way: Way,
     },
     /// The next phase.
     Advance {
         /// See [`Phase::advance`].
         force: bool,
+        /// As at the start, if it is to be changed.
+        way: Way,
     },
     /// The phase before.
     Back {
@@ -69,6 +77,15 @@ pub(super) enum Order {
     },
     /// The old Redis is let go.
     Finish,
+}
+
+/// What an order says of the old side; what it does not say stays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    /// What the source is to be once this node decides.
+    pub old_side: Option<OldSide>,
+    /// Users that are to be barred there.
+    pub users: Option<Vec<String>>,
 }
 
 /// Why an order was not carried out.
@@ -112,6 +129,14 @@ pub(super) struct Live {
     pub refused_before: u64,
     /// How often the old Redis came back as a primary.
     pub returned: u64,
+    /// Users of an old Redis that is written to, and what they may call since they were barred.
+    pub barred: Vec<(String, String)>,
+    /// How often commands had been called there then, and how often of this node's.
+    pub calls_before: Option<(Calls, BTreeMap<&'static str, u64>)>,
+    /// Writes there that were not this node's.
+    pub strays: u64,
+    /// When the state was told last how far it is, unix ms.
+    pub kept_ms: u64,
     /// The last pause, us.
     pub pause_us: u64,
     /// The last assessment.
@@ -121,7 +146,7 @@ pub(super) struct Live {
 /// Makes the way to a server.
 pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
 /// Looks at a server before a start.
-pub(super) type Assess = Box<dyn Fn(&Server) -> Result<Report, String> + Send>;
+pub(super) type Assess = Box<dyn Fn(&Server, OldSide) -> Result<Report, String> + Send>;
 
 /// See the module's head.
 pub(super) struct Driver<P> {
@@ -203,18 +228,24 @@ impl<P: Parts> Driver<P> {
     pub(super) fn facts(&self) -> Facts {
         let link = self.parts.link();
         let findings = self.findings();
-        let end = self.parts.end();
-        let has = self.parts.acknowledged();
         Facts {
             follows: link.follows,
             lag_bytes: self.lag_bytes(),
             passes: findings.passes,
             differences: findings.open(),
             unsettled: findings.unsettled,
-            // What is written this moment is waited for by the way back itself.
-            old_side_current: has
-                .is_some_and(|has| end.offset.saturating_sub(has) <= migration::LAG_BYTES_MAX),
+            old_side_current: self.is_near(),
         }
+    }
+
+    /// Little is missing at the old side: what is written this moment is waited for by the way back itself.
+    fn is_near(&self) -> bool {
+        if self.is_written() {
+            let now = self.parts.written();
+            return now.is_up && now.queue_bytes <= migration::LAG_BYTES_MAX;
+        }
+        let (end, has) = (self.parts.end(), self.parts.acknowledged());
+        has.is_some_and(|has| end.offset.saturating_sub(has) <= migration::LAG_BYTES_MAX)
     }
 
     /// Bytes of the source's stream that are not executed here; 0 when the source does not tell.
@@ -231,6 +262,10 @@ impl<P: Parts> Driver<P> {
         if let Err(why) = self.prepare_front() {
             self.warn(why);
         }
+        if self.is_written() && self.state.phase == Phase::Reverse {
+            // What this node decides it decides whatever the old Redis is.
+            return self.settle(None);
+        }
         let found = self.ask_source();
         if let Err(why) = &found {
             self.warn(why.clone());
@@ -238,19 +273,28 @@ impl<P: Parts> Driver<P> {
         self.settle(found.ok().as_ref());
     }
 
-    /// Decides what the state means, by what the source says.
-    fn settle(&mut self, found: Option<&Found>) {
+    fn at_start(&self, found: Option<&Found>) -> Start {
+        if self.is_written() {
+            let end = self.parts.log_end();
+            let has_all = end.is_some_and(|end| end >= self.state.written_from);
+            return written::at_start(&self.state, found, has_all);
+        }
         let kept = match self.parts.kept() {
             Kept::At(place) => Some(place),
             Kept::Own => self.state.fence.clone(),
             Kept::Nothing => None,
         };
+        flip::at_start(&self.state, found, kept.as_ref())
+    }
+
+    /// Decides what the state means, by what the source says.
+    fn settle(&mut self, found: Option<&Found>) {
         self.live.is_open = false;
         self.live.is_lost = false;
         if let Intent::Flip { min_replicas, .. } = self.state.intent {
             self.unfences = Some(min_replicas);
         }
-        match flip::at_start(&self.state, found, kept.as_ref()) {
+        match self.at_start(found) {
             Start::Go(phase, doing) => {
                 let done = self.do_all(&doing);
                 if let Err(why) = done {
@@ -291,17 +335,24 @@ impl<P: Parts> Driver<P> {
                 source,
                 announce,
                 force,
-            } => self.start(source, announce, *force),
-            Order::Advance { force } => self.advance(*force),
+                way,
+            } => self.start(source, (announce.as_ref(), way), *force),
+            Order::Advance { force, way } => self.advance(*force, way),
             Order::Back { force } => self.back(*force),
             Order::Verify { mends } => self.verify(*mends),
             Order::Finish => self.finish(),
         }
     }
 
-    fn start(&mut self, source: &Server, announce: &Server, force: bool) -> Result<String, Fault> {
+    fn start(
+        &mut self,
+        source: &Server,
+        (announce, way): (Option<&Server>, &Way),
+        force: bool,
+    ) -> Result<String, Fault> {
         let phase = self.state.phase.start().map_err(conflict)?;
-        let report = (self.assess)(source).map_err(Fault::Failed)?;
+        let report =
+            (self.assess)(source, way.old_side.unwrap_or_default()).map_err(Fault::Failed)?;
         let stops = report.stops();
         let text = report.text();
         self.live = Live {
@@ -318,13 +369,14 @@ impl<P: Parts> Driver<P> {
         self.state = State {
             began_ms: now_ms,
             sources: vec![source.clone()],
-            announce: Some(announce.clone()),
+            announce: announce.cloned(),
             ..State::default()
         };
         self.state.enter(phase, now_ms);
-        if let Err(why) = self.save() {
+        let begun = self.take_way(way);
+        if let Err(fault) = begun.and_then(|()| self.save().map_err(Fault::Failed)) {
             self.state = before;
-            return Err(Fault::Failed(why));
+            return Err(fault);
         }
         self.source = None;
         self.findings().clear();
@@ -334,8 +386,11 @@ impl<P: Parts> Driver<P> {
         Ok("the source is followed; `status --watch` shows the copy".to_owned())
     }
 
-    fn advance(&mut self, force: bool) -> Result<String, Fault> {
+    fn advance(&mut self, force: bool, way: &Way) -> Result<String, Fault> {
         self.is_settled()?;
+        if self.state.phase.follows() {
+            self.take_way(way)?;
+        }
         let to = self
             .state
             .phase
@@ -362,6 +417,21 @@ impl<P: Parts> Driver<P> {
     }
 
     fn flip(&mut self) -> Result<String, Fault> {
+        let outcome = match self.state.old_side {
+            OldSide::Replica => self.flip_to_replica()?,
+            OldSide::Written => self.flip_over()?,
+        };
+        self.after_flip(&outcome);
+        match outcome {
+            Outcome::Done => Ok(format!(
+                "this node decides now; the pause was {} us",
+                self.live.pause_us
+            )),
+            Outcome::Undone { why, .. } => Err(Fault::Undone(why)),
+        }
+    }
+
+    fn flip_to_replica(&mut self) -> Result<Outcome, Fault> {
         self.parts.prepare_flip().map_err(Fault::Failed)?;
         let at = self.parts.link().at;
         let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
@@ -375,15 +445,7 @@ impl<P: Parts> Driver<P> {
             min_replicas,
         };
         let (flip, doing) = Flip::begin(intent, &at);
-        let outcome = self.run(Machine::Flip(flip), doing, "flip");
-        self.after_flip(&outcome);
-        match outcome {
-            Outcome::Done => Ok(format!(
-                "this node decides now; the pause was {} us",
-                self.live.pause_us
-            )),
-            Outcome::Undone { why, .. } => Err(Fault::Undone(why)),
-        }
+        Ok(self.run(Machine::Flip(flip), doing, "flip"))
     }
 
     fn after_flip(&mut self, outcome: &Outcome) {
@@ -452,8 +514,14 @@ impl<P: Parts> Driver<P> {
 
     pub(super) fn turn_back(&mut self) -> Result<String, Fault> {
         self.prepare_front().map_err(Fault::Failed)?;
-        let (back, doing) = flip::Back::begin();
-        let outcome = self.run(Machine::Back(back), doing, "back");
+        let (machine, doing) = if self.is_written() {
+            self.await_near(NEAR_MAX);
+            self.home()?
+        } else {
+            let (back, doing) = flip::Back::begin();
+            (Machine::Back(back), doing)
+        };
+        let outcome = self.run(machine, doing, "back");
         self.soak = None;
         match outcome {
             Outcome::Done => {
@@ -478,9 +546,13 @@ impl<P: Parts> Driver<P> {
             return Err(Fault::Conflict(why.to_owned()));
         }
         self.prepare_front().map_err(Fault::Failed)?;
+        let makes = match self.state.old_side {
+            OldSide::Replica => Do::MakePrimary,
+            OldSide::Written => Do::Unbar,
+        };
         let doing = [
             Do::Intend(Intent::Back),
-            Do::MakePrimary,
+            makes,
             Do::Follow(None),
             Do::Release(Authority::Front),
             Do::Write(Phase::Verify),
@@ -514,6 +586,8 @@ impl<P: Parts> Driver<P> {
         self.enter(to)?;
         self.soak = None;
         self.source = None;
+        self.parts.stop_writing();
+        self.parts.drop_queue();
         Ok(
             "the migration is finished; the old Redis is not looked at any more: stop it"
                 .to_owned(),
@@ -597,11 +671,13 @@ impl<P: Parts> Driver<P> {
         }
         let now_ms = self.parts.now_ms();
         self.watch_budget(now_ms);
+        self.keep_written(now_ms);
         if now_ms < self.looked_ms + LOOK_MS {
             return;
         }
         self.looked_ms = now_ms;
         self.unfence_again();
+        self.unbar_again();
         if self.live.is_open {
             match self.ask_source() {
                 Ok(found) => self.settle(Some(&found)),
@@ -611,7 +687,10 @@ impl<P: Parts> Driver<P> {
         }
         if self.state.phase == Phase::Reverse
             && !self.live.is_lost
-            && let Err(why) = self.watch_old_side()
+            && let Err(why) = match self.state.old_side {
+                OldSide::Replica => self.watch_old_side(),
+                OldSide::Written => self.watch_written(),
+            }
         {
             self.warn(why);
         }

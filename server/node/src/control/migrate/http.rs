@@ -3,9 +3,11 @@
 //! ```text
 //! GET  /migrate/status                 the status, at most some tenths of a second old
 //! GET  /migrate/differences            keys that differ, their names hashed
-//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false}
-//! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false}
-//! POST /migrate/advance | back         {"force": false}
+//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …}
+//! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false,
+//!                                       "old_side": "replica" | "written", "bar_users": ["name"]}
+//! POST /migrate/advance                {"force": false, "old_side": …, "bar_users": …}: what is not said stays
+//! POST /migrate/back                   {"force": false}
 //! POST /migrate/verify                 {"fetch": true}
 //! POST /migrate/differences            {"keys": true}
 //! POST /migrate/finish                 {}: the report and its SHA-256
@@ -21,11 +23,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use migration::{Server, is_host};
+use migration::{OldSide, Server, is_host};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::drive::{ANSWER_MAX, Fault, Order};
+use super::drive::{ANSWER_MAX, Fault, Order, Way};
 use super::{Asked, address_of, plan, status};
 use crate::node::Node;
 
@@ -120,6 +122,28 @@ fn named(order: &Value, name: &str) -> Result<Server, Box<Response>> {
         .map_err(|why| Box::new(refuse(StatusCode::BAD_REQUEST, &format!("{name}: {why}"))))
 }
 
+/// What an order says of the old side.
+fn way(order: &Value) -> Result<Way, Box<Response>> {
+    let refused = |why: &str| Box::new(refuse(StatusCode::BAD_REQUEST, why));
+    let old_side = match order.get("old_side") {
+        None | Some(Value::Null) => None,
+        Some(name) => {
+            let side = name.as_str().and_then(OldSide::of);
+            Some(side.ok_or_else(|| refused("old_side: 'replica' or 'written'"))?)
+        }
+    };
+    let users = match order.get("bar_users") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(names)) => {
+            let names = names.iter().map(|name| name.as_str().map(str::to_owned));
+            let names: Option<Vec<String>> = names.collect();
+            Some(names.ok_or_else(|| refused("bar_users: an array of names"))?)
+        }
+        Some(_) => return Err(refused("bar_users: an array of names")),
+    };
+    Ok(Way { old_side, users })
+}
+
 /// Sends an order to the thread, and waits for what comes of it.
 async fn carry_out(node: &Node, order: Order) -> Response {
     let (answer, way) = oneshot::channel();
@@ -155,14 +179,20 @@ async fn list_with_keys(State(node): Node_, headers: HeaderMap, body: Bytes) -> 
 
 async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body);
-    let asked = order.and_then(|order| Ok((named(&order, "source")?, flag(&order, "keys", false))));
-    let (source, shows_keys) = match asked {
+    let asked = order.and_then(|order| {
+        let old_side = way(&order)?.old_side.unwrap_or_default();
+        Ok((
+            named(&order, "source")?,
+            (flag(&order, "keys", false), old_side),
+        ))
+    });
+    let (source, what) = match asked {
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
     };
     let looked = tokio::task::spawn_blocking(move || {
         let address = address_of(node, &source, ANSWER_MAX)?;
-        plan::assess_of(node, &address, shows_keys)
+        plan::assess_of(node, &address, what)
     });
     match looked.await {
         Ok(Ok(report)) => reply(StatusCode::OK, &status::assessment(&report)),
@@ -173,10 +203,17 @@ async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
 
 async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body).and_then(|order| {
+        let way = way(&order)?;
+        let is_written = way.old_side == Some(OldSide::Written);
+        let announce = match order.get("announce") {
+            None if is_written => None,
+            _ => Some(named(&order, "announce")?),
+        };
         Ok(Order::Start {
             source: named(&order, "source")?,
-            announce: named(&order, "announce")?,
+            announce,
             force: flag(&order, "force", false),
+            way,
         })
     });
     match order {
@@ -186,11 +223,14 @@ async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response 
 }
 
 async fn advance(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
-    match order_of(&headers, &body) {
-        Ok(order) => {
-            let force = flag(&order, "force", false);
-            carry_out(node, Order::Advance { force }).await
-        }
+    let order = order_of(&headers, &body).and_then(|order| {
+        Ok(Order::Advance {
+            force: flag(&order, "force", false),
+            way: way(&order)?,
+        })
+    });
+    match order {
+        Ok(order) => carry_out(node, order).await,
         Err(refusal) => *refusal,
     }
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use migration::flip::Found;
-use migration::{Place, Server, assess};
+use migration::written::strays::Calls;
+use migration::{Bar, Place, Server, assess};
 use protocol::answer::{Answer, AnswerParser};
 use protocol::request;
 use rustls::ClientConfig;
 
-use super::parts::{Peer, Stragglers};
+use super::parts::{Peer, ReadBack, Stragglers};
+use super::written::peer;
 use crate::control::dial::Stream;
 
 /// Bytes of the replies that wait to be read.
@@ -131,6 +133,24 @@ impl Wire {
         }
         self.stream.write_all(&out)?;
         requests.iter().map(|_| self.receive()).collect()
+    }
+
+    /// Requests that are bytes already, and so many replies in order.
+    ///
+    /// # Errors
+    /// As [`Wire::call`].
+    pub(super) fn call_bytes(
+        &mut self,
+        requests: &[u8],
+        replies: usize,
+    ) -> io::Result<Vec<Answer>> {
+        self.stream.write_all(requests)?;
+        (0..replies).map(|_| self.receive()).collect()
+    }
+
+    /// Its number at the source, where that tells it.
+    pub(super) fn id(&self) -> Option<i64> {
+        self.id
     }
 
     fn receive(&mut self) -> io::Result<Answer> {
@@ -250,6 +270,23 @@ impl Source {
         Ok(wire)
     }
 
+    /// Many requests in one go, and their replies; a refusal is one of those.
+    ///
+    /// # Errors
+    /// What failed.
+    pub(super) fn call_all(&mut self, requests: &[Vec<Vec<u8>>]) -> Result<Vec<Answer>, String> {
+        let mut wire = match self.wire.take() {
+            Some(wire) => wire,
+            None => self.connect().map_err(|error| error.to_string())?,
+        };
+        let answers = wire.call_all(requests);
+        match &answers {
+            Ok(_) => self.wire = Some(wire),
+            Err(_) => self.left = wire.id,
+        }
+        answers.map_err(|error| error.to_string())
+    }
+
     /// INFO of a section.
     ///
     /// # Errors
@@ -364,12 +401,50 @@ impl Peer for Source {
         let own = format!(" name={NAME} ");
         let clients = list.lines().filter(|line| !line.contains(&own)).count();
         let errors = self.info("errorstats")?;
-        let refused = assess::field(&errors, "errorstat_READONLY");
-        let refused = refused.and_then(|text| text.strip_prefix("count="));
+        let refused = |name: &str| {
+            let count = assess::field(&errors, name).and_then(|text| text.strip_prefix("count="));
+            count.and_then(|count| count.parse().ok()).unwrap_or(0)
+        };
         Ok(Stragglers {
             clients: clients as u64,
-            refused: refused.and_then(|count| count.parse().ok()).unwrap_or(0),
+            refused: refused("errorstat_READONLY") + refused("errorstat_NOPERM"),
         })
+    }
+
+    fn may_be_written(&mut self) -> Result<String, String> {
+        peer::may_be_written(self)
+    }
+
+    fn commands_of(&mut self, user: &str) -> Result<String, String> {
+        peer::commands_of(self, user)
+    }
+
+    fn bar(&mut self, user: &str) -> Result<String, String> {
+        peer::bar(self, user)
+    }
+
+    fn unbar(&mut self, bar: &Bar) -> Result<(), String> {
+        peer::unbar(self, bar)
+    }
+
+    fn keep_users(&mut self) -> Result<bool, String> {
+        // (Refused by one that keeps its users in the file of everything else.)
+        if self.call(&["ACL", "SAVE"]).is_ok() {
+            return Ok(true);
+        }
+        self.keep_in_file()
+    }
+
+    fn read_back(&mut self) -> Result<ReadBack, String> {
+        peer::read_back(self)
+    }
+
+    fn forget(&mut self) -> Result<(), String> {
+        peer::forget(self)
+    }
+
+    fn calls(&mut self) -> Result<Calls, String> {
+        peer::calls(self)
     }
 }
 

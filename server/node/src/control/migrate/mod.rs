@@ -24,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod written;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -32,7 +33,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use migration::compare::Findings;
-use migration::{Authority, Intent, Phase, Server, State};
+use migration::{Authority, Intent, OldSide, Phase, Server, State};
 use runtime::CoreId;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -86,6 +87,17 @@ pub struct Migration {
     pub pause_us: AtomicU64,
     /// See [`Migration::phase`].
     pub keys_compared: AtomicU64,
+    /// Of an old Redis that is written to: bytes that wait for it, how old the oldest is, whether it takes them, whether it was given up, and
+    /// writes there that were not this node's.
+    pub queue_bytes: AtomicU64,
+    /// See [`Migration::queue_bytes`].
+    pub queue_lag_ms: AtomicU64,
+    /// See [`Migration::queue_bytes`].
+    pub old_side_up: AtomicU64,
+    /// See [`Migration::queue_bytes`].
+    pub needs_copy: AtomicU64,
+    /// See [`Migration::queue_bytes`].
+    pub strays: AtomicU64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,6 +141,13 @@ pub fn prepare(node: &Node) -> Result<(), String> {
         _ => Authority::Held,
     };
     node.source.set_authority(first);
+    if state.old_side == OldSide::Written
+        && state.phase == Phase::Reverse
+        && state.needs_copy.is_none()
+    {
+        // No rewrite of the log takes away what the old Redis may not have.
+        node.write_log.hold_from(state.written_from + 1);
+    }
     *locked(&node.migration.at_start) = Some(state);
     Ok(())
 }
@@ -200,9 +219,9 @@ fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
         let address = address_of(node, server, drive::ANSWER_MAX)?;
         Ok(Box::new(Source::new(address)) as Box<dyn parts::Peer>)
     };
-    let assess = move |server: &Server| {
+    let assess = move |server: &Server, old_side: OldSide| {
         let address = address_of(node, server, drive::ANSWER_MAX)?;
-        plan::assess_of(node, &address, false)
+        plan::assess_of(node, &address, (false, old_side))
     };
     let way = (Box::new(connect) as _, Box::new(assess) as _);
     let goes_on = !matches!(state.phase, Phase::Idle | Phase::Finished);
@@ -246,6 +265,13 @@ fn show(node: &Node, driver: &Driver<OfNode>) {
     shown.phase.store(driver.state.phase.number(), Relaxed);
     shown.lag_bytes.store(driver.lag_bytes(), Relaxed);
     shown.pause_us.store(driver.live.pause_us, Relaxed);
+    let written = parts::Parts::written(driver.parts());
+    shown.queue_bytes.store(written.queue_bytes, Relaxed);
+    shown.queue_lag_ms.store(written.lag_ms, Relaxed);
+    shown.old_side_up.store(u64::from(written.is_up), Relaxed);
+    let needs_copy = driver.state.needs_copy.is_some();
+    shown.needs_copy.store(u64::from(needs_copy), Relaxed);
+    shown.strays.store(driver.live.strays, Relaxed);
     let findings = driver.findings();
     shown.differences.store(findings.open(), Relaxed);
     shown.keys_compared.store(findings.keys, Relaxed);

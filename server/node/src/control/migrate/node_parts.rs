@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use migration::{Authority, Place, Position, ReplId, Server};
+use protocol::Flags;
 use storage::Effect;
 use storage::log::FrameKind;
 
 use super::locked;
 use super::parts::{Kept, LinkNow, Parts};
+use super::written::{self, Line, There, WrittenNow};
 use crate::front::{self, Upstream};
 use crate::node::Node;
 use crate::replicas::{self, State};
@@ -29,6 +31,8 @@ pub(super) struct OfNode {
     asks: Mutex<Option<Receiver<replicas::Asked>>>,
     /// ...and what was asked for last.
     asked: Mutex<Option<Place>>,
+    /// The line to an old Redis that is written to.
+    line: Mutex<Option<Line>>,
 }
 
 fn place_of(position: Position) -> Place {
@@ -43,6 +47,7 @@ impl OfNode {
             old: Mutex::default(),
             asks: Mutex::default(),
             asked: Mutex::default(),
+            line: Mutex::default(),
         };
         if goes_on {
             *locked(&parts.asks) = Some(node.replicas.expect("", 0));
@@ -255,8 +260,13 @@ impl Parts for OfNode {
         *locked(&self.asked) = None;
     }
 
-    fn take_over(&self, place: &Place) -> Result<(), String> {
+    fn take_over(&self, place: &Place, to_replica: bool) -> Result<(), String> {
         let node = self.node;
+        // (Without a stream there is no replica that could have another.)
+        if !to_replica && !node.write_log.feeds() {
+            source::take_over(node);
+            return Ok(());
+        }
         node.replicas
             .take_over(&node.write_log, &place.history, place.offset)
             .map_err(|error| error.to_string())?;
@@ -277,6 +287,52 @@ impl Parts for OfNode {
     fn said_all(&self) -> Option<Place> {
         let (history, offset) = self.node.replicas.said_all(&self.node.write_log)?;
         Some(Place { history, offset })
+    }
+
+    fn write_there(&self, there: There) {
+        self.stop_writing();
+        match Line::begin(self.node, there) {
+            Ok(line) => *locked(&self.line) = Some(line),
+            Err(error) => self.note(&format!(
+                "migration: nothing is written to the old Redis: {error}"
+            )),
+        }
+    }
+
+    fn stop_writing(&self) {
+        let line = locked(&self.line).take();
+        if let Some(line) = line {
+            line.end();
+        }
+    }
+
+    fn drop_queue(&self) {
+        self.node.write_log.hold_from(u64::MAX);
+    }
+
+    fn written(&self) -> WrittenNow {
+        locked(&self.line)
+            .as_ref()
+            .map(Line::now)
+            .unwrap_or_default()
+    }
+
+    fn log_end(&self) -> Option<u64> {
+        let log = &self.node.write_log;
+        log.is_on().then(|| log.queued())
+    }
+
+    fn end_keys(&self, until_ms: u64) -> Result<(), String> {
+        written::end_keys(self.node, until_ms)
+    }
+
+    fn stand(&self, place: &Place) -> Result<(), String> {
+        written::stand(self.node, place, self.now_ms())
+    }
+
+    fn writes(&self, name: &str) -> bool {
+        let row = self.node.table().find(name.as_bytes());
+        row.is_some_and(|row| row.spec.flags.contains(Flags::WRITE))
     }
 
     fn requests(&self) -> (u64, u64) {

@@ -9,7 +9,11 @@
 use std::time::Duration;
 
 use migration::flip::Found;
-use migration::{Authority, Place, Server};
+use migration::written::Mark;
+use migration::written::strays::Calls;
+use migration::{Authority, Bar, Place, Server};
+
+use super::written::{There, WrittenNow};
 
 /// This node's link to the source, as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,9 +98,11 @@ pub(super) trait Parts: Send {
     fn answer(&self, grants: bool);
     /// This node's own history goes on from this place of another's.
     ///
+    /// `to_replica`: replicas are told it from there on.
+    ///
     /// # Errors
-    /// When nothing is said to replicas; then nothing has changed.
-    fn take_over(&self, place: &Place) -> Result<(), String>;
+    /// When nothing is said to replicas, though it is to be; then nothing has changed.
+    fn take_over(&self, place: &Place, to_replica: bool) -> Result<(), String>;
     /// This node's own history and its end, as far as it has been said.
     fn end(&self) -> Place;
     /// What the old Redis has acknowledged of it; None when it does not follow.
@@ -105,6 +111,28 @@ pub(super) trait Parts: Send {
     fn said_all(&self) -> Option<Place>;
     /// Requests that were run, and refusals, since the start.
     fn requests(&self) -> (u64, u64);
+    /// What is changed here from that sequence on is written to the old Redis.
+    fn write_there(&self, there: There);
+    /// It is not any more; the log keeps what it has for that.
+    fn stop_writing(&self);
+    /// It keeps nothing for that.
+    fn drop_queue(&self);
+    /// How that goes.
+    fn written(&self) -> WrittenNow;
+    /// The last sequence of the log; None while there is none.
+    fn log_end(&self) -> Option<u64>;
+    /// Keys whose deadline has passed by then, unix ms, are ended; requests wait meanwhile.
+    ///
+    /// # Errors
+    /// When a core does not answer.
+    fn end_keys(&self, until_ms: u64) -> Result<(), String>;
+    /// The log says, on the disk, that what is here is that history up to that place.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    fn stand(&self, place: &Place) -> Result<(), String>;
+    /// Whether a command writes, by its name in lower case.
+    fn writes(&self, name: &str) -> bool;
     /// Tells the log.
     fn note(&self, text: &str);
 }
@@ -114,8 +142,19 @@ pub(super) trait Parts: Send {
 pub(super) struct Stragglers {
     /// Clients connected there, replicas and this node not counted.
     pub clients: u64,
-    /// Writes that it has refused (READONLY) since it started.
+    /// Writes that it has refused (READONLY; commands that a user may not call: NOPERM) since it started.
     pub refused: u64,
+}
+
+/// What an old Redis that is written to says of one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReadBack {
+    /// How far it has been written, if it says so.
+    pub mark: Option<Mark>,
+    /// Its history and how far it is.
+    pub place: Place,
+    /// Its clock, unix ms.
+    pub now_ms: u64,
 }
 
 /// The source's side. Errors say what failed, for people; nothing is known of the outcome then.
@@ -141,4 +180,20 @@ pub(super) trait Peer: Send {
     fn keep_in_file(&mut self) -> Result<bool, String>;
     /// Who still speaks to it.
     fn stragglers(&mut self) -> Result<Stragglers, String>;
+    /// Whether it can be written to: its version, and who this node is there.
+    fn may_be_written(&mut self) -> Result<String, String>;
+    /// What a user may call, as the source describes it.
+    fn commands_of(&mut self, user: &str) -> Result<String, String>;
+    /// A user may not write from now on; what it may call then.
+    fn bar(&mut self, user: &str) -> Result<String, String>;
+    /// It may call what it could before.
+    fn unbar(&mut self, bar: &Bar) -> Result<(), String>;
+    /// Its file says what its users may do now, if it has one: false without.
+    fn keep_users(&mut self) -> Result<bool, String>;
+    /// What it has, where its history stands, and its clock, of one instant.
+    fn read_back(&mut self) -> Result<ReadBack, String>;
+    /// The key with the position is removed.
+    fn forget(&mut self) -> Result<(), String>;
+    /// How often each command was called there.
+    fn calls(&mut self) -> Result<Calls, String>;
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use migration::Server;
 use migration::assess::{self, Here, NEEDED, Report, Sample, Told};
+use migration::{OldSide, Server};
 use protocol::answer::Answer;
 
 use super::link::{Address, Wire, text_of};
@@ -23,7 +23,7 @@ const RATE_TIME: Duration = Duration::from_millis(500);
 pub(super) fn assess_of(
     node: &Node,
     address: &Address,
-    shows_keys: bool,
+    (shows_keys, old_side): (bool, OldSide),
 ) -> Result<Report, String> {
     let Server { host, port, .. } = &address.server;
     let told = told(address, shows_keys).map_err(|error| format!("{host}:{port}: {error}"))?;
@@ -46,6 +46,7 @@ pub(super) fn assess_of(
         databases: u64::from(config.databases),
         logs: config.appendonly,
         needs_password: !node.users().default_user().nopass,
+        old_side,
     };
     Ok(assess::assess(&told, &here))
 }

@@ -27,6 +27,8 @@ struct Watch {
     pause_us: u64,
     /// When the next thing is too late.
     late_us: Option<u64>,
+    /// When the source's pause ends at the earliest.
+    fenced_us: Option<u64>,
 }
 
 impl<P: Parts> Driver<P> {
@@ -109,6 +111,7 @@ impl<P: Parts> Driver<P> {
                 (applied >= wants).then_some(Event::Applied(applied))
             }
             Wait::Asked => self.parts.asked().map(Event::Asked),
+            Wait::Delivered => self.delivered(),
             Wait::Acknowledged => {
                 let doing = self.hand_over(machine);
                 if doing.is_empty() {
@@ -175,6 +178,9 @@ impl<P: Parts> Driver<P> {
             }
             Do::WriteOwn(place) => {
                 let before = self.state.clone();
+                if self.is_written() {
+                    self.begin_queue(watch)?;
+                }
                 self.state.intent = Intent::None;
                 self.state.fence = Some(place.clone());
                 self.state.enter(Phase::Reverse, self.parts.now_ms());
@@ -199,23 +205,24 @@ impl<P: Parts> Driver<P> {
             Do::Unblock => self.parts.unblock(),
             Do::Expect(place) => self.parts.expect(place),
             Do::Answer(grants) => self.parts.answer(*grants),
-            Do::TakeOver(place) => self.parts.take_over(place)?,
+            Do::TakeOver(place) => self.parts.take_over(place, !self.is_written())?,
             Do::Unfollow => self.parts.unfollow(),
             Do::Follow(from) => {
                 let source = self.state.sources.first().cloned();
                 let source = source.ok_or("no source is known")?;
                 self.parts.follow(&source, from.as_ref())?;
             }
-            of_source => return self.perform_there(of_source),
+            of_source => return self.perform_there(of_source, watch),
         }
         Ok(None)
     }
 
-    fn perform_there(&mut self, what: &Do) -> Result<Option<Event>, String> {
+    fn perform_there(&mut self, what: &Do, watch: &mut Watch) -> Result<Option<Event>, String> {
         let event = match what {
             Do::Fence => {
                 let by_replicas = matches!(self.unfences, Some(Some(_)));
                 let time = self.bounds.pause_max + FENCE_MORE;
+                watch.fenced_us = Some(self.parts.mono_us() + time.as_micros() as u64);
                 self.source()?.fence(time, by_replicas)?;
                 Some(Event::Fenced)
             }
@@ -250,9 +257,21 @@ impl<P: Parts> Driver<P> {
                 }
                 None
             }
-            _ => None,
+            of_written => return self.perform_written(of_written),
         };
         Ok(event)
+    }
+
+    /// What follows the end of the log is written to the old Redis once this node decides; it must be fenced until the state says that.
+    fn begin_queue(&mut self, watch: &Watch) -> Result<(), String> {
+        let now_us = self.parts.mono_us();
+        if watch.fenced_us.is_none_or(|until_us| now_us >= until_us) {
+            return Err("the source's pause has ended meanwhile".to_owned());
+        }
+        let end = self.parts.log_end().ok_or("there is no log")?;
+        (self.state.written_from, self.state.is_begun) = (end, false);
+        self.state.needs_copy = None;
+        Ok(())
     }
 
     /// What a failed unfence has left.

@@ -145,8 +145,31 @@ impl<P: Parts> Driver<P> {
                 "writes_refused_there": live.stragglers.refused.saturating_sub(live.refused_before),
                 "came_back": live.returned,
             },
+            "written": self.is_written().then(|| self.written_status()),
             "assessment": live.report.as_ref().map(assessment),
             "warnings": live.warnings,
+        })
+    }
+
+    /// Of an old Redis that is written to.
+    fn written_status(&self) -> Value {
+        let (state, now) = (&self.state, self.parts.written());
+        let bars = state.bars.iter().map(|bar| bar.user.as_str());
+        json!({
+            "up": now.is_up,
+            "begun": now.is_begun || state.is_begun,
+            "there": now.there,
+            "end": now.end,
+            "queue_bytes": now.queue_bytes,
+            "lag_ms": now.lag_ms,
+            "transactions": now.transactions,
+            "restated": now.restated,
+            "failed": now.failed,
+            "error": now.error,
+            "error_since_ms": now.error.as_ref().map(|_| now.error_since_ms),
+            "needs_copy": state.needs_copy.as_ref().or(now.needs_copy.as_ref()),
+            "barred_users": bars.collect::<Value>(),
+            "strays": self.live.strays,
         })
     }
 
@@ -188,6 +211,11 @@ impl<P: Parts> Driver<P> {
                 .saturating_sub(self.live.refused_before),
         );
         line("came back as a primary", &self.live.returned);
+        if self.is_written() {
+            line("others' writes there", &self.live.strays);
+            let why = state.needs_copy.as_deref().unwrap_or("no");
+            line("needs a new copy", &why);
+        }
         out
     }
 }
@@ -272,7 +300,9 @@ pub(super) fn text_of(status: &Value) -> String {
     if text("/verify/error") != "-" {
         let _ = writeln!(out, "           {}", text("/verify/error"));
     }
-    if text("/phase") == "reverse" {
+    if text("/phase") == "reverse" && status.pointer("/written/up").is_some() {
+        written_text(status, &mut out);
+    } else if text("/phase") == "reverse" {
         let behind = number("/reverse/offset").saturating_sub(number("/reverse/acknowledged"));
         let _ = writeln!(
             out,
@@ -295,6 +325,54 @@ pub(super) fn text_of(status: &Value) -> String {
         }
     }
     out
+}
+
+/// Of an old Redis that is written to, as people read it.
+fn written_text(status: &Value, out: &mut String) {
+    let written = &status["written"];
+    let number = |name: &str| written[name].as_u64().unwrap_or(0);
+    let state = match (written["needs_copy"].as_str(), written["error"].as_str()) {
+        (Some(why), _) => format!("given up, it needs a new copy: {why}"),
+        (None, Some(why)) => {
+            let since_ms = number("error_since_ms");
+            let ago_s = status["now_ms"]
+                .as_u64()
+                .unwrap_or(0)
+                .saturating_sub(since_ms)
+                / 1000;
+            format!("does not take what is written, for {ago_s} s: {why}")
+        }
+        (None, None) if written["up"] == true => "takes what is written".to_owned(),
+        (None, None) => "is being connected to".to_owned(),
+    };
+    let _ = writeln!(out, "old side   {state}");
+    let _ = writeln!(
+        out,
+        "queue      {}, {} ms; {} transactions are there, {} keys were said again, {} requests failed there",
+        bytes(number("queue_bytes")),
+        number("lag_ms"),
+        number("transactions"),
+        number("restated"),
+        number("failed"),
+    );
+    let names: Vec<&str> = written["barred_users"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let barred = match names.is_empty() {
+        true => "nobody is barred there: who writes is only counted".to_owned(),
+        false => format!("barred there: {}", names.join(", ")),
+    };
+    let reverse = |name: &str| status["reverse"][name].as_u64().unwrap_or(0);
+    let _ = writeln!(
+        out,
+        "writers    {barred}; {} clients are still there, {} of their requests were refused, {} of their writes were not",
+        reverse("clients_at_old_side"),
+        reverse("writes_refused_there"),
+        number("strays"),
+    );
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! The driver against a script of a node and a source: all phases forward and back, and what may go wrong between.
 
+mod written;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use migration::assess::Report;
 use migration::flip::Found;
-use migration::{Authority, Intent, Phase, Place, Server, State};
+use migration::written::Mark;
+use migration::written::strays::Calls;
+use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, State};
 
-use super::drive::{Bounds, Driver, Fault, Order};
-use super::parts::{Kept, LinkNow, Parts, Peer, Stragglers};
+use super::drive::{Bounds, Driver, Fault, Order, Way};
+use super::parts::{Kept, LinkNow, Parts, Peer, ReadBack, Stragglers};
+use super::written::{There, WrittenNow};
 use super::{locked, store};
 use crate::control::log::tests::{Failing, MemoryDisk};
 
@@ -40,6 +45,16 @@ struct World {
     requests: (u64, u64),
     notes: Vec<String>,
     calls: Vec<&'static str>,
+    // Of an old Redis that is written to.
+    there: Option<There>,
+    written: WrittenNow,
+    log_end: Option<u64>,
+    mark: Option<Mark>,
+    /// What its user `app` may call.
+    commands: String,
+    counts: Calls,
+    stood: Option<Place>,
+    ended_ms: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -125,7 +140,7 @@ impl Parts for Fake {
             world.at = world.own.clone();
         }
     }
-    fn take_over(&self, place: &Place) -> Result<(), String> {
+    fn take_over(&self, place: &Place, _: bool) -> Result<(), String> {
         let mut world = self.world();
         world.made += 1;
         world.own = Place::new(&format!("{:040x}", world.made), place.offset);
@@ -144,6 +159,35 @@ impl Parts for Fake {
     }
     fn requests(&self) -> (u64, u64) {
         self.world().requests
+    }
+    fn write_there(&self, there: There) {
+        let mut world = self.world();
+        world.written.is_up = true;
+        world.written.there = there.from;
+        world.there = Some(there);
+    }
+    fn stop_writing(&self) {
+        self.world().there = None;
+    }
+    fn drop_queue(&self) {
+        assert!(self.world().there.is_none(), "the line reads it");
+    }
+    fn written(&self) -> WrittenNow {
+        self.world().written.clone()
+    }
+    fn log_end(&self) -> Option<u64> {
+        self.world().log_end
+    }
+    fn end_keys(&self, until_ms: u64) -> Result<(), String> {
+        self.world().ended_ms = Some(until_ms);
+        Ok(())
+    }
+    fn stand(&self, place: &Place) -> Result<(), String> {
+        self.world().stood = Some(place.clone());
+        Ok(())
+    }
+    fn writes(&self, name: &str) -> bool {
+        matches!(name, "set" | "incr")
     }
     fn note(&self, text: &str) {
         self.world().notes.push(text.to_owned());
@@ -218,6 +262,52 @@ impl Peer for Fake {
             refused: 5,
         })
     }
+    fn may_be_written(&mut self) -> Result<String, String> {
+        self.world().say("whoami")?;
+        Ok("migrator".to_owned())
+    }
+    fn commands_of(&mut self, user: &str) -> Result<String, String> {
+        self.world().say("getuser")?;
+        match user {
+            "app" => Ok(self.world().commands.clone()),
+            _ => Err("no such user".to_owned()),
+        }
+    }
+    fn bar(&mut self, _: &str) -> Result<String, String> {
+        let mut world = self.world();
+        world.say("bar")?;
+        assert!(
+            world.fenced || world.phase_is_own(),
+            "who is not fenced writes meanwhile"
+        );
+        world.commands = "+@all -@write".to_owned();
+        Ok(world.commands.clone())
+    }
+    fn unbar(&mut self, bar: &Bar) -> Result<(), String> {
+        let mut world = self.world();
+        world.say("unbar")?;
+        world.commands.clone_from(&bar.commands);
+        Ok(())
+    }
+    fn keep_users(&mut self) -> Result<bool, String> {
+        Ok(true)
+    }
+    fn read_back(&mut self) -> Result<ReadBack, String> {
+        let mut world = self.world();
+        world.say("read back")?;
+        Ok(ReadBack {
+            mark: world.mark.clone(),
+            place: Place::new(OLD, 500),
+            now_ms: 77,
+        })
+    }
+    fn forget(&mut self) -> Result<(), String> {
+        self.world().say("forget")
+    }
+    fn calls(&mut self) -> Result<Calls, String> {
+        self.world().say("calls")?;
+        Ok(self.world().counts.clone())
+    }
 }
 
 fn server(host: &str) -> Server {
@@ -252,10 +342,18 @@ fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         requests: (0, 0),
         notes: Vec::new(),
         calls: Vec::new(),
+        there: None,
+        written: WrittenNow::default(),
+        log_end: Some(40),
+        mark: None,
+        commands: "+@all -@dangerous".to_owned(),
+        counts: Calls::new(),
+        stood: None,
+        ended_ms: None,
     })));
     let (disk, peer) = (MemoryDisk::default(), fake.clone());
     let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
-    let assess = |_: &Server| Ok(Report::default());
+    let assess = |_: &Server, _: OldSide| Ok(Report::default());
     let bounds = Bounds {
         pause_max: Duration::from_millis(100),
         error_budget: 100,
@@ -293,7 +391,10 @@ fn is_at(driver: &Driver<Fake>, disk: &MemoryDisk, phase: Phase) {
 }
 
 fn advance() -> Order {
-    Order::Advance { force: false }
+    Order::Advance {
+        force: false,
+        way: Way::default(),
+    }
 }
 
 fn back() -> Order {
@@ -303,8 +404,9 @@ fn back() -> Order {
 fn start() -> Order {
     Order::Start {
         source: server("old"),
-        announce: server("new"),
+        announce: Some(server("new")),
         force: false,
+        way: Way::default(),
     }
 }
 

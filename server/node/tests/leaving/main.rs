@@ -5,133 +5,14 @@
     reason = "a test may fail by panic"
 )]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+mod programs;
+mod written;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long something may take to come about.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-struct Server {
-    child: Child,
-    port: u16,
-    admin: u16,
-    dir: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-        let _gone = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn free_port() -> u16 {
-    let ports = (0..200).map(|_| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    });
-    let mut ports = ports.filter(|port| *port > 21_000);
-    ports.next().unwrap()
-}
-
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Server {
-    fn start(program: &str, more: &[&str]) -> Option<Server> {
-        let port = free_port();
-        let dir = std::env::temp_dir().join(format!("meridian-leaving-{port}"));
-        std::fs::create_dir_all(&dir).unwrap();
-        let mut server = Server {
-            child: spawn(program, port, &dir, more)?,
-            port,
-            admin: 0,
-            dir,
-        };
-        until("a server answers", || {
-            assert!(server.child.try_wait().unwrap().is_none(), "it ended");
-            Client::try_new(port).is_some()
-        });
-        Some(server)
-    }
-}
-
-fn spawn(program: &str, port: u16, dir: &std::path::Path, more: &[&str]) -> Option<Child> {
-    Command::new(program)
-        .args(["--port", &port.to_string(), "--save", ""])
-        .args(["--dir", dir.to_str().unwrap()])
-        .args(more)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()
-}
-
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn try_new(port: u16) -> Option<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
-        let mut client = Client(BufReader::new(stream));
-        (client.call("PING")? == "+PONG").then_some(client)
-    }
-
-    /// The first line of the reply, or the string that it announces.
-    fn call(&mut self, line: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        let words: Vec<&str> = line.split(' ').collect();
-        protocol::request::encode(&words, &mut bytes);
-        self.0.get_mut().write_all(&bytes).ok()?;
-        let mut reply = String::new();
-        self.0.read_line(&mut reply).ok()?;
-        let reply = reply.strip_suffix("\r\n")?.to_owned();
-        if let Some(len) = reply.strip_prefix('$').filter(|len| *len != "-1") {
-            let mut text = vec![0; len.parse::<usize>().unwrap() + 2];
-            std::io::Read::read_exact(&mut self.0, &mut text).ok()?;
-            text.truncate(text.len() - 2);
-            return String::from_utf8(text).ok();
-        }
-        Some(reply)
-    }
-}
-
-fn migrate(admin: u16, words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meridian"))
-        .arg("migrate")
-        .args(words)
-        .args(["--admin", &format!("127.0.0.1:{admin}")])
-        .output()
-        .unwrap()
-}
-
-fn done(admin: u16, words: &[&str]) -> String {
-    let output = migrate(admin, words);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {text}{errors}");
-    text
-}
-
-fn status(admin: u16, part: &str) -> String {
-    let text = done(admin, &["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-    status.pointer(part).unwrap().to_string()
-}
+use programs::{Client, Server, done, free_port, migrate, status, until};
 
 /// Counts as fast as it is answered; what is acknowledged is added up. The longest wait for an answer, us, is kept.
 fn count(port: u16, key: &str, sum: &AtomicU64, longest_us: &AtomicU64, stops: &AtomicBool) {

@@ -1,0 +1,354 @@
+//! What the driver of a migration does otherwise where the old Redis is written to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use migration::flip::{Do, Event, Machine, Outcome};
+use migration::written::{Home, Mark, Over, strays};
+use migration::{BARRED_USERS_MAX, Bar, Intent, OldSide, Phase};
+
+use super::super::drive::{Driver, Fault, Way};
+use super::super::parts::Parts;
+use super::There;
+
+/// How often the state is told how far the old Redis is, ms: a start keeps the log from there on.
+const KEPT_MS: u64 = 10_000;
+
+impl<P: Parts> Driver<P> {
+    /// Whether the old Redis is written to once this node decides.
+    pub(in crate::control::migrate) fn is_written(&self) -> bool {
+        self.state.old_side == OldSide::Written
+    }
+
+    /// Takes over what an order says of the old side.
+    ///
+    /// # Errors
+    /// Names that no user has, or too many.
+    pub(in crate::control::migrate) fn take_way(&mut self, way: &Way) -> Result<(), Fault> {
+        let old_side = way.old_side.unwrap_or(self.state.old_side);
+        let bars = match &way.users {
+            Some(users) => {
+                let bars: Option<Vec<Bar>> = users.iter().map(|user| Bar::new(user)).collect();
+                let bars = bars.filter(|bars| bars.len() <= BARRED_USERS_MAX);
+                bars.ok_or_else(|| {
+                    let why = format!("at most {BARRED_USERS_MAX} users are barred, and their names have no blanks");
+                    Fault::Conflict(why)
+                })?
+            }
+            None => self.state.bars.clone(),
+        };
+        if old_side == OldSide::Replica && !bars.is_empty() {
+            let why =
+                "a replica refuses writes by itself: users are barred with the old side written";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        if old_side == OldSide::Replica && self.state.announce.is_none() {
+            let why =
+                "an old Redis that becomes a replica must know where this node is: --announce";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        (self.state.old_side, self.state.bars) = (old_side, bars);
+        Ok(())
+    }
+
+    /// Everything that can be found out before clients wait.
+    fn prepare_over(&mut self) -> Result<(), Fault> {
+        if self.parts.log_end().is_none() {
+            let why = "the log is the queue of what is written there: it needs `appendonly yes`";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        let own = self.source().and_then(|source| source.may_be_written());
+        let own = own.map_err(Fault::Conflict)?;
+        let mut bars = self.state.bars.clone();
+        for bar in &mut bars {
+            if bar.user == own {
+                let why = format!(
+                    "'{own}' is the user that this node writes as: give it one of its own (masteruser)"
+                );
+                return Err(Fault::Conflict(why));
+            }
+            let commands = self
+                .source()
+                .and_then(|source| source.commands_of(&bar.user));
+            bar.commands = commands.map_err(|why| {
+                Fault::Conflict(format!(
+                    "{why}; without users to bar, writers that are left there are only detected"
+                ))
+            })?;
+        }
+        self.state.bars = bars;
+        Ok(())
+    }
+
+    /// The flip that writes to the old Redis from then on.
+    pub(in crate::control::migrate) fn flip_over(&mut self) -> Result<Outcome, Fault> {
+        self.prepare_over()?;
+        let at = self.parts.link().at;
+        let stragglers = self.source().and_then(|source| source.stragglers());
+        self.live.refused_before = stragglers.map_or(0, |found| found.refused);
+        self.live.barred.clear();
+        (self.live.calls_before, self.live.strays) = (None, 0);
+        self.unfences = Some(None);
+        self.wants_verification(false);
+        let intent = Intent::Flip {
+            at: at.clone(),
+            min_replicas: None,
+        };
+        let (over, doing) = Over::begin(intent, &at);
+        Ok(self.run(Machine::Over(over), doing, "flip"))
+    }
+
+    /// The machine of the way back.
+    ///
+    /// # Errors
+    /// When the old Redis does not have everything and never will.
+    pub(in crate::control::migrate) fn home(&self) -> Result<(Machine, Vec<Do>), Fault> {
+        if let Some(why) = &self.state.needs_copy {
+            return Err(Fault::Conflict(format!(
+                "the old Redis needs a new copy: {why}; it cannot decide again"
+            )));
+        }
+        let (home, doing) = Home::begin();
+        Ok((Machine::Home(home), doing))
+    }
+
+    /// Does what only machines of an old Redis that is written to ask for.
+    pub(in crate::control::migrate) fn perform_written(
+        &mut self,
+        what: &Do,
+    ) -> Result<Option<Event>, String> {
+        let event = match what {
+            Do::Bar => {
+                self.bar()?;
+                Some(Event::Barred)
+            }
+            Do::Unbar => {
+                self.unbar()?;
+                None
+            }
+            Do::WriteThere => {
+                self.write_there()?;
+                None
+            }
+            Do::StopWriting => {
+                let now = self.parts.written();
+                self.state.is_begun |= now.is_begun;
+                self.state.written_from = now.there.max(self.state.written_from);
+                self.parts.stop_writing();
+                None
+            }
+            Do::DropQueue => {
+                self.parts.drop_queue();
+                None
+            }
+            Do::ReadBack => Some(self.read_back()?),
+            Do::EndKeys(until_ms) => {
+                self.parts.end_keys(*until_ms)?;
+                None
+            }
+            Do::Stand(place) => {
+                self.parts.stand(place)?;
+                Some(Event::Stood)
+            }
+            Do::WriteBack => {
+                let before = self.state.clone();
+                self.state.intent = Intent::None;
+                self.state.enter(Phase::Verify, self.parts.now_ms());
+                if let Err(why) = self.save() {
+                    self.state = before;
+                    return Err(why);
+                }
+                Some(Event::Written)
+            }
+            Do::Forget => {
+                self.source()?.forget()?;
+                None
+            }
+            _ => None,
+        };
+        Ok(event)
+    }
+
+    /// The users may not write. What is called there from here on is this node's, or of somebody who is not barred.
+    fn bar(&mut self) -> Result<(), String> {
+        self.live.barred.clear();
+        for bar in self.state.bars.clone() {
+            let after = self.source()?.bar(&bar.user)?;
+            self.live.barred.push((bar.user, after));
+        }
+        self.keep_users();
+        self.live.calls_before = Some((self.source()?.calls()?, BTreeMap::new()));
+        Ok(())
+    }
+
+    /// A restart of the old Redis finds its users as they are now, if it has a file for them.
+    fn keep_users(&mut self) {
+        if self.state.bars.is_empty() {
+            return;
+        }
+        match self.source().and_then(|source| source.keep_users()) {
+            Ok(true) => {}
+            Ok(false) => self.warn("the old Redis has no file for its users: restarted, those who are barred could write until this node notices".to_owned()),
+            Err(why) => self.warn(format!("the old Redis's file does not say who may write: {why}")),
+        }
+    }
+
+    /// They may again. What has failed is tried again from time to time.
+    fn unbar(&mut self) -> Result<(), String> {
+        let mut some = false;
+        for at in 0..self.state.bars.len() {
+            let bar = self.state.bars[at].clone();
+            if !bar.commands.is_empty() {
+                self.source()?.unbar(&bar)?;
+                self.state.bars[at].commands.clear();
+                some = true;
+            }
+        }
+        self.live.barred.clear();
+        if some {
+            self.keep_users();
+        }
+        Ok(())
+    }
+
+    fn write_there(&mut self) -> Result<(), String> {
+        if self.state.needs_copy.is_some() {
+            return Ok(());
+        }
+        let server = self.state.sources.first().cloned();
+        self.parts.write_there(There {
+            server: server.ok_or("no source is known")?,
+            fence: self.state.fence.clone().ok_or("no fence is known")?,
+            from: self.state.written_from,
+            is_begun: self.state.is_begun,
+        });
+        Ok(())
+    }
+
+    fn read_back(&mut self) -> Result<Event, String> {
+        let found = self.source()?.read_back()?;
+        let mark = Mark {
+            fence: self.state.fence.clone().unwrap_or_default(),
+            sequence: self.parts.log_end().unwrap_or(0),
+        };
+        Ok(Event::StandsAt {
+            is_ours: found.mark == Some(mark),
+            place: found.place,
+            now_ms: found.now_ms,
+        })
+    }
+
+    /// From time to time, while the source decides: users that are barred still, since something failed, are so no longer.
+    pub(in crate::control::migrate) fn unbar_again(&mut self) {
+        let is_barred = self.state.bars.iter().any(|bar| !bar.commands.is_empty());
+        if !is_barred || !self.state.phase.follows() || self.state.intent != Intent::None {
+            return;
+        }
+        let done = self.unbar().and_then(|()| self.save());
+        if let Err(why) = done {
+            self.warn(format!("users of the old Redis are barred still: {why}"));
+        }
+    }
+
+    /// From time to time, while this node decides: what the line has come to is kept.
+    pub(in crate::control::migrate) fn keep_written(&mut self, now_ms: u64) {
+        if !self.is_written() || self.state.phase != Phase::Reverse || self.live.is_lost {
+            return;
+        }
+        let now = self.parts.written();
+        let gives_up = now.needs_copy.is_some() && self.state.needs_copy.is_none();
+        let begins = now.is_begun && !self.state.is_begun;
+        let is_late = now_ms >= self.live.kept_ms + KEPT_MS && now.there > self.state.written_from;
+        if !(gives_up || begins || is_late) {
+            return;
+        }
+        self.live.kept_ms = now_ms;
+        self.state.is_begun |= now.is_begun;
+        if gives_up {
+            self.state.needs_copy.clone_from(&now.needs_copy);
+        }
+        self.state.written_from = now.there.max(self.state.written_from);
+        match self.save() {
+            Ok(()) if gives_up => {
+                self.parts.stop_writing();
+                self.parts.drop_queue();
+                let why = now.needs_copy.unwrap_or_default();
+                self.warn(format!(
+                    "the old Redis is given up and needs a new copy: {why}"
+                ));
+            }
+            Ok(()) => {}
+            Err(why) => self.warn(why),
+        }
+    }
+
+    /// Who is barred stays barred, and who writes there all the same is counted.
+    pub(in crate::control::migrate) fn watch_written(&mut self) -> Result<(), String> {
+        for bar in self.state.bars.clone() {
+            let now = self.source()?.commands_of(&bar.user)?;
+            let known = self
+                .live
+                .barred
+                .iter()
+                .position(|(user, _)| *user == bar.user);
+            if known.is_some_and(|at| self.live.barred[at].1 == now) {
+                continue;
+            }
+            let after = self.source()?.bar(&bar.user)?;
+            match known {
+                Some(at) => {
+                    self.live.barred[at].1 = after;
+                    self.live.returned += 1;
+                    let user = &bar.user;
+                    self.warn(format!(
+                        "the user '{user}' could write at the old Redis again: it is barred again"
+                    ));
+                }
+                // (This process has not barred it: the one before may have.)
+                None => self.live.barred.push((bar.user, after)),
+            }
+        }
+        self.live.stragglers = self.source()?.stragglers()?;
+        self.count_strays()
+    }
+
+    /// Counts that are read before commands are sent, and after they were answered, are never too high.
+    fn count_strays(&mut self) -> Result<(), String> {
+        let answered = self.parts.written().answered;
+        let calls = self.source()?.calls()?;
+        let mut sent = self.parts.written().calls;
+        let Some((before, ours_before)) = &self.live.calls_before else {
+            // A process that has begun since: what was before is not known.
+            self.live.calls_before = Some((calls, answered));
+            return Ok(());
+        };
+        for (name, count) in &mut sent {
+            *count = count.saturating_sub(ours_before.get(name).copied().unwrap_or(0));
+        }
+        let writes = |name: &str| self.parts.writes(name);
+        let strays = strays::foreign(before, &calls, &sent, writes);
+        let more = strays.saturating_sub(self.live.strays);
+        if more > 0 {
+            self.live.strays = strays;
+            self.warn(format!(
+                "{more} writes at the old Redis were not this node's: it is not what is here any more"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the old Redis has all that is here, at this look.
+    pub(in crate::control::migrate) fn delivered(&self) -> Option<Event> {
+        let now = self.parts.written();
+        let end = self.parts.log_end()?;
+        (now.is_up && now.needs_copy.is_none() && now.there >= end).then_some(Event::Delivered)
+    }
+
+    /// Before requests wait: what waits to be written is little.
+    pub(in crate::control::migrate) fn await_near(&self, at_most: Duration) {
+        let until_us = self.parts.mono_us() + at_most.as_micros() as u64;
+        while self.delivered().is_none() && self.parts.mono_us() < until_us {
+            self.parts.rest(Duration::from_millis(1));
+        }
+    }
+}
