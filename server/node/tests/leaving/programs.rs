@@ -79,11 +79,16 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again in its folder, at its port.
+    /// Starts it again in its folder, at its port: the kernel may take a moment to close what a ring had open there.
     pub(crate) fn start_again(&mut self) {
         let more: Vec<&str> = self.more.iter().map(String::as_str).collect();
         self.child = spawn(&self.program, self.port, &self.dir, &more).unwrap();
-        self.answers();
+        until("a server starts again", || {
+            if self.child.try_wait().unwrap().is_some() {
+                self.child = spawn(&self.program, self.port, &self.dir, &more).unwrap();
+            }
+            Client::try_new(self.port).is_some()
+        });
     }
 }
 

@@ -257,7 +257,9 @@ fn it_is_equal_whatever_is_killed_and_decides_again() {
     servers.node.kill();
     servers.node.start_again();
     load.goes_on();
-    servers.drained();
+    until("it is written to again", || {
+        status(servers.node.admin, "/written/up") == "true"
+    });
     load.goes_on();
     let acknowledged = load.end();
     std::thread::sleep(Duration::from_millis(60));

@@ -134,6 +134,7 @@ impl Segment {
             return Ok(Some(head));
         }
         self.buf.clear();
+        self.buf.shrink_to(2 * PIECE_BYTES);
         self.taken = 0;
         let mut wants = PIECE_BYTES;
         loop {

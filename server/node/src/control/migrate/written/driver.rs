@@ -26,7 +26,12 @@ impl<P: Parts> Driver<P> {
     /// Names that no user has, or too many.
     pub(in crate::control::migrate) fn take_way(&mut self, way: &Way) -> Result<(), Fault> {
         let old_side = way.old_side.unwrap_or(self.state.old_side);
+        let are_barred = self.state.bars.iter().any(|bar| !bar.commands.is_empty());
         let bars = match &way.users {
+            Some(_) if are_barred => {
+                let why = "users of the old Redis are barred still, since it did not answer: they are given back first";
+                return Err(Fault::Conflict(why.to_owned()));
+            }
             Some(users) => {
                 let bars: Option<Vec<Bar>> = users.iter().map(|user| Bar::new(user)).collect();
                 let bars = bars.filter(|bars| bars.len() <= BARRED_USERS_MAX);

@@ -28,6 +28,8 @@ const MEASURE: Duration = Duration::from_millis(100);
 const PING: Duration = Duration::from_secs(1);
 /// How often a log without syncs of its own is synced.
 const SYNC: Duration = Duration::from_secs(1);
+/// Memory of a frame that is kept for the next, bytes.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 /// Samples of how far the log was when: with more, every other one is forgotten.
 const SAMPLES_MAX: usize = 1024;
 
@@ -297,6 +299,7 @@ impl Writer {
                 ))
             })?;
         }
+        self.payload.shrink_to(SPARE_BYTES_MAX);
         let there = self.note(|now| now.there);
         if self.pen.is_empty(there) {
             return Ok(false);
