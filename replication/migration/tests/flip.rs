@@ -209,6 +209,7 @@ impl World {
                 None
             }
             Do::Unblock | Do::KeepInFile => None,
+            of_written => panic!("{of_written:?}: no replica is written to"),
         };
         if fails {
             Err("lost".to_owned())

@@ -152,7 +152,9 @@ impl Over {
     }
 
     fn undo(&mut self, why: String) -> Vec<Do> {
-        let mut doing = match self.step {
+        // First what the disk says: it may say that this node decides, and the source is not let go before it does not.
+        let mut doing = vec![Do::Write(Phase::Verify)];
+        doing.extend(match self.step {
             Step::Intend => vec![],
             Step::Hold => vec![Do::Release(Authority::Front)],
             _ => vec![
@@ -161,8 +163,7 @@ impl Over {
                 Do::Follow(None),
                 Do::Release(Authority::Front),
             ],
-        };
-        doing.push(Do::Write(Phase::Verify));
+        });
         self.outcome = Some(Outcome::Undone {
             why,
             unsettled: false,
@@ -294,12 +295,13 @@ impl Home {
             why,
             unsettled: false,
         });
-        let mut doing = match self.step {
+        // First what the disk says: it may say that the source decides, and nobody writes here before it does not.
+        let mut doing = vec![Do::Write(Phase::Reverse)];
+        doing.extend(match self.step {
             HomeStep::Intend => vec![],
             HomeStep::Hold | HomeStep::Drain => vec![Do::Release(Authority::Own)],
             _ => vec![Do::Unfence, Do::WriteThere, Do::Release(Authority::Own)],
-        };
-        doing.push(Do::Write(Phase::Reverse));
+        });
         self.go(HomeStep::Over, doing)
     }
 }
@@ -488,7 +490,11 @@ mod tests {
                         matches!(outcome, Some(Outcome::Undone { .. })),
                         "{events:?}"
                     );
-                    assert_eq!(doing.last(), Some(&Do::Write(phase)), "{events:?}");
+                    let released = doing
+                        .iter()
+                        .position(|what| *what == Do::Release(authority));
+                    let written = place_of(&doing, &Do::Write(phase));
+                    assert!(released.is_none_or(|at| written < at), "{events:?}");
                     let held = doing.contains(&Do::Hold);
                     assert_eq!(doing.contains(&Do::Release(authority)), held, "{events:?}");
                     assert!(!doing.contains(&Do::Fence) || doing.contains(&Do::Unfence));
