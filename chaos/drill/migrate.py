@@ -359,6 +359,9 @@ class Drill:
         self.start_go()
         self.rest()
         if self.args.kill != "none":
+            if self.args.old_side == "written":
+                # (What is new with it begins behind the flip.)
+                self.forward()
             self.rounds()
             self.forward()
             return self.report()

@@ -133,8 +133,10 @@ pub(super) struct Live {
     pub barred: Vec<(String, String)>,
     /// How often commands had been called there then, and how often of this node's.
     pub calls_before: Option<(Calls, BTreeMap<&'static str, u64>)>,
-    /// Writes there that were not this node's.
+    /// Writes there that were not this node's, and those of them that were seen before the counts of today began.
     pub strays: u64,
+    /// See [`Live::strays`].
+    pub strays_before: u64,
     /// When the state was told last how far it is, unix ms.
     pub kept_ms: u64,
     /// The last pause, us.

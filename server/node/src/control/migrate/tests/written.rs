@@ -217,4 +217,15 @@ fn users_stay_barred_and_others_writes_are_counted() {
     driver.tick();
     assert_eq!((driver.live.strays, driver.live.returned), (2, 1));
     assert!(fake.world().commands.ends_with("-@write"));
+    // A way back that is undone begins another line, whose counts begin anew: nothing is counted twice, and nothing forgotten.
+    deliver(&fake);
+    fake.world().mark = None;
+    assert!(driver.order(&back()).is_err());
+    fake.world().counts = Calls::from([("incr".to_owned(), 7), ("set".to_owned(), 900)]);
+    for incr in [7, 8] {
+        fake.world().counts.insert("incr".to_owned(), incr);
+        fake.world().now_us += 2_000_000;
+        driver.tick();
+        assert_eq!(driver.live.strays, incr - 5);
+    }
 }

@@ -92,7 +92,8 @@ impl<P: Parts> Driver<P> {
         let stragglers = self.source().and_then(|source| source.stragglers());
         self.live.refused_before = stragglers.map_or(0, |found| found.refused);
         self.live.barred.clear();
-        (self.live.calls_before, self.live.strays) = (None, 0);
+        self.live.calls_before = None;
+        (self.live.strays, self.live.strays_before) = (0, 0);
         self.unfences = Some(None);
         self.wants_verification(false);
         let intent = Intent::Flip {
@@ -140,6 +141,9 @@ impl<P: Parts> Driver<P> {
                 self.state.is_begun |= now.is_begun;
                 self.state.written_from = now.there.max(self.state.written_from);
                 self.parts.stop_writing();
+                // (Another line counts anew.)
+                self.live.calls_before = None;
+                self.live.strays_before = self.live.strays;
                 None
             }
             Do::DropQueue => {
@@ -331,7 +335,7 @@ impl<P: Parts> Driver<P> {
             *count = count.saturating_sub(ours_before.get(name).copied().unwrap_or(0));
         }
         let writes = |name: &str| self.parts.writes(name);
-        let strays = strays::foreign(before, &calls, &sent, writes);
+        let strays = self.live.strays_before + strays::foreign(before, &calls, &sent, writes);
         let more = strays.saturating_sub(self.live.strays);
         if more > 0 {
             self.live.strays = strays;
