@@ -8,11 +8,15 @@ use core::ops::RangeInclusive;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
-use super::Entry;
+use super::{Entry, prefetch};
 
 pub(super) const LANES: usize = 7;
 pub(super) const ADDRESS_BITS: u32 = 48;
 pub(super) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// How far ahead of a scan entries are fetched, in buckets...
+const SCAN_AHEAD_BUCKETS: u64 = 2;
+/// ...while it is to see more entries than these.
+const SCAN_AHEAD_MIN: usize = 2 * LANES;
 /// Entries of an average main bucket up to which a rebuilt array should not be far from full, in eighths.
 const LOAD_EIGHTHS: usize = 44; // 5.5 of 7
 /// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before.
@@ -409,6 +413,11 @@ impl Segment {
         while home < main {
             if *left == 0 {
                 return Some((home << 16).div_ceil(main).max(position));
+            }
+            // Every entry is a cache miss, so those that will be seen soon are asked for ahead.
+            if *left > SCAN_AHEAD_MIN && home + SCAN_AHEAD_BUCKETS < main {
+                let ahead = self.lanes((home + SCAN_AHEAD_BUCKETS) as usize);
+                ahead.for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
             }
             let mut number = Some(home as usize);
             while let Some(at) = number {
