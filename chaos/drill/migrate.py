@@ -276,9 +276,9 @@ class Drill:
             if wanted == until:
                 break
 
-    def hurt(self):
-        """Ends a process, or the link, at a random moment; it is started again at once."""
-        time.sleep(self.random.random() * 2)
+    def hurt(self, delay):
+        """Ends a process, or the link, after so many seconds; it is started again at once."""
+        time.sleep(delay)
         if self.args.kill == "link":
             conn = redis.Redis(port=self.random.choice([self.source_port, self.port]), socket_timeout=5)
             try:
@@ -292,14 +292,23 @@ class Drill:
         server.start()
 
     def rounds(self):
-        """A random order of the operator, hurt while it is carried out or afterwards; then the move goes on from whatever has come of it."""
+        """Forward to the end and back again and again, hurt while an order of the operator is carried out or afterwards; the move goes on
+        from whatever has come of it."""
+        heads = "advance"
+        ends = {"flips": 0, "ways back": 0}
         for number in range(self.args.rounds):
             phase = self.settled()
             # (Clients are here: behind the front there is only a replica, which refuses them.)
-            word = self.random.choice(["advance", "advance", "back" if phase != "front" else "advance", ""])
+            if phase in ("front", "reverse"):
+                heads = "advance" if phase == "front" else "back"
+            word = self.random.choice([heads, heads, heads, ""])
+            if word:
+                self.ready(phase)
             # (Not every round waits for a whole comparison before the flip.)
             words = [word, "--force"] if word == "advance" and phase == "verify" else [word]
-            hurting = threading.Thread(target=self.hurt)
+            # Half of them while the order is carried out, which takes some tens of milliseconds.
+            delay = self.random.choice([0.12, 2]) * self.random.random()
+            hurting = threading.Thread(target=self.hurt, args=(delay,))
             hurting.start()
             answer = {}
             if word:
@@ -309,7 +318,27 @@ class Drill:
                     pass
             hurting.join()
             after = self.settled()
-            print(f"  {time.strftime('%T')} round {number}: {phase} {word or 'stays'} -> {after}  {str(answer.get('error', ''))[:90]}", flush=True)
+            ends["flips"] += phase == "verify" and after == "reverse"
+            ends["ways back"] += phase == "reverse" and after == "verify"
+            print(f"  {time.strftime('%T')} round {number}: {phase} {word or 'stays'}, hurt after {1e3 * delay:.0f} ms -> {after}  "
+                  f"{str(answer.get('error', ''))[:90]}", flush=True)
+        print(f"  {ends['flips']} flips and {ends['ways back']} ways back in {self.args.rounds} rounds", flush=True)
+
+    def ready(self, phase):
+        """Waits until an order would be taken: the link is up, or the old Redis follows; for a while, since it may have been hurt."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                status = self.migrate("status", check=False)
+                if phase == "reverse":
+                    replicas = redis.Redis(port=self.port, socket_timeout=5).info("replication")["connected_slaves"]
+                    if replicas:
+                        return
+                elif status.get("link", {}).get("follows"):
+                    return
+            except (json.JSONDecodeError, subprocess.TimeoutExpired, redis.RedisError):
+                pass
+            time.sleep(0.05)
 
     def settled(self):
         """The phase once the server is up, its link stands, and nothing is in between."""
