@@ -30,10 +30,16 @@ PHASES = ["attach", "front", "verify", "reverse"]
 
 
 def free_port():
-    """A port with nothing on it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port with nothing on it, below those that the kernel gives to outgoing connections: a server that is down for a moment finds
+    its own free again."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Server:
