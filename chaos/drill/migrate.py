@@ -2,11 +2,12 @@
 """The move off Redis as a drill: a source under load, all phases forward, back from each, and forward again.
 
     migrate.py --meridian PATH [--source redis-server] [--seconds 40] [--seed 1] [--cores 2] [--go PATH]
-               [--kill meridian|source|link --rounds 10]
+               [--kill meridian|source|link --rounds 10] [--plant fence]
 
 Without --kill no error of a client is excused but READONLY for those who write straight to a source that has not the authority
 any more. With it, one of the two processes (or the link between them) ends at random moments in random phases and is started again.
 The clients' records are the judge (load.py); both sides are compared at the end. Prints the longest pause that any client saw.
+With --plant the flip is lied to (liar.py): both sides take writes then, and it is an error if the records do not show it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import time
 
 import redis
 
+import liar
 import load
 
 PHASES = ["attach", "front", "verify", "reverse"]
@@ -135,6 +137,11 @@ class Drill:
                    "--save", "", "--appendonly", "yes", "--appendfsync", args.appendfsync, "--enable-debug-command", "yes",
                    "--logfile", ""]
         self.meridian = Server("meridian", command, self.port, self.folder)
+        # What Meridian is told to be the source's address.
+        self.said_port = self.source_port
+        if args.plant:
+            self.said_port = free_port()
+            liar.Liar(self.said_port, self.source_port, self.port)
         self.pauses, self.go_load = [], None
 
     def migrate(self, *words, check=True):
@@ -143,7 +150,7 @@ class Drill:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if check and done.returncode != 0:
             raise SystemExit(f"{' '.join(words)}: {done.stdout} {done.stderr}")
-        return json.loads(done.stdout) if done.stdout.strip() else {}
+        return json.loads(done.stdout) if done.stdout.strip() else {"error": done.stderr.strip()}
 
     def phase(self):
         """The phase that the server says it is in; None while it does not answer."""
@@ -269,6 +276,21 @@ class Drill:
             print("VIOLATION", what)
         return 1 if self.world.violations else 0
 
+    def found(self):
+        """The end with a planted fault: what the clients of both sides were promised must be found broken."""
+        self.stop_go()
+        self.world.stop()
+        self.world.violations.clear()
+        final = redis.Redis(port=self.port, socket_timeout=30)
+        for worker in self.direct:
+            worker.judge(final)
+        for what in self.world.violations[:5]:
+            print("found, as it was planted:", what)
+        if not self.world.violations:
+            print("VIOLATION nothing was found, though both sides took writes")
+            return 1
+        return 0
+
     def rest(self):
         """The load goes on for a while in the phase it is in."""
         time.sleep(self.args.seconds / 12)
@@ -362,14 +384,17 @@ class Drill:
     def run(self):
         """Forward, back from each phase, and forward again."""
         through = self.begin()
-        print(self.migrate("plan", f"127.0.0.1:{self.source_port}", check=False).get("verdict", ""))
-        self.migrate("start", f"127.0.0.1:{self.source_port}", "--announce", f"127.0.0.1:{self.port}")
+        print(self.migrate("plan", f"127.0.0.1:{self.said_port}", check=False).get("verdict", ""))
+        self.migrate("start", f"127.0.0.1:{self.said_port}", "--announce", f"127.0.0.1:{self.port}")
         self.wait_phase("attach")
         self.rest()
         self.go("advance", "front")
         self.world.start(through)
         self.start_go()
         self.rest()
+        if self.args.plant:
+            self.forward()
+            return self.found()
         if self.args.kill != "none":
             self.rounds()
             self.forward()
@@ -408,6 +433,7 @@ def main():
     parser.add_argument("--go", help="the built program of go/main.go")
     parser.add_argument("--appendfsync", default="everysec")
     parser.add_argument("--rounds", type=int, default=10, help="with --kill")
+    parser.add_argument("--plant", choices=["fence"])
     parser.add_argument("--kill", choices=["none", "meridian", "source", "link"], default="none")
     args = parser.parse_args()
     drill = Drill(args)
