@@ -17,6 +17,7 @@ pub mod flip;
 mod phase;
 mod position;
 pub mod psync;
+mod slots;
 mod state;
 pub mod stream;
 
@@ -26,4 +27,5 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
+pub use slots::Slots;
 pub use state::{Intent, Place, STATE_BYTES_MAX, Server, State, StateError, is_host};
