@@ -22,8 +22,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::UNKNOWN;
 use super::pass::{After, Kind, Orders};
+use super::shards::{KEPT_BYTES_MAX, Redirection, TRY_AGAIN, redirection_of};
 use super::skim::Skim;
-use super::told::{Part, Told, What};
+use super::told::{Away, Part, Told, What};
 use super::wire::{self, Wire};
 use crate::connection::Pieces;
 use crate::mail::Mail;
@@ -59,6 +60,8 @@ pub(super) fn refusal(text: &str) -> Vec<u8> {
 /// What a task is made of.
 pub(super) struct Seat {
     pub(super) place: Place,
+    /// The shard of the source; 0 of a single server.
+    pub(super) shard: u16,
     pub(super) orders: UnboundedReceiver<Orders>,
     /// Bytes that have been ordered and not been sent.
     pub(super) load: Arc<AtomicUsize>,
@@ -90,11 +93,18 @@ struct Asked {
     begin: u64,
     /// It may block; whether it can be begun again.
     blocks: Option<bool>,
+    /// Its bytes, if the source may send it away; empty: it cannot be sent on.
+    kept: Vec<u8>,
 }
 
 /// A connection that has been greeted.
 struct Link {
     node: &'static Node,
+    shard: u16,
+    /// The host of a shard of a cluster; None of a single server.
+    host: Option<String>,
+    /// Bytes of requests that are kept.
+    kept_bytes: usize,
     wire: Wire,
     id: u64,
     /// The history that the source had when it was asked last; whether it is being asked.
@@ -127,7 +137,8 @@ struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.node.front.upstreams.fetch_sub(1, Relaxed);
-        self.node.front.blocked().remove(&self.id);
+        let at = self.at();
+        self.node.front.blocked().remove(&at);
     }
 }
 
@@ -192,10 +203,10 @@ impl Task {
             self.name = name;
         }
         let resp = self.todo.front().map_or(Resp::V2, |orders| orders.resp);
-        match wire::greet(self.node, &self.name, resp).await {
+        match wire::greet(self.node, self.seat.shard, &self.name, resp).await {
             Ok(greeted) => {
                 self.seat.id.store(greeted.id, Relaxed);
-                self.link = Some(Link::new(self.node, greeted, resp));
+                self.link = Some(Link::new(self.node, self.seat.shard, greeted, resp));
             }
             Err(why) => self.fail(&why),
         }
@@ -249,7 +260,7 @@ impl Task {
             self.node.log(|log| log.notice(&text));
             front.failures.fetch_add(1, Relaxed);
             // What was under way may have been executed behind the offsets that are known.
-            front.saw(u64::MAX);
+            front.saw(self.seat.shard, u64::MAX);
         }
         let ordered = link.out.iter().filter(|(_, ordered)| *ordered);
         let unsent: usize = ordered.map(|(piece, _)| piece.len()).sum();
@@ -339,12 +350,15 @@ impl Task {
             // A message: nobody has asked for one.
             return Ok(());
         }
+        let away = link.redirection(&reply);
         let Some(expect) = link.expects.pop_front() else {
             let why = "a reply that nobody has asked for";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         };
         match expect {
             Expect::Skip(left) => {
+                // (Of a transaction, which is refused as a whole then.)
+                let _known = away.and_then(|to| self.node.front.redirected(&to));
                 if left > 1 {
                     link.expects.push_front(Expect::Skip(left - 1));
                 }
@@ -359,14 +373,15 @@ impl Task {
                 (link.db, link.resp, link.is_setting_up) = (db, resp, false);
             }
             Expect::Role(batch) => {
-                let is_known = self.node.front.is_of_history(&link.history);
+                let (front, shard) = (&self.node.front, link.shard);
+                let is_known = front.is_of_history(self.node, shard, &link.history);
                 let offset = if is_known {
                     offset_of(&reply)
                 } else {
                     u64::MAX
                 };
                 link.is_inside = false;
-                self.node.front.saw(offset);
+                self.node.front.saw(shard, offset);
                 self.told.known = Some((batch, offset));
                 if !is_known && !core::mem::replace(&mut link.is_asking, true) {
                     link.say(&wire::ASK_HISTORY, Expect::History);
@@ -381,7 +396,10 @@ impl Task {
             Expect::Reply(asked) => {
                 self.answered += 1;
                 link.is_inside = true;
-                if asked
+                link.kept_bytes -= asked.kept.len();
+                if let Some(to) = away {
+                    self.send_away(asked, &to, &reply);
+                } else if asked
                     .blocks
                     .is_some_and(|again| link.was_ended(again, &reply))
                 {
@@ -399,6 +417,28 @@ impl Task {
         Ok(())
     }
 
+    /// The source has sent a request away, unexecuted.
+    fn send_away(&mut self, asked: Asked, to: &Redirection, reply: &[u8]) {
+        let shard = self.node.front.redirected(to);
+        if let Some(link) = self.link.as_ref().filter(|_| asked.blocks.is_some()) {
+            link.was_ended(false, reply);
+        }
+        match shard.filter(|_| !asked.kept.is_empty()) {
+            Some(to_shard) => {
+                // (It is under way until the core has sent it on.)
+                self.answered -= 1;
+                let what = What::Away(Away {
+                    to: to_shard,
+                    is_once: to.is_once,
+                    bytes: asked.kept,
+                });
+                let (seq, after) = (asked.seq, asked.after);
+                self.told.parts.push(Part { seq, what, after });
+            }
+            None => self.told.short(asked.seq, &refusal(TRY_AGAIN), None),
+        }
+    }
+
     /// Tells the core what there is to tell; false when it has left. Replies wait for the offset behind them, which comes with them as a rule: who
     /// has one may tell others, and these must not read here what is older.
     async fn tell(&mut self) -> bool {
@@ -407,6 +447,7 @@ impl Task {
             return true;
         }
         let mut told = core::mem::take(&mut self.told);
+        told.shard = self.seat.shard;
         let (core, conn) = self.seat.place;
         told.conn = Some(conn);
         let Some(handle) = self.node.handle() else {
@@ -445,10 +486,15 @@ impl Task {
 }
 
 impl Link {
-    fn new(node: &'static Node, greeted: wire::Greeted, resp: Resp) -> Link {
+    fn new(node: &'static Node, shard: u16, greeted: wire::Greeted, resp: Resp) -> Link {
         node.front.upstreams.fetch_add(1, Relaxed);
+        let routes = node.front.routes();
+        let host = routes.and_then(|routes| Some(routes.upstream(shard)?.host.clone()));
         Link {
             node,
+            shard,
+            host,
+            kept_bytes: 0,
             wire: greeted.wire,
             id: greeted.id,
             history: greeted.history,
@@ -470,6 +516,20 @@ impl Link {
             pieces: Vec::new(),
             piece_bytes: 0,
         }
+    }
+
+    /// The shard and the number of the connection there.
+    fn at(&self) -> (u16, u64) {
+        (self.shard, self.id)
+    }
+
+    /// Whether a reply sends a request away.
+    fn redirection(&self, reply: &[u8]) -> Option<Redirection> {
+        let host = self
+            .host
+            .as_ref()
+            .filter(|_| reply.first() == Some(&b'-'))?;
+        redirection_of(reply, host)
     }
 
     fn push(&mut self, bytes: Vec<u8>, ordered: bool) {
@@ -553,6 +613,7 @@ impl Link {
                 self.watches = true;
             }
             Kind::Unwatch => (self.watches, self.has_lost_watch) = (false, false),
+            Kind::Asking => self.expects.push_back(Expect::Skip(1)),
             Kind::Plain | Kind::Block { .. } => {}
         }
         let blocks = match orders.kind {
@@ -564,13 +625,21 @@ impl Link {
         };
         let base = self.queued;
         let mut begin = base;
+        let is_kept = self.host.is_some() && orders.kind == Kind::Plain;
+        let mut from = 0;
         for passed in orders.asks {
             let end = base + passed.end as u64;
+            let bytes = orders.bytes.get(from..passed.end).unwrap_or_default();
+            let has_room = is_kept && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
+            let kept = if has_room { bytes.to_vec() } else { Vec::new() };
+            self.kept_bytes += kept.len();
+            from = passed.end;
             self.expects.push_back(Expect::Reply(Asked {
                 seq: passed.seq,
                 after: passed.after,
                 begin,
                 blocks,
+                kept,
             }));
             begin = end;
         }
@@ -623,7 +692,7 @@ impl Link {
     /// A request that may block is about to be sent.
     fn begin_blocking(&mut self) {
         let mut blocked = self.node.front.blocked();
-        let entry = blocked.entry(self.id).or_default();
+        let entry = blocked.entry(self.at()).or_default();
         entry.waits = true;
         // (An older question to end may still be on its way.)
         entry.asked = entry.asking > 0;
@@ -632,11 +701,11 @@ impl Link {
     /// A request that may block has been answered: whether that is because it was asked to end, and it can be begun again.
     fn was_ended(&self, again: bool, reply: &[u8]) -> bool {
         let mut blocked = self.node.front.blocked();
-        let entry = blocked.entry(self.id).or_default();
+        let entry = blocked.entry(self.at()).or_default();
         entry.waits = false;
         let was_asked = entry.asked;
         if entry.asking == 0 {
-            blocked.remove(&self.id);
+            blocked.remove(&self.at());
         }
         again && was_asked && matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
     }

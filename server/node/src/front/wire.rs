@@ -74,10 +74,10 @@ fn odd(why: impl Into<String>) -> io::Error {
 ///
 /// # Errors
 /// Why there is none; the source's own words if it refused.
-pub(super) async fn greet(node: &Node, name: &[u8], resp: Resp) -> io::Result<Greeted> {
+pub(super) async fn greet(node: &Node, shard: u16, name: &[u8], resp: Resp) -> io::Result<Greeted> {
     let upstream = node
         .front
-        .upstream()
+        .upstream(shard)
         .ok_or_else(|| odd("no source is set"))?;
     let greeting = async {
         let mut wire = connect(node, &upstream).await?;
