@@ -20,6 +20,7 @@ pub mod psync;
 mod slots;
 mod state;
 pub mod stream;
+pub mod topology;
 
 pub use absolute::absolute;
 pub use authority::Authority;
@@ -29,3 +30,4 @@ pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
 pub use slots::Slots;
 pub use state::{Intent, Place, STATE_BYTES_MAX, Server, State, StateError, is_host};
+pub use topology::{Shard, Topology};

@@ -149,8 +149,12 @@ impl Gatherer {
                     if *origin.share != Share::All && empties(request.row) {
                         return Err(Fault::Flushed(request.row.spec.name));
                     }
-                    if !is_of(&request, origin.share) {
-                        // What another shard has taken over is said by that one.
+                    if let Some(slot) = foreign(&request, origin.share) {
+                        // What another shard has taken over is said by that one. What has come to this one is here when that is known: until
+                        // then the one before it is about to say that it is gone.
+                        if request.row.spec.name.starts_with("restore") {
+                            node.front.unsettle([slot].into_iter());
+                        }
                         continue;
                     }
                     let bytes = request.bytes();
@@ -240,19 +244,18 @@ fn empties(row: &Row) -> bool {
     matches!(row.spec.name, "flushall" | "flushdb" | "swapdb")
 }
 
-/// Whether the keys of a request are a line's.
-fn is_of(request: &Request, share: &Share) -> bool {
+/// The slot of a request, if that is not a line's.
+fn foreign(request: &Request, share: &Share) -> Option<Slot> {
     let Share::Slots(slots) = share else {
-        return true;
+        return None;
     };
-    let (args, mut is_all) = (request.args(), true);
+    let (args, mut found) = (request.args(), None);
     // A request whose keys cannot be told is refused by its handler.
     let _ = request.row.spec.keys_of(&args, |index, _| {
-        if let Some(word) = args.word(index) {
-            is_all &= slots.contains(Slot::of(word));
-        }
+        let slot = args.word(index).map(Slot::of);
+        found = slot.filter(|slot| !slots.contains(*slot)).or(found);
     });
-    is_all
+    found
 }
 
 /// The first words of a request, for the log: its name and its key.

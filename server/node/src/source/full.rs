@@ -62,6 +62,7 @@ impl Session {
         if node.source.is_many() {
             let loaded = self.load_share(&path);
             self.line.note(|status| status.copying = None);
+            self.has_failed_late = loaded.is_err();
             loaded?;
             return self.settle_share(position).map(|()| rest);
         }

@@ -20,6 +20,8 @@ use crate::start::unix_ms;
 
 /// How long after a failure the source is tried again, as in Redis.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same when a whole file had come and could not be taken in: it costs the source much, and somebody has to do something about it as a rule.
+const RETRY_LATE: Duration = Duration::from_secs(10);
 /// How often the source is told how far this replica has come.
 const ACK: Duration = Duration::from_secs(1);
 /// How long a read waits, so that nothing else waits longer.
@@ -43,6 +45,7 @@ pub(super) fn run(node: &'static Node, line: Arc<Line>, target: &Arc<Target>, nu
         piece: vec![0; PIECE_BYTES],
         is_settled: false,
         has_loaded: false,
+        has_failed_late: false,
         heard: Instant::now(),
         told: String::new(),
     };
@@ -56,7 +59,11 @@ pub(super) fn run(node: &'static Node, line: Arc<Line>, target: &Arc<Target>, nu
             return;
         }
         session.lose(target, why);
-        if !session.rest(RETRY) {
+        let pause = match core::mem::take(&mut session.has_failed_late) {
+            true => RETRY_LATE,
+            false => RETRY,
+        };
+        if !session.rest(pause) {
             return;
         }
     }
@@ -79,6 +86,8 @@ pub(super) struct Session {
     pub(super) is_settled: bool,
     /// A copy has been begun: some of it may be here.
     has_loaded: bool,
+    /// The last copy has failed when all of it was there.
+    pub(super) has_failed_late: bool,
     /// When the last byte came.
     heard: Instant,
     /// The failure that was logged last.
