@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,12 +20,12 @@ use protocol::answer::{Answer, AnswerParser};
 use protocol::{Resp, request};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::UNKNOWN;
 use super::pass::{After, Kind, Orders};
 use super::shards::{KEPT_BYTES_MAX, Redirection, TRY_AGAIN, redirection_of};
 use super::skim::Skim;
 use super::told::{Away, Part, Told, What};
 use super::wire::{self, Wire};
+use super::{UNKNOWN, Upstream};
 use crate::connection::Pieces;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -101,8 +101,11 @@ struct Asked {
 struct Link {
     node: &'static Node,
     shard: u16,
-    /// The host of a shard of a cluster; None of a single server.
-    host: Option<String>,
+    /// Where it goes, of a shard of a cluster; None of a single server.
+    to: Option<Arc<Upstream>>,
+    /// The change of the shards as of which that has been looked at, and whether the shard is elsewhere now.
+    routes_epoch: u64,
+    is_stale: bool,
     /// Bytes of requests that are kept.
     kept_bytes: usize,
     wire: Wire,
@@ -296,6 +299,12 @@ impl Task {
         let Some(link) = &mut self.link else {
             return Poll::Ready(Step::Moved);
         };
+        link.look_at_shard();
+        if link.is_stale && link.expects.is_empty() && !self.todo.is_empty() {
+            // What follows goes to where the shard is now.
+            self.link = None;
+            return Poll::Ready(Step::Moved);
+        }
         let answered = link.take_orders(&mut self.todo, &mut self.told, &self.seat.load);
         self.answered += answered;
         if let Err(why) = link.poll_send(cx, &self.seat.load) {
@@ -435,7 +444,7 @@ impl Task {
                 let (seq, after) = (asked.seq, asked.after);
                 self.told.parts.push(Part { seq, what, after });
             }
-            None => self.told.short(asked.seq, &refusal(TRY_AGAIN), None),
+            None => self.told.short(asked.seq, &refusal(TRY_AGAIN), asked.after),
         }
     }
 
@@ -488,12 +497,13 @@ impl Task {
 impl Link {
     fn new(node: &'static Node, shard: u16, greeted: wire::Greeted, resp: Resp) -> Link {
         node.front.upstreams.fetch_add(1, Relaxed);
-        let routes = node.front.routes();
-        let host = routes.and_then(|routes| Some(routes.upstream(shard)?.host.clone()));
+        let to = greeted.to.filter(|_| node.front.routes().is_some());
         Link {
             node,
             shard,
-            host,
+            to,
+            routes_epoch: 0,
+            is_stale: false,
             kept_bytes: 0,
             wire: greeted.wire,
             id: greeted.id,
@@ -523,13 +533,23 @@ impl Link {
         (self.shard, self.id)
     }
 
+    /// Whether the shard is where it was when the connection was made.
+    fn look_at_shard(&mut self) {
+        let front = &self.node.front;
+        let epoch = front.routes_epoch.load(Acquire);
+        if let Some(to) = &self.to
+            && self.routes_epoch != epoch
+        {
+            self.routes_epoch = epoch;
+            self.is_stale = front.upstream(self.shard).is_none_or(|now| now != *to);
+        }
+    }
+
     /// Whether a reply sends a request away.
     fn redirection(&self, reply: &[u8]) -> Option<Redirection> {
-        let host = self
-            .host
-            .as_ref()
-            .filter(|_| reply.first() == Some(&b'-'))?;
-        redirection_of(reply, host)
+        let to = self.to.as_ref();
+        let to = to.filter(|_| reply.first() == Some(&b'-'))?;
+        redirection_of(reply, &to.host)
     }
 
     fn push(&mut self, bytes: Vec<u8>, ordered: bool) {
@@ -553,6 +573,7 @@ impl Link {
     ) -> u64 {
         let mut answered = 0;
         while !self.is_setting_up
+            && !self.is_stale
             && let Some(first) = todo.front()
         {
             let (db, resp) = (first.db, first.resp);
@@ -625,12 +646,14 @@ impl Link {
         };
         let base = self.queued;
         let mut begin = base;
-        let is_kept = self.host.is_some() && orders.kind == Kind::Plain;
+        let is_kept = self.to.is_some() && orders.kind == Kind::Plain;
         let mut from = 0;
         for passed in orders.asks {
             let end = base + passed.end as u64;
             let bytes = orders.bytes.get(from..passed.end).unwrap_or_default();
-            let has_room = is_kept && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
+            // (One that is sent away twice is the client's to send again.)
+            let has_room =
+                is_kept && !passed.is_away && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
             let kept = if has_room { bytes.to_vec() } else { Vec::new() };
             self.kept_bytes += kept.len();
             from = passed.end;

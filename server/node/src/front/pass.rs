@@ -96,6 +96,8 @@ pub(super) struct After {
     pub(super) select: Option<u8>,
     /// A client that tracks must not keep what it was told of these keys: the source does not know of it.
     pub(super) keys: Vec<Box<[u8]>>,
+    /// Keys are watched from here on, unless the reply is an error.
+    pub(super) watches: bool,
 }
 
 /// The way to the task of a client.
@@ -280,6 +282,7 @@ impl Core {
         if self.watchers.count > 0 {
             self.show(conn, row, args);
         }
+        after.watches = matches!(kind, Kind::Watch { begins: true });
         let seq = self.begin_passing(conn, row);
         self.add(conn, (kind, shard), seq, after, |bytes| encode(args, bytes));
         match kind {
@@ -456,7 +459,7 @@ impl Core {
         front.outstanding += 1;
         let orders = front.orders(kind, shard, (conn.db, conn.resp));
         encode(&mut orders.bytes);
-        let is_needed = after.select.is_some() || !after.keys.is_empty();
+        let is_needed = after.select.is_some() || !after.keys.is_empty() || after.watches;
         orders.asks.push(Passed {
             seq,
             end: orders.bytes.len(),

@@ -9,7 +9,7 @@ use runtime::ConnId;
 use crate::connection::{Connection, Pieces};
 use crate::core::Core;
 use crate::front::link::refusal;
-use crate::front::pass::After;
+use crate::front::pass::{After, Elsewhere};
 use crate::front::shards::TRY_AGAIN;
 use crate::front::{Message, timeout};
 use crate::mail::Ticket;
@@ -161,6 +161,13 @@ impl NodeService {
         };
         if let Some(db) = after.select.filter(|_| is_good) {
             client.db = db;
+        }
+        if after.watches
+            && !is_good
+            && let Some(multi) = &mut client.multi
+            && multi.elsewhere == Elsewhere::Yes
+        {
+            multi.elsewhere = Elsewhere::No;
         }
         if let Some(tracking) = client.tracking.as_deref()
             && !after.keys.is_empty()

@@ -72,8 +72,6 @@ impl Server {
             "0",
             "--repl-backlog-size",
             "64mb",
-            "--repl-ping-replica-period",
-            "3600",
         ];
         let server = Server::start("redis-server", free_port(), &[&common[..], more].concat());
         if server.is_none() {

@@ -358,7 +358,13 @@ fn write_shard(out: &mut String, shard: &Value) {
     if shard["follows"] == false && number("copied_bytes") > 0 {
         let (copied, of) = (number("copied_bytes"), number("copy_bytes"));
         let keys = number("copied_keys");
-        let _ = write!(out, ", {} of {}, {keys} keys", bytes(copied), bytes(of));
+        // (A source that sends while it writes does not know how much it will be.)
+        let of = if of == 0 {
+            String::new()
+        } else {
+            format!(" of {}", bytes(of))
+        };
+        let _ = write!(out, ", {}{of}, {keys} keys", bytes(copied));
     }
     if text("error") != "-" {
         let _ = write!(out, " ({})", text("error"));
@@ -404,7 +410,7 @@ mod tests {
             "(50 %)",
             "old side   10 B behind",
             "flip: 41 us",
-            "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B of 0 B, 7 keys (lost)",
+            "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B, 7 keys (lost)",
             "moving     the slots 5-6",
             "warning    w",
         ] {
