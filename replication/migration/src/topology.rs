@@ -160,12 +160,11 @@ pub enum Change {
     Gone,
 }
 
+/// Shards as they are, and what has changed, by number.
+pub type Changed = (Vec<(Server, Shard)>, Vec<(usize, Change)>);
+
 /// What has changed since shards were as they are known: all of them as they are now, and the changes by number. Nothing has if it is the same.
-pub fn changes(
-    servers: &[Server],
-    shards: &[Shard],
-    seen: &Topology,
-) -> (Vec<(Server, Shard)>, Vec<(usize, Change)>) {
+pub fn changes(servers: &[Server], shards: &[Shard], seen: &Topology) -> Changed {
     let mut now: Vec<(Server, Shard)> = servers
         .iter()
         .cloned()

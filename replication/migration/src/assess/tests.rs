@@ -256,6 +256,7 @@ fn several_are_summed_and_named() {
     let shard = |change: fn(&mut Told)| {
         let mut one = told(|one| one.is_shard = true);
         one.info = one.info.replace("standalone", "cluster");
+        one.info.push_str("cmdstat_cluster|meet:calls=1,usec=1\r\n");
         change(&mut one);
         one
     };

@@ -152,3 +152,31 @@ pub(super) fn recount(node: &Node) -> Result<(), String> {
     node.source.recount();
     super::tell_cores(node)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LINES_MAX, Login};
+    use super::*;
+    use crate::testing::Bench;
+
+    #[test]
+    fn no_more_are_followed_than_can_be_and_none_by_who_decides() {
+        let bench = Bench::new(1);
+        let node = bench.node();
+        let one = |number| Followed {
+            number,
+            target: Target {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+                login: Login::OfConfig,
+            },
+            share: Share::Hand,
+        };
+        let wanted: Vec<Followed> = (0..=LINES_MAX as u16).map(one).collect();
+        let refused = |wanted: &[Followed]| follow_all(node, wanted, false).unwrap_err();
+        assert!(refused(&wanted[..1]).contains("this node decides"));
+        node.source.set_authority(Authority::Source);
+        assert!(refused(&wanted).contains("257 sources are to be followed, and 256 can be"));
+        assert!(!node.source.is_many());
+    }
+}

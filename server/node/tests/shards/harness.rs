@@ -145,6 +145,17 @@ impl Node {
     /// It is killed, and started again; on another port, as the system may hold the one before for a while.
     pub(crate) fn kill_and_start(&mut self) {
         self.server.child.kill().unwrap();
+        self.start_again();
+    }
+
+    /// It writes a snapshot and leaves, and is started again.
+    pub(crate) fn leave_and_start(&mut self) {
+        let answer = self.client().try_call(&["SHUTDOWN", "SAVE"]);
+        assert_eq!(answer, None, "it leaves");
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
         self.server.child.wait().unwrap();
         let (port, dir) = (free_port(), self.server.dir.clone());
         self.server.port = port;

@@ -71,6 +71,33 @@ fn a_cluster_is_followed_through_kills_and_nothing_is_doubled_or_copied_again() 
 }
 
 #[test]
+fn without_a_log_each_shard_goes_on_from_what_the_snapshot_says() {
+    let Some(cluster) = Cluster::start(3) else {
+        return;
+    };
+    fill(&cluster, 600);
+    let mut node = Node::start(&["--appendonly", "no"]);
+    node.begin(&[&cluster.place(0)]);
+    node.until_followed();
+    fill(&cluster, 900);
+    node.leave_and_start();
+    node.until_followed();
+    node.is_equal();
+    assert_eq!(node.client().text("DBSIZE"), "900");
+    for server in &cluster.servers {
+        assert_eq!(server.info("sync_full"), "1");
+    }
+    // Killed, it has an older snapshot, and what follows it is in the backlogs.
+    fill(&cluster, 1200);
+    node.kill_and_start();
+    node.until_followed();
+    node.is_equal();
+    for server in &cluster.servers {
+        assert_eq!(server.info("sync_full"), "1");
+    }
+}
+
+#[test]
 fn a_failover_is_followed_from_where_the_data_is() {
     let Some(mut cluster) = Cluster::start(3) else {
         return;

@@ -31,7 +31,7 @@ pub(super) struct World {
     made: usize,
     // The node.
     authority: Authority,
-    follows: bool,
+    pub(super) follows: bool,
     in_flight: usize,
     expected: bool,
     own: Place,
@@ -320,7 +320,7 @@ fn is_at(driver: &Driver<Fake>, disk: &MemoryDisk, phase: Phase) {
     assert_eq!(on_disk(disk).intent, Intent::None);
 }
 
-pub(super) fn advance() -> Order {
+fn advance() -> Order {
     Order::Advance { force: false }
 }
 
