@@ -17,8 +17,10 @@ pub mod flip;
 mod phase;
 mod position;
 pub mod psync;
+mod slots;
 mod state;
 pub mod stream;
+pub mod topology;
 
 pub use absolute::absolute;
 pub use authority::Authority;
@@ -26,4 +28,6 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
+pub use slots::Slots;
 pub use state::{Intent, Place, STATE_BYTES_MAX, Server, State, StateError, is_host};
+pub use topology::{Shard, Topology};

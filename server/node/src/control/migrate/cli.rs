@@ -36,9 +36,10 @@ const UNDONE: u8 = 4;
 const HELP: &str = "\
 meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
 
-  plan HOST:PORT [--tls] [--keys]       looks at a Redis; changes nothing
+  plan HOST:PORT [--tls] [--keys]       looks at a Redis, or at the cluster that it is of; changes nothing
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
+        --shard HOST:PORT for each, in the place of HOST:PORT: several that an application shards by hand
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
   back [--force]                        the phase before
@@ -58,7 +59,14 @@ struct Words {
 }
 
 /// Options with a value.
-const VALUED: &[&str] = &["--admin", "--config", "--announce", "--key-file", "--out"];
+const VALUED: &[&str] = &[
+    "--admin",
+    "--config",
+    "--announce",
+    "--key-file",
+    "--out",
+    "--shard",
+];
 /// Options without.
 const FLAGS: &[&str] = &[
     "--tls",
@@ -98,6 +106,22 @@ impl Words {
     fn value(&self, name: &str) -> Option<&str> {
         let found = self.values.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Puts the source into the body of an order: one server, or several.
+    fn name_source(&self, mut body: Value) -> Result<Value, Failure> {
+        let shards = self.values.iter().filter(|(name, _)| name == "--shard");
+        let shards: Vec<&str> = shards.map(|(_, value)| value.as_str()).collect();
+        match (&self.server, shards.is_empty()) {
+            (Some(server), true) => body["source"] = json!(server),
+            (None, false) => body["shards"] = json!(shards),
+            (None, true) => return Err((USAGE, "a Redis is missing: HOST:PORT".to_owned())),
+            (Some(_), false) => {
+                let why = "name one server, or each with --shard";
+                return Err((USAGE, why.to_owned()));
+            }
+        }
+        Ok(body)
     }
 
     /// Where the admin port is.
@@ -226,17 +250,11 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
         let answer = request(admin, "POST", path, &body.to_string()).map_err(failed)?;
         granted(answer)
     };
-    let server = || {
-        words
-            .server
-            .clone()
-            .ok_or((USAGE, "a Redis is missing: HOST:PORT".to_owned()))
-    };
     let force = words.has("--force");
     let answer = match words.command.as_str() {
         "plan" => {
-            let body = json!({"source": server()?, "tls": words.has("--tls"), "keys": words.has("--keys")});
-            let report = post("/migrate/plan", body)?;
+            let body = json!({"tls": words.has("--tls"), "keys": words.has("--keys")});
+            let report = post("/migrate/plan", words.name_source(body)?)?;
             print(words, &report, report["text"].as_str().unwrap_or(""));
             return match report["stops"] == true {
                 true => Err((NOT_NOW, "something stands in the way".to_owned())),
@@ -247,8 +265,8 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
         "start" => {
             let announce = words.value("--announce");
             let announce = announce.ok_or((USAGE, "--announce HOST:PORT is missing".to_owned()))?;
-            let body = json!({"source": server()?, "announce": announce, "tls": words.has("--tls"), "force": force});
-            post("/migrate/start", body)?
+            let body = json!({"announce": announce, "tls": words.has("--tls"), "force": force});
+            post("/migrate/start", words.name_source(body)?)?
         }
         "advance" => post("/migrate/advance", json!({"force": force}))?,
         "back" => post("/migrate/back", json!({"force": force}))?,
@@ -457,6 +475,11 @@ mod tests {
         assert_eq!(start.value("--announce"), Some("m:2"));
         assert!(start.has("--tls") && !start.has("--force"));
         assert_eq!(start.admin().as_deref(), Ok("127.0.0.1:9"));
+        let several = words("start --shard a:1 --shard b:2").unwrap();
+        let body = several.name_source(json!({})).unwrap();
+        assert_eq!(body, json!({"shards": ["a:1", "b:2"]}));
+        let both = words("start c:3 --shard a:1").unwrap();
+        assert_eq!(both.name_source(json!({})).unwrap_err().0, USAGE);
         for (text, why) in [
             ("", "a command is missing"),
             ("plan a b", "'b' is not understood"),

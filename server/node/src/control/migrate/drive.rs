@@ -15,9 +15,10 @@ use std::time::Duration;
 use migration::assess::Report;
 use migration::compare::Findings;
 use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
-use migration::{Authority, Facts, Intent, Phase, Server, State};
+use migration::{Authority, Facts, Intent, Phase, Server, Shard, State};
 
-use super::parts::{Kept, Parts, Peer, Stragglers};
+use super::parts::{Kept, Parts, Peer, Sharded, Stragglers};
+use super::shards::Shards;
 use super::store;
 use crate::control::disk::Disk;
 
@@ -43,10 +44,10 @@ pub(super) struct Bounds {
 /// What an operator asks for.
 #[derive(Clone, Debug)]
 pub(super) enum Order {
-    /// A migration from this server begins; the source finds this node there.
+    /// A migration from these servers begins; the source finds this node there.
     Start {
-        /// The source.
-        source: Server,
+        /// The source: one server, one of a cluster's, or several among which keys are spread by hand.
+        sources: Vec<Server>,
         /// This node, as the source reaches it.
         announce: Server,
         /// Also when the assessment says stop.
@@ -89,8 +90,8 @@ pub(super) struct Wanted {
     pub runs: AtomicBool,
     /// Fetch again what differs.
     pub mends: AtomicBool,
-    /// From where; None with nothing to compare with.
-    pub source: Mutex<Option<Server>>,
+    /// From where, and which keys; none with nothing to compare with.
+    pub sources: Mutex<Vec<Sharded>>,
     /// What went wrong last.
     pub error: Mutex<Option<String>>,
 }
@@ -120,8 +121,17 @@ pub(super) struct Live {
 
 /// Makes the way to a server.
 pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
-/// Looks at a server before a start.
-pub(super) type Assess = Box<dyn Fn(&Server) -> Result<Report, String> + Send>;
+/// Looks at servers before a start.
+pub(super) type Assess = Box<dyn Fn(&[Server]) -> Result<Survey, String> + Send>;
+
+/// What was found before a start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Survey {
+    /// What stands in the way.
+    pub report: Report,
+    /// The shards, of a cluster or of several servers; none of a single one.
+    pub shards: Vec<(Server, Shard)>,
+}
 
 /// See the module's head.
 pub(super) struct Driver<P> {
@@ -133,8 +143,10 @@ pub(super) struct Driver<P> {
     /// What is known beside it.
     pub live: Live,
     pub(super) source: Option<Box<dyn Peer>>,
-    connect: Connect,
+    pub(super) connect: Connect,
     assess: Assess,
+    /// What is known of several sources.
+    pub(super) shards: Shards,
     pub(super) bounds: Bounds,
     /// What verification does.
     pub wanted: Arc<Wanted>,
@@ -174,6 +186,7 @@ impl<P: Parts> Driver<P> {
             source: None,
             connect,
             assess,
+            shards: Shards::default(),
             bounds,
             wanted: Arc::default(),
             findings: Arc::default(),
@@ -228,8 +241,11 @@ impl<P: Parts> Driver<P> {
             return;
         }
         self.share_source();
-        if let Err(why) = self.prepare_front() {
+        if let Err(why) = self.set_upstream() {
             self.warn(why);
+        }
+        if self.is_sharded() {
+            return self.resume_shards();
         }
         let found = self.ask_source();
         if let Err(why) = &found {
@@ -288,10 +304,10 @@ impl<P: Parts> Driver<P> {
     pub(super) fn order(&mut self, order: &Order) -> Result<String, Fault> {
         match order {
             Order::Start {
-                source,
+                sources,
                 announce,
                 force,
-            } => self.start(source, announce, *force),
+            } => self.start(sources, announce, *force),
             Order::Advance { force } => self.advance(*force),
             Order::Back { force } => self.back(*force),
             Order::Verify { mends } => self.verify(*mends),
@@ -299,9 +315,14 @@ impl<P: Parts> Driver<P> {
         }
     }
 
-    fn start(&mut self, source: &Server, announce: &Server, force: bool) -> Result<String, Fault> {
+    fn start(
+        &mut self,
+        sources: &[Server],
+        announce: &Server,
+        force: bool,
+    ) -> Result<String, Fault> {
         let phase = self.state.phase.start().map_err(conflict)?;
-        let report = (self.assess)(source).map_err(Fault::Failed)?;
+        let Survey { report, shards } = (self.assess)(sources).map_err(Fault::Failed)?;
         let stops = report.stops();
         let text = report.text();
         self.live = Live {
@@ -315,9 +336,14 @@ impl<P: Parts> Driver<P> {
         }
         let now_ms = self.parts.now_ms();
         let before = std::mem::take(&mut self.state);
+        let (sources, shards): (Vec<Server>, Vec<Shard>) = match shards.is_empty() {
+            true => (sources.to_vec(), Vec::new()),
+            false => shards.into_iter().unzip(),
+        };
         self.state = State {
             began_ms: now_ms,
-            sources: vec![source.clone()],
+            sources,
+            shards,
             announce: Some(announce.clone()),
             ..State::default()
         };
@@ -327,10 +353,15 @@ impl<P: Parts> Driver<P> {
             return Err(Fault::Failed(why));
         }
         self.source = None;
+        self.shards = Shards::default();
         self.findings().clear();
         self.share_source();
         self.parts.release(Authority::Source);
-        self.parts.follow(source, None).map_err(Fault::Failed)?;
+        let followed = match self.state.sources.first() {
+            Some(source) if !self.is_sharded() => self.parts.follow(source, None),
+            _ => self.parts.follow_all(&self.sharded(), true),
+        };
+        followed.map_err(Fault::Failed)?;
         Ok("the source is followed; `status --watch` shows the copy".to_owned())
     }
 
@@ -341,9 +372,10 @@ impl<P: Parts> Driver<P> {
             .phase
             .advance(&self.facts(), force)
             .map_err(conflict)?;
+        self.shards_allow(to)?;
         match to {
             Phase::Front => {
-                self.prepare_front().map_err(Fault::Failed)?;
+                self.set_upstream().map_err(Fault::Failed)?;
                 self.enter(to)?;
                 self.parts.release(Authority::Front);
                 Ok(
@@ -451,7 +483,7 @@ impl<P: Parts> Driver<P> {
     }
 
     pub(super) fn turn_back(&mut self) -> Result<String, Fault> {
-        self.prepare_front().map_err(Fault::Failed)?;
+        self.set_upstream().map_err(Fault::Failed)?;
         let (back, doing) = flip::Back::begin();
         let outcome = self.run(Machine::Back(back), doing, "back");
         self.soak = None;
@@ -477,7 +509,7 @@ impl<P: Parts> Driver<P> {
             let why = "writes that the old Redis has not acknowledged before the loss are gone: say so with `--force`";
             return Err(Fault::Conflict(why.to_owned()));
         }
-        self.prepare_front().map_err(Fault::Failed)?;
+        self.set_upstream().map_err(Fault::Failed)?;
         let doing = [
             Do::Intend(Intent::Back),
             Do::MakePrimary,
@@ -547,7 +579,10 @@ impl<P: Parts> Driver<P> {
         written.map_err(|error| format!("{}: {error}", self.path.display()))
     }
 
-    fn prepare_front(&mut self) -> Result<(), String> {
+    pub(super) fn set_upstream(&mut self) -> Result<(), String> {
+        if self.is_sharded() {
+            return self.parts.set_upstreams(&self.sharded());
+        }
         self.parts.set_upstream(self.state.sources.first())
     }
 
@@ -556,13 +591,19 @@ impl<P: Parts> Driver<P> {
         self.wanted.runs.store(runs, Relaxed);
     }
 
-    fn share_source(&self) {
-        let source = self.state.sources.first().cloned();
-        *self
-            .wanted
-            .source
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = source;
+    pub(super) fn share_source(&self) {
+        let mut sources = self.sharded();
+        if let Some(server) = self.state.sources.first()
+            && !self.is_sharded()
+        {
+            sources.push(Sharded {
+                number: 0,
+                server: server.clone(),
+                slots: None,
+            });
+        }
+        let wanted = self.wanted.sources.lock();
+        *wanted.unwrap_or_else(PoisonError::into_inner) = sources;
     }
 
     pub(super) fn source(&mut self) -> Result<&mut (dyn Peer + 'static), String> {
@@ -601,6 +642,7 @@ impl<P: Parts> Driver<P> {
             return;
         }
         self.looked_ms = now_ms;
+        self.watch_shards();
         self.unfence_again();
         if self.live.is_open {
             match self.ask_source() {

@@ -359,6 +359,11 @@ impl Peer for Source {
         self.call(&["CONFIG", "REWRITE"]).map(|_| true)
     }
 
+    fn nodes(&mut self) -> Result<String, String> {
+        self.call(&["CLUSTER", "NODES"])
+            .map(|answer| text_of(&answer))
+    }
+
     fn stragglers(&mut self) -> Result<Stragglers, String> {
         let list = text_of(&self.call(&["CLIENT", "LIST", "TYPE", "normal"])?);
         let own = format!(" name={NAME} ");

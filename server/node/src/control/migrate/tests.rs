@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use migration::assess::Report;
 use migration::flip::Found;
-use migration::{Authority, Intent, Phase, Place, Server, State};
+use migration::{Authority, Intent, Phase, Place, Server, Slots, State};
 
-use super::drive::{Bounds, Driver, Fault, Order};
-use super::parts::{Kept, LinkNow, Parts, Peer, Stragglers};
+use super::drive::{Bounds, Driver, Fault, Order, Survey};
+use super::parts::{Kept, LinkNow, Parts, Peer, Sharded, Stragglers};
 use super::{locked, store};
 use crate::control::log::tests::{Failing, MemoryDisk};
 
@@ -17,7 +16,7 @@ const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const PATH: &str = "d/meridian-migration.state";
 
 /// Both sides, in memory.
-struct World {
+pub(super) struct World {
     now_us: u64,
     // The source.
     answers: bool,
@@ -32,7 +31,7 @@ struct World {
     made: usize,
     // The node.
     authority: Authority,
-    follows: bool,
+    pub(super) follows: bool,
     in_flight: usize,
     expected: bool,
     own: Place,
@@ -40,13 +39,16 @@ struct World {
     requests: (u64, u64),
     notes: Vec<String>,
     calls: Vec<&'static str>,
+    /// Of a cluster: what it says of its nodes, and which shards have been followed anew, by a copy or not.
+    pub(super) nodes: String,
+    pub(super) followed: Vec<(u16, bool)>,
 }
 
 #[derive(Clone)]
-struct Fake(Arc<Mutex<World>>);
+pub(super) struct Fake(Arc<Mutex<World>>);
 
 impl Fake {
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         locked(&self.0)
     }
 }
@@ -76,6 +78,18 @@ impl Parts for Fake {
         self.world().follows = true;
         Ok(())
     }
+    fn follow_all(&self, _: &[Sharded], _: bool) -> Result<(), String> {
+        self.world().follows = true;
+        Ok(())
+    }
+    fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String> {
+        self.world().followed.push((shard.number, copies));
+        Ok(())
+    }
+    fn drop_shard(&self, _: u16) {}
+    fn links(&self) -> Vec<LinkNow> {
+        vec![self.link()]
+    }
     fn unfollow(&self) {
         self.world().follows = false;
     }
@@ -91,6 +105,10 @@ impl Parts for Fake {
     fn set_upstream(&self, _: Option<&Server>) -> Result<(), String> {
         Ok(())
     }
+    fn set_upstreams(&self, _: &[Sharded]) -> Result<(), String> {
+        Ok(())
+    }
+    fn unsettle(&self, _: &Slots) {}
     fn authority(&self) -> Authority {
         self.world().authority
     }
@@ -212,6 +230,9 @@ impl Peer for Fake {
     fn keep_in_file(&mut self) -> Result<bool, String> {
         Ok(true)
     }
+    fn nodes(&mut self) -> Result<String, String> {
+        Ok(self.world().nodes.clone())
+    }
     fn stragglers(&mut self) -> Result<Stragglers, String> {
         Ok(Stragglers {
             clients: 2,
@@ -220,7 +241,7 @@ impl Peer for Fake {
     }
 }
 
-fn server(host: &str) -> Server {
+pub(super) fn server(host: &str) -> Server {
     Server {
         host: host.to_owned(),
         port: 6379,
@@ -229,7 +250,7 @@ fn server(host: &str) -> Server {
 }
 
 /// A driver that finds this state, and its world.
-fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
+pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
     let at = Place::new(OLD, 100);
     let is_reverse = state.phase == Phase::Reverse;
     let fake = Fake(Arc::new(Mutex::new(World {
@@ -252,10 +273,12 @@ fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         requests: (0, 0),
         notes: Vec::new(),
         calls: Vec::new(),
+        nodes: String::new(),
+        followed: Vec::new(),
     })));
     let (disk, peer) = (MemoryDisk::default(), fake.clone());
     let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
-    let assess = |_: &Server| Ok(Report::default());
+    let assess = |_: &[Server]| Ok(Survey::default());
     let bounds = Bounds {
         pause_max: Duration::from_millis(100),
         error_budget: 100,
@@ -280,6 +303,11 @@ fn state(phase: Phase) -> State {
     }
 }
 
+/// None before anything was written.
+pub(super) fn on_disk_now(disk: &MemoryDisk) -> Option<State> {
+    store::read(disk, Path::new(PATH)).unwrap()
+}
+
 fn on_disk(disk: &MemoryDisk) -> State {
     disk.crash();
     store::read(disk, Path::new(PATH)).unwrap().unwrap()
@@ -302,7 +330,7 @@ fn back() -> Order {
 
 fn start() -> Order {
     Order::Start {
-        source: server("old"),
+        sources: vec![server("old")],
         announce: server("new"),
         force: false,
     }
