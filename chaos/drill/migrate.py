@@ -129,7 +129,7 @@ class Drill:
         os.mkdir(folder)
         with open(conf, "w", encoding="utf-8") as out:
             out.write(f"port {self.source_port}\ndir {folder}\nsave \"\"\nappendonly yes\nappendfsync always\n"
-                      "enable-debug-command yes\nrepl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n")
+                      "repl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n")
         self.source = Server("source", [args.source, conf], self.source_port, self.folder)
         mine = os.path.join(self.folder, "meridian")
         os.mkdir(mine)
@@ -359,8 +359,10 @@ class Drill:
             try:
                 status = self.migrate("status", check=False)
                 if phase == "reverse":
-                    replicas = redis.Redis(port=self.port, socket_timeout=5).info("replication")["connected_slaves"]
-                    if replicas:
+                    first = redis.Redis(port=self.port, socket_timeout=5).info("replication").get("slave0", {})
+                    log = redis.Redis(port=self.source_port, socket_timeout=5).info("persistence")
+                    writes_anew = log["aof_rewrite_in_progress"] or log["aof_rewrite_scheduled"]
+                    if first.get("state") == "online" and first.get("offset") and not writes_anew:
                         return
                 elif status.get("link", {}).get("follows"):
                     return

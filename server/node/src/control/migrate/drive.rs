@@ -456,7 +456,19 @@ impl<P: Parts> Driver<P> {
                 self.wants_verification(false);
                 Ok("nothing is compared any more".to_owned())
             }
-            _ => self.turn_back(),
+            _ => {
+                if !force
+                    && let Some(why) = self
+                        .source()
+                        .and_then(|source| source.unsaved())
+                        .map_err(Fault::Failed)?
+                {
+                    return Err(Fault::Conflict(format!(
+                        "{why}: what it was given would be lost if it ended now"
+                    )));
+                }
+                self.turn_back()
+            }
         }
     }
 

@@ -177,6 +177,9 @@ pub(super) trait Peer: Send {
     fn keep_in_file(&mut self) -> Result<bool, String>;
     /// What it says of the nodes of its cluster (CLUSTER NODES).
     fn nodes(&mut self) -> Result<String, String>;
+    /// Why its disk does not hold what it holds, if it keeps a log: after a full copy it writes that anew, and until then a start
+    /// of it would find the data of before.
+    fn unsaved(&mut self) -> Result<Option<String>, String>;
     /// Who still speaks to it.
     fn stragglers(&mut self) -> Result<Stragglers, String>;
 }

@@ -38,6 +38,8 @@ pub(super) struct World {
     kept: Option<Place>,
     requests: (u64, u64),
     notes: Vec<String>,
+    /// The source's disk does not hold what the source holds.
+    is_unsaved: bool,
     calls: Vec<&'static str>,
     /// Of a cluster: what it says of its nodes, and which shards have been followed anew, by a copy or not.
     pub(super) nodes: String,
@@ -233,6 +235,10 @@ impl Peer for Fake {
     fn nodes(&mut self) -> Result<String, String> {
         Ok(self.world().nodes.clone())
     }
+    fn unsaved(&mut self) -> Result<Option<String>, String> {
+        let waits = self.world().is_unsaved;
+        Ok(waits.then(|| "its log is written anew".to_owned()))
+    }
     fn stragglers(&mut self) -> Result<Stragglers, String> {
         Ok(Stragglers {
             clients: 2,
@@ -272,6 +278,7 @@ pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         kept: Some(at),
         requests: (0, 0),
         notes: Vec::new(),
+        is_unsaved: false,
         calls: Vec::new(),
         nodes: String::new(),
         followed: Vec::new(),
@@ -364,6 +371,10 @@ fn all_the_way_forward_back_from_each_phase_and_to_the_end() {
     is_at(&driver, &disk, Phase::Reverse);
     assert!(!fake.world().fenced, "the old Redis can take the stream");
     assert!(driver.live.pause_us > 0 && driver.live.pause_us < 100_000);
+    fake.world().is_unsaved = true;
+    assert!(matches!(driver.order(&back()), Err(Fault::Conflict(why)) if why.contains("log")));
+    is_at(&driver, &disk, Phase::Reverse);
+    fake.world().is_unsaved = false;
     driver.order(&back()).unwrap();
     is_at(&driver, &disk, Phase::Verify);
     assert!(fake.world().is_primary);
