@@ -15,11 +15,18 @@ pub(super) const ADDRESS_BITS: u32 = 48;
 pub(super) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
 /// Entries of an average main bucket up to which a rebuilt array should not be far from full, in eighths.
 const LOAD_EIGHTHS: usize = 44; // 5.5 of 7
-/// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before.
-pub(super) const TOTALS: [u8; 25] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 103, 124, 149, 179,
+/// The same of an array that is filled once, from entries that are counted: an array is full at about 6.9, hardly ever before 6.6.
+const LOAD_DENSE_EIGHTHS: usize = 50; // 6.25 of 7
+/// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before, and from `STEP_FINE` on a tenth.
+pub(super) const TOTALS: [u8; 33] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 46, 50, 55, 60, 66, 72, 79, 86, 94,
+    103, 113, 124, 136, 149, 163, 179,
 ];
 pub(super) const STEP_LAST: u8 = (TOTALS.len() - 1) as u8;
+/// From here on an array grows by two steps, a fifth as before: a step less would build arrays twice as often. The steps between
+/// are for the halves of a segment that splits, which need not be larger than their entries ask for.
+const STEP_FINE: u8 = 16;
+const _: () = assert!(TOTALS[STEP_FINE as usize] == 42);
 
 pub(super) const MAINS: [u8; TOTALS.len()] = {
     let mut mains = [0; TOTALS.len()];
@@ -346,7 +353,12 @@ impl Segment {
         let step = if self.buckets.is_null() {
             0
         } else {
-            self.step + u8::from(self.len as usize * 8 >= self.main() * LOAD_EIGHTHS)
+            let fills = self.len as usize * 8 >= self.main() * LOAD_EIGHTHS;
+            if fills {
+                next_step(self.step)
+            } else {
+                self.step
+            }
         };
         if step > last {
             return None;
@@ -362,8 +374,10 @@ impl Segment {
         if !self.buckets.is_null() {
             return 0;
         }
-        // A step less than what surely holds them: mostly it does too, and an array that was made too large stays so.
-        *self = Segment::allocate(step_for(len).saturating_sub(1), self.depth);
+        // A fifth less than what surely holds them: mostly it does too, and an array that was made too large stays so.
+        let step = step_for(len);
+        let step = step.saturating_sub(if step > STEP_FINE { 2 } else { 1 });
+        *self = Segment::allocate(step, self.depth);
         self.heap_bytes() as isize
     }
 
@@ -482,10 +496,24 @@ pub(super) fn layout(step: u8) -> Layout {
     unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
 }
 
-/// The smallest step that surely holds `len` entries.
+/// The step that an array grows to: a fifth more.
+fn next_step(step: u8) -> u8 {
+    step + if step < STEP_FINE { 1 } else { 2 }
+}
+
+/// The smallest step that surely holds `len` entries, with room for more.
 pub(super) fn step_for(len: usize) -> u8 {
+    step_of_load(len, LOAD_EIGHTHS)
+}
+
+/// The smallest step that holds `len` entries, hardly with room for more.
+pub(super) fn dense_step_for(len: usize) -> u8 {
+    step_of_load(len, LOAD_DENSE_EIGHTHS)
+}
+
+fn step_of_load(len: usize, eighths: usize) -> u8 {
     let mut step = 0;
-    while step < STEP_LAST && (MAINS[step as usize] as usize) * LOAD_EIGHTHS < len * 8 {
+    while step < STEP_LAST && (MAINS[step as usize] as usize) * eighths < len * 8 {
         step += 1;
     }
     step
@@ -499,5 +527,5 @@ pub(super) fn last_step(hash: u64, depth: u8) -> u8 {
     }
     let prefix = hash >> (64 - u32::from(depth));
     let chance = prefix.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
-    STEP_LAST - chance as u8
+    STEP_LAST - 2 * chance as u8
 }
