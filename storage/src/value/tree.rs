@@ -18,9 +18,8 @@
 
 use crate::account::class_size;
 use crate::value::blob::{Blob, Scored};
-use crate::value::node::{
-    Edge, Inner, Leaf, Node, Spot, Taken, element_of, key_of, keys_below, member_of,
-};
+use crate::value::leaf::{Edge, Leaf, Spot, Taken, element_of, key_of};
+use crate::value::node::{Inner, Node, keys_below, member_of};
 
 /// An ordered sequence of elements.
 pub(super) struct Tree {

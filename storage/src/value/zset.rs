@@ -14,7 +14,7 @@ use crate::packed::{Packed, Records, same};
 use crate::rng::Rng;
 use crate::value::Added;
 use crate::value::blob::{Blob, Blobs, Scored};
-use crate::value::node::{Spot, key_of};
+use crate::value::leaf::{Spot, key_of};
 use crate::value::tree::{Backward, Forward, Tree};
 
 /// A map from members to scores, in order of score.
