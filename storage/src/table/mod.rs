@@ -52,7 +52,7 @@ const LARGE: u8 = u8::MAX;
 /// `into_raw` must give an address below 2^48 that is not null, and `from_raw(x.into_raw())` must
 /// be the same entry as `x`.
 pub(crate) unsafe trait Entry: Copy {
-    /// The block's address.
+    /// The block's address; its lowest bits may say more, which the table keeps.
     fn into_raw(self) -> NonNull<u8>;
     /// The entry back from its address.
     ///

@@ -86,6 +86,13 @@ impl Bucket {
         self.words[lane] = word;
     }
 
+    /// As [`Bucket::put`] in a lane that is free.
+    #[inline(always)]
+    fn put_free(&mut self, lane: usize, tag: u8, word: u64) {
+        self.tags |= u64::from(tag) << (lane * 8);
+        self.words[lane] = word;
+    }
+
     pub(super) fn tag(&self, lane: usize) -> u8 {
         (self.tags >> (lane * 8)) as u8
     }
@@ -307,27 +314,94 @@ impl Segment {
     }
 
     /// Moves everything, and one more word, into an array of at least `step`; None when the ladder ends.
-    pub(super) fn rebuilt(&self, mut step: u8, extra: Option<(u8, u64)>) -> Option<Segment> {
-        'steps: while step <= STEP_LAST {
+    pub(super) fn rebuilt(&self, step: u8, extra: Option<(u8, u64)>) -> Option<Segment> {
+        for step in step..=STEP_LAST {
             let mut grown = Segment::allocate(step, self.depth);
-            for number in 0..self.total() {
-                for (tag, word) in self.lanes(number) {
-                    if !grown.place(tag, word) {
-                        grown.free();
-                        step += 1;
-                        continue 'steps;
-                    }
-                }
+            let fits =
+                grown.take_all_of(self) && extra.is_none_or(|(tag, word)| grown.place(tag, word));
+            if fits {
+                return Some(grown);
             }
-            match extra {
-                Some((tag, word)) if !grown.place(tag, word) => {
-                    grown.free();
-                    step += 1;
-                }
-                _ => return Some(grown),
-            }
+            grown.free();
         }
         None
+    }
+
+    /// Copies all words of another array into this one, which is empty; false, and nothing is copied, if there is no room.
+    ///
+    /// Most of what an insertion costs is its share of this, about five words. So homes are counted first: then each word has its lane, and
+    /// what does not fit into a home lies together, in one overflow bucket or two neighbours.
+    fn take_all_of(&mut self, other: &Segment) -> bool {
+        let mains = u64::from(self.mains);
+        // Below `mains`, of which there are at most 255.
+        let home_of =
+            |word: u64| usize::from(((word >> ADDRESS_BITS).wrapping_mul(mains) >> 16) as u8);
+        let mut counts = [0_u16; 256];
+        other.each_word(|_, word| {
+            let count = &mut counts[home_of(word)];
+            *count = count.wrapping_add(1);
+        });
+        // The overflow lanes, numbered through all buckets, where those of each home begin.
+        let mut spills = [0_u16; 256];
+        if !self.chain(&counts, &mut spills) {
+            return false;
+        }
+        let mut taken = [0_u8; 256];
+        other.each_word(|tag, word| {
+            let home = home_of(word);
+            let lane = usize::from(taken[home]);
+            taken[home] = taken[home].wrapping_add(1);
+            if lane < LANES {
+                self.bucket_mut(home).put_free(lane, tag, word);
+            } else {
+                let lane = usize::from(spills[home]) + lane - LANES;
+                self.bucket_mut(self.main() + lane / LANES)
+                    .put_free(lane % LANES, tag, word);
+            }
+        });
+        self.len = other.len;
+        true
+    }
+
+    /// Chains the homes that get more words than they have lanes to the overflow lanes that are theirs; false if there are too few.
+    fn chain(&mut self, counts: &[u16; 256], spills: &mut [u16; 256]) -> bool {
+        let (main, mut used) = (self.main(), 0);
+        let room = (self.total() - main) * LANES;
+        for home in 0..main {
+            let more = usize::from(counts[home]).saturating_sub(LANES);
+            if more == 0 {
+                continue;
+            }
+            let (first, last) = (used / LANES, (used + more - 1) / LANES);
+            spills[home] = used as u16;
+            used += more;
+            if used > room {
+                return false;
+            }
+            self.bucket_mut(home).set_chain(first + 1);
+            for number in first..last {
+                self.bucket_mut(main + number).set_chain(number + 2);
+            }
+        }
+        // Lossless: a chain byte tells each of them apart.
+        self.overflow_used = used.div_ceil(LANES) as u8;
+        true
+    }
+
+    /// All (tag, word) pairs.
+    #[inline(always)]
+    fn each_word(&self, mut f: impl FnMut(u8, u64)) {
+        for number in 0..self.total() {
+            let bucket = self.bucket(number);
+            let mut tags = bucket.tags;
+            for word in bucket.words {
+                let tag = tags as u8;
+                tags >>= 8;
+                if tag != 0 {
+                    f(tag, word);
+                }
+            }
+        }
     }
 
     /// Inserts a word; returns by how many bytes the array grew, None when it would grow beyond step
