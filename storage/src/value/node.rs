@@ -4,17 +4,20 @@
 //! an inner node's `keys`, `firsts` and `counts` are exactly its children's (asserted by `check_node`).
 
 use crate::value::blob::{Blob, Scored};
-use crate::value::leaf::{Edge, KEY_MAX, LEAF_MAX, Leaf, Spot, Taken};
+use crate::value::leaf::{Edge, KEY_MAX, LEAF_MAX, LeafBlock, Spot, Taken};
 
-/// Most children of an inner node.
-const INNER_MAX: usize = 31;
-const _: () = assert!(size_of::<Inner>() <= 1280);
+/// Most children of an inner node: 8 + 28 x 36 fill the 1024-byte class.
+const INNER_MAX: usize = 28;
+const _: () = assert!(size_of::<Inner>() == 1016);
+
+/// What an inner node takes.
+pub(super) const INNER_BYTES: isize = 1024;
 
 /// The key of free entries: above that of every score.
 const FREE: u64 = KEY_MAX + 1;
 
 pub(super) enum Node {
-    Leaf(Box<Leaf>),
+    Leaf(LeafBlock),
     Inner(Box<Inner>),
 }
 
@@ -24,8 +27,8 @@ pub(super) struct Inner {
     pub(super) keys: [u64; INNER_MAX],
     /// That element; exact, so that no address outlives its element here.
     pub(super) firsts: [Option<Scored>; INNER_MAX],
-    /// Elements below each child.
-    pub(super) counts: [usize; INNER_MAX],
+    /// Elements below each child: tables count no further either.
+    counts: [u32; INNER_MAX],
     pub(super) children: [Option<Node>; INNER_MAX],
 }
 
@@ -39,7 +42,9 @@ pub(super) fn member_of(element: Option<Scored>) -> &'static [u8] {
 /// once, where a binary search would wait for three of them in turn.
 #[inline]
 pub(super) fn keys_below<const N: usize>(keys: &[u64; N], key: u64) -> usize {
-    keys.iter().map(|k| usize::from(*k < key)).sum()
+    // Wrapping, for it is at most N: checks would not let it be done for several keys at once.
+    keys.iter()
+        .fold(0_usize, |n, k| n.wrapping_add(usize::from(*k < key)))
 }
 
 impl Inner {
@@ -94,7 +99,7 @@ impl Inner {
     fn refresh(&mut self, at: usize) {
         if let Some(child) = &self.children[at] {
             (self.keys[at], self.firsts[at]) = child.first();
-            self.counts[at] = child.count();
+            self.counts[at] = child.count() as u32;
         }
     }
 
@@ -135,16 +140,17 @@ impl Inner {
     }
 
     /// After a removal below child `at`: drops it if empty, joins it to a neighbour if both are small.
-    /// Returns the numbers of leaves and inner nodes given back.
-    fn tidy(&mut self, at: usize) -> (usize, usize) {
+    /// Adds to `bytes` by how many the tree grew (less than 0).
+    fn tidy(&mut self, at: usize, bytes: &mut isize) {
         let len = |inner: &Inner, i: usize| inner.children[i].as_ref().map_or(0, Node::len);
         let max = self.children[at].as_ref().map_or(0, Node::max);
         if len(self, at) == 0 {
-            return freed(self.remove(at));
+            *bytes -= self.remove(at).map_or(0, |child| child.bytes());
+            return;
         }
         self.refresh(at);
         if len(self, at) > max / 4 {
-            return (0, 0);
+            return;
         }
         let fits = |inner: &Inner, i: usize| {
             i + 1 < inner.len && len(inner, i) + len(inner, i + 1) <= max * 3 / 4
@@ -154,30 +160,35 @@ impl Inner {
         } else if at > 0 && fits(self, at - 1) {
             at - 1
         } else {
-            return (0, 0);
+            return;
         };
         let Some(mut right) = self.remove(left + 1) else {
-            return (0, 0);
+            return;
         };
         match (&mut self.children[left], &mut right) {
-            (Some(Node::Leaf(to)), Node::Leaf(from)) => from.give(0, to),
+            (Some(Node::Leaf(to)), Node::Leaf(from)) => to.join(from, bytes),
             (Some(Node::Inner(to)), Node::Inner(from)) => from.give(0, to),
             _ => {}
         }
         self.refresh(left);
-        freed(Some(right))
-    }
-}
-
-fn freed(node: Option<Node>) -> (usize, usize) {
-    match node {
-        Some(Node::Leaf(_)) => (1, 0),
-        Some(Node::Inner(_)) => (0, 1),
-        None => (0, 0),
+        *bytes -= right.bytes();
     }
 }
 
 impl Node {
+    /// An empty leaf.
+    pub(super) fn new() -> Self {
+        Node::Leaf(LeafBlock::with_room(0))
+    }
+
+    /// Bytes of heap of the node itself.
+    pub(super) fn bytes(&self) -> isize {
+        match self {
+            Node::Leaf(leaf) => leaf.bytes() as isize,
+            Node::Inner(_) => INNER_BYTES,
+        }
+    }
+
     /// Most entries of a node of this kind.
     fn max(&self) -> usize {
         match self {
@@ -198,7 +209,7 @@ impl Node {
     pub(super) fn count(&self) -> usize {
         match self {
             Node::Leaf(leaf) => leaf.count(),
-            Node::Inner(inner) => inner.counts[..inner.len].iter().sum(),
+            Node::Inner(inner) => inner.count_before(inner.len),
         }
     }
 
@@ -214,12 +225,11 @@ impl Node {
         spot: Spot<'_>,
         element: Scored,
         edge: Edge,
-        made: &mut (usize, usize),
+        bytes: &mut isize,
     ) -> Option<Node> {
         match self {
             Node::Leaf(leaf) => {
-                let right = leaf.add(spot, element, edge)?;
-                made.0 += 1;
+                let right = leaf.add(spot, element, edge, bytes)?;
                 Some(Node::Leaf(right))
             }
             Node::Inner(inner) => {
@@ -228,7 +238,9 @@ impl Node {
                     first: edge.first && at == 0,
                     last: edge.last && at + 1 == inner.len,
                 };
-                let split = inner.children[at].as_mut()?.add(spot, element, below, made);
+                let split = inner.children[at]
+                    .as_mut()?
+                    .add(spot, element, below, bytes);
                 let Some(right) = split else {
                     inner.counts[at] += 1;
                     if at == 0 {
@@ -238,27 +250,22 @@ impl Node {
                 };
                 inner.refresh(at);
                 let right = inner.add_child(at + 1, right, edge)?;
-                made.1 += 1;
+                *bytes += INNER_BYTES;
                 Some(Node::Inner(right))
             }
         }
     }
 
     /// Removes the element at `spot`, or gives it the key `to` if its neighbours allow that.
-    pub(super) fn take(
-        &mut self,
-        spot: Spot<'_>,
-        to: Option<u64>,
-        freed: &mut (usize, usize),
-    ) -> Taken {
+    pub(super) fn take(&mut self, spot: Spot<'_>, to: Option<u64>, bytes: &mut isize) -> Taken {
         match self {
-            Node::Leaf(leaf) => leaf.take(spot, to),
+            Node::Leaf(leaf) => leaf.take(spot, to, bytes),
             Node::Inner(inner) => {
                 let at = inner.child_of(spot);
                 let Some(child) = inner.children[at].as_mut() else {
                     return Taken::Absent;
                 };
-                let taken = child.take(spot, to, freed);
+                let taken = child.take(spot, to, bytes);
                 if taken != Taken::Removed {
                     return taken;
                 }
@@ -266,9 +273,7 @@ impl Node {
                     (inner.keys[at], inner.firsts[at]) = child.first();
                     inner.counts[at] -= 1;
                 } else {
-                    let (leaves, inners) = inner.tidy(at);
-                    freed.0 += leaves;
-                    freed.1 += inners;
+                    inner.tidy(at, bytes);
                 }
                 taken
             }
@@ -276,7 +281,7 @@ impl Node {
     }
 
     /// Takes off the last leaf; the elements it held.
-    pub(super) fn remove_last_leaf(&mut self, freed: &mut (usize, usize)) -> usize {
+    pub(super) fn remove_last_leaf(&mut self, bytes: &mut isize) -> usize {
         match self {
             Node::Leaf(leaf) => leaf.clear(),
             Node::Inner(inner) => {
@@ -286,14 +291,10 @@ impl Node {
                 let Some(child) = inner.children[at].as_mut() else {
                     return 0;
                 };
-                let removed = child.remove_last_leaf(freed);
-                inner.counts[at] -= removed;
+                let removed = child.remove_last_leaf(bytes);
+                inner.counts[at] -= removed as u32;
                 if child.len() == 0 {
-                    match inner.remove(at) {
-                        Some(Node::Leaf(_)) => freed.0 += 1,
-                        Some(Node::Inner(_)) => freed.1 += 1,
-                        None => {}
-                    }
+                    *bytes -= inner.remove(at).map_or(0, |child| child.bytes());
                 }
                 removed
             }
@@ -302,6 +303,14 @@ impl Node {
 }
 
 impl Inner {
+    /// Elements below the first `children`.
+    #[inline]
+    pub(super) fn count_before(&self, children: usize) -> usize {
+        // Wrapping, for a table's length is below 2^32: checks would not let it be done for several at once.
+        let counts = self.counts[..children].iter();
+        counts.fold(0_u32, |n, count| n.wrapping_add(*count)) as usize
+    }
+
     fn refresh_first(&mut self) {
         if let Some(child) = &self.children[0] {
             (self.keys[0], self.firsts[0]) = child.first();
@@ -314,7 +323,8 @@ impl Inner {
     #[inline]
     pub(super) fn child_at(&self, rank: &mut usize) -> Option<&Node> {
         for (at, count) in self.counts[..self.len].iter().enumerate() {
-            if *rank < *count {
+            let count = *count as usize;
+            if *rank < count {
                 return self.children[at].as_ref();
             }
             *rank -= count;
@@ -327,19 +337,18 @@ impl Inner {
 pub(super) fn check_node(
     node: &Node,
     depth: usize,
-    nodes: &mut (usize, usize),
+    bytes: &mut isize,
     depths: &mut std::collections::BTreeSet<usize>,
 ) -> usize {
+    *bytes += node.bytes();
     match node {
         Node::Leaf(leaf) => {
-            nodes.0 += 1;
             depths.insert(depth);
             assert!(leaf.count() > 0 || depth == 0, "only the root may be empty");
             leaf.check();
             leaf.count()
         }
         Node::Inner(inner) => {
-            nodes.1 += 1;
             assert!(
                 inner.len > usize::from(depth == 0),
                 "a root has two children, others one"
@@ -351,9 +360,12 @@ pub(super) fn check_node(
                     continue;
                 };
                 assert_eq!((inner.keys[i], inner.firsts[i]), child.first());
-                assert_eq!(check_node(child, depth + 1, nodes, depths), inner.counts[i]);
+                assert_eq!(
+                    check_node(child, depth + 1, bytes, depths),
+                    inner.counts[i] as usize
+                );
             }
-            inner.counts[..inner.len].iter().sum()
+            inner.count_before(inner.len)
         }
     }
 }
