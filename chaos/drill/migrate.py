@@ -2,13 +2,14 @@
 """The move off Redis as a drill: a source under load, all phases forward, back from each, and forward again.
 
     migrate.py --meridian PATH [--source redis-server] [--seconds 40] [--seed 1] [--cores 2] [--go PATH]
-               [--kill meridian|source|link --rounds 10] [--old-side replica|written]
+               [--kill meridian|source|link --rounds 10] [--old-side replica|written] [--plant fence]
 
 Without --kill no error of a client is excused but READONLY for those who write straight to a source that has not the authority
 any more. With it, one of the two processes (or the link between them) ends at random moments in random phases and is started again.
 With --old-side written the source is never a replica: what came of each write is written to it, and clients that write straight to it are
 a user that is barred there while it has not the authority.
 The clients' records are the judge (load.py); both sides are compared at the end. Prints the longest pause that any client saw.
+With --plant the flip is lied to (liar.py): both sides take writes then, and it is an error if the records do not show it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import time
 
 import redis
 
+import liar
 import load
 
 POSITION = b"meridian:migration:position"
@@ -33,10 +35,16 @@ PHASES = ["attach", "front", "verify", "reverse"]
 
 
 def free_port():
-    """A port with nothing on it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port with nothing on it, below those that the kernel gives to outgoing connections: a server that is down for a moment finds
+    its own free again."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Server:
@@ -124,8 +132,8 @@ class Drill:
         os.mkdir(folder)
         with open(conf, "w", encoding="utf-8") as out:
             out.write(f"port {self.source_port}\ndir {folder}\nsave \"\"\nappendonly yes\nappendfsync always\n"
-                      "enable-debug-command yes\nrepl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n"
-                      "user app on nopass ~* &* +@all\n")
+                      "repl-backlog-size 64mb\nrepl-diskless-sync-delay 0\n"
+                      + ("user app on nopass ~* &* +@all\n" if args.old_side == "written" else ""))
         self.source = Server("source", [args.source, conf], self.source_port, self.folder)
         mine = os.path.join(self.folder, "meridian")
         os.mkdir(mine)
@@ -133,6 +141,11 @@ class Drill:
                    "--save", "", "--appendonly", "yes", "--appendfsync", args.appendfsync, "--enable-debug-command", "yes",
                    "--logfile", ""]
         self.meridian = Server("meridian", command, self.port, self.folder)
+        # What Meridian is told to be the source's address.
+        self.said_port = self.source_port
+        if args.plant:
+            self.said_port = free_port()
+            liar.Liar(self.said_port, self.source_port, self.port)
         self.pauses, self.go_load = [], None
 
     def migrate(self, *words, check=True):
@@ -141,7 +154,7 @@ class Drill:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if check and done.returncode != 0:
             raise SystemExit(f"{' '.join(words)}: {done.stdout} {done.stderr}")
-        return json.loads(done.stdout) if done.stdout.strip() else {}
+        return json.loads(done.stdout) if done.stdout.strip() else {"error": done.stderr.strip()}
 
     def phase(self):
         """The phase that the server says it is in; None while it does not answer."""
@@ -274,6 +287,21 @@ class Drill:
             print("VIOLATION", what)
         return 1 if self.world.violations else 0
 
+    def found(self):
+        """The end with a planted fault: what the clients of both sides were promised must be found broken."""
+        self.stop_go()
+        self.world.stop()
+        self.world.violations.clear()
+        final = redis.Redis(port=self.port, socket_timeout=30)
+        for worker in self.direct:
+            worker.judge(final)
+        for what in self.world.violations[:5]:
+            print("found, as it was planted:", what)
+        if not self.world.violations:
+            print("VIOLATION nothing was found, though both sides took writes")
+            return 1
+        return 0
+
     def rest(self):
         """The load goes on for a while in the phase it is in."""
         time.sleep(self.args.seconds / 12)
@@ -287,9 +315,9 @@ class Drill:
             if wanted == until:
                 break
 
-    def hurt(self):
-        """Ends a process, or the link, at a random moment; it is started again at once."""
-        time.sleep(self.random.random() * 2)
+    def hurt(self, delay):
+        """Ends a process, or the link, after so many seconds; it is started again at once."""
+        time.sleep(delay)
         if self.args.kill == "link" and self.args.old_side == "written":
             conn = redis.Redis(port=self.source_port, socket_timeout=5)
             try:
@@ -312,14 +340,23 @@ class Drill:
         server.start()
 
     def rounds(self):
-        """A random order of the operator, hurt while it is carried out or afterwards; then the move goes on from whatever has come of it."""
+        """Forward to the end and back again and again, hurt while an order of the operator is carried out or afterwards; the move goes on
+        from whatever has come of it."""
+        heads = "advance"
+        ends = {"flips": 0, "ways back": 0}
         for number in range(self.args.rounds):
             phase = self.settled()
             # (Clients are here: behind the front there is only a replica, which refuses them.)
-            word = self.random.choice(["advance", "advance", "back" if phase != "front" else "advance", ""])
+            if phase in ("front", "reverse"):
+                heads = "advance" if phase == "front" else "back"
+            word = self.random.choice([heads, heads, heads, ""])
+            if word:
+                self.ready(phase)
             # (Not every round waits for a whole comparison before the flip.)
             words = [word, "--force"] if word == "advance" and phase == "verify" else [word]
-            hurting = threading.Thread(target=self.hurt)
+            # Half of them while the order is carried out, which takes some tens of milliseconds.
+            delay = self.random.choice([0.12, 2]) * self.random.random()
+            hurting = threading.Thread(target=self.hurt, args=(delay,))
             hurting.start()
             answer = {}
             if word:
@@ -329,7 +366,29 @@ class Drill:
                     pass
             hurting.join()
             after = self.settled()
-            print(f"  {time.strftime('%T')} round {number}: {phase} {word or 'stays'} -> {after}  {str(answer.get('error', ''))[:90]}", flush=True)
+            ends["flips"] += phase == "verify" and after == "reverse"
+            ends["ways back"] += phase == "reverse" and after == "verify"
+            print(f"  {time.strftime('%T')} round {number}: {phase} {word or 'stays'}, hurt after {1e3 * delay:.0f} ms -> {after}  "
+                  f"{str(answer.get('error', ''))[:90]}", flush=True)
+        print(f"  {ends['flips']} flips and {ends['ways back']} ways back in {self.args.rounds} rounds", flush=True)
+
+    def ready(self, phase):
+        """Waits until an order would be taken: the link is up, or the old Redis follows; for a while, since it may have been hurt."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                status = self.migrate("status", check=False)
+                if phase == "reverse":
+                    first = redis.Redis(port=self.port, socket_timeout=5).info("replication").get("slave0", {})
+                    log = redis.Redis(port=self.source_port, socket_timeout=5).info("persistence")
+                    writes_anew = log["aof_rewrite_in_progress"] or log["aof_rewrite_scheduled"]
+                    if first.get("state") == "online" and first.get("offset") and not writes_anew:
+                        return
+                elif status.get("link", {}).get("follows"):
+                    return
+            except (json.JSONDecodeError, subprocess.TimeoutExpired, redis.RedisError):
+                pass
+            time.sleep(0.05)
 
     def settled(self):
         """The phase once the server is up, its link stands, and nothing is in between."""
@@ -347,17 +406,20 @@ class Drill:
     def run(self):
         """Forward, back from each phase, and forward again."""
         through = self.begin()
-        print(self.migrate("plan", f"127.0.0.1:{self.source_port}", check=False).get("verdict", ""))
+        print(self.migrate("plan", f"127.0.0.1:{self.said_port}", check=False).get("verdict", ""))
         way = ["--announce", f"127.0.0.1:{self.port}"]
         if self.args.old_side == "written":
             way = ["--old-side", "written", "--bar-users", "app"]
-        self.migrate("start", f"127.0.0.1:{self.source_port}", *way)
+        self.migrate("start", f"127.0.0.1:{self.said_port}", *way)
         self.wait_phase("attach")
         self.rest()
         self.go("advance", "front")
         self.world.start(through)
         self.start_go()
         self.rest()
+        if self.args.plant:
+            self.forward()
+            return self.found()
         if self.args.kill != "none":
             if self.args.old_side == "written":
                 # (What is new with it begins behind the flip.)
@@ -400,6 +462,7 @@ def main():
     parser.add_argument("--appendfsync", default="everysec")
     parser.add_argument("--rounds", type=int, default=10, help="with --kill")
     parser.add_argument("--old-side", choices=["replica", "written"], default="replica")
+    parser.add_argument("--plant", choices=["fence"])
     parser.add_argument("--kill", choices=["none", "meridian", "source", "link"], default="none")
     args = parser.parse_args()
     drill = Drill(args)

@@ -95,7 +95,7 @@ impl Shard {
             }
             Effect::FlushSlots { first, last } => self.applying().flush_slots(db, first, last),
             // Nothing of the data: the reader of the log takes it.
-            Effect::SourceAt { .. } => {}
+            Effect::SourceAt { .. } | Effect::LineAt { .. } => {}
             _ => self.apply_to_collection(db, effect)?,
         }
         Ok(())

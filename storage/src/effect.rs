@@ -158,6 +158,13 @@ pub enum Effect<'a> {
         replid: &'a [u8; REPLID_BYTES],
         offset: u64,
     },
+    /// The same of one of several sources that are followed at once, by its number: it says nothing of the others. A history of zeros: nothing
+    /// of that one can be gone on with.
+    LineAt {
+        line: u16,
+        replid: &'a [u8; REPLID_BYTES],
+        offset: u64,
+    },
 }
 
 /// Bytes of a history's name.
@@ -194,7 +201,8 @@ impl<'a> Effect<'a> {
             | Effect::FlushAll
             | Effect::SwapDb { .. }
             | Effect::FlushSlots { .. }
-            | Effect::SourceAt { .. } => None,
+            | Effect::SourceAt { .. }
+            | Effect::LineAt { .. } => None,
         }
     }
 }
@@ -237,6 +245,18 @@ impl Effects {
     /// Notes, behind the effects of a part of a source's stream, how far they go: see [`Effect::SourceAt`].
     pub fn note_source(&mut self, db: u8, replid: &[u8; REPLID_BYTES], offset: u64) {
         self.push(db, &Effect::SourceAt { replid, offset });
+    }
+
+    /// The same for one of several sources: see [`Effect::LineAt`].
+    pub fn note_line(&mut self, db: u8, line: u16, replid: &[u8; REPLID_BYTES], offset: u64) {
+        self.push(
+            db,
+            &Effect::LineAt {
+                line,
+                replid,
+                offset,
+            },
+        );
     }
 
     /// Effects recorded since the last [`Effects::take`].
@@ -316,6 +336,7 @@ mod kind {
     pub(super) const HASH_EXPIRE_AT: u8 = 60;
     pub(super) const HASH_PERSIST: u8 = 61;
     pub(super) const SOURCE_AT: u8 = 62;
+    pub(super) const LINE_AT: u8 = 63;
 }
 
 /// Appends one record.
@@ -432,6 +453,16 @@ pub fn encode(db: u8, effect: &Effect<'_>, out: &mut Vec<u8>) {
             to.bytes(replid);
             to.number(offset);
         }
+        Effect::LineAt {
+            line,
+            replid,
+            offset,
+        } => {
+            to.head(kind::LINE_AT, db, b"");
+            to.number(line.into());
+            to.bytes(replid);
+            to.number(offset);
+        }
     }
 }
 
@@ -540,6 +571,11 @@ pub fn decode(input: &[u8]) -> Result<(u8, Effect<'_>, &[u8]), Corrupt> {
             last: slot_number(from.number()?)?,
         },
         kind::SOURCE_AT => Effect::SourceAt {
+            replid: from.bytes()?.try_into().map_err(|_| Corrupt)?,
+            offset: from.number()?,
+        },
+        kind::LINE_AT => Effect::LineAt {
+            line: from.number()?.try_into().map_err(|_| Corrupt)?,
             replid: from.bytes()?.try_into().map_err(|_| Corrupt)?,
             offset: from.number()?,
         },

@@ -203,6 +203,11 @@ fn record(rng: &mut Rng) -> (u8, Vec<u8>) {
             replid: &[b'7'; 40],
             offset: m,
         },
+        22 if n == 2 => Effect::LineAt {
+            line: m as u16,
+            replid: &[b'7'; 40],
+            offset: m,
+        },
         22 => Effect::FlushDb,
         23 => Effect::SwapDb { with: n as u8 },
         _ => Effect::Stream {

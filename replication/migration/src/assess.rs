@@ -93,6 +93,8 @@ pub struct Told {
     pub skew_ms: i64,
     /// Bytes a second of its stream, where they could be measured.
     pub stream_bytes_per_s: Option<u64>,
+    /// It is looked at as a part of its cluster.
+    pub is_shard: bool,
 }
 
 /// What is known of this node.
@@ -208,7 +210,63 @@ pub fn assess(told: &Told, here: &Here<'_>) -> Report {
     report
 }
 
+/// Looks at several that are moved together, each by its name: what each has found, and what all need together.
+pub fn assess_all(told: &[(String, Told)], here: &Here<'_>) -> Report {
+    let mut report = Report::default();
+    let of_all = |name: &str| {
+        told.iter()
+            .map(|(_, one)| number(&one.info, name))
+            .sum::<u64>()
+    };
+    let (used, ops) = (of_all("used_memory"), of_all("instantaneous_ops_per_sec"));
+    let keys: u64 = told.iter().map(|(_, one)| keyspace(&one.info).0).sum();
+    report.facts = vec![
+        ("shards", told.len().to_string()),
+        ("databases' keys", keys.to_string()),
+        ("memory used there", bytes(used)),
+        ("memory needed here", bytes(used + used / 5)),
+        ("requests a second", ops.to_string()),
+    ];
+    let mut whole = Report::default();
+    let sum = Told {
+        info: format!("used_memory:{used}"),
+        ..Told::default()
+    };
+    of_memory(&sum, here, &mut whole);
+    for (name, one) in told {
+        let mut own = Report::default();
+        of_server(one, &mut own);
+        of_commands(one, here, &mut own);
+        of_options(one, here, &mut own);
+        of_stream(one, &mut own);
+        let (keys, _) = keyspace(&one.info);
+        let used = bytes(number(&one.info, "used_memory"));
+        let version = field(&one.info, "redis_version").unwrap_or("?");
+        let line = format!("{name}, Redis {version}, {keys} keys, {used}");
+        report.facts.push(("shard", line));
+        for mut finding in own.findings {
+            finding.what = format!("{name}: {}", finding.what);
+            whole.findings.push(finding);
+        }
+        report.big_keys.extend(one.samples.clone());
+    }
+    let all = Told {
+        samples: core::mem::take(&mut report.big_keys),
+        ..Told::default()
+    };
+    of_keys(&all, &mut whole);
+    (report.findings, report.big_keys) = (whole.findings, whole.big_keys);
+    report.findings.sort_by_key(|finding| finding.weight);
+    report
+}
+
 impl Report {
+    /// Adds what was found beside the assessment, the worst first.
+    pub fn find(&mut self, weight: Weight, what: impl Into<String>, cure: impl Into<String>) {
+        self.add(weight, what, cure);
+        self.findings.sort_by_key(|finding| finding.weight);
+    }
+
     /// Whether something stands in the way.
     pub fn stops(&self) -> bool {
         self.findings
@@ -339,10 +397,10 @@ fn of_server(told: &Told, report: &mut Report) {
         ),
     }
     match field(info, "redis_mode") {
-        Some("cluster") => report.add(
+        Some("cluster") if !told.is_shard => report.add(
             Weight::Stop,
-            "the source is a cluster",
-            "this version moves single servers; a cluster of several shards comes later",
+            "the source is a shard of a cluster",
+            "name it alone: its cluster is moved as a whole",
         ),
         Some("sentinel") => report.add(Weight::Stop, "this is a Sentinel", "name its primary"),
         _ => {}
@@ -366,7 +424,8 @@ fn of_server(told: &Told, report: &mut Report) {
             "values of modules cannot be read: remove those keys and unload the modules",
         );
     }
-    if field(info, "config_file").is_some_and(str::is_empty) {
+    // (In a cluster it is no replica after the flip.)
+    if field(info, "config_file").is_some_and(str::is_empty) && !told.is_shard {
         report.add(
             Weight::Warning,
             "it runs without a configuration file",
@@ -389,7 +448,9 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
         let Some((name, stats)) = named.and_then(|rest| rest.split_once(':')) else {
             continue;
         };
-        if !(here.knows)(name) {
+        // (A cluster is set up by some that no application calls.)
+        let is_of_cluster = told.is_shard && name.starts_with("cluster|");
+        if !is_of_cluster && !(here.knows)(name) {
             let calls = stats
                 .split(',')
                 .find_map(|part| part.strip_prefix("calls="));

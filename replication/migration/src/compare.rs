@@ -39,6 +39,8 @@ pub enum Kind {
     Value,
     /// It ends at another time, or only one of the two does.
     Expiry,
+    /// Several of the sources have it.
+    Twice,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Type => "type",
             Kind::Value => "value",
             Kind::Expiry => "expiry",
+            Kind::Twice => "twice",
         }
     }
 }

@@ -18,8 +18,10 @@ pub mod flip;
 mod phase;
 mod position;
 pub mod psync;
+mod slots;
 mod state;
 pub mod stream;
+pub mod topology;
 pub mod written;
 
 pub use absolute::absolute;
@@ -28,7 +30,9 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
+pub use slots::Slots;
 pub use state::{
     BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX,
     Server, State, StateError, is_host,
 };
+pub use topology::{Shard, Topology};

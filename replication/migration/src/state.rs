@@ -5,6 +5,7 @@
 //!  phase verify
 //!  began 1700000000000
 //!  source 10.0.0.5 6379 plain
+//!  shard <slots, or hand> <id in the cluster, or ->   of several sources: of each, in their order
 //!  announce 10.0.0.9 6379
 //!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
 //!  fence <history> <offset>                  only once this node decides
@@ -23,10 +24,10 @@ use core::fmt::Write as _;
 
 use storage::rdb::crc64;
 
-use crate::Phase;
+use crate::{Phase, Shard, Slots};
 
-/// Bytes of a state: hosts and histories are short.
-pub const STATE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a state: hosts and histories are short, and slots are in few ranges as a rule.
+pub const STATE_BYTES_MAX: usize = 512 << 10;
 /// Phases and pauses that are remembered; the oldest go first.
 const REMEMBERED_MAX: usize = 200;
 /// Characters of a reason that are kept.
@@ -147,6 +148,8 @@ pub struct State {
     pub began_ms: u64,
     /// The source's servers; of one there is one.
     pub sources: Vec<Server>,
+    /// What each of the sources is, where there are several, or the one is a cluster; a shard's number is its place.
+    pub shards: Vec<Shard>,
     /// Where the old Redis finds this node.
     pub announce: Option<Server>,
     /// What is being changed.
@@ -176,6 +179,8 @@ pub enum StateError {
     Head,
     /// This line does not mean anything.
     Line(usize),
+    /// It has another number of shards than of sources.
+    Shards,
     /// Its sum is wrong, or missing.
     Sum,
 }
@@ -187,6 +192,7 @@ impl core::fmt::Display for StateError {
                 f.write_str("it is not a migration's state, or that of another version")
             }
             StateError::Line(line) => write!(f, "line {line} cannot be read"),
+            StateError::Shards => f.write_str("it has not one shard for each source"),
             StateError::Sum => f.write_str("its checksum is wrong: it is damaged"),
         }
     }
@@ -220,6 +226,11 @@ impl State {
         for source in &self.sources {
             let tls = if source.tls { "tls" } else { "plain" };
             let _ = writeln!(out, "source {} {} {tls}", source.host, source.port);
+        }
+        for Shard { slots, id } in &self.shards {
+            let slots = slots.as_ref().map_or("hand".to_owned(), Slots::to_string);
+            let id = if id.is_empty() { "-" } else { id };
+            let _ = writeln!(out, "shard {slots} {id}");
         }
         if let Some(us) = &self.announce {
             let _ = writeln!(out, "announce {} {}", us.host, us.port);
@@ -286,7 +297,8 @@ impl State {
             let words: Vec<&str> = line.split(' ').collect();
             state.take(&words).ok_or(StateError::Line(at + 1))?;
         }
-        Ok(state)
+        let is_whole = state.shards.is_empty() || state.shards.len() == state.sources.len();
+        is_whole.then_some(state).ok_or(StateError::Shards)
     }
 
     fn take(&mut self, words: &[&str]) -> Option<()> {
@@ -301,6 +313,13 @@ impl State {
                     "plain" => false,
                     _ => return None,
                 },
+            }),
+            ["shard", slots, id] => self.shards.push(Shard {
+                slots: match *slots {
+                    "hand" => None,
+                    slots => Some(Slots::of(slots)?),
+                },
+                id: id.trim_start_matches('-').to_owned(),
             }),
             ["announce", host, port] => {
                 self.announce = Some(Server {
@@ -395,6 +414,25 @@ mod tests {
         (other.written_from, other.is_begun) = (u64::MAX, true);
         other.needs_copy = Some("the queue  is full".to_owned());
         states.push(other);
+        let mut sharded = full();
+        let slots = |text| Some(Slots::of(text).unwrap());
+        sharded.sources.push(full().sources[0].clone());
+        sharded.shards = vec![
+            Shard {
+                slots: slots("0-8191"),
+                id: HISTORY.to_owned(),
+            },
+            Shard {
+                slots: None,
+                id: String::new(),
+            },
+        ];
+        states.push(sharded.clone());
+        sharded.shards.pop();
+        assert_eq!(
+            State::decode(sharded.encode().as_bytes()),
+            Err(StateError::Shards)
+        );
         for state in states {
             assert_eq!(State::decode(state.encode().as_bytes()), Ok(state));
         }

@@ -205,10 +205,9 @@ impl Core {
 
     /// Looks how the log and the loading are, at the beginning of a turn. Tells whether the log has begun to fail.
     pub fn look_at_log(&mut self) -> bool {
-        let (log, loading) = (&self.node.write_log, &self.node.loading);
-        let refuses = log.is_failed();
+        let refuses = self.node.write_log.is_failed();
         let has_failed = refuses && !self.refuses();
-        if refuses != self.refuses() || loading.is_on() != self.is_loading() {
+        if refuses != self.refuses() || self.lacks_data() != self.is_loading() {
             self.update_holds_of_log(refuses);
         }
         if self.node.write_log.is_choked() {

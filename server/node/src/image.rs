@@ -334,7 +334,7 @@ impl Core {
             && self.config.stop_writes_on_bgsave_error
             && !self.config.save.is_empty();
         self.holds = Holds {
-            loading: node.loading.is_on(),
+            loading: self.lacks_data(),
             refuses_writes: refuses,
             log_fails,
             is_busy: self.busy().is_some(),
@@ -353,6 +353,14 @@ impl Core {
     /// Too few replicas are near: writes are refused.
     pub fn lacks_replicas(&self) -> bool {
         Holds::of(self.holds).lacks_replicas
+    }
+
+    /// Whether not all is here that clients could ask for: a file is being read, or one of several sources is being copied and reads are not passed
+    /// on.
+    pub fn lacks_data(&self) -> bool {
+        let node = self.node;
+        let is_partial = self.authority == Authority::Source && node.source.is_partial();
+        node.loading.is_on() || is_partial
     }
 
     /// Whether data is being read.

@@ -1,6 +1,6 @@
 //! Segments of one large table: extendible hashing.
 
-use super::segment::{ADDRESS_BITS, ADDRESS_MASK, STEP_LAST, Segment, entry_of, step_for};
+use super::segment::{ADDRESS_BITS, ADDRESS_MASK, STEP_LAST, Segment, dense_step_for, entry_of};
 use super::{Entry, prefetch};
 use crate::account::class_size;
 
@@ -65,11 +65,11 @@ impl Directory {
         for i in first + span / 2..first + span {
             self.index[i] = fresh as u32;
         }
-        let half = step_for(old.len as usize / 2 + old.len as usize / 16 + 1);
-        let mut parts = [
-            Segment::allocate(half, depth),
-            Segment::allocate(half, depth),
-        ];
+        // The highest bit of a position is that by which they part. An array that is too small for its half grows like any other.
+        let words = (0..old.total()).flat_map(|number| old.lanes(number));
+        let upper = words.filter(|(_, word)| word >> 63 == 1).count();
+        let lower = old.len as usize - upper;
+        let mut parts = [lower, upper].map(|len| Segment::allocate(dense_step_for(len), depth));
         for number in 0..old.total() {
             // Every entry is a cache miss, so those of a later bucket are asked for ahead.
             if number + SPLIT_AHEAD_BUCKETS < old.total() {

@@ -8,18 +8,29 @@ use core::ops::RangeInclusive;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
-use super::Entry;
+use super::{Entry, prefetch};
 
 pub(super) const LANES: usize = 7;
 pub(super) const ADDRESS_BITS: u32 = 48;
 pub(super) const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// How far ahead of a scan entries are fetched, in buckets...
+const SCAN_AHEAD_BUCKETS: u64 = 2;
+/// ...while it is to see more entries than these.
+const SCAN_AHEAD_MIN: usize = 2 * LANES;
 /// Entries of an average main bucket up to which a rebuilt array should not be far from full, in eighths.
 const LOAD_EIGHTHS: usize = 44; // 5.5 of 7
-/// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before.
-pub(super) const TOTALS: [u8; 25] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 103, 124, 149, 179,
+/// The same of an array that is filled once, from entries that are counted: an array is full at about 6.9, hardly ever before 6.6.
+const LOAD_DENSE_EIGHTHS: usize = 50; // 6.25 of 7
+/// Buckets of a segment per ladder step, overflow included: each about a fifth more than the one before, and from `STEP_FINE` on a tenth.
+pub(super) const TOTALS: [u8; 33] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 46, 50, 55, 60, 66, 72, 79, 86, 94,
+    103, 113, 124, 136, 149, 163, 179,
 ];
 pub(super) const STEP_LAST: u8 = (TOTALS.len() - 1) as u8;
+/// From here on an array grows by two steps, a fifth as before: a step less would build arrays twice as often. The steps between
+/// are for the halves of a segment that splits, which need not be larger than their entries ask for.
+const STEP_FINE: u8 = 16;
+const _: () = assert!(TOTALS[STEP_FINE as usize] == 42);
 
 pub(super) const MAINS: [u8; TOTALS.len()] = {
     let mut mains = [0; TOTALS.len()];
@@ -76,6 +87,13 @@ impl Bucket {
     pub(super) fn put(&mut self, lane: usize, tag: u8, word: u64) {
         let shift = lane * 8;
         self.tags = (self.tags & !(0xff << shift)) | (u64::from(tag) << shift);
+        self.words[lane] = word;
+    }
+
+    /// As [`Bucket::put`] in a lane that is free.
+    #[inline(always)]
+    fn put_free(&mut self, lane: usize, tag: u8, word: u64) {
+        self.tags |= u64::from(tag) << (lane * 8);
         self.words[lane] = word;
     }
 
@@ -300,27 +318,94 @@ impl Segment {
     }
 
     /// Moves everything, and one more word, into an array of at least `step`; None when the ladder ends.
-    pub(super) fn rebuilt(&self, mut step: u8, extra: Option<(u8, u64)>) -> Option<Segment> {
-        'steps: while step <= STEP_LAST {
+    pub(super) fn rebuilt(&self, step: u8, extra: Option<(u8, u64)>) -> Option<Segment> {
+        for step in step..=STEP_LAST {
             let mut grown = Segment::allocate(step, self.depth);
-            for number in 0..self.total() {
-                for (tag, word) in self.lanes(number) {
-                    if !grown.place(tag, word) {
-                        grown.free();
-                        step += 1;
-                        continue 'steps;
-                    }
-                }
+            let fits =
+                grown.take_all_of(self) && extra.is_none_or(|(tag, word)| grown.place(tag, word));
+            if fits {
+                return Some(grown);
             }
-            match extra {
-                Some((tag, word)) if !grown.place(tag, word) => {
-                    grown.free();
-                    step += 1;
-                }
-                _ => return Some(grown),
-            }
+            grown.free();
         }
         None
+    }
+
+    /// Copies all words of another array into this one, which is empty; false, and nothing is copied, if there is no room.
+    ///
+    /// Most of what an insertion costs is its share of this, about five words. So homes are counted first: then each word has its lane, and
+    /// what does not fit into a home lies together, in one overflow bucket or two neighbours.
+    fn take_all_of(&mut self, other: &Segment) -> bool {
+        let mains = u64::from(self.mains);
+        // Below `mains`, of which there are at most 255.
+        let home_of =
+            |word: u64| usize::from(((word >> ADDRESS_BITS).wrapping_mul(mains) >> 16) as u8);
+        let mut counts = [0_u16; 256];
+        other.each_word(|_, word| {
+            let count = &mut counts[home_of(word)];
+            *count = count.wrapping_add(1);
+        });
+        // The overflow lanes, numbered through all buckets, where those of each home begin.
+        let mut spills = [0_u16; 256];
+        if !self.chain(&counts, &mut spills) {
+            return false;
+        }
+        let mut taken = [0_u8; 256];
+        other.each_word(|tag, word| {
+            let home = home_of(word);
+            let lane = usize::from(taken[home]);
+            taken[home] = taken[home].wrapping_add(1);
+            if lane < LANES {
+                self.bucket_mut(home).put_free(lane, tag, word);
+            } else {
+                let lane = usize::from(spills[home]) + lane - LANES;
+                self.bucket_mut(self.main() + lane / LANES)
+                    .put_free(lane % LANES, tag, word);
+            }
+        });
+        self.len = other.len;
+        true
+    }
+
+    /// Chains the homes that get more words than they have lanes to the overflow lanes that are theirs; false if there are too few.
+    fn chain(&mut self, counts: &[u16; 256], spills: &mut [u16; 256]) -> bool {
+        let (main, mut used) = (self.main(), 0);
+        let room = (self.total() - main) * LANES;
+        for home in 0..main {
+            let more = usize::from(counts[home]).saturating_sub(LANES);
+            if more == 0 {
+                continue;
+            }
+            let (first, last) = (used / LANES, (used + more - 1) / LANES);
+            spills[home] = used as u16;
+            used += more;
+            if used > room {
+                return false;
+            }
+            self.bucket_mut(home).set_chain(first + 1);
+            for number in first..last {
+                self.bucket_mut(main + number).set_chain(number + 2);
+            }
+        }
+        // Lossless: a chain byte tells each of them apart.
+        self.overflow_used = used.div_ceil(LANES) as u8;
+        true
+    }
+
+    /// All (tag, word) pairs.
+    #[inline(always)]
+    fn each_word(&self, mut f: impl FnMut(u8, u64)) {
+        for number in 0..self.total() {
+            let bucket = self.bucket(number);
+            let mut tags = bucket.tags;
+            for word in bucket.words {
+                let tag = tags as u8;
+                tags >>= 8;
+                if tag != 0 {
+                    f(tag, word);
+                }
+            }
+        }
     }
 
     /// Inserts a word; returns by how many bytes the array grew, None when it would grow beyond step
@@ -346,7 +431,12 @@ impl Segment {
         let step = if self.buckets.is_null() {
             0
         } else {
-            self.step + u8::from(self.len as usize * 8 >= self.main() * LOAD_EIGHTHS)
+            let fills = self.len as usize * 8 >= self.main() * LOAD_EIGHTHS;
+            if fills {
+                next_step(self.step)
+            } else {
+                self.step
+            }
         };
         if step > last {
             return None;
@@ -362,8 +452,10 @@ impl Segment {
         if !self.buckets.is_null() {
             return 0;
         }
-        // A step less than what surely holds them: mostly it does too, and an array that was made too large stays so.
-        *self = Segment::allocate(step_for(len).saturating_sub(1), self.depth);
+        // A fifth less than what surely holds them: mostly it does too, and an array that was made too large stays so.
+        let step = step_for(len);
+        let step = step.saturating_sub(if step > STEP_FINE { 2 } else { 1 });
+        *self = Segment::allocate(step, self.depth);
         self.heap_bytes() as isize
     }
 
@@ -409,6 +501,11 @@ impl Segment {
         while home < main {
             if *left == 0 {
                 return Some((home << 16).div_ceil(main).max(position));
+            }
+            // Every entry is a cache miss, so those that will be seen soon are asked for ahead.
+            if *left > SCAN_AHEAD_MIN && home + SCAN_AHEAD_BUCKETS < main {
+                let ahead = self.lanes((home + SCAN_AHEAD_BUCKETS) as usize);
+                ahead.for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
             }
             let mut number = Some(home as usize);
             while let Some(at) = number {
@@ -482,10 +579,24 @@ pub(super) fn layout(step: u8) -> Layout {
     unsafe { Layout::from_size_align_unchecked(step_bytes(step), align_of::<Bucket>()) }
 }
 
-/// The smallest step that surely holds `len` entries.
+/// The step that an array grows to: a fifth more.
+fn next_step(step: u8) -> u8 {
+    step + if step < STEP_FINE { 1 } else { 2 }
+}
+
+/// The smallest step that surely holds `len` entries, with room for more.
 pub(super) fn step_for(len: usize) -> u8 {
+    step_of_load(len, LOAD_EIGHTHS)
+}
+
+/// The smallest step that holds `len` entries, hardly with room for more.
+pub(super) fn dense_step_for(len: usize) -> u8 {
+    step_of_load(len, LOAD_DENSE_EIGHTHS)
+}
+
+fn step_of_load(len: usize, eighths: usize) -> u8 {
     let mut step = 0;
-    while step < STEP_LAST && (MAINS[step as usize] as usize) * LOAD_EIGHTHS < len * 8 {
+    while step < STEP_LAST && (MAINS[step as usize] as usize) * eighths < len * 8 {
         step += 1;
     }
     step
@@ -499,5 +610,5 @@ pub(super) fn last_step(hash: u64, depth: u8) -> u8 {
     }
     let prefix = hash >> (64 - u32::from(depth));
     let chance = prefix.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
-    STEP_LAST - chance as u8
+    STEP_LAST - 2 * chance as u8
 }

@@ -3,10 +3,15 @@
 //! `unsafe` lives here (tidy's list): a block is raw bytes, laid out by hand.
 //!
 //! ```text
-//! Member  length (varint) | member
+//! Member  [length (varint)] | member
 //! Pair    field length (varint) | value length (varint) | field | value
-//! Scored  score, f64 bits (8 B) | length (varint) | member
+//! Scored  score, f64 bits (8 B) | [length (varint)] | member
+//!
+//! address of a Member or Scored:  block, a multiple of 8 | e, 3 bits      e > 0: the member is of 8 e bytes, and no length is written
 //! ```
+//! Blocks come in steps of 8 bytes, so a length byte costs nothing but where the member fills its steps: there it would cost a whole one.
+//! Members of 8, 16 ... 56 bytes therefore have their length in the address, and a block is never larger than score and member need.
+//!
 //! A block is allocated in its size class, and its size follows from what it holds, so it needs no
 //! capacity. [`Blobs`] is the only owner: it makes, replaces and frees blocks. The `Copy` types are
 //! addresses; one is good until `Blobs` removes that element, which is what `Blobs`' callers keep to
@@ -42,6 +47,46 @@ impl Block {
         match NonNull::new(unsafe { alloc(layout) }) {
             Some(block) => Block(block),
             None => handle_alloc_error(layout),
+        }
+    }
+
+    /// A fresh block for a member behind `at` bytes of other things, with its length; and the offset where the member belongs.
+    fn of_member(at: usize, len: usize) -> (Block, usize) {
+        let eighths = eighths(len);
+        if eighths > 0 {
+            let block = Block::alloc(at + len).0;
+            // SAFETY: `eighths` is at most 7, and the block is of `len >= 8` bytes at least.
+            return (Block(unsafe { block.add(eighths) }), at);
+        }
+        let block = Block::alloc(at + varint_bytes(len) + len);
+        // SAFETY: (1) asked for just now, and nobody else knows the block.
+        let behind = unsafe { block.put_varint(at, len) };
+        (block, behind)
+    }
+
+    /// Where a block of [`Block::of_member`] begins.
+    #[inline(always)]
+    fn start(self) -> Block {
+        // SAFETY: only address 0 could become 0, and a live block is not in the lowest page.
+        Block(unsafe {
+            NonNull::new_unchecked(self.0.as_ptr().map_addr(|address| address & !EIGHTHS))
+        })
+    }
+
+    /// The member of a block of [`Block::of_member`], with the same `at`.
+    ///
+    /// # Safety
+    /// 1. The block is live and its member is written. 2. It is neither written nor freed during 'a.
+    #[inline(always)]
+    unsafe fn member<'a>(self, at: usize) -> &'a [u8] {
+        let (start, eighths) = (self.start(), self.0.addr().get() & EIGHTHS);
+        // SAFETY: (1, 2) the caller's; what the address says, and else the length, is what `of_member` was given.
+        unsafe {
+            if eighths > 0 {
+                return start.slice(at, eighths * 8);
+            }
+            let (len, at) = start.varint(at);
+            start.slice(at, len)
         }
     }
 
@@ -116,6 +161,29 @@ impl Block {
     }
 }
 
+/// The bits of an address that are free, for blocks are aligned to 8 bytes.
+const EIGHTHS: usize = 7;
+
+/// What the address says of the length of a member; 0 if the block must.
+#[inline(always)]
+fn eighths(len: usize) -> usize {
+    if len.is_multiple_of(8) && len / 8 <= EIGHTHS {
+        len / 8
+    } else {
+        0
+    }
+}
+
+/// Bytes of a member with its length, unless its address says that.
+#[inline(always)]
+fn member_bytes(len: usize) -> usize {
+    if eighths(len) > 0 {
+        len
+    } else {
+        varint_bytes(len) + len
+    }
+}
+
 /// An element of a collection: its block's address.
 pub(super) trait Blob: Entry {
     /// What the element is found by. Good until the element is removed.
@@ -155,12 +223,9 @@ blob_entry!(Member);
 
 impl Member {
     pub(super) fn new(member: &[u8]) -> Self {
-        let block = Block::alloc(varint_bytes(member.len()) + member.len());
-        // SAFETY: length and member are exactly the bytes asked for; the block is fresh.
-        unsafe {
-            let at = block.put_varint(0, member.len());
-            block.put(at, member);
-        }
+        let (block, at) = Block::of_member(0, member.len());
+        // SAFETY: the bytes from there on were asked for; the block is fresh.
+        unsafe { block.start().put(at, member) };
         Member(block)
     }
 }
@@ -169,21 +234,17 @@ impl Blob for Member {
     #[inline(always)]
     fn key<'a>(self) -> &'a [u8] {
         // SAFETY: written by `new`, never changed; live by the module's rule.
-        unsafe {
-            let (len, at) = self.0.varint(0);
-            self.0.slice(at, len)
-        }
+        unsafe { self.0.member(0) }
     }
     fn bytes(self) -> usize {
-        let len = self.key().len();
-        varint_bytes(len) + len
+        member_bytes(self.key().len())
     }
     fn duplicate(self) -> Self {
         Member::new(self.key())
     }
     unsafe fn free(self) {
         // SAFETY: (1) made by `new` with `bytes()` bytes; the rest is the caller's.
-        unsafe { self.0.free(self.bytes()) }
+        unsafe { self.0.start().free(self.bytes()) }
     }
 }
 
@@ -281,13 +342,11 @@ const SCORE_BYTES: usize = 8;
 
 impl Scored {
     pub(super) fn new(member: &[u8], score: f64) -> Self {
-        let block = Block::alloc(SCORE_BYTES + varint_bytes(member.len()) + member.len());
-        // SAFETY: score, length and member are exactly the bytes asked for; the block is fresh and
-        // aligned for the score.
+        let (block, at) = Block::of_member(SCORE_BYTES, member.len());
+        // SAFETY: score and member are of the bytes asked for; the block is fresh and aligned for the score.
         unsafe {
-            block.0.cast::<f64>().write(score);
-            let at = block.put_varint(SCORE_BYTES, member.len());
-            block.put(at, member);
+            block.start().0.cast::<f64>().write(score);
+            block.start().put(at, member);
         }
         Scored(block)
     }
@@ -296,13 +355,13 @@ impl Scored {
     #[inline]
     pub(super) fn score(self) -> f64 {
         // SAFETY: the first 8 bytes of a live block, aligned.
-        unsafe { self.0.0.cast::<f64>().read() }
+        unsafe { self.0.start().0.cast::<f64>().read() }
     }
 
     /// Changes the score. Only for the owner, who has `&mut` of the whole sorted set.
     fn set_score(self, score: f64) {
         // SAFETY: the first 8 bytes of a live block, aligned; no reference to them is ever made.
-        unsafe { self.0.0.cast::<f64>().write(score) }
+        unsafe { self.0.start().0.cast::<f64>().write(score) }
     }
 }
 
@@ -310,21 +369,17 @@ impl Blob for Scored {
     #[inline(always)]
     fn key<'a>(self) -> &'a [u8] {
         // SAFETY: written by `new`, never changed; live by the module's rule.
-        unsafe {
-            let (len, at) = self.0.varint(SCORE_BYTES);
-            self.0.slice(at, len)
-        }
+        unsafe { self.0.member(SCORE_BYTES) }
     }
     fn bytes(self) -> usize {
-        let len = self.key().len();
-        SCORE_BYTES + varint_bytes(len) + len
+        SCORE_BYTES + member_bytes(self.key().len())
     }
     fn duplicate(self) -> Self {
         Scored::new(self.key(), self.score())
     }
     unsafe fn free(self) {
         // SAFETY: (1) made by `new` with `bytes()` bytes; the rest is the caller's.
-        unsafe { self.0.free(self.bytes()) }
+        unsafe { self.0.start().free(self.bytes()) }
     }
 }
 
@@ -476,7 +531,7 @@ mod tests {
 
     #[test]
     fn blocks_hold_what_they_were_given() {
-        for len in [0, 1, 127, 128, 20_000] {
+        for len in [0, 1, 7, 8, 9, 16, 56, 57, 64, 127, 128, 20_000] {
             let text = vec![b'x'; len];
             let mut members = Blobs::<Member>::new();
             members.insert_new(member_hash(&text), Member::new(&text));
@@ -488,6 +543,16 @@ mod tests {
             let found = scored.find(&text).unwrap();
             assert_eq!(found.score().to_bits(), (-0.0f64).to_bits());
             assert_eq!(found.key(), &text[..]);
+            let copy = found.duplicate();
+            assert_eq!((copy.key(), copy.bytes()), (found.key(), found.bytes()));
+            // SAFETY: nothing else knows it.
+            unsafe { copy.free() };
+            // What is not a whole step of the allocator is room for the length; beyond 56 bytes it may take a step.
+            let steps = len.next_multiple_of(8);
+            if (1..=57).contains(&len) {
+                assert_eq!(class_size(members.find(&text).unwrap().bytes()), steps);
+                assert_eq!(class_size(found.bytes()), 8 + steps);
+            }
             assert!(members.remove(member_hash(&text), &text));
             assert_eq!(members.blob_bytes, 0);
         }

@@ -16,6 +16,7 @@ mod chunk;
 mod deque;
 mod hash;
 mod ints;
+mod leaf;
 mod list;
 mod node;
 mod set;

@@ -1,73 +1,24 @@
-//! Hot path. The nodes of a sorted set's tree (tree.rs): leaves of elements, inner nodes with counts.
+//! Hot path. The inner nodes of a sorted set's tree (tree.rs), with the counts of what is below them; nodes of either kind.
 //!
-//! ```text
-//! word of a leaf:  brief, 16 bits | address of the element, 48 bits        brief = (key - base) >> shift, at most 0xffff
-//! ```
-//! An element's score lies in its block; the leaf keeps only so much of it as tells its few dozen elements apart. A brief never decides
-//! wrongly, whatever `base` and `shift` are, for a larger key has no smaller brief: elements of the same brief are read and
-//! compared. Where many have the same one, the leaf is scaled anew to the keys that it holds.
-//!
-//! Invariants: entries are ordered by key, then member; free entries of an inner node have the key `FREE` and no element;
+//! Invariants: free entries of an inner node have the key `FREE` and no element;
 //! an inner node's `keys`, `firsts` and `counts` are exactly its children's (asserted by `check_node`).
 
-use core::cmp::Ordering;
-
-use crate::table::{address_of, entry_of};
 use crate::value::blob::{Blob, Scored};
+use crate::value::leaf::{Edge, KEY_MAX, LEAF_MAX, LeafBlock, Spot, Taken};
 
-/// Most elements of a leaf: 24 + 61 x 8 fill the 512-byte class.
-const LEAF_MAX: usize = 61;
-/// Most children of an inner node.
-const INNER_MAX: usize = 31;
-const _: () = assert!(size_of::<Leaf>() == 512);
-const _: () = assert!(size_of::<Inner>() <= 1280);
+/// Most children of an inner node: 8 + 28 x 36 fill the 1024-byte class.
+const INNER_MAX: usize = 28;
+const _: () = assert!(size_of::<Inner>() == 1016);
 
-/// Where an element belongs.
-#[derive(Clone, Copy)]
-pub(super) struct Spot<'a> {
-    pub(super) key: u64,
-    pub(super) member: &'a [u8],
-}
-
-impl<'a> Spot<'a> {
-    pub(super) fn new(score: f64, member: &'a [u8]) -> Self {
-        Self {
-            key: key_of(score),
-            member,
-        }
-    }
-}
-
-/// The score as a number that orders like it, below `FREE`. The zeroes are equal.
-#[inline]
-pub(super) fn key_of(score: f64) -> u64 {
-    let bits = (score + 0.0).to_bits(); // -0.0 + 0.0 is 0.0
-    let key = if bits >> 63 == 0 {
-        bits | (1 << 63)
-    } else {
-        !bits
-    };
-    key.min(FREE - 1)
-}
+/// What an inner node takes.
+pub(super) const INNER_BYTES: isize = 1024;
 
 /// The key of free entries: above that of every score.
-const FREE: u64 = u64::MAX;
+const FREE: u64 = KEY_MAX + 1;
 
 pub(super) enum Node {
-    Leaf(Box<Leaf>),
+    Leaf(LeafBlock),
     Inner(Box<Inner>),
-}
-
-#[derive(Clone)]
-pub(super) struct Leaf {
-    /// Key of the first element; means nothing while there is none.
-    first_key: u64,
-    base: u64,
-    shift: u8,
-    /// How many elements there were when it was scaled.
-    scaled: u8,
-    len: u8,
-    words: [u64; LEAF_MAX],
 }
 
 pub(super) struct Inner {
@@ -76,8 +27,8 @@ pub(super) struct Inner {
     pub(super) keys: [u64; INNER_MAX],
     /// That element; exact, so that no address outlives its element here.
     pub(super) firsts: [Option<Scored>; INNER_MAX],
-    /// Elements below each child.
-    pub(super) counts: [usize; INNER_MAX],
+    /// Elements below each child: tables count no further either.
+    counts: [u32; INNER_MAX],
     pub(super) children: [Option<Node>; INNER_MAX],
 }
 
@@ -91,222 +42,9 @@ pub(super) fn member_of(element: Option<Scored>) -> &'static [u8] {
 /// once, where a binary search would wait for three of them in turn.
 #[inline]
 pub(super) fn keys_below<const N: usize>(keys: &[u64; N], key: u64) -> usize {
-    keys.iter().map(|k| usize::from(*k < key)).sum()
-}
-
-/// Bits of a word below its brief.
-const BRIEF_SHIFT: u32 = 48;
-const BRIEF_MAX: u64 = 0xffff;
-/// Elements of one brief that a new one may meet before the leaf is scaled anew.
-const SAME_BRIEF_MAX: usize = 4;
-
-/// The element of a leaf's word.
-#[inline]
-pub(super) fn element_of(word: u64) -> Scored {
-    entry_of(word)
-}
-
-#[inline]
-fn key_of_word(word: u64) -> u64 {
-    key_of(element_of(word).score())
-}
-
-impl Leaf {
-    pub(super) fn new() -> Box<Self> {
-        Box::new(Self {
-            first_key: 0,
-            base: 0,
-            shift: 0,
-            scaled: 0,
-            len: 0,
-            words: [0; LEAF_MAX],
-        })
-    }
-
-    /// The elements' words.
-    #[inline]
-    pub(super) fn words(&self) -> &[u64] {
-        &self.words[..usize::from(self.len)]
-    }
-
-    fn count(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    #[inline]
-    fn brief(&self, key: u64) -> u64 {
-        (key.saturating_sub(self.base) >> self.shift).min(BRIEF_MAX)
-    }
-
-    fn word(&self, key: u64, element: Scored) -> u64 {
-        self.brief(key) << BRIEF_SHIFT | address_of(element)
-    }
-
-    /// The places of the elements whose brief is that of `key`. Counting all is branchless, where a binary search would wait for its
-    /// loads in turn.
-    #[inline]
-    fn same_brief(&self, key: u64) -> (usize, usize) {
-        let (brief, words) = (self.brief(key), self.words());
-        let below = words
-            .iter()
-            .map(|word| usize::from(word >> BRIEF_SHIFT < brief));
-        let low = below.sum();
-        let same = words[low..].partition_point(|word| word >> BRIEF_SHIFT == brief);
-        (low, low + same)
-    }
-
-    /// How many keys are below `key`.
-    #[inline]
-    pub(super) fn below(&self, key: u64) -> usize {
-        let (low, high) = self.same_brief(key);
-        low + self.words[low..high].partition_point(|word| key_of_word(*word) < key)
-    }
-
-    #[inline]
-    pub(super) fn before(&self, spot: Spot<'_>, or_equal: bool) -> usize {
-        let (low, high) = self.same_brief(spot.key);
-        low + self.words[low..high].partition_point(|word| {
-            let element = element_of(*word);
-            match key_of(element.score()).cmp(&spot.key) {
-                Ordering::Equal if or_equal => element.key() <= spot.member,
-                Ordering::Equal => element.key() < spot.member,
-                order => order == Ordering::Less,
-            }
-        })
-    }
-
-    /// Gives the keys that are here the middle half of the briefs: as many again may come on either side.
-    #[cold]
-    fn scale(&mut self) {
-        let Some(last) = self.words().last() else {
-            return;
-        };
-        let first = key_of_word(self.words[0]);
-        let range = key_of_word(*last) - first;
-        self.shift = (u64::BITS - range.leading_zeros()).saturating_sub(15) as u8;
-        self.base = first.saturating_sub((BRIEF_MAX / 4) << self.shift);
-        for at in 0..self.count() {
-            let element = element_of(self.words[at]);
-            self.words[at] = self.word(key_of(element.score()), element);
-        }
-        self.scaled = self.len;
-    }
-
-    fn insert(&mut self, at: usize, key: u64, element: Scored) {
-        if self.count() >= 2 * usize::from(self.scaled) {
-            let (low, high) = self.same_brief(key);
-            if high - low >= SAME_BRIEF_MAX {
-                self.scale();
-            }
-        }
-        let len = self.count();
-        self.words.copy_within(at..len, at + 1);
-        self.words[at] = self.word(key, element);
-        if at == 0 {
-            self.first_key = key;
-        }
-        self.len += 1;
-    }
-
-    fn remove(&mut self, at: usize) {
-        let len = self.count();
-        self.words.copy_within(at + 1..len, at);
-        self.len -= 1;
-        if at == 0 && self.len > 0 {
-            self.first_key = key_of_word(self.words[0]);
-        }
-    }
-
-    /// Whether the element at `at`, of neither end, may have the key `to` and stay there. Strictly between: an equal score would
-    /// let the members decide.
-    fn fits(&self, at: usize, to: u64) -> bool {
-        let (brief, before, after) = (self.brief(to), self.words[at - 1], self.words[at + 1]);
-        let above = |word: u64| word >> BRIEF_SHIFT < brief || key_of_word(word) < to;
-        let below = |word: u64| word >> BRIEF_SHIFT > brief || key_of_word(word) > to;
-        above(before) && below(after)
-    }
-
-    fn take(&mut self, spot: Spot<'_>, to: Option<u64>) -> Taken {
-        let at = self.before(spot, false);
-        let Some(element) = self.words().get(at).map(|word| element_of(*word)) else {
-            return Taken::Absent;
-        };
-        if key_of(element.score()) != spot.key || element.key() != spot.member {
-            return Taken::Absent;
-        }
-        // The first entry is also written in the nodes above, and the last has its neighbour elsewhere.
-        if let Some(to) = to
-            && at > 0
-            && at + 1 < self.count()
-            && self.fits(at, to)
-        {
-            self.words[at] = self.word(to, element);
-            return Taken::Moved;
-        }
-        self.remove(at);
-        Taken::Removed
-    }
-
-    /// Moves the entries from `at` on to the end of `to`.
-    fn give(&mut self, at: usize, to: &mut Leaf) {
-        let (len, n) = (self.count(), self.count() - at);
-        let end = to.count();
-        to.words[end..end + n].copy_from_slice(&self.words[at..len]);
-        to.len += n as u8;
-        self.len = at as u8;
-        if end == 0 {
-            (to.base, to.shift) = (self.base, self.shift);
-            to.first_key = to.words().first().map_or(0, |word| key_of_word(*word));
-        } else {
-            to.scale();
-        }
-        // They may be scaled whenever it seems to be of use.
-        (self.scaled, to.scaled) = (0, 0);
-    }
-
-    /// Inserts; the new right neighbour if the leaf was full. At an edge of the whole tree the new leaf
-    /// starts with one element, so that insertion in order leaves full leaves behind.
-    fn add(&mut self, spot: Spot<'_>, element: Scored, edge: Edge) -> Option<Box<Leaf>> {
-        let at = self.before(spot, false);
-        let len = self.count();
-        if len < LEAF_MAX {
-            self.insert(at, spot.key, element);
-            return None;
-        }
-        let mut right = Leaf::new();
-        if at == len && edge.last {
-            right.insert(0, spot.key, element);
-        } else if at == 0 && edge.first {
-            core::mem::swap(self, &mut right);
-            self.insert(0, spot.key, element);
-        } else {
-            self.give(LEAF_MAX / 2 + usize::from(at > LEAF_MAX / 2), &mut right);
-            if at <= LEAF_MAX / 2 {
-                self.insert(at, spot.key, element);
-            } else {
-                right.insert(at - self.count(), spot.key, element);
-            }
-        }
-        Some(right)
-    }
-}
-
-/// What became of an element.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It was not there.
-    Absent,
-    /// It has another key now.
-    Moved,
-    /// It is gone.
-    Removed,
-}
-
-/// Whether a node lies on the left or right edge of the whole tree.
-#[derive(Clone, Copy)]
-pub(super) struct Edge {
-    pub(super) first: bool,
-    pub(super) last: bool,
+    // Wrapping, for it is at most N: checks would not let it be done for several keys at once.
+    keys.iter()
+        .fold(0_usize, |n, k| n.wrapping_add(usize::from(*k < key)))
 }
 
 impl Inner {
@@ -361,7 +99,7 @@ impl Inner {
     fn refresh(&mut self, at: usize) {
         if let Some(child) = &self.children[at] {
             (self.keys[at], self.firsts[at]) = child.first();
-            self.counts[at] = child.count();
+            self.counts[at] = child.count() as u32;
         }
     }
 
@@ -402,16 +140,17 @@ impl Inner {
     }
 
     /// After a removal below child `at`: drops it if empty, joins it to a neighbour if both are small.
-    /// Returns the numbers of leaves and inner nodes given back.
-    fn tidy(&mut self, at: usize) -> (usize, usize) {
+    /// Adds to `bytes` by how many the tree grew (less than 0).
+    fn tidy(&mut self, at: usize, bytes: &mut isize) {
         let len = |inner: &Inner, i: usize| inner.children[i].as_ref().map_or(0, Node::len);
         let max = self.children[at].as_ref().map_or(0, Node::max);
         if len(self, at) == 0 {
-            return freed(self.remove(at));
+            *bytes -= self.remove(at).map_or(0, |child| child.bytes());
+            return;
         }
         self.refresh(at);
         if len(self, at) > max / 4 {
-            return (0, 0);
+            return;
         }
         let fits = |inner: &Inner, i: usize| {
             i + 1 < inner.len && len(inner, i) + len(inner, i + 1) <= max * 3 / 4
@@ -421,30 +160,35 @@ impl Inner {
         } else if at > 0 && fits(self, at - 1) {
             at - 1
         } else {
-            return (0, 0);
+            return;
         };
         let Some(mut right) = self.remove(left + 1) else {
-            return (0, 0);
+            return;
         };
         match (&mut self.children[left], &mut right) {
-            (Some(Node::Leaf(to)), Node::Leaf(from)) => from.give(0, to),
+            (Some(Node::Leaf(to)), Node::Leaf(from)) => to.join(from, bytes),
             (Some(Node::Inner(to)), Node::Inner(from)) => from.give(0, to),
             _ => {}
         }
         self.refresh(left);
-        freed(Some(right))
-    }
-}
-
-fn freed(node: Option<Node>) -> (usize, usize) {
-    match node {
-        Some(Node::Leaf(_)) => (1, 0),
-        Some(Node::Inner(_)) => (0, 1),
-        None => (0, 0),
+        *bytes -= right.bytes();
     }
 }
 
 impl Node {
+    /// An empty leaf.
+    pub(super) fn new() -> Self {
+        Node::Leaf(LeafBlock::with_room(0))
+    }
+
+    /// Bytes of heap of the node itself.
+    pub(super) fn bytes(&self) -> isize {
+        match self {
+            Node::Leaf(leaf) => leaf.bytes() as isize,
+            Node::Inner(_) => INNER_BYTES,
+        }
+    }
+
     /// Most entries of a node of this kind.
     fn max(&self) -> usize {
         match self {
@@ -465,16 +209,13 @@ impl Node {
     pub(super) fn count(&self) -> usize {
         match self {
             Node::Leaf(leaf) => leaf.count(),
-            Node::Inner(inner) => inner.counts[..inner.len].iter().sum(),
+            Node::Inner(inner) => inner.count_before(inner.len),
         }
     }
 
     fn first(&self) -> (u64, Option<Scored>) {
         match self {
-            Node::Leaf(leaf) => {
-                let first = leaf.words().first();
-                (leaf.first_key, first.map(|word| element_of(*word)))
-            }
+            Node::Leaf(leaf) => leaf.first(),
             Node::Inner(inner) => (inner.keys[0], inner.firsts[0]),
         }
     }
@@ -484,12 +225,11 @@ impl Node {
         spot: Spot<'_>,
         element: Scored,
         edge: Edge,
-        made: &mut (usize, usize),
+        bytes: &mut isize,
     ) -> Option<Node> {
         match self {
             Node::Leaf(leaf) => {
-                let right = leaf.add(spot, element, edge)?;
-                made.0 += 1;
+                let right = leaf.add(spot, element, edge, bytes)?;
                 Some(Node::Leaf(right))
             }
             Node::Inner(inner) => {
@@ -498,7 +238,9 @@ impl Node {
                     first: edge.first && at == 0,
                     last: edge.last && at + 1 == inner.len,
                 };
-                let split = inner.children[at].as_mut()?.add(spot, element, below, made);
+                let split = inner.children[at]
+                    .as_mut()?
+                    .add(spot, element, below, bytes);
                 let Some(right) = split else {
                     inner.counts[at] += 1;
                     if at == 0 {
@@ -508,27 +250,22 @@ impl Node {
                 };
                 inner.refresh(at);
                 let right = inner.add_child(at + 1, right, edge)?;
-                made.1 += 1;
+                *bytes += INNER_BYTES;
                 Some(Node::Inner(right))
             }
         }
     }
 
     /// Removes the element at `spot`, or gives it the key `to` if its neighbours allow that.
-    pub(super) fn take(
-        &mut self,
-        spot: Spot<'_>,
-        to: Option<u64>,
-        freed: &mut (usize, usize),
-    ) -> Taken {
+    pub(super) fn take(&mut self, spot: Spot<'_>, to: Option<u64>, bytes: &mut isize) -> Taken {
         match self {
-            Node::Leaf(leaf) => leaf.take(spot, to),
+            Node::Leaf(leaf) => leaf.take(spot, to, bytes),
             Node::Inner(inner) => {
                 let at = inner.child_of(spot);
                 let Some(child) = inner.children[at].as_mut() else {
                     return Taken::Absent;
                 };
-                let taken = child.take(spot, to, freed);
+                let taken = child.take(spot, to, bytes);
                 if taken != Taken::Removed {
                     return taken;
                 }
@@ -536,9 +273,7 @@ impl Node {
                     (inner.keys[at], inner.firsts[at]) = child.first();
                     inner.counts[at] -= 1;
                 } else {
-                    let (leaves, inners) = inner.tidy(at);
-                    freed.0 += leaves;
-                    freed.1 += inners;
+                    inner.tidy(at, bytes);
                 }
                 taken
             }
@@ -546,9 +281,9 @@ impl Node {
     }
 
     /// Takes off the last leaf; the elements it held.
-    pub(super) fn remove_last_leaf(&mut self, freed: &mut (usize, usize)) -> usize {
+    pub(super) fn remove_last_leaf(&mut self, bytes: &mut isize) -> usize {
         match self {
-            Node::Leaf(leaf) => usize::from(core::mem::take(&mut leaf.len)),
+            Node::Leaf(leaf) => leaf.clear(),
             Node::Inner(inner) => {
                 let Some(at) = inner.len.checked_sub(1) else {
                     return 0;
@@ -556,14 +291,10 @@ impl Node {
                 let Some(child) = inner.children[at].as_mut() else {
                     return 0;
                 };
-                let removed = child.remove_last_leaf(freed);
-                inner.counts[at] -= removed;
+                let removed = child.remove_last_leaf(bytes);
+                inner.counts[at] -= removed as u32;
                 if child.len() == 0 {
-                    match inner.remove(at) {
-                        Some(Node::Leaf(_)) => freed.0 += 1,
-                        Some(Node::Inner(_)) => freed.1 += 1,
-                        None => {}
-                    }
+                    *bytes -= inner.remove(at).map_or(0, |child| child.bytes());
                 }
                 removed
             }
@@ -572,6 +303,14 @@ impl Node {
 }
 
 impl Inner {
+    /// Elements below the first `children`.
+    #[inline]
+    pub(super) fn count_before(&self, children: usize) -> usize {
+        // Wrapping, for a table's length is below 2^32: checks would not let it be done for several at once.
+        let counts = self.counts[..children].iter();
+        counts.fold(0_u32, |n, count| n.wrapping_add(*count)) as usize
+    }
+
     fn refresh_first(&mut self) {
         if let Some(child) = &self.children[0] {
             (self.keys[0], self.firsts[0]) = child.first();
@@ -584,7 +323,8 @@ impl Inner {
     #[inline]
     pub(super) fn child_at(&self, rank: &mut usize) -> Option<&Node> {
         for (at, count) in self.counts[..self.len].iter().enumerate() {
-            if *rank < *count {
+            let count = *count as usize;
+            if *rank < count {
                 return self.children[at].as_ref();
             }
             *rank -= count;
@@ -597,23 +337,18 @@ impl Inner {
 pub(super) fn check_node(
     node: &Node,
     depth: usize,
-    nodes: &mut (usize, usize),
+    bytes: &mut isize,
     depths: &mut std::collections::BTreeSet<usize>,
 ) -> usize {
+    *bytes += node.bytes();
     match node {
         Node::Leaf(leaf) => {
-            nodes.0 += 1;
             depths.insert(depth);
-            assert!(leaf.len > 0 || depth == 0, "only the root may be empty");
-            for (at, word) in leaf.words().iter().enumerate() {
-                let key = key_of_word(*word);
-                assert_eq!(*word, leaf.word(key, element_of(*word)));
-                assert!(at > 0 || leaf.first_key == key);
-            }
+            assert!(leaf.count() > 0 || depth == 0, "only the root may be empty");
+            leaf.check();
             leaf.count()
         }
         Node::Inner(inner) => {
-            nodes.1 += 1;
             assert!(
                 inner.len > usize::from(depth == 0),
                 "a root has two children, others one"
@@ -625,31 +360,12 @@ pub(super) fn check_node(
                     continue;
                 };
                 assert_eq!((inner.keys[i], inner.firsts[i]), child.first());
-                assert_eq!(check_node(child, depth + 1, nodes, depths), inner.counts[i]);
+                assert_eq!(
+                    check_node(child, depth + 1, bytes, depths),
+                    inner.counts[i] as usize
+                );
             }
-            inner.counts[..inner.len].iter().sum()
+            inner.count_before(inner.len)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_order_as_scores() {
-        let scores = [
-            f64::NEG_INFINITY,
-            -1e300,
-            -1.5,
-            -f64::MIN_POSITIVE,
-            0.0,
-            5e-324,
-            1.0,
-            1e18,
-            f64::INFINITY,
-        ];
-        assert!(scores.windows(2).all(|w| key_of(w[0]) < key_of(w[1])));
-        assert_eq!(key_of(-0.0), key_of(0.0));
     }
 }

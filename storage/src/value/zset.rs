@@ -14,7 +14,7 @@ use crate::packed::{Packed, Records, same};
 use crate::rng::Rng;
 use crate::value::Added;
 use crate::value::blob::{Blob, Blobs, Scored};
-use crate::value::node::{Spot, key_of};
+use crate::value::leaf::{Spot, key_of};
 use crate::value::tree::{Backward, Forward, Tree};
 
 /// A map from members to scores, in order of score.
@@ -623,6 +623,35 @@ mod tests {
             };
             assert!(ranked.order.heap_bytes() / 50_000 <= 18);
         }
+    }
+
+    #[test]
+    fn leaves_are_no_larger_than_they_must_be() {
+        // Scores that come evenly make all leaves full, and then half empty, at the same time: up to 17.4 bytes an element.
+        let l = Limits::default();
+        let mut zset = Zset::new();
+        let add = |zset: &mut Zset, i: u32| {
+            let score = f64::from(i.wrapping_mul(618_033) % 200_000);
+            zset.add(format!("m{i}").as_bytes(), score, &l);
+        };
+        let order_bytes = |zset: &Zset| match &zset.form {
+            Form::Ranked(ranked) => ranked.order.heap_bytes() as f64 / zset.len() as f64,
+            Form::Packed(_) => 0.0,
+        };
+        for i in 0..200_000 {
+            add(&mut zset, i);
+            if i > 10_000 && i % 1000 == 0 {
+                let each = order_bytes(&zset);
+                assert!(each < 12.5, "{each} bytes an element at {i}");
+            }
+        }
+        assert_eq!(zset.len(), 200_000, "a permutation");
+        for i in 0..190_000 {
+            zset.remove(format!("m{i}").as_bytes());
+        }
+        zset.check();
+        let each = order_bytes(&zset);
+        assert!(each < 25.0, "{each} bytes an element of those that stay");
     }
 
     #[test]

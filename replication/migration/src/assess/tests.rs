@@ -88,7 +88,7 @@ fn each_obstacle_is_named_with_its_weight() {
         ),
         (
             Weight::Stop,
-            "is a cluster",
+            "a shard of a cluster",
             |t| t.info = t.info.replace("standalone", "cluster"),
             |_| {},
         ),
@@ -284,4 +284,54 @@ fn one_that_is_written_to_needs_no_replicaof_and_something_else() {
             .any(|found| found.weight == weight && found.what.contains(text));
         assert!(is_there, "{text}: {found:?}");
     }
+}
+
+#[test]
+fn several_are_summed_and_named() {
+    let shard = |change: fn(&mut Told)| {
+        let mut one = told(|one| one.is_shard = true);
+        one.info = one.info.replace("standalone", "cluster");
+        one.info.push_str("cmdstat_cluster|meet:calls=1,usec=1\r\n");
+        change(&mut one);
+        one
+    };
+    let all = [
+        ("a:1".to_owned(), shard(|_| {})),
+        ("b:2".to_owned(), shard(|_| {})),
+    ];
+    let report = assess_all(&all, &here());
+    assert_eq!(report.findings, []);
+    let text = report.text();
+    for part in ["200.0 MB", "a:1, Redis 7.2.6, 12 keys, 100.0 MB", "24"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // What one has found is its own; memory is that of all together.
+    let all = [
+        ("a:1".to_owned(), shard(|_| {})),
+        (
+            "b:2".to_owned(),
+            shard(|one| one.modules = vec!["graph".to_owned()]),
+        ),
+    ];
+    let small = Here {
+        maxmemory: 150 << 20,
+        ..here()
+    };
+    let mut report = assess_all(&all, &small);
+    let stops: Vec<&str> = report
+        .findings
+        .iter()
+        .map(|found| found.what.as_str())
+        .collect();
+    assert_eq!(stops.len(), 2, "{stops:?}");
+    assert!(
+        stops.iter().any(|stop| stop.starts_with("b:2: modules")),
+        "{stops:?}"
+    );
+    assert!(
+        stops.iter().any(|stop| stop.contains("maxmemory here")),
+        "{stops:?}"
+    );
+    report.find(Weight::Stop, "more", "");
+    assert!(report.stops() && report.findings.iter().any(|found| found.what == "more"));
 }

@@ -166,7 +166,7 @@ impl Feed {
                 return Ok(0);
             }
             // (How far this node has come in another's stream is no concern of its replicas.)
-            Effect::SourceAt { .. } => return Ok(0),
+            Effect::SourceAt { .. } | Effect::LineAt { .. } => return Ok(0),
             _ => self.select(db, out),
         }
         match *effect {

@@ -311,6 +311,14 @@ fn every_effect_is_a_request() {
             },
             "",
         ),
+        (
+            Effect::LineAt {
+                line: 3,
+                replid: &[b'a'; 40],
+                offset: 7,
+            },
+            "",
+        ),
     ];
     for (effect, expected) in table {
         assert_eq!(said(10, &[(0, effect.clone())]), expected, "{effect:?}");

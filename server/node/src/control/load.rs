@@ -16,7 +16,6 @@ use std::sync::atomic::{
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use migration::Position;
 use runtime::CoreId;
 use storage::Slot;
 use storage::rdb::{self, Damage, KeyInfo, Raw, Splitter};
@@ -27,7 +26,7 @@ use crate::control::sealed::{self, Input};
 use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
-use crate::source::Fields;
+use crate::source::{Fields, Positions};
 
 /// Bytes that are read at once, and that a batch for a core has at least.
 const PIECE_BYTES: usize = 1 << 20;
@@ -359,7 +358,7 @@ pub fn load(
     path: &Path,
     expired: Expired,
     beat: &mut dyn FnMut(),
-) -> Result<Option<Position>, Fault> {
+) -> Result<Positions, Fault> {
     let mut reader = Reader::open(disk, path, &node.config(), &node.vault)?;
     if !reader.is_sealed() && node.vault.keys().is_some() {
         node.log(|log| {
@@ -419,7 +418,7 @@ pub fn load(
     for core in 0..node.cores() {
         wait(node, core, 1).map_err(Fault::Refused)?;
     }
-    Ok(fields.position())
+    Ok(fields.positions())
 }
 
 /// Waits until fewer than `max` batches wait at a core.
@@ -505,8 +504,8 @@ pub fn start(node: &'static Node) -> io::Result<()> {
             false => Expired::Keep,
         };
         match load(node, &SystemDisk, &path, expired, &mut || {}) {
-            Ok(position) => {
-                node.source.set_position(position);
+            Ok(positions) => {
+                node.source.set_positions(positions);
                 end(node);
                 let s = crate::start::unix_ms().saturating_sub(begun_ms) as f64 / 1000.0;
                 node.log(|log| log.notice(&format!("DB loaded from disk: {s:.3} seconds")));

@@ -612,7 +612,7 @@ pub fn head_of(node: &Node, style: rdb::Style, goal: Goal, shard: &Shard, now_ms
         rdb::write_aux(name, &value, &mut out);
     }
     for (name, value) in node.source.fields() {
-        rdb::write_aux(name, &value, &mut out);
+        rdb::write_aux(&name, &value, &mut out);
     }
     if style.version >= 10 {
         for library in node.scripting.libraries().iter() {

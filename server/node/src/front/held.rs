@@ -17,6 +17,7 @@ use crate::blocking::{Waiter, block_of};
 use crate::connection::{Connection, Request};
 use crate::core::Core;
 use crate::front::pass::{Blocking, Elsewhere};
+use crate::front::shards::Routes;
 use crate::mail::Mail;
 use crate::service::NodeService;
 
@@ -28,6 +29,10 @@ const LOOK_MS: u64 = 1;
 pub struct CoreFront {
     /// Connections with requests that leave with this turn.
     pub(super) listed: Vec<ConnId>,
+    /// The shards of the source, and the change of them that this core has taken over.
+    pub(super) routes: Option<Arc<Routes>>,
+    /// See `routes`.
+    pub(super) routes_epoch: u64,
     /// The hold that this core has taken over, or heard of.
     epoch: u64,
     /// Cores that have told that nothing of theirs is on its way here.
@@ -202,6 +207,7 @@ impl NodeService {
                 },
                 until_ms: waiter.until_ms(),
                 db: waiter.attempt.db,
+                shard: None,
                 seq: ticket.seq,
                 is_again: true,
             });

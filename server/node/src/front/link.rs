@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,11 +20,12 @@ use protocol::answer::{Answer, AnswerParser};
 use protocol::{Resp, request};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::UNKNOWN;
 use super::pass::{After, Kind, Orders};
+use super::shards::{KEPT_BYTES_MAX, Redirection, TRY_AGAIN, redirection_of};
 use super::skim::Skim;
-use super::told::{Part, Told, What};
+use super::told::{Away, Part, Told, What};
 use super::wire::{self, Wire};
+use super::{UNKNOWN, Upstream};
 use crate::connection::Pieces;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -59,6 +60,8 @@ pub(super) fn refusal(text: &str) -> Vec<u8> {
 /// What a task is made of.
 pub(super) struct Seat {
     pub(super) place: Place,
+    /// The shard of the source; 0 of a single server.
+    pub(super) shard: u16,
     pub(super) orders: UnboundedReceiver<Orders>,
     /// Bytes that have been ordered and not been sent.
     pub(super) load: Arc<AtomicUsize>,
@@ -90,11 +93,21 @@ struct Asked {
     begin: u64,
     /// It may block; whether it can be begun again.
     blocks: Option<bool>,
+    /// Its bytes, if the source may send it away; empty: it cannot be sent on.
+    kept: Vec<u8>,
 }
 
 /// A connection that has been greeted.
 struct Link {
     node: &'static Node,
+    shard: u16,
+    /// Where it goes, of a shard of a cluster; None of a single server.
+    to: Option<Arc<Upstream>>,
+    /// The change of the shards as of which that has been looked at, and whether the shard is elsewhere now.
+    routes_epoch: u64,
+    is_stale: bool,
+    /// Bytes of requests that are kept.
+    kept_bytes: usize,
     wire: Wire,
     id: u64,
     /// The history that the source had when it was asked last; whether it is being asked.
@@ -127,7 +140,8 @@ struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.node.front.upstreams.fetch_sub(1, Relaxed);
-        self.node.front.blocked().remove(&self.id);
+        let at = self.at();
+        self.node.front.blocked().remove(&at);
     }
 }
 
@@ -192,10 +206,10 @@ impl Task {
             self.name = name;
         }
         let resp = self.todo.front().map_or(Resp::V2, |orders| orders.resp);
-        match wire::greet(self.node, &self.name, resp).await {
+        match wire::greet(self.node, self.seat.shard, &self.name, resp).await {
             Ok(greeted) => {
                 self.seat.id.store(greeted.id, Relaxed);
-                self.link = Some(Link::new(self.node, greeted, resp));
+                self.link = Some(Link::new(self.node, self.seat.shard, greeted, resp));
             }
             Err(why) => self.fail(&why),
         }
@@ -249,7 +263,7 @@ impl Task {
             self.node.log(|log| log.notice(&text));
             front.failures.fetch_add(1, Relaxed);
             // What was under way may have been executed behind the offsets that are known.
-            front.saw(u64::MAX);
+            front.saw(self.seat.shard, u64::MAX);
         }
         let ordered = link.out.iter().filter(|(_, ordered)| *ordered);
         let unsent: usize = ordered.map(|(piece, _)| piece.len()).sum();
@@ -285,6 +299,12 @@ impl Task {
         let Some(link) = &mut self.link else {
             return Poll::Ready(Step::Moved);
         };
+        link.look_at_shard();
+        if link.is_stale && link.expects.is_empty() && !self.todo.is_empty() {
+            // What follows goes to where the shard is now.
+            self.link = None;
+            return Poll::Ready(Step::Moved);
+        }
         let answered = link.take_orders(&mut self.todo, &mut self.told, &self.seat.load);
         self.answered += answered;
         if let Err(why) = link.poll_send(cx, &self.seat.load) {
@@ -339,12 +359,15 @@ impl Task {
             // A message: nobody has asked for one.
             return Ok(());
         }
+        let away = link.redirection(&reply);
         let Some(expect) = link.expects.pop_front() else {
             let why = "a reply that nobody has asked for";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         };
         match expect {
             Expect::Skip(left) => {
+                // (Of a transaction, which is refused as a whole then.)
+                let _known = away.and_then(|to| self.node.front.redirected(&to));
                 if left > 1 {
                     link.expects.push_front(Expect::Skip(left - 1));
                 }
@@ -359,14 +382,15 @@ impl Task {
                 (link.db, link.resp, link.is_setting_up) = (db, resp, false);
             }
             Expect::Role(batch) => {
-                let is_known = self.node.front.is_of_history(&link.history);
+                let (front, shard) = (&self.node.front, link.shard);
+                let is_known = front.is_of_history(self.node, shard, &link.history);
                 let offset = if is_known {
                     offset_of(&reply)
                 } else {
                     u64::MAX
                 };
                 link.is_inside = false;
-                self.node.front.saw(offset);
+                self.node.front.saw(shard, offset);
                 self.told.known = Some((batch, offset));
                 if !is_known && !core::mem::replace(&mut link.is_asking, true) {
                     link.say(&wire::ASK_HISTORY, Expect::History);
@@ -381,7 +405,10 @@ impl Task {
             Expect::Reply(asked) => {
                 self.answered += 1;
                 link.is_inside = true;
-                if asked
+                link.kept_bytes -= asked.kept.len();
+                if let Some(to) = away {
+                    self.send_away(asked, &to, &reply);
+                } else if asked
                     .blocks
                     .is_some_and(|again| link.was_ended(again, &reply))
                 {
@@ -399,6 +426,28 @@ impl Task {
         Ok(())
     }
 
+    /// The source has sent a request away, unexecuted.
+    fn send_away(&mut self, asked: Asked, to: &Redirection, reply: &[u8]) {
+        let shard = self.node.front.redirected(to);
+        if let Some(link) = self.link.as_ref().filter(|_| asked.blocks.is_some()) {
+            link.was_ended(false, reply);
+        }
+        match shard.filter(|_| !asked.kept.is_empty()) {
+            Some(to_shard) => {
+                // (It is under way until the core has sent it on.)
+                self.answered -= 1;
+                let what = What::Away(Away {
+                    to: to_shard,
+                    is_once: to.is_once,
+                    bytes: asked.kept,
+                });
+                let (seq, after) = (asked.seq, asked.after);
+                self.told.parts.push(Part { seq, what, after });
+            }
+            None => self.told.short(asked.seq, &refusal(TRY_AGAIN), asked.after),
+        }
+    }
+
     /// Tells the core what there is to tell; false when it has left. Replies wait for the offset behind them, which comes with them as a rule: who
     /// has one may tell others, and these must not read here what is older.
     async fn tell(&mut self) -> bool {
@@ -407,6 +456,7 @@ impl Task {
             return true;
         }
         let mut told = core::mem::take(&mut self.told);
+        told.shard = self.seat.shard;
         let (core, conn) = self.seat.place;
         told.conn = Some(conn);
         let Some(handle) = self.node.handle() else {
@@ -445,10 +495,16 @@ impl Task {
 }
 
 impl Link {
-    fn new(node: &'static Node, greeted: wire::Greeted, resp: Resp) -> Link {
+    fn new(node: &'static Node, shard: u16, greeted: wire::Greeted, resp: Resp) -> Link {
         node.front.upstreams.fetch_add(1, Relaxed);
+        let to = greeted.to.filter(|_| node.front.routes().is_some());
         Link {
             node,
+            shard,
+            to,
+            routes_epoch: 0,
+            is_stale: false,
+            kept_bytes: 0,
             wire: greeted.wire,
             id: greeted.id,
             history: greeted.history,
@@ -472,6 +528,30 @@ impl Link {
         }
     }
 
+    /// The shard and the number of the connection there.
+    fn at(&self) -> (u16, u64) {
+        (self.shard, self.id)
+    }
+
+    /// Whether the shard is where it was when the connection was made.
+    fn look_at_shard(&mut self) {
+        let front = &self.node.front;
+        let epoch = front.routes_epoch.load(Acquire);
+        if let Some(to) = &self.to
+            && self.routes_epoch != epoch
+        {
+            self.routes_epoch = epoch;
+            self.is_stale = front.upstream(self.shard).is_none_or(|now| now != *to);
+        }
+    }
+
+    /// Whether a reply sends a request away.
+    fn redirection(&self, reply: &[u8]) -> Option<Redirection> {
+        let to = self.to.as_ref();
+        let to = to.filter(|_| reply.first() == Some(&b'-'))?;
+        redirection_of(reply, &to.host)
+    }
+
     fn push(&mut self, bytes: Vec<u8>, ordered: bool) {
         self.queued += bytes.len() as u64;
         self.out.push_back((bytes, ordered));
@@ -493,6 +573,7 @@ impl Link {
     ) -> u64 {
         let mut answered = 0;
         while !self.is_setting_up
+            && !self.is_stale
             && let Some(first) = todo.front()
         {
             let (db, resp) = (first.db, first.resp);
@@ -553,6 +634,7 @@ impl Link {
                 self.watches = true;
             }
             Kind::Unwatch => (self.watches, self.has_lost_watch) = (false, false),
+            Kind::Asking => self.expects.push_back(Expect::Skip(1)),
             Kind::Plain | Kind::Block { .. } => {}
         }
         let blocks = match orders.kind {
@@ -564,13 +646,23 @@ impl Link {
         };
         let base = self.queued;
         let mut begin = base;
+        let is_kept = self.to.is_some() && orders.kind == Kind::Plain;
+        let mut from = 0;
         for passed in orders.asks {
             let end = base + passed.end as u64;
+            let bytes = orders.bytes.get(from..passed.end).unwrap_or_default();
+            // (One that is sent away twice is the client's to send again.)
+            let has_room =
+                is_kept && !passed.is_away && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
+            let kept = if has_room { bytes.to_vec() } else { Vec::new() };
+            self.kept_bytes += kept.len();
+            from = passed.end;
             self.expects.push_back(Expect::Reply(Asked {
                 seq: passed.seq,
                 after: passed.after,
                 begin,
                 blocks,
+                kept,
             }));
             begin = end;
         }
@@ -623,7 +715,7 @@ impl Link {
     /// A request that may block is about to be sent.
     fn begin_blocking(&mut self) {
         let mut blocked = self.node.front.blocked();
-        let entry = blocked.entry(self.id).or_default();
+        let entry = blocked.entry(self.at()).or_default();
         entry.waits = true;
         // (An older question to end may still be on its way.)
         entry.asked = entry.asking > 0;
@@ -632,11 +724,11 @@ impl Link {
     /// A request that may block has been answered: whether that is because it was asked to end, and it can be begun again.
     fn was_ended(&self, again: bool, reply: &[u8]) -> bool {
         let mut blocked = self.node.front.blocked();
-        let entry = blocked.entry(self.id).or_default();
+        let entry = blocked.entry(self.at()).or_default();
         entry.waits = false;
         let was_asked = entry.asked;
         if entry.asking == 0 {
-            blocked.remove(&self.id);
+            blocked.remove(&self.at());
         }
         again && was_asked && matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
     }

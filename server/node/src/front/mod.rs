@@ -15,7 +15,9 @@
 //! - At a flip (`held.rs`) everything but the connection's own commands waits where it is ([`hold`]), what blocks at the source is ended
 //!   there and taken up here afterwards ([`unblock`]), and [`in_flight`] says when nothing is under way any more; [`release`] lets go.
 //!
-//! Non-goals: a source that is a cluster (MOVED goes through as it is), messages of channels: who subscribes listens to this node,
+//! In front of a cluster (`shards.rs`) each client has a connection to each shard that it needs, and all of the above is so for each of them.
+//!
+//! Non-goals: messages of channels: who subscribes listens to this node,
 //! which hears of what is published by the source's stream; a cluster does not send all of it to all replicas.
 //!
 //! Cost: a client holds a connection here and one at the source, whose `maxclients` must have room for them; the thread keeps
@@ -25,6 +27,7 @@ mod held;
 mod link;
 mod pass;
 mod route;
+mod shards;
 mod skim;
 mod timeout;
 mod told;
@@ -45,9 +48,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
+use crate::source::LINES_MAX;
 
 pub use held::CoreFront;
 pub use pass::{Elsewhere, Fronted};
+pub use shards::Routes;
 pub use told::Told;
 
 /// What a request is answered whose connection to the source was lost before its reply came.
@@ -97,8 +102,13 @@ struct Blocked {
 pub struct Front {
     upstream: Mutex<Option<Arc<Upstream>>>,
     history: Mutex<String>,
+    /// Of a source of several shards.
+    routes: Mutex<Option<Arc<Routes>>>,
+    /// Counts the changes of `routes`, and of the owners in it.
+    routes_epoch: AtomicU64,
     thread: OnceLock<UnboundedSender<Message>>,
-    blocked: Mutex<HashMap<u64, Blocked>>,
+    /// By shard and number of the connection there.
+    blocked: Mutex<HashMap<(u16, u64), Blocked>>,
     /// What blocks at the source is ended there.
     unblocks: AtomicBool,
     /// Counts the holds.
@@ -109,8 +119,8 @@ pub struct Front {
     held_since_us: AtomicU64,
     /// The hold that `last_hold_us` is of.
     noted_epoch: AtomicU64,
-    /// The largest offset behind anything that a client of this node was told by the source; `u64::MAX` while none is known.
-    seen: AtomicU64,
+    /// By shard: the largest offset behind anything that a client of this node was told by it; `u64::MAX` while none is known.
+    seen: Box<[AtomicU64]>,
     /// Connections to the source now.
     pub upstreams: AtomicU64,
     /// Requests passed on.
@@ -134,7 +144,7 @@ enum Message {
     /// What blocks is to be ended.
     Unblock,
     /// A client's own CLIENT UNBLOCK, of one that blocks at the source: the number there, and whether with an error.
-    End(u64, bool),
+    End((u16, u64), bool),
 }
 
 impl Front {
@@ -142,13 +152,16 @@ impl Front {
     pub fn new(cores: usize) -> Front {
         Front {
             quiet: (0..cores).map(|_| AtomicU64::new(0)).collect(),
-            seen: AtomicU64::new(u64::MAX),
+            seen: (0..LINES_MAX).map(|_| AtomicU64::new(u64::MAX)).collect(),
             ..Front::default()
         }
     }
 
-    /// Where the source is.
-    pub fn upstream(&self) -> Option<Arc<Upstream>> {
+    /// Where the source is, or this shard of it.
+    pub fn upstream(&self, shard: u16) -> Option<Arc<Upstream>> {
+        if let Some(routes) = self.routes() {
+            return routes.upstream(shard);
+        }
         let upstream = self.upstream.lock();
         upstream.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -167,14 +180,24 @@ impl Front {
     }
 
     /// Whether offsets of that history can be compared with what has been applied here.
-    fn is_of_history(&self, replid: &str) -> bool {
+    fn is_of_history(&self, node: &Node, shard: u16, replid: &str) -> bool {
+        if self.routes().is_some() {
+            let lines = node.source.lines();
+            let at = lines
+                .get(usize::from(shard))
+                .and_then(|line| line.position());
+            return at.is_some_and(|at| at.replid.text() == replid);
+        }
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.is_empty() || *history == replid
     }
 
     /// A client is about to be told what the source's history had at this offset; `u64::MAX` of one that cannot be compared.
-    fn saw(&self, offset: u64) {
-        let _always = self.seen.fetch_update(AcqRel, Acquire, |seen| {
+    fn saw(&self, shard: u16, offset: u64) {
+        let Some(seen) = self.seen.get(usize::from(shard)) else {
+            return;
+        };
+        let _always = seen.fetch_update(AcqRel, Acquire, |seen| {
             Some(if seen == u64::MAX {
                 offset
             } else {
@@ -185,11 +208,12 @@ impl Front {
 
     /// Whether what has been executed here up to this offset is not older than what any client was told. Not before the source has told an
     /// offset since the start, or since a flip: what was acknowledged before lies behind that.
-    fn is_seen(&self, applied: u64) -> bool {
-        self.seen.load(Acquire) <= applied
+    fn is_seen(&self, shard: u16, applied: u64) -> bool {
+        let seen = self.seen.get(usize::from(shard));
+        seen.is_some_and(|seen| seen.load(Acquire) <= applied)
     }
 
-    fn blocked(&self) -> MutexGuard<'_, HashMap<u64, Blocked>> {
+    fn blocked(&self) -> MutexGuard<'_, HashMap<(u16, u64), Blocked>> {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -224,7 +248,7 @@ async fn serve(node: &'static Node, mut messages: UnboundedReceiver<Message>) {
         match message {
             Message::Serve(seat) => drop(tokio::spawn(link::serve(node, seat))),
             Message::Unblock => drop(tokio::spawn(unblock::run(node))),
-            Message::End(id, error) => drop(tokio::spawn(unblock::end(node, id, error))),
+            Message::End(at, error) => drop(tokio::spawn(unblock::end(node, at, error))),
         }
     }
 }
@@ -268,7 +292,8 @@ pub fn release(node: &Node, authority: Authority) {
 
 /// Cores take it over at once, one by one.
 fn set(node: &Node, authority: Authority) {
-    node.front.seen.store(u64::MAX, Release);
+    let seen = node.front.seen.iter();
+    seen.for_each(|seen| seen.store(u64::MAX, Release));
     node.source.set_authority(authority);
     for core in (0..node.cores() as u16).map(CoreId) {
         node.post(core, Mail::Authority, POST_TRIES);

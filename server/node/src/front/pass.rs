@@ -11,6 +11,8 @@ use crate::connection::{Connection, Multi, Request};
 use crate::core::Core;
 use crate::dispatch::Flow;
 use crate::front::link::{NOT_SENT, Seat, refusal};
+use crate::front::shards::Place;
+use crate::front::told::Away;
 use crate::front::{Message, timeout};
 use crate::mail::Ticket;
 use crate::service::NodeService;
@@ -27,6 +29,8 @@ const OUTSTANDING_MAX: usize = 8192;
 pub(super) enum Kind {
     /// Any number of them.
     Plain,
+    /// One that another shard has sent away for this once, behind ASKING; alone.
+    Asking,
     /// WATCH, alone; whether the client watched nothing before.
     Watch { begins: bool },
     /// UNWATCH, alone.
@@ -55,6 +59,8 @@ pub(super) struct Orders {
     pub(super) kind: Kind,
     pub(super) bytes: Vec<u8>,
     pub(super) asks: Vec<Passed>,
+    /// The shard of the source that they are for; 0 of a single server.
+    pub(super) shard: u16,
     pub(super) db: u8,
     pub(super) resp: Resp,
     /// Their number: the ROLE behind them tells the offset of all up to it.
@@ -78,6 +84,8 @@ pub(super) struct Passed {
     pub(super) seq: u64,
     /// Where its bytes end.
     pub(super) end: usize,
+    /// It is counted as under way already.
+    pub(super) is_away: bool,
     pub(super) after: Option<Box<After>>,
 }
 
@@ -88,6 +96,8 @@ pub(super) struct After {
     pub(super) select: Option<u8>,
     /// A client that tracks must not keep what it was told of these keys: the source does not know of it.
     pub(super) keys: Vec<Box<[u8]>>,
+    /// Keys are watched from here on, unless the reply is an error.
+    pub(super) watches: bool,
 }
 
 /// The way to the task of a client.
@@ -97,6 +107,16 @@ struct Way {
     load: Arc<AtomicUsize>,
     /// The number of the connection at the source; 0 without one.
     id: Arc<AtomicU64>,
+    /// The name that the source knows the client by.
+    name: Vec<u8>,
+}
+
+/// What a client has sent to a shard and heard of it: the last batch, the last of which the offset is known, and that offset.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    sent: u64,
+    known: u64,
+    seen: u64,
 }
 
 /// A request that blocks.
@@ -105,6 +125,8 @@ pub(super) struct Blocking {
     /// Unix ms; None for ever.
     pub(super) until_ms: Option<u64>,
     pub(super) db: u8,
+    /// Where it blocks; None: it has blocked here.
+    pub(super) shard: Option<u16>,
     pub(super) seq: u64,
     /// It has been ended where it was, and waits to be begun again.
     pub(super) is_again: bool,
@@ -113,26 +135,51 @@ pub(super) struct Blocking {
 /// What a client has at the source.
 #[derive(Default)]
 pub struct Fronted {
-    way: Option<Way>,
+    /// By shard.
+    ways: Vec<(u16, Way)>,
+    marks: Vec<(u16, Mark)>,
+    /// The shard at which keys are watched.
+    pub(super) watched_at: Option<u16>,
+    /// The shard that was sent something last.
+    last_shard: Option<u16>,
+    /// The change of the shards as of which all that is outstanding was sent.
+    pub(super) routes_epoch: u64,
     /// Of this turn.
     pending: Vec<Orders>,
     pub(super) is_listed: bool,
     /// Requests without a reply.
     pub(super) outstanding: usize,
-    /// The last batch, the last of which the offset is known, and that offset.
-    sent: u64,
-    pub(super) known: u64,
-    pub(super) seen: u64,
     pub(super) blocks: Option<Blocking>,
     /// Since when a request waits for the stream, unix ms; 0 for none.
     pub(crate) waits_since_ms: u64,
-    name: Vec<u8>,
 }
 
 impl Fronted {
-    /// Whether all that the client has seen is no newer than this offset.
-    pub(super) fn has_seen_at_most(&self, offset: u64) -> bool {
-        self.outstanding == 0 && self.sent == self.known && self.seen <= offset
+    /// Whether all that the client has seen of a shard is no newer than this offset.
+    pub(super) fn has_seen_at_most(&self, shard: u16, offset: u64) -> bool {
+        let mark = self.marks.iter().find(|(number, _)| *number == shard);
+        let mark = mark.map(|(_, mark)| *mark).unwrap_or_default();
+        self.outstanding == 0 && mark.sent == mark.known && mark.seen <= offset
+    }
+
+    fn mark(&mut self, shard: u16) -> &mut Mark {
+        let at = self.marks.iter().position(|(number, _)| *number == shard);
+        let at = at.unwrap_or_else(|| {
+            self.marks.push((shard, Mark::default()));
+            self.marks.len() - 1
+        });
+        &mut self.marks[at].1
+    }
+
+    /// A shard has come to this offset with all batches up to this one.
+    pub(super) fn know(&mut self, shard: u16, (batch, offset): (u64, u64)) {
+        let mark = self.mark(shard);
+        (mark.known, mark.seen) = (batch, offset);
+    }
+
+    /// The shard that was sent something last.
+    pub(super) fn last_shard(&self) -> Option<u16> {
+        self.last_shard
     }
 
     /// Whether it blocks, at the source or between two tries.
@@ -143,7 +190,7 @@ impl Fronted {
     /// The connection to the source is of no more use, unless replies are to come by it.
     pub(super) fn leave(&mut self) {
         if self.outstanding == 0 && self.pending.is_empty() {
-            self.way = None;
+            self.ways.clear();
         }
     }
 
@@ -153,37 +200,45 @@ impl Fronted {
         Some(blocks.seq)
     }
 
-    /// The number at the source of a connection that blocks there.
-    pub(super) fn blocks_there(&self) -> Option<u64> {
-        self.blocks.as_ref().filter(|blocks| !blocks.is_again)?;
-        let id = self.way.as_ref()?.id.load(Relaxed);
-        Some(id).filter(|id| *id != 0)
+    /// The shard at which a connection blocks, and its number there.
+    pub(super) fn blocks_there(&self) -> Option<(u16, u64)> {
+        let blocks = self.blocks.as_ref().filter(|blocks| !blocks.is_again)?;
+        let shard = blocks.shard?;
+        let (_, way) = self.ways.iter().find(|(number, _)| *number == shard)?;
+        let id = way.id.load(Relaxed);
+        (id != 0).then_some((shard, id))
     }
 
     fn unsent_bytes(&self) -> usize {
         let pending = self.pending.iter().map(|orders| orders.bytes.len());
-        let load = self.way.as_ref().map_or(0, |way| way.load.load(Relaxed));
-        load + pending.sum::<usize>()
+        let loads = self.ways.iter().map(|(_, way)| way.load.load(Relaxed));
+        loads.sum::<usize>() + pending.sum::<usize>()
     }
 
-    fn orders(&mut self, kind: Kind, (db, resp): (u8, Resp)) -> &mut Orders {
-        let joins = self.pending.last().is_some_and(|last| {
+    fn orders(&mut self, kind: Kind, shard: u16, (db, resp): (u8, Resp)) -> &mut Orders {
+        self.last_shard = Some(shard);
+        let last = self.pending.iter().rposition(|last| last.shard == shard);
+        let joined = last.filter(|at| {
+            let last = &self.pending[*at];
             (last.kind, kind) == (Kind::Plain, Kind::Plain) && (last.db, last.resp) == (db, resp)
         });
-        if !joins {
-            self.sent += 1;
+        let at = joined.unwrap_or_else(|| {
+            let mark = self.mark(shard);
+            mark.sent += 1;
+            let batch = mark.sent;
             self.pending.push(Orders {
                 kind,
                 bytes: Vec::new(),
                 asks: Vec::new(),
+                shard,
                 db,
                 resp,
-                batch: self.sent,
+                batch,
                 name: None,
             });
-        }
-        let last = self.pending.len() - 1;
-        &mut self.pending[last]
+            self.pending.len() - 1
+        });
+        &mut self.pending[at]
     }
 }
 
@@ -213,13 +268,13 @@ impl Connection {
 }
 
 impl Core {
-    /// Passes a request on.
+    /// Passes a request on, to a shard.
     pub(super) fn pass(
         &mut self,
         conn: &mut Connection,
         row: &'static Row,
         args: &Args<'_>,
-        kind: Kind,
+        (kind, shard): (Kind, u16),
     ) -> Flow {
         self.keep_text(row, args);
         let mut after = After::default();
@@ -227,10 +282,12 @@ impl Core {
         if self.watchers.count > 0 {
             self.show(conn, row, args);
         }
+        after.watches = matches!(kind, Kind::Watch { begins: true });
         let seq = self.begin_passing(conn, row);
-        self.add(conn, kind, seq, after, |bytes| encode(args, bytes));
+        self.add(conn, (kind, shard), seq, after, |bytes| encode(args, bytes));
         match kind {
             Kind::Watch { .. } => {
+                conn.front.get_or_insert_default().watched_at = Some(shard);
                 let multi = conn.multi.get_or_insert_default();
                 if multi.elsewhere == Elsewhere::No {
                     multi.elsewhere = Elsewhere::Yes;
@@ -253,10 +310,10 @@ impl Core {
         conn: &mut Connection,
         row: &'static Row,
         args: &Args<'_>,
-        again: bool,
+        (again, shard): (bool, u16),
     ) -> Flow {
         let (now_ms, db) = (self.now.unix_ms, conn.db);
-        let flow = self.pass(conn, row, args, Kind::Block { again });
+        let flow = self.pass(conn, row, args, (Kind::Block { again }, shard));
         conn.exclusive = true;
         if let Some(front) = &mut conn.front
             && let Some(seq) = front.last_seq()
@@ -266,6 +323,7 @@ impl Core {
                 request: Request::new(row, args),
                 until_ms: timeout::until_ms(row, args, now_ms),
                 db,
+                shard: Some(shard),
                 seq,
                 is_again: false,
             });
@@ -274,7 +332,12 @@ impl Core {
     }
 
     /// Passes the queue of a transaction on, as one piece.
-    pub(super) fn pass_exec(&mut self, conn: &mut Connection, row: &'static Row) -> Flow {
+    pub(super) fn pass_exec(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        shard: u16,
+    ) -> Flow {
         let Some(multi) = conn.multi.take() else {
             return Flow::Done;
         };
@@ -298,17 +361,21 @@ impl Core {
             queued: multi.queued.len(),
             watches: multi.elsewhere == Elsewhere::Yes,
         };
-        self.add(conn, kind, seq, after, |bytes| encode_all(&multi, bytes));
+        self.add(conn, (kind, shard), seq, after, |bytes| {
+            encode_all(&multi, bytes)
+        });
         end_caching(conn);
         Flow::Done
     }
 
     /// A request that has been ended elsewhere goes on at the source, at its place among the replies.
     pub(super) fn pass_again(&mut self, conn: &mut Connection, left_ms: Option<u64>) {
+        let shard = self.shard_again(conn);
         let Some(blocks) = conn.front.as_mut().and_then(|front| front.blocks.as_mut()) else {
             return;
         };
         blocks.is_again = false;
+        blocks.shard = Some(shard);
         let words = (blocks.request.buf.clone(), blocks.request.words.clone());
         let (row, seq, db) = (blocks.request.row, blocks.seq, blocks.db);
         let (buf, words) = words;
@@ -319,10 +386,53 @@ impl Core {
         let selected = core::mem::replace(&mut conn.db, db);
         let kind = Kind::Block { again: true };
         let after = After::default();
-        self.add(conn, kind, seq, after, |bytes| {
+        self.add(conn, (kind, shard), seq, after, |bytes| {
             encode(&request.args(), bytes);
         });
         conn.db = selected;
+    }
+
+    /// Where a request goes that waits to be begun again.
+    fn shard_again(&mut self, conn: &Connection) -> u16 {
+        self.look_at_routes();
+        let blocks = conn.front.as_ref().and_then(|front| front.blocks.as_ref());
+        let placed = blocks
+            .map(|blocks| self.place_in_front(conn, blocks.request.row, &blocks.request.args()));
+        match placed {
+            Some(Ok(Place::Shard(shard, _))) => shard,
+            // (What cannot be placed is refused there.)
+            _ => 0,
+        }
+    }
+
+    /// A request that a shard has sent away goes to the one that it named.
+    pub(super) fn pass_away(
+        &mut self,
+        conn: &mut Connection,
+        seq: u64,
+        away: Away,
+        after: Option<Box<After>>,
+    ) {
+        let place = (conn.db, conn.resp);
+        let front = conn.front.get_or_insert_default();
+        let kind = match away.is_once {
+            true => Kind::Asking,
+            false => Kind::Plain,
+        };
+        let orders = front.orders(kind, away.to, place);
+        if away.is_once {
+            request::encode(&["ASKING"], &mut orders.bytes);
+        }
+        orders.bytes.extend_from_slice(&away.bytes);
+        orders.asks.push(Passed {
+            seq,
+            end: orders.bytes.len(),
+            is_away: true,
+            after,
+        });
+        if !core::mem::replace(&mut front.is_listed, true) {
+            self.front.listed.push(conn.conn);
+        }
     }
 
     /// A request is about to be passed on: its place among the replies.
@@ -337,19 +447,23 @@ impl Core {
     fn add(
         &mut self,
         conn: &mut Connection,
-        kind: Kind,
+        (kind, shard): (Kind, u16),
         seq: u64,
         after: After,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let front = conn.front.get_or_insert_default();
+        if front.outstanding == 0 {
+            front.routes_epoch = self.front.routes_epoch;
+        }
         front.outstanding += 1;
-        let orders = front.orders(kind, (conn.db, conn.resp));
+        let orders = front.orders(kind, shard, (conn.db, conn.resp));
         encode(&mut orders.bytes);
-        let is_needed = after.select.is_some() || !after.keys.is_empty();
+        let is_needed = after.select.is_some() || !after.keys.is_empty() || after.watches;
         orders.asks.push(Passed {
             seq,
             end: orders.bytes.len(),
+            is_away: false,
             after: is_needed.then(|| Box::new(after)),
         });
         if !core::mem::replace(&mut front.is_listed, true) {
@@ -390,30 +504,36 @@ impl NodeService {
                 continue;
             };
             front.is_listed = false;
-            let mut pending = core::mem::take(&mut front.pending);
-            if let Some(first) = pending.first_mut().filter(|_| front.name != name) {
-                front.name = name.to_vec();
-                first.name = Some(name.to_vec());
-            }
+            let pending = core::mem::take(&mut front.pending);
             let mut unsent = Vec::new();
-            for orders in pending {
-                let way = front.way.take().or_else(|| open(node, (core, conn)));
-                let Some(way) = way else {
+            for mut orders in pending {
+                let shard = orders.shard;
+                let known = front.ways.iter().position(|(number, _)| *number == shard);
+                let known = known.map(|at| front.ways.swap_remove(at).1);
+                let way = known.or_else(|| open(node, (core, conn), shard));
+                let Some(mut way) = way else {
                     unsent.extend(orders.asks);
                     continue;
                 };
+                if way.name != name {
+                    way.name = name.to_vec();
+                    orders.name = Some(name.to_vec());
+                }
                 // (Before it can be answered.)
                 way.load.fetch_add(orders.bytes.len(), AcqRel);
-                let asks = orders.asks.len() as u64;
-                node.front.under_way.fetch_add(asks, AcqRel);
+                let new = orders.asks.iter().filter(|passed| !passed.is_away);
+                let new = new.count() as u64;
+                node.front.under_way.fetch_add(new, AcqRel);
                 match way.orders.send(orders) {
-                    Ok(()) => front.way = Some(way),
+                    Ok(()) => front.ways.push((shard, way)),
                     Err(back) => {
-                        node.front.under_way.fetch_sub(asks, AcqRel);
+                        node.front.under_way.fetch_sub(new, AcqRel);
                         unsent.extend(back.0.asks);
                     }
                 }
             }
+            let away = unsent.iter().filter(|passed| passed.is_away).count();
+            node.front.under_way.fetch_sub(away as u64, AcqRel);
             for passed in unsent {
                 self.end_passed(conn, passed.seq);
                 let seq = passed.seq;
@@ -423,18 +543,28 @@ impl NodeService {
     }
 }
 
-/// A task for a client; none without the thread.
-fn open(node: &'static crate::node::Node, place: crate::tracking::Place) -> Option<Way> {
+/// A task for a client and a shard; none without the thread.
+fn open(
+    node: &'static crate::node::Node,
+    place: crate::tracking::Place,
+    shard: u16,
+) -> Option<Way> {
     let (orders, received) = unbounded_channel();
     let (load, id) = (Arc::default(), Arc::default());
     let seat = Seat {
         place,
+        shard,
         orders: received,
         load: Arc::clone(&load),
         id: Arc::clone(&id),
     };
     let is_told = node.front.tell(Message::Serve(seat));
-    is_told.then_some(Way { orders, load, id })
+    is_told.then_some(Way {
+        orders,
+        load,
+        id,
+        name: Vec::new(),
+    })
 }
 
 /// The keys of a read of a client that tracks: it may keep only what this node has read for it.

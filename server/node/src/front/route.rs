@@ -9,7 +9,8 @@ use protocol::{Args, Flags, Refusal};
 use crate::connection::{Connection, Request};
 use crate::core::Core;
 use crate::dispatch::{Flow, runs_inside_multi};
-use crate::front::pass::{Elsewhere, Kind as Order};
+use crate::front::pass::{Elsewhere, Fronted, Kind as Order};
+use crate::front::shards::Place;
 use crate::front::timeout;
 use crate::multi::is_exec;
 use crate::table::{Kind, Row};
@@ -98,9 +99,10 @@ impl Core {
         if conn.in_multi() && !runs_inside_multi(row) {
             return Some(self.queue(conn, row, args));
         }
+        self.look_at_routes();
         let (way, order) = match row.spec.name {
             "exec" => (
-                self.way_of_exec(conn),
+                self.way_of_exec(conn, row, args),
                 Order::Exec {
                     queued: 0,
                     watches: false,
@@ -116,46 +118,69 @@ impl Core {
         match way {
             Way::Here => return None,
             _ if is_held => return Some(Flow::Stall),
-            Way::Read if self.is_fresh(conn) => return self.answers_here(conn),
-            // A client that watches may read here what is newer than its watch; it is passed on all the same where it can be.
-            Way::Scan if self.is_new(conn) => return self.answers_here(conn),
-            Way::Scan => return self.wait_for_stream(conn, row),
             _ => {}
         }
+        let place = match self.place_in_front(conn, row, args) {
+            Ok(place) => place,
+            Err(refusal) => return Some(self.reject(conn, Some(row), &refusal)),
+        };
+        match (way, place) {
+            (Way::Read, _) if self.is_fresh(conn, place) => return self.answers_here(conn),
+            // A client that watches may read here what is newer than its watch; it is passed on all the same where it can be.
+            (Way::Scan, _) if self.is_new(conn, place) => return self.answers_here(conn),
+            // (What is asked of all keys no single shard can answer.)
+            (Way::Scan, _) | (Way::Read, Place::Anywhere) => {
+                return self.wait_for_stream(conn, row);
+            }
+            _ => {}
+        }
+        let shard = match place {
+            Place::Shard(shard, _) => Ok(shard),
+            Place::Anywhere => self.any_shard(conn, row),
+        };
+        let shard = match shard {
+            Ok(shard) => shard,
+            Err(refusal) => return Some(self.reject(conn, Some(row), &refusal)),
+        };
         if let Some(flow) = self.may_not_pass(conn, row, args) {
             return Some(flow);
         }
         Some(match (way, order) {
-            (_, Order::Exec { .. }) => self.pass_exec(conn, row),
+            (_, Order::Exec { .. }) => self.pass_exec(conn, row, shard),
             (Way::Blocks | Way::Waits, _) => {
-                self.pass_blocking(conn, row, args, way == Way::Blocks)
+                self.pass_blocking(conn, row, args, (way == Way::Blocks, shard))
             }
             (Way::Read, _) if timeout::may_wait(row, args) => {
-                self.pass_blocking(conn, row, args, true)
+                self.pass_blocking(conn, row, args, (true, shard))
             }
-            (_, order) => self.pass(conn, row, args, order),
+            (_, order) => self.pass(conn, row, args, (order, shard)),
         })
     }
 
-    /// Whether data here may be shown to anybody.
-    fn is_whole(&self) -> bool {
-        !self.is_loading() && self.busy().is_none() && self.node.source.applied() > 0
+    /// Whether what is here is not older than what any client has seen: those of one application share it, by pools of connections.
+    fn is_new(&self, conn: &Connection, place: Place) -> bool {
+        if self.is_loading() || self.busy().is_some() {
+            return false;
+        }
+        match place {
+            Place::Shard(shard, is_steady) => is_steady && self.is_new_of(conn, shard),
+            Place::Anywhere => {
+                let shards = self.shards_in_front();
+                shards.iter().all(|shard| self.is_new_of(conn, *shard))
+            }
+        }
     }
 
-    /// Whether what is here is not older than what any client has seen: those of one application share it, by pools of connections.
-    fn is_new(&self, conn: &Connection) -> bool {
-        let applied = self.node.source.applied();
-        self.is_whole()
-            && self.node.front.is_seen(applied)
-            && conn
-                .front
-                .as_ref()
-                .is_none_or(|front| front.has_seen_at_most(applied))
+    fn is_new_of(&self, conn: &Connection, shard: u16) -> bool {
+        let (applied, front) = (self.applied_of(shard), conn.front.as_ref());
+        applied > 0
+            && self.node.front.is_seen(shard, applied)
+            && front.is_none_or(|front| front.has_seen_at_most(shard, applied))
     }
 
     /// Whether a read of a client is answered here.
-    fn is_fresh(&self, conn: &Connection) -> bool {
-        conn.watches() != Elsewhere::Yes && self.is_new(conn)
+    fn is_fresh(&self, conn: &Connection, place: Place) -> bool {
+        conn.watches() != Elsewhere::Yes && self.is_new(conn, place)
     }
 
     fn answers_here(&self, conn: &mut Connection) -> Option<Flow> {
@@ -181,8 +206,10 @@ impl Core {
     }
 
     /// EXEC is passed on when something of its queue is.
-    fn way_of_exec(&mut self, conn: &mut Connection) -> Way {
-        let is_fresh = self.is_fresh(conn);
+    fn way_of_exec(&mut self, conn: &mut Connection, row: &Row, args: &Args<'_>) -> Way {
+        let place = self.place_in_front(conn, row, args);
+        // (One that cannot be placed is refused where it would be passed on.)
+        let is_fresh = place.is_ok_and(|place| self.is_fresh(conn, place));
         let Some(multi) = conn.multi.as_deref_mut().filter(|multi| multi.open) else {
             return Way::Here;
         };
@@ -217,7 +244,11 @@ impl Core {
         if conn.monitor && (row.writes || row.spec.flags.contains(Flags::READONLY)) {
             return Some(self.reject(conn, Some(row), &Refusal::MonitorKeyspace));
         }
-        if !conn.has_room_to_pass() {
+        let is_old = |front: &Fronted| {
+            front.outstanding > 0 && front.routes_epoch != self.front.routes_epoch
+        };
+        let overtakes = conn.front.as_deref().is_some_and(is_old) || !self.routes_are_steady();
+        if overtakes || !conn.has_room_to_pass() {
             return Some(Flow::Stall);
         }
         if is_exec(row)

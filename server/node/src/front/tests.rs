@@ -96,7 +96,7 @@ fn without_a_way_to_the_source_nothing_is_executed() {
             refused.starts_with("-MASTERDOWN"),
             "{refused}: nobody knows how far the source is"
         );
-        node.front.saw(5);
+        node.front.saw(0, 5);
         assert_eq!(
             bench.call(client, "GET k"),
             "$1\r\nv\r\n",

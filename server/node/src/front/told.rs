@@ -1,6 +1,6 @@
 //! What the source has answered, back at the core of its client.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use migration::Authority;
 use protocol::{Refusal, Reply};
@@ -8,7 +8,9 @@ use runtime::ConnId;
 
 use crate::connection::{Connection, Pieces};
 use crate::core::Core;
-use crate::front::pass::After;
+use crate::front::link::refusal;
+use crate::front::pass::{After, Elsewhere};
+use crate::front::shards::TRY_AGAIN;
 use crate::front::{Message, timeout};
 use crate::mail::Ticket;
 use crate::service::NodeService;
@@ -22,8 +24,10 @@ pub struct Told {
     /// Short replies, one behind the other.
     pub(super) buf: Vec<u8>,
     pub(super) parts: Vec<Part>,
-    /// The source has come to this offset with all batches up to this one.
+    /// The source has come to this offset with all batches up to this one...
     pub(super) known: Option<(u64, u64)>,
+    /// ...that it was sent, or this shard of it.
+    pub(super) shard: u16,
 }
 
 /// One reply.
@@ -41,6 +45,18 @@ pub(super) enum What {
     Large(Pieces),
     /// None: the request was ended to be begun again.
     Again,
+    /// None: it is another shard's.
+    Away(Away),
+}
+
+/// A request that a shard has sent away.
+pub(super) struct Away {
+    /// The shard that it named.
+    pub(super) to: u16,
+    /// For this once.
+    pub(super) is_once: bool,
+    /// The request.
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Told {
@@ -87,6 +103,10 @@ impl NodeService {
                     self.complete_pieces(ticket, pieces);
                 }
                 What::Again => self.begin_again(ticket),
+                What::Away(away) => {
+                    self.send_away(ticket, away, after);
+                    continue;
+                }
             }
             if let Some(after) = after {
                 self.act_after(conn, *after, is_good);
@@ -95,13 +115,27 @@ impl NodeService {
         let authority = self.core.authority;
         let client = self.clients.get_mut(conn);
         if let Some(front) = client.and_then(|client| client.front.as_mut()) {
-            if let Some((batch, offset)) = told.known {
-                (front.known, front.seen) = (batch, offset);
+            if let Some(known) = told.known {
+                front.know(told.shard, known);
             }
             if !matches!(authority, Authority::Front | Authority::Held) {
                 front.leave();
             }
         }
+    }
+
+    /// A request is another shard's: it goes there, at its place among the replies.
+    fn send_away(&mut self, ticket: Ticket, away: Away, after: Option<Box<After>>) {
+        let is_front = matches!(self.core.authority, Authority::Front | Authority::Held);
+        if let Some(client) = self.clients.get_mut(ticket.conn)
+            && is_front
+        {
+            return self.core.pass_away(client, ticket.seq, away, after);
+        }
+        // It is counted where it was until it is on its way again.
+        self.core.node.front.under_way.fetch_sub(1, AcqRel);
+        self.end_passed(ticket.conn, ticket.seq);
+        self.complete(ticket, ticket.core, &refusal(TRY_AGAIN));
     }
 
     /// A request that was passed on has its reply, or gets none.
@@ -127,6 +161,13 @@ impl NodeService {
         };
         if let Some(db) = after.select.filter(|_| is_good) {
             client.db = db;
+        }
+        if after.watches
+            && !is_good
+            && let Some(multi) = &mut client.multi
+            && multi.elsewhere == Elsewhere::Yes
+        {
+            multi.elsewhere = Elsewhere::No;
         }
         if let Some(tracking) = client.tracking.as_deref()
             && !after.keys.is_empty()

@@ -1,5 +1,7 @@
 //! Ends what blocks at the source, by a connection of its own.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
@@ -19,28 +21,35 @@ const NAME: &[u8] = b"meridian-front";
 
 /// Ends everything that blocks, until requests are let go.
 pub(super) async fn run(node: &'static Node) {
-    let mut wire: Option<Wire> = None;
+    let mut wires: HashMap<u16, Wire> = HashMap::new();
     while node.front.unblocks.load(Acquire) {
-        let waits = |(id, blocked): (&u64, &Blocked)| blocked.waits.then_some(*id);
-        let ids: Vec<u64> = node.front.blocked().iter().filter_map(waits).collect();
-        if !ids.is_empty() && end_all(node, &mut wire, &ids).await.is_err() {
-            wire = None;
+        let waits = |(at, blocked): (&(u16, u64), &Blocked)| blocked.waits.then_some(*at);
+        let ids: Vec<(u16, u64)> = node.front.blocked().iter().filter_map(waits).collect();
+        if !ids.is_empty() && end_all(node, &mut wires, &ids).await.is_err() {
+            wires.clear();
             tokio::time::sleep(RETRY).await;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn end_all(node: &Node, wire: &mut Option<Wire>, ids: &[u64]) -> io::Result<()> {
-    if wire.is_none() {
-        *wire = Some(wire::greet(node, NAME, Resp::V2).await?.wire);
-    }
-    let Some(wire) = wire else { return Ok(()) };
-    for id in ids {
+async fn end_all(
+    node: &Node,
+    wires: &mut HashMap<u16, Wire>,
+    ids: &[(u16, u64)],
+) -> io::Result<()> {
+    for id @ (shard, number) in ids {
+        let wire = match wires.entry(*shard) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let greeted = wire::greet(node, *shard, NAME, Resp::V2).await?;
+                new.insert(greeted.wire)
+            }
+        };
         if !begin(node, *id) {
             continue;
         }
-        let number = id.to_string();
+        let number = number.to_string();
         let words: [&[u8]; 4] = [b"CLIENT", b"UNBLOCK", number.as_bytes(), b"TIMEOUT"];
         let asked = wire.ask(&words).await;
         finish(node, *id);
@@ -50,7 +59,7 @@ async fn end_all(node: &Node, wire: &mut Option<Wire>, ids: &[u64]) -> io::Resul
 }
 
 /// A connection is about to be asked to end its wait; false when it does not wait (any more).
-fn begin(node: &Node, id: u64) -> bool {
+fn begin(node: &Node, id: (u16, u64)) -> bool {
     let mut blocked = node.front.blocked();
     let Some(entry) = blocked.get_mut(&id).filter(|entry| entry.waits) else {
         return false;
@@ -63,7 +72,7 @@ fn begin(node: &Node, id: u64) -> bool {
 }
 
 /// The question has been answered, or its connection is lost.
-fn finish(node: &Node, id: u64) {
+fn finish(node: &Node, id: (u16, u64)) {
     let mut blocked = node.front.blocked();
     if let Some(entry) = blocked.get_mut(&id) {
         entry.asking = entry.asking.saturating_sub(1);
@@ -75,10 +84,10 @@ fn finish(node: &Node, id: u64) {
 }
 
 /// A client's own CLIENT UNBLOCK of one that blocks at the source: the reply to that one is then what it gets.
-pub(super) async fn end(node: &'static Node, id: u64, error: bool) {
+pub(super) async fn end(node: &'static Node, (shard, id): (u16, u64), error: bool) {
     let number = id.to_string();
     let how: &[u8] = if error { b"ERROR" } else { b"TIMEOUT" };
-    if let Ok(mut greeted) = wire::greet(node, NAME, Resp::V2).await {
+    if let Ok(mut greeted) = wire::greet(node, shard, NAME, Resp::V2).await {
         // (It may have been served meanwhile.)
         let words: [&[u8]; 4] = [b"CLIENT", b"UNBLOCK", number.as_bytes(), how];
         let _ended = greeted.wire.ask(&words).await;

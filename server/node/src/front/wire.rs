@@ -49,6 +49,8 @@ pub(super) struct Greeted {
     pub(super) id: u64,
     /// The source's history; empty if it does not tell.
     pub(super) history: String,
+    /// Where it goes.
+    pub(super) to: Option<Arc<Upstream>>,
 }
 
 /// The request for it, and what is in the reply.
@@ -74,17 +76,23 @@ fn odd(why: impl Into<String>) -> io::Error {
 ///
 /// # Errors
 /// Why there is none; the source's own words if it refused.
-pub(super) async fn greet(node: &Node, name: &[u8], resp: Resp) -> io::Result<Greeted> {
+pub(super) async fn greet(node: &Node, shard: u16, name: &[u8], resp: Resp) -> io::Result<Greeted> {
     let upstream = node
         .front
-        .upstream()
+        .upstream(shard)
         .ok_or_else(|| odd("no source is set"))?;
     let greeting = async {
         let mut wire = connect(node, &upstream).await?;
         let id = wire.log_in(&upstream, name, resp).await?;
         let history = wire.ask(&ASK_HISTORY).await;
         let history = history.map_or(String::new(), |answer| history_of(&answer));
-        Ok(Greeted { wire, id, history })
+        let to = Some(Arc::clone(&upstream));
+        Ok(Greeted {
+            wire,
+            id,
+            history,
+            to,
+        })
     };
     match tokio::time::timeout(GREETING_MAX, greeting).await {
         Ok(greeted) => greeted,

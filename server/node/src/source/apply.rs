@@ -1,5 +1,6 @@
 //! What a session has done on the cores: batches of the stream, and the beginning of a full copy.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use migration::Position;
 use runtime::CoreId;
 
-use super::{Source, lock};
+use super::{Line, lock};
 use crate::connection::{Connection, Request};
 use crate::control::load::post;
 use crate::core::Core;
@@ -37,7 +38,7 @@ pub(super) struct Done {
 /// When the server was stopped.
 pub(super) fn send(
     node: &'static Node,
-    number: u64,
+    (line, number): (&Arc<Line>, u64),
     (mut conn, requests): (Box<Connection>, Vec<Request>),
     (position, claims_all): (Position, bool),
     to: Sender<Done>,
@@ -48,19 +49,22 @@ pub(super) fn send(
         slots_of(&requests)
     };
     let host = host_of(node, slots.as_deref());
+    let (line, is_many) = (Arc::clone(line), node.source.is_many());
     let run = move |core: &mut Core| {
-        let source = &core.node.source;
-        let order = lock(&source.order);
+        let order = lock(&line.order);
         let counts = *order == number;
         let failed = if counts {
             let failed = core.run_executed(&mut conn, &requests);
-            let replid = position.replid;
-            core.shard
-                .effects()
-                .note_source(position.db, replid.bytes(), position.offset);
+            let (replid, effects) = (position.replid, core.shard.effects());
+            match is_many {
+                true => {
+                    effects.note_line(position.db, line.number, replid.bytes(), position.offset)
+                }
+                false => effects.note_source(position.db, replid.bytes(), position.offset),
+            }
             // In the log before the next batch can be, which may run on another core.
             core.queue_effects();
-            source.advance(position);
+            line.advance(position);
             failed
         } else {
             Vec::new()
@@ -77,7 +81,7 @@ pub(super) fn send(
     visit(node, host, slots, Box::new(run))
 }
 
-fn visit(
+pub(super) fn visit(
     node: &Node,
     host: CoreId,
     slots: Option<Vec<storage::Slot>>,
@@ -104,14 +108,6 @@ pub(super) fn wait<T>(node: &Node, from: &Receiver<T>) -> Result<T, String> {
     }
 }
 
-impl Source {
-    /// Everything up to there has been executed.
-    pub(super) fn advance(&self, position: Position) {
-        self.note(|status| status.position = Some(position));
-        self.set_applied(position.offset);
-    }
-}
-
 /// With every slot in hand: nothing of the data stays, the log ends where it is, and clients are told LOADING. Whether this session counts; if not,
 /// nothing has happened. Without a number it is done whoever counts.
 ///
@@ -120,8 +116,7 @@ impl Source {
 pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Result<bool, String> {
     let (to, from) = std::sync::mpsc::channel();
     let run = move |core: &mut Core| {
-        let source = &core.node.source;
-        let order = lock(&source.order);
+        let order = lock(&core.node.source.first.order);
         let counts = number.is_none_or(|number| *order == number);
         if counts {
             core.begin_copy(now_ms);
@@ -144,7 +139,7 @@ impl Core {
         if node.snapshots.facts().since_ms.is_some() {
             node.snapshots.give_up(self.shard.snapshot_number());
         }
-        node.source.note(|status| status.position = None);
+        node.source.first.set_position(None);
         if !node.loading.is_on() {
             node.loading.begin(now_ms);
         }

@@ -5,7 +5,9 @@ use core::fmt;
 use migration::stream::{Damage, Said, Stream};
 use migration::{Position, ReplId, absolute};
 use protocol::Args;
+use storage::Slot;
 
+use super::Share;
 use crate::connection::Request;
 use crate::control::log::import::row_of;
 use crate::node::Node;
@@ -23,6 +25,8 @@ pub(super) enum Fault {
     Damage(Damage),
     /// A request that this server cannot execute, behind this offset: its words, and why.
     Request(u64, String, String),
+    /// One of several sources has emptied a database, or has two of them changed: this command.
+    Flushed(&'static str),
 }
 
 impl fmt::Display for Fault {
@@ -33,6 +37,11 @@ impl fmt::Display for Fault {
                 f,
                 "the source's stream behind offset {offset} has '{words}': {why}. The data here stays as of that offset; a full copy (REPLICAOF NO ONE, then REPLICAOF again) leaves the request behind"
             ),
+            Fault::Flushed(name) => write!(
+                f,
+                "the source has executed {}, which is about keys of other sources here: its own are copied again",
+                name.to_uppercase()
+            ),
         }
     }
 }
@@ -41,7 +50,9 @@ impl core::error::Error for Fault {}
 
 /// What is known of the source that the requests come from.
 #[derive(Clone, Copy)]
-pub(super) struct Origin {
+pub(super) struct Origin<'a> {
+    /// Its keys.
+    pub share: &'a Share,
     /// Its history.
     pub replid: ReplId,
     /// Its clock, unix ms.
@@ -96,7 +107,7 @@ impl Gatherer {
     pub(super) fn gather(
         &mut self,
         stream: &mut Stream,
-        origin: Origin,
+        origin: Origin<'_>,
         node: &'static Node,
     ) -> Result<Option<Batch>, Fault> {
         if let Some(fault) = self.fault.take() {
@@ -117,7 +128,7 @@ impl Gatherer {
         &mut self,
         batch: &mut Option<Batch>,
         stream: &mut Stream,
-        origin: Origin,
+        origin: Origin<'_>,
         node: &'static Node,
     ) -> Result<(), Fault> {
         loop {
@@ -135,6 +146,17 @@ impl Gatherer {
                 Some(Said::Request(args)) => {
                     let (request, is_relative) = take(&args, origin, node)
                         .map_err(|why| Fault::Request(before, shown(&args), why))?;
+                    if *origin.share != Share::All && empties(request.row) {
+                        return Err(Fault::Flushed(request.row.spec.name));
+                    }
+                    if let Some(slot) = foreign(&request, origin.share) {
+                        // What another shard has taken over is said by that one. What has come to this one is here when that is known: until
+                        // then the one before it is about to say that it is gone.
+                        if request.row.spec.name.starts_with("restore") {
+                            node.front.unsettle([slot].into_iter());
+                        }
+                        continue;
+                    }
                     let bytes = request.bytes();
                     self.has_relative |= is_relative;
                     if stream.db() >= origin.dbs {
@@ -178,7 +200,11 @@ impl Gatherer {
 }
 
 /// A request of the stream as it is executed here; whether its deadline was relative.
-fn take(args: &Args<'_>, origin: Origin, node: &'static Node) -> Result<(Request, bool), String> {
+fn take(
+    args: &Args<'_>,
+    origin: Origin<'_>,
+    node: &'static Node,
+) -> Result<(Request, bool), String> {
     const UNKNOWN: &str = "the command is not known to this server";
     let name = args.word(0).unwrap_or_default();
     let row = row_of(node.table(), name, args.word(1)).ok_or(UNKNOWN)?;
@@ -211,6 +237,25 @@ fn is_replicated(row: &Row) -> bool {
         }
         Kind::Container => false,
     }
+}
+
+/// Whether a command is about keys that are not named.
+fn empties(row: &Row) -> bool {
+    matches!(row.spec.name, "flushall" | "flushdb" | "swapdb")
+}
+
+/// The slot of a request, if that is not a line's.
+fn foreign(request: &Request, share: &Share) -> Option<Slot> {
+    let Share::Slots(slots) = share else {
+        return None;
+    };
+    let (args, mut found) = (request.args(), None);
+    // A request whose keys cannot be told is refused by its handler.
+    let _ = request.row.spec.keys_of(&args, |index, _| {
+        let slot = args.word(index).map(Slot::of);
+        found = slot.filter(|slot| !slots.contains(*slot)).or(found);
+    });
+    found
 }
 
 /// The first words of a request, for the log: its name and its key.

@@ -2,13 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use protocol::answer::{Answer, AnswerParser};
 use protocol::request;
 
-use super::{Login, Source, Target};
+use super::{Line, Login, Target};
 use crate::config::Config;
 use crate::control::dial::Stream;
 use crate::node::Node;
@@ -47,23 +46,23 @@ pub(super) fn login(config: &Config, target: &Target) -> (Vec<u8>, Vec<u8>) {
     (user.as_bytes().to_vec(), password.as_bytes().to_vec())
 }
 
-impl Source {
+impl Line {
     /// The source's clock was told within a time of our asking.
     pub(super) fn note_clock(&self, time_us: u64, within: Duration) {
         let now_us = unix_ms().saturating_mul(1000);
         let middle_us = now_us.saturating_sub(within.as_micros() as u64 / 2);
         let ahead_us = time_us.cast_signed().wrapping_sub(middle_us.cast_signed());
-        self.clock_us.store(ahead_us, Relaxed);
+        self.set_clock(ahead_us);
     }
 }
 
 /// Asks for the clock, in a thread of its own; what comes too late, or not at all, changes nothing.
-pub(super) fn ask(node: &'static Node, target: &Arc<Target>) {
-    let target = Arc::clone(target);
+pub(super) fn ask(node: &'static Node, line: &Arc<Line>, target: &Arc<Target>) {
+    let (line, target) = (Arc::clone(line), Arc::clone(target));
     let run = move || {
         // (The stream's own link tells what is wrong with the source.)
         if let Ok(Some((time_us, within))) = ask_here(&node.config(), &target) {
-            node.source.note_clock(time_us, within);
+            line.note_clock(time_us, within);
         }
     };
     // Without a thread the clock stays as it was.
@@ -139,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(time_of(&bad), None, "{bad:?}");
         }
-        let source = Source::default();
+        let source = Line::default();
         source.note_clock(unix_ms() * 1000 + 5_000_000, Duration::ZERO);
         assert!((4_000_000..=5_000_000).contains(&source.source_clock_us()));
     }

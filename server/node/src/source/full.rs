@@ -49,18 +49,26 @@ impl Session {
     ) -> Result<Vec<u8>, String> {
         let node = self.node;
         let config = node.config();
-        let name = format!("temp-repl-{}-{}.rdb", std::process::id(), self.number);
+        let (process, line) = (std::process::id(), self.line.number);
+        let name = format!("temp-repl-{process}-{line}-{}.rdb", self.number);
         let path = Path::new(&config.dir).join(name);
         let mut temporary = Temporary(Some(path.clone()));
         let rest = self.receive(&path, first, end).inspect_err(|_| {
-            node.source.note(|status| status.copying = None);
+            self.line.note(|status| status.copying = None);
         })?;
-        node.source.note(|status| {
+        self.line.note(|status| {
             status.copying.get_or_insert_default().is_loading = true;
         });
+        if node.source.is_many() {
+            let loaded = self.load_share(&path);
+            self.line.note(|status| status.copying = None);
+            self.has_failed_late = loaded.is_err();
+            loaded?;
+            return self.settle_share(position).map(|()| rest);
+        }
         let place = path_of(&config);
         let loaded = self.load(&path, &place, &mut temporary);
-        node.source.note(|status| status.copying = None);
+        self.line.note(|status| status.copying = None);
         loaded?;
         self.settle(position)?;
         Ok(rest)
@@ -77,7 +85,7 @@ impl Session {
             total_bytes: receiving.total_bytes(),
             ..Copying::default()
         };
-        node.source.note(|status| status.copying = Some(copying));
+        self.line.note(|status| status.copying = Some(copying));
         let (mut told, mut bytes) = (0, first);
         let mut piece = core::mem::take(&mut self.piece);
         let received = loop {
@@ -102,7 +110,7 @@ impl Session {
             copying.received_bytes = receiving.received_bytes;
             if is_done || copying.received_bytes >= told + TOLD_BYTES {
                 told = copying.received_bytes;
-                node.source.note(|status| status.copying = Some(copying));
+                self.line.note(|status| status.copying = Some(copying));
             }
             if is_done {
                 let finished = splitter.finish().map_err(|damage| damage_of(&damage));
@@ -130,7 +138,7 @@ impl Session {
         }
         // (With every slot in hand: what clients had begun has ended.)
         self.is_settled = true;
-        node.source.note(|status| status.copies += 1);
+        self.line.note(|status| status.copies += 1);
         let from = match node.snapshots.place(&SystemDisk, path, place) {
             Ok(()) => {
                 temporary.0 = None;
@@ -175,10 +183,10 @@ impl Session {
     fn settle(&mut self, position: Position) -> Result<(), String> {
         let node = self.node;
         let counts = {
-            let order = lock(&node.source.order);
+            let order = lock(&self.line.order);
             let counts = *order == self.number;
             if counts {
-                node.source.advance(position);
+                self.line.advance(position);
                 node.replicas.break_history(&node.write_log);
             }
             counts
@@ -196,7 +204,7 @@ impl Session {
     }
 
     /// A sign of life to the source, which reads nothing else of us for now.
-    fn beat(&mut self) {
+    pub(super) fn beat(&mut self) {
         if let Some(stream) = &mut self.stream {
             // (A link that is broken shows itself when it is read.)
             let _sent = stream.write_all(b"\n");

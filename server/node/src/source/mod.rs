@@ -16,7 +16,10 @@
 //! either snapshot, each with its own offset. Never half of both.
 //!
 //! **Time.** While somebody else decides, keys are hidden after their deadlines and stay. Relative deadlines of the stream are made absolute by the
-//! source's clock ([`Source::source_clock_us`]).
+//! source's clock ([`Line::source_clock_us`]).
+//!
+//! **Several sources** (`many.rs`): each is a [`Line`] with a session, an offset and a number of its own. Their copies come key by key, through visits,
+//! and are in the log like anything else (`shared.rs`): the streams of the others go on meanwhile, and the log stays one.
 
 mod apply;
 mod batch;
@@ -25,20 +28,24 @@ mod cores;
 mod fields;
 mod full;
 pub mod info;
+mod line;
+mod many;
 mod session;
+mod shared;
 
 use std::io;
-use std::net::TcpStream;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use migration::{Authority, Position, ReplId};
 use runtime::CoreId;
 use storage::Effect;
 use storage::log::FrameKind;
 
-pub use fields::{Fields, position_of};
+pub use fields::{Fields, Positions};
+pub use line::{Line, Share};
+pub use many::{Followed, LINES_MAX, drop_line, follow_all, follow_line};
 
 use crate::config::Config;
 use crate::node::Node;
@@ -82,6 +89,11 @@ impl Link {
             Link::Sync => "sync",
             Link::Connected => "connected",
         }
+    }
+
+    /// How far it has come.
+    fn rank(self) -> usize {
+        Link::ALL.iter().position(|one| *one == self).unwrap_or(0)
     }
 }
 
@@ -161,31 +173,28 @@ pub struct Status {
     pub failures: u64,
 }
 
-#[derive(Default)]
-struct State {
-    status: Status,
-    socket: Option<TcpStream>,
-    /// When the last byte came, unix ms.
-    heard_ms: u64,
-}
-
 /// What a node knows of its source.
-#[derive(Default)]
 pub struct Source {
     authority: AtomicU8,
-    applied: AtomicU64,
-    /// Bytes of the stream that have come, as an offset.
-    read: AtomicU64,
-    link: AtomicU8,
-    clock_us: AtomicI64,
     /// Changes of authority, and by core, the last that it has taken over.
     changes: AtomicU64,
     taken: Vec<AtomicU64>,
-    /// The number of the session that may execute.
-    order: Mutex<u64>,
-    state: Mutex<State>,
-    /// A session has been ended.
-    ended: Condvar,
+    /// Line 0: that of a single source.
+    first: Arc<Line>,
+    /// All of them, by their numbers; line 0 is the first.
+    lines: Mutex<Arc<[Arc<Line>]>>,
+    /// Several are followed, or were when the data here was theirs.
+    is_many: AtomicBool,
+    /// One of several has not been copied yet.
+    is_partial: AtomicBool,
+    /// All lines are about to be followed anew.
+    anew: Mutex<()>,
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source::new(0, false)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -195,9 +204,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Source {
     /// For so many cores; whether somebody else decides from the start on.
     pub fn new(cores: usize, follows: bool) -> Source {
+        let first = Arc::new(Line::new(0));
         let source = Source {
+            authority: AtomicU8::default(),
+            changes: AtomicU64::default(),
             taken: (0..cores).map(|_| AtomicU64::new(0)).collect(),
-            ..Source::default()
+            lines: Mutex::new([Arc::clone(&first)].into()),
+            first,
+            is_many: AtomicBool::new(false),
+            is_partial: AtomicBool::new(false),
+            anew: Mutex::default(),
         };
         if follows {
             source.set_authority(Authority::Source);
@@ -236,75 +252,129 @@ impl Source {
         self.taken.iter().all(|taken| taken.load(Acquire) >= change)
     }
 
-    /// The replication offset of the source up to which everything has been executed here.
+    /// Whether several are followed, or the data here is of several.
+    pub fn is_many(&self) -> bool {
+        self.is_many.load(Acquire)
+    }
+
+    /// Whether one of several has not been copied yet: what is here is not to be shown.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial.load(Acquire)
+    }
+
+    /// All lines, by their numbers; of a single source there is one.
+    pub fn lines(&self) -> Arc<[Arc<Line>]> {
+        Arc::clone(&lock(&self.lines))
+    }
+
+    /// The replication offset of a single source up to which everything has been executed here.
     pub fn applied(&self) -> u64 {
-        self.applied.load(Acquire)
+        self.first.applied()
     }
 
-    /// Everything up to this offset has been executed, and every core shows it.
+    /// See [`Line::set_applied`], of line 0.
     pub fn set_applied(&self, offset: u64) {
-        self.applied.store(offset, Release);
+        self.first.set_applied(offset);
     }
 
-    /// The offset up to which the stream has come.
+    /// The offset up to which the stream of a single source has come.
     pub fn read_offset(&self) -> u64 {
-        self.read.load(Relaxed).max(self.applied())
+        self.first.read_offset()
     }
 
-    /// Where the link stands.
+    /// Where the link stands; of several, that of the one that is farthest from being followed.
     pub fn link(&self) -> Link {
-        let number = usize::from(self.link.load(Acquire));
-        Link::ALL.get(number).copied().unwrap_or_default()
+        if !self.is_many() {
+            return self.first.link();
+        }
+        let lines = self.lines();
+        let links = lines.iter().map(|line| line.link());
+        links
+            .filter(|link| *link != Link::None)
+            .min_by_key(|link| link.rank())
+            .unwrap_or_default()
     }
 
-    /// By how much the source's clock is ahead of ours, us; 0 before it has been asked.
-    pub fn source_clock_us(&self) -> i64 {
-        self.clock_us.load(Relaxed)
-    }
-
-    /// Up to where in whose history the data here goes; none when it is no source's.
+    /// Up to where in whose history the data here goes; none when it is no single source's.
     pub fn position(&self) -> Option<Position> {
-        lock(&self.state).status.position
+        self.first.position().filter(|_| !self.is_many())
     }
 
-    /// All that is known.
+    /// All that is known of line 0.
     pub fn status(&self) -> Status {
-        let state = lock(&self.state);
-        let link = self.link();
-        let has_link = matches!(link, Link::Sync | Link::Connected);
-        let silent_s = unix_ms().saturating_sub(state.heard_ms) / 1000;
-        Status {
-            link,
-            silent_s: has_link.then_some(silent_s),
-            ..state.status.clone()
+        self.first.status()
+    }
+
+    /// The data here goes up to these positions, as a log or a snapshot says that has been loaded. It means nothing where this node decides.
+    pub fn set_positions(&self, positions: Positions) {
+        let positions = match self.authority() {
+            Authority::Own => Positions::None,
+            _ => positions,
+        };
+        self.is_many
+            .store(matches!(positions, Positions::Lines(_)), Release);
+        match positions {
+            Positions::None => self.set_all_positions(None),
+            Positions::One(position) => {
+                self.set_all_positions(None);
+                self.first.set_position(Some(position));
+            }
+            Positions::Lines(known) => {
+                let most = known.keys().next_back().map_or(1, |last| last + 1);
+                let lines = self.make_lines(most);
+                for line in lines.iter() {
+                    line.set_position(known.get(&line.number).copied());
+                }
+            }
+        }
+        self.recount();
+    }
+
+    fn set_all_positions(&self, position: Option<Position>) {
+        for line in self.lines().iter() {
+            line.set_position(position);
         }
     }
 
-    /// The data here goes up to this position, as a log or a snapshot says that has been loaded. It means nothing where this node decides.
-    pub fn set_position(&self, position: Option<Position>) {
-        let position = position.filter(|_| self.authority() != Authority::Own);
-        lock(&self.state).status.position = position;
-        self.set_applied(position.map_or(0, |position| position.offset));
-    }
-
-    /// What a snapshot says of the position.
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
-        match self
-            .position()
-            .filter(|_| self.authority() != Authority::Own)
-        {
-            Some(position) => fields::of(position),
-            None => Vec::new(),
+    /// So many lines at least.
+    fn make_lines(&self, count: u16) -> Arc<[Arc<Line>]> {
+        let mut lines = lock(&self.lines);
+        if lines.len() < usize::from(count) {
+            let more = (lines.len() as u16..count).map(|number| Arc::new(Line::new(number)));
+            *lines = lines.iter().cloned().chain(more).collect();
         }
+        Arc::clone(&lines)
     }
 
-    fn set_link(&self, link: Link) {
-        let number = Link::ALL.iter().position(|one| *one == link);
-        self.link.store(number.unwrap_or(0) as u8, Release);
+    /// Whether something is missing is looked at again.
+    fn recount(&self) {
+        let lines = self.lines();
+        let is_missing = |line: &Arc<Line>| {
+            let status = line.status();
+            status.target.is_some() && status.position.is_none()
+        };
+        let is_partial = self.is_many() && lines.iter().any(is_missing);
+        self.is_partial.store(is_partial, Release);
     }
 
-    fn note<R>(&self, change: impl FnOnce(&mut Status) -> R) -> R {
-        change(&mut lock(&self.state).status)
+    /// What a log or a snapshot says of the positions.
+    pub fn positions(&self) -> Positions {
+        if self.authority() == Authority::Own {
+            return Positions::None;
+        }
+        if !self.is_many() {
+            return self.position().map_or(Positions::None, Positions::One);
+        }
+        let lines = self.lines();
+        let known = lines
+            .iter()
+            .filter_map(|line| Some((line.number, line.position()?)));
+        Positions::Lines(known.collect())
+    }
+
+    /// The same as fields of a file.
+    pub fn fields(&self) -> Vec<(String, String)> {
+        fields::of(&self.positions())
     }
 }
 
@@ -315,53 +385,59 @@ impl Source {
 /// When the thread cannot be made; then nobody is followed.
 pub fn follow(node: &'static Node, target: Target, from: From) -> io::Result<()> {
     let source = &node.source;
-    let number = end(node);
+    end(node);
+    if source.is_many.swap(false, AcqRel) {
+        // What is here is not that one's, or not all of it is.
+        source.set_all_positions(None);
+    }
     if source.authority() == Authority::Own {
         source.set_authority(Authority::Source);
         // What is here has been changed by this node since.
-        source.set_position(None);
+        source.first.set_position(None);
     }
+    source.recount();
+    begin(node, &source.first, (target, Share::All), from)
+}
+
+/// Has a line followed from now on, by a session of its own.
+fn begin(
+    node: &'static Node,
+    line: &Arc<Line>,
+    (target, share): (Target, Share),
+    from: From,
+) -> io::Result<()> {
+    let number = line.end();
     match from {
         From::Kept => {}
-        From::Nothing => source.set_position(None),
-        From::At(position) => source.set_position(Some(position)),
+        From::Nothing => line.set_position(None),
+        From::At(position) => line.set_position(Some(position)),
     }
-    source.note(|status| {
+    line.set_share(share);
+    line.note(|status| {
         status.target = Some(target.clone());
         (status.error, status.down_since_ms) = (None, 0);
     });
-    source.set_link(Link::Connect);
-    let thread = std::thread::Builder::new().name("source".to_owned());
+    node.source.recount();
+    line.set_link(Link::Connect);
+    let thread = std::thread::Builder::new().name(format!("source-{}", line.number));
     let target = Arc::new(target);
-    let made = thread.spawn(move || session::run(node, &target, number));
+    let of_session = Arc::clone(line);
+    let made = thread.spawn(move || session::run(node, of_session, &target, number));
     if made.is_err() {
-        end(node);
+        line.end();
     }
     made.map(|_| ())
 }
 
-/// Ends the session, and gives it a number that no session has. Nothing of the source is executed any more when this has returned.
-fn end(node: &Node) -> u64 {
-    let source = &node.source;
-    let number = {
-        let mut order = lock(&source.order);
-        *order += 1;
-        *order
-    };
-    let mut state = lock(&source.state);
-    if let Some(socket) = state.socket.take() {
-        // (The session finds out; one that is gone has nothing to find.)
-        let _gone = socket.shutdown(std::net::Shutdown::Both);
-    }
-    state.status.target = None;
-    state.status.copying = None;
-    drop(state);
-    source.set_link(Link::None);
-    source.ended.notify_all();
-    number
+/// Ends all sessions. Nothing of a source is executed any more when this has returned.
+fn end(node: &Node) {
+    node.source.lines().iter().for_each(|line| {
+        line.end();
+    });
+    node.source.recount();
 }
 
-/// Follows nobody any more; up to where the data here goes. Who decides what keys hold stays as it is.
+/// Follows nobody any more; up to where the data here goes, of a single source. Who decides what keys hold stays as it is.
 pub fn stop(node: &Node) -> Option<Position> {
     end(node);
     node.source.position()
@@ -374,20 +450,26 @@ pub fn take_over(node: &Node) -> Option<Position> {
     let source = &node.source;
     if source.authority() != Authority::Own {
         // In the log before any write of clients: they are refused until the cores have been told.
-        let mut frame = Vec::new();
-        let effect = Effect::SourceAt {
-            replid: ReplId::NONE.bytes(),
-            offset: 0,
-        };
-        storage::encode(0, &effect, &mut frame);
-        if node.write_log.is_on() {
-            node.write_log
-                .push(FrameKind::Effects, 0, unix_ms(), &frame);
-        }
+        note_own(node);
         source.set_authority(Authority::Own);
     }
-    lock(&source.state).status.position = None;
+    source.is_many.store(false, Release);
+    source.set_all_positions(None);
     position
+}
+
+/// The log says that what is here is nobody's any more.
+fn note_own(node: &Node) {
+    let mut frame = Vec::new();
+    let effect = Effect::SourceAt {
+        replid: ReplId::NONE.bytes(),
+        offset: 0,
+    };
+    storage::encode(0, &effect, &mut frame);
+    if node.write_log.is_on() {
+        node.write_log
+            .push(FrameKind::Effects, 0, unix_ms(), &frame);
+    }
 }
 
 /// Tells every core that the authority has changed.

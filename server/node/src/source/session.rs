@@ -11,8 +11,8 @@ use migration::stream::Stream;
 use migration::{Position, ReplId};
 
 use super::apply::{self, Done};
-use super::batch::{Gatherer, Origin};
-use super::{Link, Source, Target, clock, lock};
+use super::batch::{self, Gatherer, Origin};
+use super::{Line, Link, Share, Target, clock, lock, many};
 use crate::connection::{Connection, Request};
 use crate::control::dial;
 use crate::node::Node;
@@ -20,6 +20,8 @@ use crate::start::unix_ms;
 
 /// How long after a failure the source is tried again, as in Redis.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same when a whole file had come and could not be taken in: it costs the source much, and somebody has to do something about it as a rule.
+const RETRY_LATE: Duration = Duration::from_secs(10);
 /// How often the source is told how far this replica has come.
 const ACK: Duration = Duration::from_secs(1);
 /// How long a read waits, so that nothing else waits longer.
@@ -34,13 +36,16 @@ const CHOKED: Duration = Duration::from_millis(5);
 pub(super) const ENDED: &str = "nobody is to be followed any more";
 
 /// Follows a source until the session of this number is ended.
-pub(super) fn run(node: &'static Node, target: &Arc<Target>, number: u64) {
+pub(super) fn run(node: &'static Node, line: Arc<Line>, target: &Arc<Target>, number: u64) {
     let mut session = Session {
         node,
+        line,
         number,
         stream: None,
         piece: vec![0; PIECE_BYTES],
         is_settled: false,
+        has_loaded: false,
+        has_failed_late: false,
         heard: Instant::now(),
         told: String::new(),
     };
@@ -54,7 +59,11 @@ pub(super) fn run(node: &'static Node, target: &Arc<Target>, number: u64) {
             return;
         }
         session.lose(target, why);
-        if !session.rest(RETRY) {
+        let pause = match core::mem::take(&mut session.has_failed_late) {
+            true => RETRY_LATE,
+            false => RETRY,
+        };
+        if !session.rest(pause) {
             return;
         }
     }
@@ -66,6 +75,8 @@ pub(super) enum Never {}
 /// See the module's head.
 pub(super) struct Session {
     pub(super) node: &'static Node,
+    /// The line that it is of.
+    pub(super) line: Arc<Line>,
     /// Its number: it counts while no other has been given out.
     pub(super) number: u64,
     pub(super) stream: Option<dial::Stream>,
@@ -73,6 +84,10 @@ pub(super) struct Session {
     pub(super) piece: Vec<u8>,
     /// What clients had begun before the authority changed has ended.
     pub(super) is_settled: bool,
+    /// A copy has been begun: some of it may be here.
+    has_loaded: bool,
+    /// The last copy has failed when all of it was there.
+    pub(super) has_failed_late: bool,
     /// When the last byte came.
     heard: Instant,
     /// The failure that was logged last.
@@ -87,12 +102,8 @@ pub(super) fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 impl Session {
-    fn source(&self) -> &'static Source {
-        &self.node.source
-    }
-
     fn counts(&self) -> bool {
-        *lock(&self.source().order) == self.number
+        *lock(&self.line.order) == self.number
     }
 
     /// Whether it is to go on.
@@ -105,7 +116,7 @@ impl Session {
 
     /// Waits for a time; false when the session has been ended meanwhile.
     fn rest(&self, time: Duration) -> bool {
-        let source = self.source();
+        let source = Arc::clone(&self.line);
         let until = Instant::now() + time;
         let mut order = lock(&source.order);
         while *order == self.number && !self.node.stopping.load(Relaxed) {
@@ -122,7 +133,7 @@ impl Session {
     /// A byte has come.
     pub(super) fn hear(&mut self) {
         self.heard = Instant::now();
-        lock(&self.source().state).heard_ms = unix_ms();
+        lock(&self.line.state).heard_ms = unix_ms();
     }
 
     /// Nothing has come for a while: whether that has been too long.
@@ -138,7 +149,7 @@ impl Session {
 
     /// The link is lost: the data here stays as it is.
     fn lose(&mut self, target: &Target, why: String) {
-        let source = self.source();
+        let source = Arc::clone(&self.line);
         source.set_link(Link::Connect);
         source.note(|status| {
             if status.down_since_ms == 0 {
@@ -156,7 +167,7 @@ impl Session {
 
     fn follow(&mut self, target: &Arc<Target>) -> Result<Never, String> {
         self.wait_for_start()?;
-        let source = self.source();
+        let source = Arc::clone(&self.line);
         source.set_link(Link::Connecting);
         self.connect(target)?;
         source.set_link(Link::Handshake);
@@ -164,6 +175,12 @@ impl Session {
         let (outcome, rest) = self.shake(target, from)?;
         let (position, rest) = match outcome {
             Outcome::Full(position, end) => {
+                let is_left = from.is_some() || self.has_loaded;
+                if is_left && source.share() == Share::Hand {
+                    let why = "A source cannot go on from where its data here is";
+                    return Err(many::again(self.node, &self.line, self.number, why));
+                }
+                self.has_loaded = true;
                 source.set_link(Link::Sync);
                 self.begin_copy(position, end);
                 let rest = self.copy(rest, position, end)?;
@@ -206,7 +223,7 @@ impl Session {
             }
         }
         super::tell_cores(self.node)?;
-        while !self.source().is_taken() {
+        while !self.node.source.is_taken() {
             if !self.rest(Duration::from_millis(1)) {
                 return Err(ENDED.to_owned());
             }
@@ -245,11 +262,11 @@ impl Session {
         self.hear();
         {
             // Whoever ends the session shuts it; who has ended it before finds the number changed.
-            let order = lock(&self.source().order);
+            let order = lock(&self.line.order);
             if *order != self.number {
                 return Err(ENDED.to_owned());
             }
-            lock(&self.source().state).socket = Some(socket);
+            lock(&self.line.state).socket = Some(socket);
         }
         Ok(())
     }
@@ -290,7 +307,7 @@ impl Session {
                 .take(&piece[..read], &mut out)
                 .map_err(|fault| fault.to_string())?;
             if let Some(time_us) = shakes.time_us.take() {
-                self.source().note_clock(time_us, asked.elapsed());
+                self.line.note_clock(time_us, asked.elapsed());
             }
             for remark in shakes.remarks.drain(..) {
                 self.node.log(|log| {
@@ -301,6 +318,21 @@ impl Session {
                 return Ok((outcome, piece[taken..read].to_vec()));
             }
         }
+    }
+
+    /// The stream is not gone on with; what ends the session. Where a source has flushed what cannot be told from others' keys, its keys here are copied
+    /// again.
+    fn end_by(&mut self, fault: &batch::Fault) -> String {
+        if matches!(fault, batch::Fault::Flushed(_)) {
+            if self.line.share() == Share::Hand {
+                return many::again(self.node, &self.line, self.number, &fault.to_string());
+            }
+            let order = lock(&self.line.order);
+            if *order == self.number {
+                self.line.set_position(None);
+            }
+        }
+        fault.to_string()
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -366,8 +398,10 @@ impl<'s> Streaming<'s> {
     fn turn(&mut self) -> Result<(), String> {
         let node = self.session.node;
         loop {
-            let clock_us = self.session.source().source_clock_us();
+            let clock_us = self.session.line.source_clock_us();
+            let share = self.session.line.share();
             let origin = Origin {
+                share: &share,
                 replid: self.replid,
                 now_ms: unix_ms().saturating_add_signed(clock_us / 1000),
                 dbs: node.config().databases.clamp(1, 256).into(),
@@ -375,13 +409,13 @@ impl<'s> Streaming<'s> {
             let Some(batch) = self
                 .gatherer
                 .gather(&mut self.stream, origin, node)
-                .map_err(|fault| fault.to_string())?
+                .map_err(|fault| self.session.end_by(&fault))?
             else {
                 break;
             };
             if batch.has_relative && self.clock_asked.elapsed() >= clock::EVERY {
                 self.clock_asked = Instant::now();
-                clock::ask(node, &self.target);
+                clock::ask(node, &self.session.line, &self.target);
             }
             let (wants_ack, position) = (batch.wants_ack, batch.position(origin.replid));
             self.take_back()?;
@@ -412,9 +446,9 @@ impl<'s> Streaming<'s> {
         let node = self.session.node;
         if requests.is_empty() && self.session.is_settled {
             // Nothing but signs of life.
-            let order = lock(&node.source.order);
+            let order = lock(&self.session.line.order);
             if *order == self.session.number {
-                node.source.advance(position);
+                self.session.line.advance(position);
             }
             return Ok(());
         }
@@ -430,7 +464,7 @@ impl<'s> Streaming<'s> {
         let claims_all = !core::mem::replace(&mut self.session.is_settled, true);
         apply::send(
             node,
-            self.session.number,
+            (&self.session.line, self.session.number),
             (conn, requests),
             (position, claims_all),
             self.to.clone(),
@@ -443,10 +477,19 @@ impl<'s> Streaming<'s> {
             return Ok(());
         }
         let node = self.session.node;
-        let done = apply::wait(node, &self.from)?;
+        let mut done = apply::wait(node, &self.from)?;
         self.conn = Some(done.conn);
         if !done.counts {
             return Err(ENDED.to_owned());
+        }
+        if node.source.is_many() {
+            // (Each of several has the same libraries: one has been there first.)
+            let requests = &done.requests;
+            let is_library = |at: usize| {
+                let request = requests.get(at);
+                request.is_some_and(|request| request.row.spec.name.starts_with("function|"))
+            };
+            done.failed.retain(|failed| !is_library(failed.at));
         }
         for failed in &done.failed {
             let name = done
@@ -459,7 +502,7 @@ impl<'s> Streaming<'s> {
                     .word(1)
                     .map(|key| String::from_utf8_lossy(key).into_owned())
             });
-            let (offset, key) = (node.source.applied(), key.unwrap_or_default());
+            let (offset, key) = (self.session.line.applied(), key.unwrap_or_default());
             node.log(|log| {
                 log.warning(&format!(
                     "A request of the source failed here, before offset {offset}: {name} {key}: {}. If it did not fail there the data differs",
@@ -468,7 +511,8 @@ impl<'s> Streaming<'s> {
             });
         }
         if !done.failed.is_empty() {
-            node.source
+            self.session
+                .line
                 .note(|status| status.failures += done.failed.len() as u64);
         }
         Ok(())
@@ -486,7 +530,7 @@ impl<'s> Streaming<'s> {
             Ok(read) => {
                 self.stream.feed(&session.piece[..read]);
                 let come = self.stream.offset() + self.stream.waiting_bytes() as u64;
-                session.node.source.read.store(come, Relaxed);
+                session.line.read.store(come, Relaxed);
                 session.hear();
                 Ok(true)
             }
@@ -498,7 +542,7 @@ impl<'s> Streaming<'s> {
     /// Tells the source how far this replica has come.
     fn ack(&mut self) -> Result<(), String> {
         self.acked = Instant::now();
-        let offset = self.session.source().applied().to_string();
+        let offset = self.session.line.applied().to_string();
         let mut out = Vec::new();
         protocol::request::encode(&["REPLCONF", "ACK", &offset], &mut out);
         self.session.write(&out)

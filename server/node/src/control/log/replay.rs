@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use migration::Position;
 use runtime::CoreId;
 use storage::log::{FrameHead, FrameKind};
-use storage::{Effect, Slot, decode, rdb};
+use storage::{Slot, decode, rdb};
 
 use super::manifest::named;
 use super::recover::Replays;
@@ -27,7 +26,7 @@ use crate::core::Core;
 use crate::executed::Visit;
 use crate::mail::Mail;
 use crate::node::Node;
-use crate::source::{Fields, position_of};
+use crate::source::{Fields, Positions};
 
 /// Bytes of effects that travel together, and batches that a core may have before it.
 const BATCH_BYTES: usize = 512 << 10;
@@ -152,7 +151,7 @@ pub struct Spread<'n> {
     libraries: Option<Vec<u8>>,
     ahead: Arc<Ahead>,
     /// Where in a source's history all of it stands.
-    pub position: Option<Position>,
+    pub positions: Positions,
 }
 
 impl<'n> Spread<'n> {
@@ -164,7 +163,7 @@ impl<'n> Spread<'n> {
             posts,
             batches: (0..cores).map(|_| Vec::new()).collect(),
             libraries: None,
-            position: None,
+            positions: Positions::None,
             ahead: Arc::new(Ahead {
                 left: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
                 ..Ahead::default()
@@ -177,8 +176,7 @@ impl<'n> Spread<'n> {
         let mut rest = payload;
         while !rest.is_empty() {
             let (db, effect, after) = decode(rest).map_err(|corrupt| corrupt.to_string())?;
-            if let Effect::SourceAt { replid, offset } = effect {
-                self.position = position_of(db, replid, offset);
+            if self.positions.take(db, &effect) {
                 rest = after;
                 continue;
             }
@@ -354,7 +352,7 @@ impl Spread<'_> {
         for (core, keys) in (0..).map(CoreId).zip(keys) {
             self.part(core, Part::Keys(keys))?;
         }
-        self.position = fields.position();
+        self.positions = fields.positions();
         Ok(())
     }
 

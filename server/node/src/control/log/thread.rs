@@ -175,7 +175,8 @@ pub fn load_here(
         let how = (&*node.vault, config.aof_load_truncated);
         let past = recover::replay(&*disk, &place, &manifest, how, &mut spread)?;
         spread.finish().map_err(io::Error::other)?;
-        node.source.set_position(spread.position);
+        node.source
+            .set_positions(core::mem::take(&mut spread.positions));
         log.set_policy(config.appendfsync);
         let vault = Arc::clone(&node.vault);
         log.turn_on(Writer::begin(disk, vault, place, past, now_ms)?);

@@ -36,10 +36,11 @@ const UNDONE: u8 = 4;
 const HELP: &str = "\
 meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
 
-  plan HOST:PORT [--tls] [--keys]       looks at a Redis; changes nothing
+  plan HOST:PORT [--tls] [--keys]       looks at a Redis, or at the cluster that it is of; changes nothing
         [--old-side replica|written]
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
+        --shard HOST:PORT for each, in the place of HOST:PORT: several that an application shards by hand
         [--old-side replica|written]    what it is after the flip: this server's replica (it needs --announce), or
         [--bar-users NAME,NAME]         written to as by a client, while these users of it may not write
   status [--watch]                      how far it is
@@ -70,6 +71,7 @@ const VALUED: &[&str] = &[
     "--out",
     "--old-side",
     "--bar-users",
+    "--shard",
 ];
 /// Options without.
 const FLAGS: &[&str] = &[
@@ -121,6 +123,22 @@ impl Words {
             let users = users.split(',').filter(|user| !user.is_empty());
             body["bar_users"] = users.collect();
         }
+    }
+
+    /// Puts the source into the body of an order: one server, or several.
+    fn name_source(&self, mut body: Value) -> Result<Value, Failure> {
+        let shards = self.values.iter().filter(|(name, _)| name == "--shard");
+        let shards: Vec<&str> = shards.map(|(_, value)| value.as_str()).collect();
+        match (&self.server, shards.is_empty()) {
+            (Some(server), true) => body["source"] = json!(server),
+            (None, false) => body["shards"] = json!(shards),
+            (None, true) => return Err((USAGE, "a Redis is missing: HOST:PORT".to_owned())),
+            (Some(_), false) => {
+                let why = "name one server, or each with --shard";
+                return Err((USAGE, why.to_owned()));
+            }
+        }
+        Ok(body)
     }
 
     /// Where the admin port is.
@@ -249,18 +267,12 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
         let answer = request(admin, "POST", path, &body.to_string()).map_err(failed)?;
         granted(answer)
     };
-    let server = || {
-        words
-            .server
-            .clone()
-            .ok_or((USAGE, "a Redis is missing: HOST:PORT".to_owned()))
-    };
     let force = words.has("--force");
     let answer = match words.command.as_str() {
         "plan" => {
-            let mut body = json!({"source": server()?, "tls": words.has("--tls"), "keys": words.has("--keys")});
+            let mut body = json!({"tls": words.has("--tls"), "keys": words.has("--keys")});
             words.say_way(&mut body);
-            let report = post("/migrate/plan", body)?;
+            let report = post("/migrate/plan", words.name_source(body)?)?;
             print(words, &report, report["text"].as_str().unwrap_or(""));
             return match report["stops"] == true {
                 true => Err((NOT_NOW, "something stands in the way".to_owned())),
@@ -269,14 +281,14 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
         }
         "status" => return show(admin, words),
         "start" => {
-            let mut body = json!({"source": server()?, "tls": words.has("--tls"), "force": force});
+            let mut body = json!({"tls": words.has("--tls"), "force": force});
             match words.value("--announce") {
                 Some(announce) => body["announce"] = announce.into(),
                 None if words.value("--old-side") == Some("written") => {}
                 None => return Err((USAGE, "--announce HOST:PORT is missing".to_owned())),
             }
             words.say_way(&mut body);
-            post("/migrate/start", body)?
+            post("/migrate/start", words.name_source(body)?)?
         }
         "advance" => {
             let mut body = json!({"force": force});
@@ -489,6 +501,11 @@ mod tests {
         assert_eq!(start.value("--announce"), Some("m:2"));
         assert!(start.has("--tls") && !start.has("--force"));
         assert_eq!(start.admin().as_deref(), Ok("127.0.0.1:9"));
+        let several = words("start --shard a:1 --shard b:2").unwrap();
+        let body = several.name_source(json!({})).unwrap();
+        assert_eq!(body, json!({"shards": ["a:1", "b:2"]}));
+        let both = words("start c:3 --shard a:1").unwrap();
+        assert_eq!(both.name_source(json!({})).unwrap_err().0, USAGE);
         for (text, why) in [
             ("", "a command is missing"),
             ("plan a b", "'b' is not understood"),

@@ -17,9 +17,11 @@ use migration::assess::Report;
 use migration::compare::Findings;
 use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
 use migration::written::strays::Calls;
-use migration::{Authority, Facts, Intent, OldSide, Phase, Server, State, written};
+use migration::{Authority, Facts, Intent, OldSide, Phase, Server, Shard, State, written};
 
-use super::parts::{Kept, Parts, Peer, Stragglers};
+use super::order::{Fault, Order, Way, conflict};
+use super::parts::{Kept, Parts, Peer, Sharded, Stragglers};
+use super::shards::Shards;
 use super::store;
 use crate::control::disk::Disk;
 
@@ -44,61 +46,6 @@ pub(super) struct Bounds {
     pub error_budget: u64,
 }
 
-/// What an operator asks for.
-#[derive(Clone, Debug)]
-pub(super) enum Order {
-    /// A migration from this server begins; the source finds this node there.
-    Start {
-        /// The source.
-        source: Server,
-        /// This node, as the source reaches it; needed by a source that is to be its replica.
-        announce: Option<Server>,
-        /// Also when the assessment says stop.
-        force: bool,
-        /// What the source is to be once this node decides.
-        way: Way,
-    },
-    /// The next phase.
-    Advance {
-        /// See [`Phase::advance`].
-        force: bool,
-        /// As at the start, if it is to be changed.
-        way: Way,
-    },
-    /// The phase before.
-    Back {
-        /// Also from data that is older than the flip.
-        force: bool,
-    },
-    /// Keys are compared from now on, whatever the phase.
-    Verify {
-        /// What differs is fetched again.
-        mends: bool,
-    },
-    /// The old Redis is let go.
-    Finish,
-}
-
-/// What an order says of the old side; what it does not say stays.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Way {
-    /// What the source is to be once this node decides.
-    pub old_side: Option<OldSide>,
-    /// Users that are to be barred there.
-    pub users: Option<Vec<String>>,
-}
-
-/// Why an order was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It is not for now.
-    Conflict(String),
-    /// It was tried, and undone.
-    Undone(String),
-    /// Something failed.
-    Failed(String),
-}
-
 /// What verification is to do; shared with its thread.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -106,8 +53,8 @@ pub(super) struct Wanted {
     pub runs: AtomicBool,
     /// Fetch again what differs.
     pub mends: AtomicBool,
-    /// From where; None with nothing to compare with.
-    pub source: Mutex<Option<Server>>,
+    /// From where, and which keys; none with nothing to compare with.
+    pub sources: Mutex<Vec<Sharded>>,
     /// What went wrong last.
     pub error: Mutex<Option<String>>,
 }
@@ -147,8 +94,17 @@ pub(super) struct Live {
 
 /// Makes the way to a server.
 pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
-/// Looks at a server before a start.
-pub(super) type Assess = Box<dyn Fn(&Server, OldSide) -> Result<Report, String> + Send>;
+/// Looks at servers before a start.
+pub(super) type Assess = Box<dyn Fn(&[Server], OldSide) -> Result<Survey, String> + Send>;
+
+/// What was found before a start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Survey {
+    /// What stands in the way.
+    pub report: Report,
+    /// The shards, of a cluster or of several servers; none of a single one.
+    pub shards: Vec<(Server, Shard)>,
+}
 
 /// See the module's head.
 pub(super) struct Driver<P> {
@@ -160,8 +116,10 @@ pub(super) struct Driver<P> {
     /// What is known beside it.
     pub live: Live,
     pub(super) source: Option<Box<dyn Peer>>,
-    connect: Connect,
+    pub(super) connect: Connect,
     assess: Assess,
+    /// What is known of several sources.
+    pub(super) shards: Shards,
     pub(super) bounds: Bounds,
     /// What verification does.
     pub wanted: Arc<Wanted>,
@@ -201,6 +159,7 @@ impl<P: Parts> Driver<P> {
             source: None,
             connect,
             assess,
+            shards: Shards::default(),
             bounds,
             wanted: Arc::default(),
             findings: Arc::default(),
@@ -261,8 +220,11 @@ impl<P: Parts> Driver<P> {
             return;
         }
         self.share_source();
-        if let Err(why) = self.prepare_front() {
+        if let Err(why) = self.set_upstream() {
             self.warn(why);
+        }
+        if self.is_sharded() {
+            return self.resume_shards();
         }
         if self.is_written() && self.state.phase == Phase::Reverse {
             // What this node decides it decides whatever the old Redis is.
@@ -334,11 +296,11 @@ impl<P: Parts> Driver<P> {
     pub(super) fn order(&mut self, order: &Order) -> Result<String, Fault> {
         match order {
             Order::Start {
-                source,
+                sources,
                 announce,
                 force,
                 way,
-            } => self.start(source, (announce.as_ref(), way), *force),
+            } => self.start(sources, (announce.as_ref(), way), *force),
             Order::Advance { force, way } => self.advance(*force, way),
             Order::Back { force } => self.back(*force),
             Order::Verify { mends } => self.verify(*mends),
@@ -348,13 +310,13 @@ impl<P: Parts> Driver<P> {
 
     fn start(
         &mut self,
-        source: &Server,
+        sources: &[Server],
         (announce, way): (Option<&Server>, &Way),
         force: bool,
     ) -> Result<String, Fault> {
         let phase = self.state.phase.start().map_err(conflict)?;
-        let report =
-            (self.assess)(source, way.old_side.unwrap_or_default()).map_err(Fault::Failed)?;
+        let old_side = way.old_side.unwrap_or_default();
+        let Survey { report, shards } = (self.assess)(sources, old_side).map_err(Fault::Failed)?;
         let stops = report.stops();
         let text = report.text();
         self.live = Live {
@@ -366,11 +328,20 @@ impl<P: Parts> Driver<P> {
                 "the assessment says stop:\n{text}"
             )));
         }
+        if !shards.is_empty() && old_side == OldSide::Written {
+            let why = "several servers cannot be written to after a flip yet: leave --old-side out";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
         let now_ms = self.parts.now_ms();
         let before = std::mem::take(&mut self.state);
+        let (sources, shards): (Vec<Server>, Vec<Shard>) = match shards.is_empty() {
+            true => (sources.to_vec(), Vec::new()),
+            false => shards.into_iter().unzip(),
+        };
         self.state = State {
             began_ms: now_ms,
-            sources: vec![source.clone()],
+            sources,
+            shards,
             announce: announce.cloned(),
             ..State::default()
         };
@@ -381,10 +352,15 @@ impl<P: Parts> Driver<P> {
             return Err(fault);
         }
         self.source = None;
+        self.shards = Shards::default();
         self.findings().clear();
         self.share_source();
         self.parts.release(Authority::Source);
-        self.parts.follow(source, None).map_err(Fault::Failed)?;
+        let followed = match self.state.sources.first() {
+            Some(source) if !self.is_sharded() => self.parts.follow(source, None),
+            _ => self.parts.follow_all(&self.sharded(), true),
+        };
+        followed.map_err(Fault::Failed)?;
         Ok("the source is followed; `status --watch` shows the copy".to_owned())
     }
 
@@ -398,9 +374,10 @@ impl<P: Parts> Driver<P> {
             .phase
             .advance(&self.facts(), force)
             .map_err(conflict)?;
+        self.shards_allow(to)?;
         match to {
             Phase::Front => {
-                self.prepare_front().map_err(Fault::Failed)?;
+                self.set_upstream().map_err(Fault::Failed)?;
                 self.enter(to)?;
                 self.parts.release(Authority::Front);
                 Ok(
@@ -488,7 +465,19 @@ impl<P: Parts> Driver<P> {
                 self.wants_verification(false);
                 Ok("nothing is compared any more".to_owned())
             }
-            _ => self.turn_back(),
+            _ => {
+                if !force
+                    && let Some(why) = self
+                        .source()
+                        .and_then(|source| source.unsaved())
+                        .map_err(Fault::Failed)?
+                {
+                    return Err(Fault::Conflict(format!(
+                        "{why}: what it was given would be lost if it ended now"
+                    )));
+                }
+                self.turn_back()
+            }
         }
     }
 
@@ -515,7 +504,7 @@ impl<P: Parts> Driver<P> {
     }
 
     pub(super) fn turn_back(&mut self) -> Result<String, Fault> {
-        self.prepare_front().map_err(Fault::Failed)?;
+        self.set_upstream().map_err(Fault::Failed)?;
         let (machine, doing) = if self.is_written() {
             self.await_near(NEAR_MAX);
             self.home()?
@@ -547,7 +536,7 @@ impl<P: Parts> Driver<P> {
             let why = "writes that the old Redis has not acknowledged before the loss are gone: say so with `--force`";
             return Err(Fault::Conflict(why.to_owned()));
         }
-        self.prepare_front().map_err(Fault::Failed)?;
+        self.set_upstream().map_err(Fault::Failed)?;
         let makes = match self.state.old_side {
             OldSide::Replica => Do::MakePrimary,
             OldSide::Written => Do::Unbar,
@@ -623,7 +612,10 @@ impl<P: Parts> Driver<P> {
         written.map_err(|error| format!("{}: {error}", self.path.display()))
     }
 
-    fn prepare_front(&mut self) -> Result<(), String> {
+    pub(super) fn set_upstream(&mut self) -> Result<(), String> {
+        if self.is_sharded() {
+            return self.parts.set_upstreams(&self.sharded());
+        }
         self.parts.set_upstream(self.state.sources.first())
     }
 
@@ -632,13 +624,19 @@ impl<P: Parts> Driver<P> {
         self.wanted.runs.store(runs, Relaxed);
     }
 
-    fn share_source(&self) {
-        let source = self.state.sources.first().cloned();
-        *self
-            .wanted
-            .source
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = source;
+    pub(super) fn share_source(&self) {
+        let mut sources = self.sharded();
+        if let Some(server) = self.state.sources.first()
+            && !self.is_sharded()
+        {
+            sources.push(Sharded {
+                number: 0,
+                server: server.clone(),
+                slots: None,
+            });
+        }
+        let wanted = self.wanted.sources.lock();
+        *wanted.unwrap_or_else(PoisonError::into_inner) = sources;
     }
 
     pub(super) fn source(&mut self) -> Result<&mut (dyn Peer + 'static), String> {
@@ -678,6 +676,7 @@ impl<P: Parts> Driver<P> {
             return;
         }
         self.looked_ms = now_ms;
+        self.watch_shards();
         self.unfence_again();
         self.unbar_again();
         if self.live.is_open {
@@ -744,18 +743,3 @@ impl<P: Parts> Driver<P> {
         }
     }
 }
-
-fn conflict(stay: migration::Stay) -> Fault {
-    Fault::Conflict(stay.to_string())
-}
-
-impl core::fmt::Display for Fault {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Fault::Conflict(why) | Fault::Failed(why) => f.write_str(why),
-            Fault::Undone(why) => write!(f, "undone: {why}"),
-        }
-    }
-}
-
-impl core::error::Error for Fault {}

@@ -6,6 +6,7 @@
 //! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …}
 //! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false,
 //!                                       "old_side": "replica" | "written", "bar_users": ["name"]}
+//!                                      both: "shards": ["host:port", …] in the place of "source", of servers sharded by hand
 //! POST /migrate/advance                {"force": false, "old_side": …, "bar_users": …}: what is not said stays
 //! POST /migrate/back                   {"force": false}
 //! POST /migrate/verify                 {"fetch": true}
@@ -27,8 +28,8 @@ use migration::{OldSide, Server, is_host};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::drive::{ANSWER_MAX, Fault, Order, Way};
-use super::{Asked, address_of, plan, status};
+use super::order::{Fault, Order, Way};
+use super::{Asked, plan, status};
 use crate::node::Node;
 
 /// The header of orders, and its value.
@@ -144,6 +145,24 @@ fn way(order: &Value) -> Result<Way, Box<Response>> {
     Ok(Way { old_side, users })
 }
 
+/// The servers of `source` (one), or of `shards` (several).
+fn sources_of(order: &Value) -> Result<Vec<Server>, Box<Response>> {
+    let Some(shards) = order.get("shards").and_then(Value::as_array) else {
+        return Ok(vec![named(order, "source")?]);
+    };
+    let bad = |why: String| Box::new(refuse(StatusCode::BAD_REQUEST, &format!("shards: {why}")));
+    if shards.len() < 2 {
+        return Err(bad(
+            "there is one, or none: name it as the source".to_owned()
+        ));
+    }
+    let tls = flag(order, "tls", false);
+    let shards = shards
+        .iter()
+        .map(|shard| server_of(shard.as_str().unwrap_or(""), tls));
+    shards.collect::<Result<_, _>>().map_err(bad)
+}
+
 /// Sends an order to the thread, and waits for what comes of it.
 async fn carry_out(node: &Node, order: Order) -> Response {
     let (answer, way) = oneshot::channel();
@@ -181,21 +200,15 @@ async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body);
     let asked = order.and_then(|order| {
         let old_side = way(&order)?.old_side.unwrap_or_default();
-        Ok((
-            named(&order, "source")?,
-            (flag(&order, "keys", false), old_side),
-        ))
+        Ok((sources_of(&order)?, (flag(&order, "keys", false), old_side)))
     });
-    let (source, what) = match asked {
+    let (sources, what) = match asked {
         Ok(asked) => asked,
         Err(refusal) => return *refusal,
     };
-    let looked = tokio::task::spawn_blocking(move || {
-        let address = address_of(node, &source, ANSWER_MAX)?;
-        plan::assess_of(node, &address, what)
-    });
+    let looked = tokio::task::spawn_blocking(move || plan::survey(node, &sources, what));
     match looked.await {
-        Ok(Ok(report)) => reply(StatusCode::OK, &status::assessment(&report)),
+        Ok(Ok(survey)) => reply(StatusCode::OK, &status::assessment(&survey.report)),
         Ok(Err(why)) => refuse(StatusCode::BAD_GATEWAY, &why),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the assessment failed"),
     }
@@ -210,7 +223,7 @@ async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response 
             _ => Some(named(&order, "announce")?),
         };
         Ok(Order::Start {
-            source: named(&order, "source")?,
+            sources: sources_of(&order)?,
             announce,
             force: flag(&order, "force", false),
             way,
@@ -294,6 +307,24 @@ mod tests {
                 .as_ref()
                 .map(|server| (server.host.as_str(), server.port));
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_one_server_or_several() {
+        let hosts = |order: Value| {
+            let sources = sources_of(&order).ok()?;
+            Some(sources.iter().map(|one| one.port).collect::<Vec<_>>())
+        };
+        assert_eq!(hosts(json!({"source": "a:1"})), Some(vec![1]));
+        assert_eq!(hosts(json!({"shards": ["a:1", "b:2"]})), Some(vec![1, 2]));
+        for bad in [
+            json!({}),
+            json!({"shards": ["a:1"]}),
+            json!({"shards": ["a:1", "b:x"]}),
+            json!({"shards": ["a:1", 7]}),
+        ] {
+            assert_eq!(hosts(bad.clone()), None, "{bad}");
         }
     }
 

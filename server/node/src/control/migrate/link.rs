@@ -321,6 +321,24 @@ pub(super) fn found_of(info: &str, us: Option<&Server>) -> Result<Found, String>
     })
 }
 
+/// What INFO persistence says of a log that does not hold all: None if it does, or if there is none.
+fn unsaved_of(info: &str) -> Option<&'static str> {
+    let is = |name: &str, value: &str| assess::field(info, name) == Some(value);
+    if is("loading", "1") || is("async_loading", "1") {
+        return Some("the old Redis is loading");
+    }
+    if !is("aof_enabled", "1") {
+        return None;
+    }
+    if is("aof_rewrite_in_progress", "1") || is("aof_rewrite_scheduled", "1") {
+        return Some("the old Redis is writing its append only file anew");
+    }
+    if is("aof_last_bgrewrite_status", "err") || is("aof_last_write_status", "err") {
+        return Some("the old Redis cannot write its append only file");
+    }
+    None
+}
+
 impl Peer for Source {
     fn wait_at_most(&mut self, time: Duration) {
         self.address.timeout = time;
@@ -396,6 +414,15 @@ impl Peer for Source {
         self.call(&["CONFIG", "REWRITE"]).map(|_| true)
     }
 
+    fn nodes(&mut self) -> Result<String, String> {
+        self.call(&["CLUSTER", "NODES"])
+            .map(|answer| text_of(&answer))
+    }
+
+    fn unsaved(&mut self) -> Result<Option<String>, String> {
+        Ok(unsaved_of(&self.info("persistence")?).map(str::to_owned))
+    }
+
     fn stragglers(&mut self) -> Result<Stragglers, String> {
         let list = text_of(&self.call(&["CLIENT", "LIST", "TYPE", "normal"])?);
         let own = format!(" name={NAME} ");
@@ -451,6 +478,24 @@ impl Peer for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A Redis that had just got a full copy was made primary, and killed before its log had been rewritten: it came back with the data
+    /// of before the copy, and what had been acknowledged since was lost.
+    #[test]
+    fn a_log_that_is_written_anew_does_not_hold_all() {
+        let rewrites = "loading:0\r\naof_enabled:1\r\naof_rewrite_in_progress:1\r\naof_rewrite_scheduled:0\r\n";
+        assert!(unsaved_of(rewrites).is_some());
+        let waits = "loading:0\r\naof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:1\r\n";
+        assert!(unsaved_of(waits).is_some());
+        let loads = "loading:1\r\naof_enabled:0\r\n";
+        assert!(unsaved_of(loads).is_some());
+        let fails = "loading:0\r\naof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_status:err\r\n";
+        assert!(unsaved_of(fails).is_some());
+        let fine = "loading:0\r\naof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\naof_last_write_status:ok\r\n";
+        assert_eq!(unsaved_of(fine), None);
+        let none = "loading:0\r\naof_enabled:0\r\naof_rewrite_in_progress:1\r\n";
+        assert_eq!(unsaved_of(none), None);
+    }
 
     #[test]
     fn what_a_server_says_of_itself() {

@@ -6,9 +6,11 @@
 //! A look is no access and counts nothing. It is bounded: small values whole, large ones by the piece that the source has told. When a slot
 //! is in a transaction's hands the answer is [`Answer::Away`], and the asker tries again.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use migration::Slots;
 use migration::compare::{self, Piece, Seen};
 use runtime::CoreId;
 use storage::{Key, Shard, Slot, shared_digest};
@@ -16,6 +18,7 @@ use storage::{Key, Shard, Slot, shared_digest};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
+use crate::source::Line;
 
 /// Bytes of a value that a core looks at as a whole.
 pub const WHOLE_BYTES_MAX: usize = 64 << 10;
@@ -128,6 +131,10 @@ fn seen(shard: &Shard, key: &Key<'_>) -> Option<Seen> {
 
 /// A node's keys, as verification asks for them.
 pub trait Here {
+    /// Whether a key is to be compared.
+    fn compares(&self, _key: &[u8]) -> bool {
+        true
+    }
     /// The source's offset up to which everything has been executed here.
     fn applied(&self) -> u64;
     /// Databases.
@@ -162,6 +169,48 @@ impl Here for &'static Node {
             Question::Keys(db, keys) => self.look_at_keys(db, &keys),
             Question::Piece(_, ref key, _) => self.ask_until(Slot::of(key), &question),
             Question::Names(_, cursor, _) => self.ask_until(Shard::cursor_slot(cursor), &question),
+        }
+    }
+}
+
+/// The keys here that are one of several sources'.
+pub struct OfLine {
+    /// The node.
+    pub node: &'static Node,
+    /// How far its stream is executed here.
+    pub line: Arc<Line>,
+    /// Its slots. None: whose a key is cannot be told by its name, and none is asked for by that.
+    pub slots: Option<Slots>,
+}
+
+impl Here for OfLine {
+    fn compares(&self, key: &[u8]) -> bool {
+        let slots = self.slots.as_ref();
+        slots.is_some_and(|slots| slots.contains(Slot::of(key)))
+    }
+
+    fn applied(&self) -> u64 {
+        self.line.applied()
+    }
+
+    fn databases(&self) -> u8 {
+        self.node.databases()
+    }
+
+    fn begins(&self) -> Vec<u64> {
+        match self.slots {
+            Some(_) => self.node.begins(),
+            None => Vec::new(),
+        }
+    }
+
+    fn look(&self, question: Question) -> Result<Answer, String> {
+        match self.node.look(question)? {
+            Answer::Names(mut names, next) => {
+                names.retain(|name| self.compares(name));
+                Ok(Answer::Names(names, next))
+            }
+            other => Ok(other),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //! What a phase is and when it may be left is `migration::phase`, how who decides changes `migration::flip`; see docs/operations/migrate.md for
 //! operators. The state of the disk is read before the cores run: no write is taken here that the source should decide.
-//! Non-goals: a source of several shards (the state has room for it), sources that bar PSYNC.
+//! Of several sources (shards.rs) each is followed, watched and compared by itself. Non-goals: sources that bar PSYNC.
 
 pub mod cli;
 mod drive;
@@ -16,9 +16,11 @@ pub(super) mod http;
 mod link;
 pub mod look;
 mod node_parts;
+mod order;
 mod parts;
 mod plan;
 mod run;
+mod shards;
 mod status;
 mod store;
 #[cfg(test)]
@@ -42,9 +44,10 @@ use crate::control::disk::{Disk, SystemDisk};
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
 use crate::tls;
-use drive::{Bounds, Driver, Fault, Order, Wanted};
+use drive::{Bounds, Driver, Wanted};
 use link::{Address, Login, Source, Wire};
 use node_parts::OfNode;
+use order::{Fault, Order};
 use verify::Verifier;
 
 /// How often a migration is looked at, and how often whether there is one.
@@ -219,10 +222,8 @@ fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
         let address = address_of(node, server, drive::ANSWER_MAX)?;
         Ok(Box::new(Source::new(address)) as Box<dyn parts::Peer>)
     };
-    let assess = move |server: &Server, old_side: OldSide| {
-        let address = address_of(node, server, drive::ANSWER_MAX)?;
-        plan::assess_of(node, &address, (false, old_side))
-    };
+    let assess =
+        move |sources: &[Server], old_side: OldSide| plan::survey(node, sources, (false, old_side));
     let way = (Box::new(connect) as _, Box::new(assess) as _);
     let goes_on = !matches!(state.phase, Phase::Idle | Phase::Finished);
     let parts = OfNode::new(node, goes_on);
@@ -317,10 +318,25 @@ fn one_pass(
     findings: &Mutex<Findings>,
     stops: &dyn Fn() -> bool,
 ) -> Result<bool, String> {
-    let source = locked(&wanted.source).clone();
-    let source = source.ok_or("no source is known")?;
-    let address = address_of(node, &source, READ_MAX)?;
-    let wire = Wire::open(&address).map_err(|error| format!("the source: {error}"))?;
+    let sources = locked(&wanted.sources).clone();
     let mends = wanted.mends.load(Relaxed);
-    Verifier::begin(wire, node, (findings, stops), mends)?.pass()
+    let open = |server: &Server| {
+        let address = address_of(node, server, READ_MAX)?;
+        Wire::open(&address).map_err(|error| {
+            let Server { host, port, .. } = server;
+            format!("{host}:{port}: {error}")
+        })
+    };
+    if node.source.is_many() {
+        let wanted = verify::shards::Wanted {
+            node,
+            shards: &sources,
+            findings,
+            stops,
+            mends,
+        };
+        return verify::shards::pass(&wanted, |shard| open(&shard.server));
+    }
+    let source = sources.first().ok_or("no source is known")?;
+    Verifier::begin(open(&source.server)?, node, (findings, stops), mends)?.pass()
 }

@@ -5,18 +5,19 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use migration::{Authority, Place, Position, ReplId, Server};
+use migration::{Authority, Place, Position, ReplId, Server, Slots};
 use protocol::Flags;
 use storage::Effect;
 use storage::log::FrameKind;
 
 use super::locked;
-use super::parts::{Kept, LinkNow, Parts};
-use super::written::{self, Line, There, WrittenNow};
-use crate::front::{self, Upstream};
+use super::parts::{Kept, LinkNow, Parts, Sharded};
+use super::shards::together;
+use super::written::{self, There, WrittenNow};
+use crate::front::{self, Routes, Upstream};
 use crate::node::Node;
 use crate::replicas::{self, State};
-use crate::source::{self, From, Link, Login, Target};
+use crate::source::{self, Followed, From, Line, Link, Login, Share, Target};
 
 /// How long it may take until what is changed here is said to replicas, and the rest between two looks.
 const FEED_MAX: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub(super) struct OfNode {
     /// ...and what was asked for last.
     asked: Mutex<Option<Place>>,
     /// The line to an old Redis that is written to.
-    line: Mutex<Option<Line>>,
+    line: Mutex<Option<written::Line>>,
 }
 
 fn place_of(position: Position) -> Place {
@@ -68,6 +69,30 @@ impl OfNode {
         }
     }
 
+    fn upstream(&self, server: &Server) -> Result<Arc<Upstream>, String> {
+        let config = self.node.config();
+        let password = core::str::from_utf8(config.master_auth.as_bytes())
+            .map_err(|_| "masterauth is no text")?;
+        Ok(Arc::new(Upstream {
+            host: server.host.clone(),
+            port: server.port,
+            user: config.master_user.clone(),
+            password: password.to_owned(),
+            tls: server.tls,
+        }))
+    }
+
+    fn followed(&self, shard: &Sharded) -> Followed {
+        Followed {
+            number: shard.number,
+            target: self.target(&shard.server),
+            share: match &shard.slots {
+                Some(slots) => Share::Slots(Arc::new(slots.clone())),
+                None => Share::Hand,
+            },
+        }
+    }
+
     /// The log says where in the source's history the data here is, so that a start goes on from there; nobody writes meanwhile.
     fn keep_position(&self, position: Position) {
         let log = &self.node.write_log;
@@ -95,6 +120,30 @@ impl OfNode {
         let named = links.iter().find(|link| link.said.port == port);
         let only = online.next().filter(|_| online.next().is_none());
         named.or(only).map(Arc::clone)
+    }
+}
+
+fn link_of(line: &Line) -> LinkNow {
+    let status = line.status();
+    let copying = status.copying.unwrap_or_default();
+    LinkNow {
+        state: match status.link {
+            Link::Sync if copying.is_loading => "loading",
+            Link::Sync => "copying",
+            Link::Connected => "connected",
+            Link::None => "none",
+            Link::Connect | Link::Connecting | Link::Handshake => "connecting",
+        },
+        follows: status.link == Link::Connected && status.position.is_some(),
+        at: status.position.map(place_of).unwrap_or_default(),
+        lag_bytes: line.read_offset().saturating_sub(line.applied()),
+        copied_bytes: copying.received_bytes,
+        copy_bytes: copying.total_bytes,
+        copied_keys: copying.keys,
+        silent_s: status.silent_s.unwrap_or_default(),
+        error: status.error,
+        copies: status.copies,
+        resumes: status.resumes,
     }
 }
 
@@ -152,45 +201,63 @@ impl Parts for OfNode {
         source::stop(self.node);
     }
 
+    fn follow_all(&self, shards: &[Sharded], is_anew: bool) -> Result<(), String> {
+        let followed: Vec<Followed> = shards.iter().map(|shard| self.followed(shard)).collect();
+        source::follow_all(self.node, &followed, is_anew)
+    }
+
+    fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String> {
+        let from = if copies { From::Nothing } else { From::Kept };
+        source::follow_line(self.node, &self.followed(shard), from)
+    }
+
+    fn drop_shard(&self, number: u16) {
+        source::drop_line(self.node, number);
+    }
+
+    fn links(&self) -> Vec<LinkNow> {
+        let lines = self.node.source.lines();
+        lines.iter().map(|line| link_of(line)).collect()
+    }
+
     fn link(&self) -> LinkNow {
         let source = &self.node.source;
-        let status = source.status();
-        let copying = status.copying.unwrap_or_default();
-        if let Some(position) = status.position {
+        if source.is_many() {
+            let lines = source.lines();
+            let followed = lines.iter().filter(|line| line.status().target.is_some());
+            let links: Vec<LinkNow> = followed.map(|line| link_of(line)).collect();
+            return together(&links);
+        }
+        if let Some(position) = source.position() {
             self.node.front.set_history(position.replid.text());
         }
-        LinkNow {
-            state: match status.link {
-                Link::Sync if copying.is_loading => "loading",
-                Link::Sync => "copying",
-                Link::Connected => "connected",
-                Link::None => "none",
-                Link::Connect | Link::Connecting | Link::Handshake => "connecting",
-            },
-            follows: status.link == Link::Connected && status.position.is_some(),
-            at: status.position.map(place_of).unwrap_or_default(),
-            lag_bytes: source.read_offset().saturating_sub(source.applied()),
-            copied_bytes: copying.received_bytes,
-            copy_bytes: copying.total_bytes,
-            copied_keys: copying.keys,
-            silent_s: status.silent_s.unwrap_or_default(),
-            error: status.error,
+        let lines = source.lines();
+        lines
+            .first()
+            .map_or(LinkNow::default(), |line| link_of(line))
+    }
+
+    fn set_upstreams(&self, shards: &[Sharded]) -> Result<(), String> {
+        let most = shards.iter().map(|shard| usize::from(shard.number) + 1);
+        let mut upstreams = vec![None; most.max().unwrap_or(0)];
+        for shard in shards {
+            upstreams[usize::from(shard.number)] = Some(self.upstream(&shard.server)?);
         }
+        let slots = shards
+            .iter()
+            .filter_map(|shard| Some((shard.number, shard.slots.as_ref()?)));
+        let routes = Routes::new(upstreams, self.node.source.lines(), slots);
+        self.node.front.set_routes(Some(Arc::new(routes)));
+        Ok(())
+    }
+
+    fn unsettle(&self, slots: &Slots) {
+        self.node.front.unsettle(slots.iter());
     }
 
     fn set_upstream(&self, server: Option<&Server>) -> Result<(), String> {
-        let config = self.node.config();
-        let password = core::str::from_utf8(config.master_auth.as_bytes())
-            .map_err(|_| "masterauth is no text")?;
-        let upstream = server.map(|server| {
-            Arc::new(Upstream {
-                host: server.host.clone(),
-                port: server.port,
-                user: config.master_user.clone(),
-                password: password.to_owned(),
-                tls: server.tls,
-            })
-        });
+        let upstream = server.map(|server| self.upstream(server)).transpose()?;
+        self.node.front.set_routes(None);
         self.node.front.set_upstream(upstream);
         *locked(&self.old) = server.cloned();
         Ok(())
@@ -291,7 +358,7 @@ impl Parts for OfNode {
 
     fn write_there(&self, there: There) {
         self.stop_writing();
-        match Line::begin(self.node, there) {
+        match written::Line::begin(self.node, there) {
             Ok(line) => *locked(&self.line) = Some(line),
             Err(error) => self.note(&format!(
                 "migration: nothing is written to the old Redis: {error}"
@@ -313,7 +380,7 @@ impl Parts for OfNode {
     fn written(&self) -> WrittenNow {
         locked(&self.line)
             .as_ref()
-            .map(Line::now)
+            .map(written::Line::now)
             .unwrap_or_default()
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use migration::flip::Found;
 use migration::written::Mark;
 use migration::written::strays::Calls;
-use migration::{Authority, Bar, Place, Server};
+use migration::{Authority, Bar, Place, Server, Slots};
 
 use super::written::{There, WrittenNow};
 
@@ -36,6 +36,21 @@ pub(super) struct LinkNow {
     pub silent_s: u64,
     /// What went wrong last, if the link is not up.
     pub error: Option<String>,
+    /// Full copies since the start, and links that went on from an offset.
+    pub copies: u64,
+    /// See `copies`.
+    pub resumes: u64,
+}
+
+/// One of several sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sharded {
+    /// Its number.
+    pub number: u16,
+    /// Its primary.
+    pub server: Server,
+    /// Its slots; None where the application shards by hand.
+    pub slots: Option<Slots>,
 }
 
 /// What the data of this node's disk is of.
@@ -66,6 +81,20 @@ pub(super) trait Parts: Send {
     /// # Errors
     /// Why it cannot be begun; what fails later is told by [`Parts::link`].
     fn follow(&self, source: &Server, from: Option<&Place>) -> Result<(), String>;
+    /// Follows several at once, each from where its data here is; `is_anew`: what is here goes, and all are copied.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_all(&self, shards: &[Sharded], is_anew: bool) -> Result<(), String>;
+    /// Follows one of several anew, from where its data here is; `copies`: its keys are copied again.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String>;
+    /// Follows this one of several no more; it has no keys.
+    fn drop_shard(&self, number: u16);
+    /// The links to several, by their numbers.
+    fn links(&self) -> Vec<LinkNow>;
     /// Follows nobody; the data stays.
     fn unfollow(&self);
     /// The link now.
@@ -75,6 +104,13 @@ pub(super) trait Parts: Send {
     /// # Errors
     /// When nothing can be passed on there.
     fn set_upstream(&self, source: Option<&Server>) -> Result<(), String>;
+    /// The same, of several.
+    ///
+    /// # Errors
+    /// As [`Parts::set_upstream`].
+    fn set_upstreams(&self, shards: &[Sharded]) -> Result<(), String>;
+    /// What is here of these slots may be old.
+    fn unsettle(&self, slots: &Slots);
     /// Who decides.
     fn authority(&self) -> Authority;
     /// Requests wait from now on.
@@ -178,6 +214,11 @@ pub(super) trait Peer: Send {
     fn make_primary(&mut self) -> Result<(), String>;
     /// Its configuration file says so, if it has one: false without.
     fn keep_in_file(&mut self) -> Result<bool, String>;
+    /// What it says of the nodes of its cluster (CLUSTER NODES).
+    fn nodes(&mut self) -> Result<String, String>;
+    /// Why its disk does not hold what it holds, if it keeps a log: after a full copy it writes that anew, and until then a start
+    /// of it would find the data of before.
+    fn unsaved(&mut self) -> Result<Option<String>, String>;
     /// Who still speaks to it.
     fn stragglers(&mut self) -> Result<Stragglers, String>;
     /// Whether it can be written to: its version, and who this node is there.

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use migration::assess::{self, Here, NEEDED, Report, Sample, Told};
-use migration::{OldSide, Server};
+use migration::assess::{self, Here, NEEDED, Sample, Told, Weight};
+use migration::{OldSide, Server, Shard, Topology};
 use protocol::answer::Answer;
 
-use super::link::{Address, Wire, text_of};
+use super::drive::Survey;
+use super::link::{Address, Wire, refused, text_of};
 use super::status::shown;
+use super::{address_of, drive};
 use crate::node::Node;
+use crate::source::LINES_MAX;
 
 /// Keys that are looked at: about so many, in batches.
 const SAMPLES_MAX: usize = 2000;
@@ -16,17 +19,113 @@ const BATCH: usize = 100;
 /// How long the stream is watched to know its rate.
 const RATE_TIME: Duration = Duration::from_millis(500);
 
-/// Looks at a server, with this node's eyes.
+/// Looks at a server, at the cluster that it is of, or at several servers, with this node's eyes.
 ///
 /// # Errors
-/// When it cannot be reached, or tells nothing at all.
-pub(super) fn assess_of(
+/// When one cannot be reached, or tells nothing at all.
+pub(super) fn survey(
     node: &Node,
-    address: &Address,
+    sources: &[Server],
     (shows_keys, old_side): (bool, OldSide),
-) -> Result<Report, String> {
-    let Server { host, port, .. } = &address.server;
-    let told = told(address, shows_keys).map_err(|error| format!("{host}:{port}: {error}"))?;
+) -> Result<Survey, String> {
+    let [source] = sources else {
+        return by_hand(node, sources, (shows_keys, old_side));
+    };
+    let (mut told, nodes) = look_at(node, source, shows_keys)?;
+    if assess::field(&told.info, "redis_mode") != Some("cluster") {
+        return Ok(Survey {
+            report: with_here(node, old_side, |here| assess::assess(&told, here)),
+            shards: Vec::new(),
+        });
+    }
+    told.is_shard = true;
+    let seen = Topology::read(&nodes, &source.host, source.tls);
+    let seen = seen.map_err(|error| format!("{}:{}: {error}", source.host, source.port))?;
+    let mut all = Vec::new();
+    for primary in &seen.primaries {
+        let (mut told, _) = look_at(node, &primary.server, shows_keys)?;
+        told.is_shard = true;
+        let Server { host, port, .. } = &primary.server;
+        all.push((format!("{host}:{port} (slots {})", primary.slots), told));
+    }
+    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    if !seen.moving.is_empty() {
+        report.find(
+            Weight::Warning,
+            format!(
+                "slots are on their way from one shard to another: {}",
+                seen.moving
+            ),
+            "end the resharding first: who gets slots while it is followed is copied again",
+        );
+    }
+    bound(&mut report, seen.primaries.len());
+    let shards = seen.primaries.into_iter().map(|primary| {
+        let shard = Shard {
+            slots: Some(primary.slots),
+            id: primary.id,
+        };
+        (primary.server, shard)
+    });
+    let shards = shards.collect();
+    Ok(Survey { report, shards })
+}
+
+fn by_hand(
+    node: &Node,
+    sources: &[Server],
+    (shows_keys, old_side): (bool, OldSide),
+) -> Result<Survey, String> {
+    let mut all = Vec::new();
+    let mut runs = Vec::new();
+    for source in sources {
+        let (told, _) = look_at(node, source, shows_keys)?;
+        runs.push(assess::field(&told.info, "run_id").unwrap_or("").to_owned());
+        all.push((format!("{}:{}", source.host, source.port), told));
+    }
+    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    for (at, run) in runs.iter().enumerate() {
+        if let Some(before) = runs[..at]
+            .iter()
+            .position(|known| known == run && !run.is_empty())
+        {
+            report.find(
+                Weight::Stop,
+                format!("{} and {} are the same server", all[before].0, all[at].0),
+                "name each once",
+            );
+        }
+    }
+    report.find(
+        Weight::Note,
+        "keys are spread by the application: no two of these servers may have the same key, which is looked at while they are copied and compared",
+        "",
+    );
+    bound(&mut report, sources.len());
+    let shard = Shard::default();
+    let shards = sources.iter().map(|source| (source.clone(), shard.clone()));
+    let shards = shards.collect();
+    Ok(Survey { report, shards })
+}
+
+fn bound(report: &mut assess::Report, shards: usize) {
+    if shards > LINES_MAX {
+        report.find(
+            Weight::Stop,
+            format!("there are {shards} shards, of which {LINES_MAX} can be followed"),
+            "merge some first",
+        );
+    }
+}
+
+fn look_at(node: &Node, source: &Server, shows_keys: bool) -> Result<(Told, String), String> {
+    let Server { host, port, .. } = source;
+    let address = address_of(node, source, drive::ANSWER_MAX)?;
+    let looked = told(&address, shows_keys);
+    looked.map_err(|error| format!("{host}:{port}: {error}"))
+}
+
+fn with_here<R>(node: &Node, old_side: OldSide, assess: impl FnOnce(&Here<'_>) -> R) -> R {
     let config = node.config();
     let policy = config.get(&[b"maxmemory-policy"]);
     let policy = policy
@@ -34,7 +133,7 @@ pub(super) fn assess_of(
         .map(|(_, value)| value.clone())
         .unwrap_or_default();
     let policy = String::from_utf8_lossy(&policy);
-    let here = Here {
+    assess(&Here {
         knows: &|name| knows(node, name),
         cores: node.cores() as u64,
         maxmemory: config.maxmemory,
@@ -47,8 +146,7 @@ pub(super) fn assess_of(
         logs: config.appendonly,
         needs_password: !node.users().default_user().nopass,
         old_side,
-    };
-    Ok(assess::assess(&told, &here))
+    })
 }
 
 /// `get`, `config|get`.
@@ -71,9 +169,10 @@ fn machine_bytes() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-fn told(address: &Address, shows_keys: bool) -> std::io::Result<Told> {
+/// What a server tells, and what it says of its cluster, if it is of one.
+fn told(address: &Address, shows_keys: bool) -> std::io::Result<(Told, String)> {
     let mut wire = Wire::open(address)?;
-    let info = super::link::refused(wire.call(&["INFO"])?)?;
+    let info = refused(wire.call(&["INFO"])?)?;
     let mut told = Told {
         info: text_of(&info),
         ..Told::default()
@@ -100,7 +199,11 @@ fn told(address: &Address, shows_keys: bool) -> std::io::Result<Told> {
     {
         told.samples = samples(&mut wire, shows_keys)?;
     }
-    Ok(told)
+    let mut nodes = String::new();
+    if assess::field(&told.info, "redis_mode") == Some("cluster") {
+        nodes = text_of(&refused(wire.call(&["CLUSTER", "NODES"])?)?);
+    }
+    Ok((told, nodes))
 }
 
 /// `name` of each module's map.

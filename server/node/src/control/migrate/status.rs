@@ -111,6 +111,9 @@ impl<P: Parts> Driver<P> {
             "began_ms": state.began_ms,
             "now_ms": self.parts.now_ms(),
             "source": source.map(place),
+            "shards": self.shards_shown(),
+            "moving": (!self.shards.moving.is_empty()).then(|| self.shards.moving.to_string()),
+            "cluster_error": self.shards.error,
             "announce": state.announce.as_ref().map(place),
             "entered": entered,
             "pauses": pauses,
@@ -171,6 +174,34 @@ impl<P: Parts> Driver<P> {
             "barred_users": bars.collect::<Value>(),
             "strays": self.live.strays,
         })
+    }
+
+    /// Each of several sources, and its link.
+    fn shards_shown(&self) -> Vec<Value> {
+        let links = self.parts.links();
+        let shards = self.sharded().into_iter();
+        let shown = shards.map(|shard| {
+            let link = links.get(usize::from(shard.number));
+            let link = link.cloned().unwrap_or_default();
+            json!({
+                "number": shard.number,
+                "source": format!("{}:{}", shard.server.host, shard.server.port),
+                "slots": shard.slots.as_ref().map(ToString::to_string),
+                "state": link.state,
+                "follows": link.follows,
+                "history": link.at.history,
+                "offset": link.at.offset,
+                "lag_bytes": link.lag_bytes,
+                "copied_bytes": link.copied_bytes,
+                "copy_bytes": link.copy_bytes,
+                "copied_keys": link.copied_keys,
+                "copies": link.copies,
+                "resumes": link.resumes,
+                "silent_s": link.silent_s,
+                "error": link.error,
+            })
+        });
+        shown.collect()
     }
 
     /// The report of a migration, as text; it is what is signed.
@@ -284,6 +315,19 @@ pub(super) fn text_of(status: &Value) -> String {
             number("/link/copied_keys")
         );
     }
+    for shard in status["shards"].as_array().into_iter().flatten() {
+        write_shard(&mut out, shard);
+    }
+    if text("/moving") != "-" {
+        let _ = writeln!(
+            out,
+            "moving     the slots {}, from one shard to another",
+            text("/moving")
+        );
+    }
+    if text("/cluster_error") != "-" {
+        let _ = writeln!(out, "cluster    {}", text("/cluster_error"));
+    }
     if text("/link/error") != "-" {
         let _ = writeln!(out, "error      {}", text("/link/error"));
     }
@@ -375,6 +419,37 @@ fn written_text(status: &Value, out: &mut String) {
     );
 }
 
+/// One of several sources.
+fn write_shard(out: &mut String, shard: &Value) {
+    let text = |name: &str| shard[name].as_str().unwrap_or("-").to_owned();
+    let number = |name: &str| shard[name].as_u64().unwrap_or(0);
+    let slots = shard["slots"].as_str();
+    let slots = slots.map_or(String::new(), |slots| format!(", slots {slots}"));
+    let _ = write!(
+        out,
+        "shard {:<4} {}{slots}: {}, {} behind",
+        number("number"),
+        text("source"),
+        text("state"),
+        bytes(number("lag_bytes")),
+    );
+    if shard["follows"] == false && number("copied_bytes") > 0 {
+        let (copied, of) = (number("copied_bytes"), number("copy_bytes"));
+        let keys = number("copied_keys");
+        // (A source that sends while it writes does not know how much it will be.)
+        let of = if of == 0 {
+            String::new()
+        } else {
+            format!(" of {}", bytes(of))
+        };
+        let _ = write!(out, ", {}{of}, {keys} keys", bytes(copied));
+    }
+    if text("error") != "-" {
+        let _ = write!(out, " ({})", text("error"));
+    }
+    out.push('\n');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,12 +479,17 @@ mod tests {
             "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10},
             "reverse": {"offset": 100, "acknowledged": 90},
             "pauses": [{"what": "flip", "us": 41}], "warnings": ["w"],
+            "moving": "5-6",
+            "shards": [{"number": 1, "source": "a:2", "slots": "0-9", "state": "copying", "follows": false,
+                "lag_bytes": 0, "copied_bytes": 5, "copy_bytes": 0, "copied_keys": 7, "error": "lost"}],
         });
         let text = text_of(&status);
         for part in [
             "(50 %)",
             "old side   10 B behind",
             "flip: 41 us",
+            "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B, 7 keys (lost)",
+            "moving     the slots 5-6",
             "warning    w",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use migration::assess::Report;
 use migration::flip::Found;
 use migration::written::Mark;
 use migration::written::strays::Calls;
-use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, State};
+use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Slots, State};
 
-use super::drive::{Bounds, Driver, Fault, Order, Way};
-use super::parts::{Kept, LinkNow, Parts, Peer, ReadBack, Stragglers};
+use super::drive::{Bounds, Driver, Survey};
+use super::order::{Fault, Order, Way};
+use super::parts::{Kept, LinkNow, Parts, Peer, ReadBack, Sharded, Stragglers};
 use super::written::{There, WrittenNow};
 use super::{locked, store};
 use crate::control::log::tests::{Failing, MemoryDisk};
@@ -22,7 +22,7 @@ const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const PATH: &str = "d/meridian-migration.state";
 
 /// Both sides, in memory.
-struct World {
+pub(super) struct World {
     now_us: u64,
     // The source.
     answers: bool,
@@ -37,13 +37,15 @@ struct World {
     made: usize,
     // The node.
     authority: Authority,
-    follows: bool,
+    pub(super) follows: bool,
     in_flight: usize,
     expected: bool,
     own: Place,
     kept: Option<Place>,
     requests: (u64, u64),
     notes: Vec<String>,
+    /// The source's disk does not hold what the source holds.
+    is_unsaved: bool,
     calls: Vec<&'static str>,
     // Of an old Redis that is written to.
     there: Option<There>,
@@ -55,13 +57,16 @@ struct World {
     counts: Calls,
     stood: Option<Place>,
     ended_ms: Option<u64>,
+    /// Of a cluster: what it says of its nodes, and which shards have been followed anew, by a copy or not.
+    pub(super) nodes: String,
+    pub(super) followed: Vec<(u16, bool)>,
 }
 
 #[derive(Clone)]
-struct Fake(Arc<Mutex<World>>);
+pub(super) struct Fake(Arc<Mutex<World>>);
 
 impl Fake {
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         locked(&self.0)
     }
 }
@@ -91,6 +96,18 @@ impl Parts for Fake {
         self.world().follows = true;
         Ok(())
     }
+    fn follow_all(&self, _: &[Sharded], _: bool) -> Result<(), String> {
+        self.world().follows = true;
+        Ok(())
+    }
+    fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String> {
+        self.world().followed.push((shard.number, copies));
+        Ok(())
+    }
+    fn drop_shard(&self, _: u16) {}
+    fn links(&self) -> Vec<LinkNow> {
+        vec![self.link()]
+    }
     fn unfollow(&self) {
         self.world().follows = false;
     }
@@ -106,6 +123,10 @@ impl Parts for Fake {
     fn set_upstream(&self, _: Option<&Server>) -> Result<(), String> {
         Ok(())
     }
+    fn set_upstreams(&self, _: &[Sharded]) -> Result<(), String> {
+        Ok(())
+    }
+    fn unsettle(&self, _: &Slots) {}
     fn authority(&self) -> Authority {
         self.world().authority
     }
@@ -256,6 +277,13 @@ impl Peer for Fake {
     fn keep_in_file(&mut self) -> Result<bool, String> {
         Ok(true)
     }
+    fn nodes(&mut self) -> Result<String, String> {
+        Ok(self.world().nodes.clone())
+    }
+    fn unsaved(&mut self) -> Result<Option<String>, String> {
+        let waits = self.world().is_unsaved;
+        Ok(waits.then(|| "its log is written anew".to_owned()))
+    }
     fn stragglers(&mut self) -> Result<Stragglers, String> {
         Ok(Stragglers {
             clients: 2,
@@ -310,7 +338,7 @@ impl Peer for Fake {
     }
 }
 
-fn server(host: &str) -> Server {
+pub(super) fn server(host: &str) -> Server {
     Server {
         host: host.to_owned(),
         port: 6379,
@@ -319,7 +347,7 @@ fn server(host: &str) -> Server {
 }
 
 /// A driver that finds this state, and its world.
-fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
+pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
     let at = Place::new(OLD, 100);
     let is_reverse = state.phase == Phase::Reverse;
     let fake = Fake(Arc::new(Mutex::new(World {
@@ -341,6 +369,7 @@ fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         kept: Some(at),
         requests: (0, 0),
         notes: Vec::new(),
+        is_unsaved: false,
         calls: Vec::new(),
         there: None,
         written: WrittenNow::default(),
@@ -350,10 +379,12 @@ fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         counts: Calls::new(),
         stood: None,
         ended_ms: None,
+        nodes: String::new(),
+        followed: Vec::new(),
     })));
     let (disk, peer) = (MemoryDisk::default(), fake.clone());
     let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
-    let assess = |_: &Server, _: OldSide| Ok(Report::default());
+    let assess = |_: &[Server], _: OldSide| Ok(Survey::default());
     let bounds = Bounds {
         pause_max: Duration::from_millis(100),
         error_budget: 100,
@@ -376,6 +407,11 @@ fn state(phase: Phase) -> State {
         fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
         ..State::default()
     }
+}
+
+/// None before anything was written.
+pub(super) fn on_disk_now(disk: &MemoryDisk) -> Option<State> {
+    store::read(disk, Path::new(PATH)).unwrap()
 }
 
 fn on_disk(disk: &MemoryDisk) -> State {
@@ -403,7 +439,7 @@ fn back() -> Order {
 
 fn start() -> Order {
     Order::Start {
-        source: server("old"),
+        sources: vec![server("old")],
         announce: Some(server("new")),
         force: false,
         way: Way::default(),
@@ -438,6 +474,10 @@ fn all_the_way_forward_back_from_each_phase_and_to_the_end() {
     is_at(&driver, &disk, Phase::Reverse);
     assert!(!fake.world().fenced, "the old Redis can take the stream");
     assert!(driver.live.pause_us > 0 && driver.live.pause_us < 100_000);
+    fake.world().is_unsaved = true;
+    assert!(matches!(driver.order(&back()), Err(Fault::Conflict(why)) if why.contains("log")));
+    is_at(&driver, &disk, Phase::Reverse);
+    fake.world().is_unsaved = false;
     driver.order(&back()).unwrap();
     is_at(&driver, &disk, Phase::Verify);
     assert!(fake.world().is_primary);

@@ -17,6 +17,7 @@
 //! Bounds: [`KEYS_MAX`] keys a batch, [`PIECE_MAX`] elements a piece; between two batches rests as long as one took.
 
 mod pieces;
+pub(super) mod shards;
 #[cfg(test)]
 mod tests;
 
@@ -155,12 +156,28 @@ impl<'a, H: Here> Verifier<'a, H> {
     /// # Errors
     /// When one of the two sides does not answer, or the stream does not come on.
     pub(super) fn pass(&mut self) -> Result<bool, String> {
+        if !self.walk()? {
+            return Ok(false);
+        }
+        let unsettled = self.unsettled;
+        let mut findings = self.findings();
+        findings.passes += 1;
+        findings.unsettled = unsettled;
+        Ok(!(self.stops)())
+    }
+
+    /// The same, of one of several sources: a pass is one of all.
+    ///
+    /// # Errors
+    /// As [`Verifier::pass`].
+    pub(super) fn walk(&mut self) -> Result<bool, String> {
         self.unsettled = 0;
         self.suspects.clear();
         let listed: Vec<Name> = self
             .findings()
             .listed()
             .map(|(name, _)| name.clone())
+            .filter(|name| self.here.compares(&name.1))
             .collect();
         for name in listed {
             self.suspect(name, Part::Whole)?;
@@ -176,10 +193,6 @@ impl<'a, H: Here> Verifier<'a, H> {
             }
         }
         self.settle_all()?;
-        let unsettled = self.unsettled;
-        let mut findings = self.findings();
-        findings.passes += 1;
-        findings.unsettled = unsettled;
         Ok(!(self.stops)())
     }
 

@@ -7,7 +7,8 @@ use migration::flip::{Do, Event, Machine, Outcome};
 use migration::written::{Home, Mark, Over, strays};
 use migration::{BARRED_USERS_MAX, Bar, Intent, OldSide, Phase};
 
-use super::super::drive::{Driver, Fault, Way};
+use super::super::drive::Driver;
+use super::super::order::{Fault, Way};
 use super::super::parts::Parts;
 use super::There;
 

@@ -1,0 +1,74 @@
+//! What an operator asks of a migration, and why it was not done.
+
+use migration::{OldSide, Server};
+
+/// What an operator asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    /// A migration from these servers begins; the source finds this node there.
+    Start {
+        /// The source: one server, one of a cluster's, or several among which keys are spread by hand.
+        sources: Vec<Server>,
+        /// This node, as the source reaches it; needed by a source that is to be its replica.
+        announce: Option<Server>,
+        /// Also when the assessment says stop.
+        force: bool,
+        /// What the source is to be once this node decides.
+        way: Way,
+    },
+    /// The next phase.
+    Advance {
+        /// See [`Phase::advance`].
+        force: bool,
+        /// As at the start, if it is to be changed.
+        way: Way,
+    },
+    /// The phase before.
+    Back {
+        /// Also from data that is older than the flip.
+        force: bool,
+    },
+    /// Keys are compared from now on, whatever the phase.
+    Verify {
+        /// What differs is fetched again.
+        mends: bool,
+    },
+    /// The old Redis is let go.
+    Finish,
+}
+
+/// What an order says of the old side; what it does not say stays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    /// What the source is to be once this node decides.
+    pub old_side: Option<OldSide>,
+    /// Users that are to be barred there.
+    pub users: Option<Vec<String>>,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not for now.
+    Conflict(String),
+    /// It was tried, and undone.
+    Undone(String),
+    /// Something failed.
+    Failed(String),
+}
+
+/// A phase that is not left now.
+pub(super) fn conflict(stay: migration::Stay) -> Fault {
+    Fault::Conflict(stay.to_string())
+}
+
+impl core::fmt::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Fault::Conflict(why) | Fault::Failed(why) => f.write_str(why),
+            Fault::Undone(why) => write!(f, "undone: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
