@@ -31,6 +31,8 @@ import liar
 import load
 
 POSITION = b"meridian:migration:position"
+# How exactly the deadlines of a Redis before 7.0 are known, ms.
+ABOUT_MS = 2000
 PHASES = ["attach", "front", "verify", "reverse"]
 
 
@@ -54,8 +56,9 @@ class Server:
         self.name, self.command, self.port, self.folder = name, command, port, folder
         self.process = None
 
-    def start(self):
-        """Starts it, and waits until it answers."""
+    def start(self, killed=0):
+        """Starts it, and waits until it answers; one that was killed is tried so many times more."""
+        killed -= 1
         log = open(os.path.join(self.folder, self.name + ".out"), "ab")
         self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
         log.close()
@@ -66,7 +69,11 @@ class Server:
                 return
             except redis.RedisError:
                 if self.process.poll() is not None:
-                    break
+                    if killed <= 0:
+                        break
+                    # (The kernel lets go of the sockets of a process that was killed a moment later than of the process.)
+                    time.sleep(0.1)
+                    return self.start(killed)
                 time.sleep(0.05)
         raise SystemExit(f"{self.name} does not start: see {self.folder}")
 
@@ -86,7 +93,8 @@ class Server:
 
 
 def read_all(conn):
-    """Every key with its type, value and deadline (to the second)."""
+    """Every key with its type, value and deadline (ms; of a Redis before 7.0, which tells only what is left, about)."""
+    tells = int(conn.info("server")["redis_version"].split(".")[0]) >= 7
     keys = sorted(set(conn.scan_iter(count=1000)) - {POSITION})
     found = {}
     readers = {
@@ -102,9 +110,11 @@ def read_all(conn):
         pipe = conn.pipeline(transaction=False)
         for key in part:
             pipe.type(key)
-            pipe.execute_command("PEXPIRETIME", key)
+            pipe.execute_command("PEXPIRETIME" if tells else "PTTL", key)
         told = pipe.execute()
         kinds, deadlines = told[::2], told[1::2]
+        if not tells:
+            deadlines = [1000 * time.time() + left if left > 0 else left for left in deadlines]
         pipe = conn.pipeline(transaction=False)
         for key, kind in zip(part, kinds):
             readers.get(kind, readers[b"string"])(pipe, key)
@@ -117,7 +127,14 @@ def read_all(conn):
 def differences(ours, theirs):
     """Keys that are not the same on both sides."""
     here, there = read_all(ours), read_all(theirs)
-    return [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+
+    def same(key):
+        (kind, deadline, value), (kind2, deadline2, value2) = here[key], there[key]
+        is_exact = isinstance(deadline, int) and isinstance(deadline2, int)
+        near = deadline == deadline2 if is_exact else abs(deadline - deadline2) < ABOUT_MS
+        return near and (kind, value) == (kind2, value2)
+
+    return [key for key in sorted(here.keys() | there.keys()) if not (key in here and key in there and same(key))]
 
 
 class Drill:
@@ -337,7 +354,7 @@ class Drill:
         server = self.meridian if self.args.kill == "meridian" else self.source
         server.kill()
         time.sleep(self.random.random() * 0.3)
-        server.start()
+        server.start(10)
 
     def rounds(self):
         """Forward to the end and back again and again, hurt while an order of the operator is carried out or afterwards; the move goes on
