@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use commands::Refused;
+use migration::Authority;
 use protocol::{Acl, Args, Arity, Flags, Group, Refusal, Spec, number};
 use runtime::Peer;
 
 use super::{Ask, Link};
 use crate::admin::{Context, Done, NodeCommand};
+use crate::source;
 
 /// Bytes of an address that a replica may tell.
 const ADDRESS_BYTES_MAX: usize = 255;
@@ -71,8 +73,20 @@ pub(crate) const COMMANDS: &[NodeCommand] = &[
 ];
 
 fn sync(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
+    is_current(cx)?;
     ask(cx, None);
     Ok(Done::Silent)
+}
+
+/// Whoever decides what keys hold gives copies, and so does a node that follows a source, while it does: what it has without its link may be
+/// older than what the one that asks was told. (That may be the source itself, started as this node's replica.)
+fn is_current(cx: &Context<'_>) -> Result<(), Refused> {
+    let follows = matches!(cx.core.authority, Authority::Source | Authority::Front);
+    if follows && cx.core.node.source.link() != source::Link::Connected {
+        let text = "NOMASTERLINK Can't SYNC while not connected with my master";
+        return Err(Refusal::Text(text).into());
+    }
+    Ok(())
 }
 
 fn psync(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
@@ -86,6 +100,7 @@ fn psync(cx: &mut Context<'_>, mut args: Args<'_>) -> Result<Done, Refused> {
         return Err(Refusal::Text(text).into());
     }
     let offset = number::parse_i64(offset).ok_or(Refusal::NotInteger)?;
+    is_current(cx)?;
     ask(cx, Some((replid, offset)));
     Ok(Done::Silent)
 }

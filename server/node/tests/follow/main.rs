@@ -184,6 +184,13 @@ fn a_replica_shows_itself_as_one() {
         "-READONLY You can't write against a read only replica."
     );
     assert_eq!(client.text("GET k"), "Null");
+    // What it has may be old: whoever asks for a copy, the source itself perhaps, does not get that one.
+    for asks in ["PSYNC ? -1", "SYNC"] {
+        assert_eq!(
+            replica.client().text(asks),
+            "-NOMASTERLINK Can't SYNC while not connected with my master"
+        );
+    }
     assert_eq!(
         client.text("CONFIG SET replica-serve-stale-data no masterauth secret"),
         "OK"

@@ -686,15 +686,37 @@ impl<P: Parts> Driver<P> {
             }
             return;
         }
-        if self.state.phase == Phase::Reverse
-            && !self.live.is_lost
-            && let Err(why) = match self.state.old_side {
-                OldSide::Replica => self.watch_old_side(),
-                OldSide::Written => self.watch_written(),
-            }
-        {
+        let watched = match (self.state.phase, self.state.old_side) {
+            (Phase::Reverse, _) if self.live.is_lost => Ok(()),
+            (Phase::Reverse, OldSide::Replica) => self.watch_old_side(),
+            (Phase::Reverse, OldSide::Written) => self.watch_written(),
+            (Phase::Attach | Phase::Front | Phase::Verify, OldSide::Replica) => self.watch_source(),
+            _ => Ok(()),
+        };
+        if let Err(why) = watched {
             self.warn(why);
         }
+    }
+
+    /// The source decides, so it follows nobody, whatever it was started as: ended on the way back, before it could write that to its file, it
+    /// comes up as this node's replica, and each waits for the other.
+    fn watch_source(&mut self) -> Result<(), String> {
+        if self.is_sharded() || self.parts.link().follows {
+            return Ok(());
+        }
+        // (Of one that does not answer the link tells.)
+        let found = self.ask_source();
+        if !found.is_ok_and(|found| found.follows_us) {
+            return Ok(());
+        }
+        self.warn(
+            "the source has come back as this node's replica: it is made a primary again"
+                .to_owned(),
+        );
+        self.live.returned += 1;
+        let source = self.source()?;
+        source.make_primary()?;
+        source.keep_in_file().map(drop)
     }
 
     /// The old Redis is a replica of this node, whatever it was started as.

@@ -602,6 +602,24 @@ fn data_older_than_the_flip_does_not_decide() {
     assert!(fake.world().is_primary && fake.world().follows);
 }
 
+/// A source was killed on the way back, after it had been made primary and before its file said so.
+#[test]
+fn a_source_that_comes_back_as_a_replica_is_made_a_primary_again() {
+    for phase in [Phase::Attach, Phase::Front, Phase::Verify] {
+        let (mut driver, fake, disk) = driver(state(phase));
+        driver.resume();
+        {
+            let mut world = fake.world();
+            (world.is_primary, world.follows_us) = (false, true);
+            world.now_us += 5_000_000;
+        }
+        driver.tick();
+        is_at(&driver, &disk, phase);
+        let world = fake.world();
+        assert!(world.is_primary && !world.follows_us, "{phase:?}");
+    }
+}
+
 #[test]
 fn an_old_redis_that_comes_back_as_a_primary_is_made_a_replica_again() {
     let (mut driver, fake, disk) = driver(state(Phase::Reverse));
