@@ -95,6 +95,22 @@ pub struct Found {
     pub second: Option<Place>,
 }
 
+impl Found {
+    /// How far it is, if it decides and its history is still this one.
+    ///
+    /// # Errors
+    /// What has changed.
+    pub fn goes_on(&self, history: &str) -> Result<u64, &'static str> {
+        if !self.is_primary {
+            return Err("the source is no primary");
+        }
+        if self.at.history != history {
+            return Err("the source has begun another history");
+        }
+        Ok(self.at.offset)
+    }
+}
+
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -330,13 +346,10 @@ impl Flip {
     }
 
     fn on_source(&mut self, found: &Found) -> Vec<Do> {
-        if !found.is_primary {
-            return self.undo("the source is no primary".to_owned());
+        match found.goes_on(&self.history) {
+            Ok(offset) => self.wants = offset,
+            Err(why) => return self.undo(why.to_owned()),
         }
-        if found.at.history != self.history {
-            return self.undo("the source has begun another history".to_owned());
-        }
-        self.wants = found.at.offset;
         self.step = Step::Reach;
         self.look()
     }

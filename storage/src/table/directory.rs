@@ -1,7 +1,7 @@
 //! Segments of one large table: extendible hashing.
 
+use super::Entry;
 use super::segment::{ADDRESS_BITS, ADDRESS_MASK, STEP_LAST, Segment, dense_step_for, entry_of};
-use super::{Entry, prefetch};
 use crate::account::class_size;
 
 /// How far ahead of its reading a split asks for entries.
@@ -73,8 +73,7 @@ impl Directory {
         for number in 0..old.total() {
             // Every entry is a cache miss, so those of a later bucket are asked for ahead.
             if number + SPLIT_AHEAD_BUCKETS < old.total() {
-                let ahead = old.lanes(number + SPLIT_AHEAD_BUCKETS);
-                ahead.for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
+                old.fetch(number + SPLIT_AHEAD_BUCKETS);
             }
             for (tag, word) in old.lanes(number) {
                 let hash = rehash(entry_of(word));

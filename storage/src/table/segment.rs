@@ -486,6 +486,12 @@ impl Segment {
         self.heap_bytes() as isize - before as isize
     }
 
+    /// Asks for what the entries of bucket `number` are.
+    pub(super) fn fetch(&self, number: usize) {
+        self.lanes(number)
+            .for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
+    }
+
     /// Whole buckets in hash order from `position` on; returns the position to go on from.
     pub(super) fn scan<E: Entry>(
         &self,
@@ -504,8 +510,7 @@ impl Segment {
             }
             // Every entry is a cache miss, so those that will be seen soon are asked for ahead.
             if *left > SCAN_AHEAD_MIN && home + SCAN_AHEAD_BUCKETS < main {
-                let ahead = self.lanes((home + SCAN_AHEAD_BUCKETS) as usize);
-                ahead.for_each(|(_, word)| prefetch((word & ADDRESS_MASK) as *const u8));
+                self.fetch((home + SCAN_AHEAD_BUCKETS) as usize);
             }
             let mut number = Some(home as usize);
             while let Some(at) = number {

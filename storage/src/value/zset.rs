@@ -330,7 +330,7 @@ impl Zset {
                 true
             }
             // The order goes first and whole: it must not keep addresses of freed blocks. Its step is
-            // a leaf of up to 31, so it may take more elements per call for the same time.
+            // a leaf of up to 61, so it may take more elements per call for the same time.
             Form::Ranked(ranked) => {
                 ranked.order.free_some(budget_items.saturating_mul(8))
                     && ranked.elements.free_some(budget_items)

@@ -117,13 +117,10 @@ impl Over {
     }
 
     fn on_source(&mut self, found: &Found) -> Vec<Do> {
-        if !found.is_primary {
-            return self.undo("the source is no primary".to_owned());
+        match found.goes_on(&self.history) {
+            Ok(offset) => self.wants = offset,
+            Err(why) => return self.undo(why.to_owned()),
         }
-        if found.at.history != self.history {
-            return self.undo("the source has begun another history".to_owned());
-        }
-        self.wants = found.at.offset;
         self.step = Step::Reach;
         self.look()
     }
