@@ -55,19 +55,26 @@ struct Ahead {
     beaten: Instant,
 }
 
+impl Ahead {
+    /// None.
+    fn new() -> Ahead {
+        let (to, from) = channel();
+        Ahead {
+            to,
+            from,
+            under_way: 0,
+            beaten: Instant::now(),
+        }
+    }
+}
+
 impl Session {
     /// What is here of the line goes, and what is in its file comes.
     ///
     /// # Errors
     /// What went wrong: then nothing that is here of it counts.
     pub(super) fn load_share(&mut self, path: &Path) -> Result<(), String> {
-        let (to, from) = channel();
-        let mut ahead = Ahead {
-            to,
-            from,
-            under_way: 0,
-            beaten: Instant::now(),
-        };
+        let mut ahead = Ahead::new();
         let share = self.line.share();
         self.disown(&mut ahead)?;
         self.line.note(|status| status.copies += 1);
@@ -105,13 +112,7 @@ impl Session {
     /// # Errors
     /// When the session is to end.
     pub(super) fn settle_share(&mut self, position: Position) -> Result<(), String> {
-        let (to, from) = channel();
-        let mut ahead = Ahead {
-            to,
-            from,
-            under_way: 0,
-            beaten: Instant::now(),
-        };
+        let mut ahead = Ahead::new();
         let line = Arc::clone(&self.line);
         self.visit_all(Some(Vec::new()), &mut ahead, move |core| {
             let (replid, effects) = (position.replid, core.shard.effects());

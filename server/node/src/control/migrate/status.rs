@@ -11,7 +11,7 @@ use ring::{digest, hmac};
 use serde_json::{Value, json};
 
 use super::drive::Driver;
-use super::parts::Parts;
+use super::parts::{LinkNow, Parts};
 
 /// Differences that are shown; all are counted.
 const SHOWN_MAX: usize = 1000;
@@ -81,6 +81,22 @@ fn name_of(authority: Authority) -> &'static str {
     }
 }
 
+/// A link to a source.
+fn link_shown(link: &LinkNow) -> Value {
+    json!({
+        "state": link.state,
+        "follows": link.follows,
+        "history": link.at.history,
+        "offset": link.at.offset,
+        "lag_bytes": link.lag_bytes,
+        "copied_bytes": link.copied_bytes,
+        "copy_bytes": link.copy_bytes,
+        "copied_keys": link.copied_keys,
+        "silent_s": link.silent_s,
+        "error": link.error,
+    })
+}
+
 fn history(state: &State) -> (Value, Value) {
     let entered = state.entered.iter();
     let entered = entered.map(|(phase, at_ms)| json!({"phase": phase.name(), "at_ms": at_ms}));
@@ -117,18 +133,7 @@ impl<P: Parts> Driver<P> {
             "announce": state.announce.as_ref().map(place),
             "entered": entered,
             "pauses": pauses,
-            "link": {
-                "state": link.state,
-                "follows": link.follows,
-                "history": link.at.history,
-                "offset": link.at.offset,
-                "lag_bytes": link.lag_bytes,
-                "copied_bytes": link.copied_bytes,
-                "copy_bytes": link.copy_bytes,
-                "copied_keys": link.copied_keys,
-                "silent_s": link.silent_s,
-                "error": link.error,
-            },
+            "link": link_shown(&link),
             "verify": {
                 "runs": self.wanted.runs.load(std::sync::atomic::Ordering::Relaxed),
                 "passes": findings.passes,
@@ -183,23 +188,13 @@ impl<P: Parts> Driver<P> {
         let shown = shards.map(|shard| {
             let link = links.get(usize::from(shard.number));
             let link = link.cloned().unwrap_or_default();
-            json!({
-                "number": shard.number,
-                "source": format!("{}:{}", shard.server.host, shard.server.port),
-                "slots": shard.slots.as_ref().map(ToString::to_string),
-                "state": link.state,
-                "follows": link.follows,
-                "history": link.at.history,
-                "offset": link.at.offset,
-                "lag_bytes": link.lag_bytes,
-                "copied_bytes": link.copied_bytes,
-                "copy_bytes": link.copy_bytes,
-                "copied_keys": link.copied_keys,
-                "copies": link.copies,
-                "resumes": link.resumes,
-                "silent_s": link.silent_s,
-                "error": link.error,
-            })
+            let mut shown = link_shown(&link);
+            shown["number"] = shard.number.into();
+            shown["source"] = format!("{}:{}", shard.server.host, shard.server.port).into();
+            shown["slots"] = shard.slots.as_ref().map(ToString::to_string).into();
+            shown["copies"] = link.copies.into();
+            shown["resumes"] = link.resumes.into();
+            shown
         });
         shown.collect()
     }
