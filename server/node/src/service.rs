@@ -98,8 +98,11 @@ impl NodeService {
     #[cold]
     fn expect_writes(&self, turn: &mut Turn<'_, Mail>) {
         let cores = self.core.node.cores().max(1) as u64;
-        if let Some((lacking, left)) = self.core.node.write_log.lacks() {
-            let part = (lacking / LACKING_PART / cores).clamp(1, u64::from(u32::MAX)) as u32;
+        let Some((lacking, left)) = self.core.node.write_log.lacks() else {
+            return;
+        };
+        let part = u32::try_from(lacking / LACKING_PART / cores).unwrap_or(u32::MAX);
+        if part > 1 {
             let moment = Duration::from_micros(LACKING_MOMENT_US / cores);
             turn.ops.expect(part, moment.min(left));
         }
