@@ -89,8 +89,9 @@ impl NodeService {
     }
 }
 
-/// While a sync gathers writes: which part of those it lacks a core waits for, and how long, us.
+/// While a sync gathers writes: which part of those it lacks a core waits for, how many at most, and how long, us.
 const LACKING_PART: u64 = 2;
+const LACKING_MAX: u64 = 128;
 const LACKING_MOMENT_US: u64 = 100;
 
 impl NodeService {
@@ -101,7 +102,7 @@ impl NodeService {
         let Some((lacking, left)) = self.core.node.write_log.lacks() else {
             return;
         };
-        let part = u32::try_from(lacking / LACKING_PART / cores).unwrap_or(u32::MAX);
+        let part = (lacking / LACKING_PART / cores).min(LACKING_MAX) as u32;
         if part > 1 {
             let moment = Duration::from_micros(LACKING_MOMENT_US / cores);
             turn.ops.expect(part, moment.min(left));
