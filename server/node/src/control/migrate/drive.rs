@@ -454,7 +454,7 @@ impl<P: Parts> Driver<P> {
             Phase::Idle => {
                 self.enter(to)?;
                 self.wants_verification(false);
-                self.parts.unfollow();
+                self.parts.leave();
                 self.parts.release(Authority::Own);
                 self.source = None;
                 Ok("the source is followed no more; its data stays here".to_owned())
