@@ -1,11 +1,14 @@
 //! Leaving a Redis, as an operator does it: two programs, `meridian migrate`, a client that counts all the while.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test may fail by panic"
 )]
 
+mod phases;
 mod programs;
+mod unsafe_commands;
 mod written;
 
 use std::sync::Arc;
