@@ -6,7 +6,9 @@
     reason = "a test may fail by panic"
 )]
 
+mod detour;
 mod phases;
+mod planted;
 mod programs;
 mod unsafe_commands;
 mod written;
