@@ -6,6 +6,7 @@
     reason = "a test may fail by panic"
 )]
 
+mod damaged;
 mod detour;
 mod phases;
 mod planted;
