@@ -461,6 +461,23 @@ impl WriteLog {
         self.synced()
     }
 
+    /// How many more writes the next sync gathers, and how long it waits for them at most; none while one is under way, or when nothing
+    /// is gathered.
+    pub fn lacks(&self) -> Option<(u64, Duration)> {
+        if self.policy() != AppendFsync::Always || self.is_syncing() {
+            return None;
+        }
+        let lacking = self
+            .gathers
+            .load(Relaxed)
+            .saturating_sub(self.queued_changes.load(Relaxed));
+        let left_us = self
+            .gathers_until_us
+            .load(Relaxed)
+            .saturating_sub((self.clock)());
+        (lacking > 0 && left_us > 0).then(|| (lacking, Duration::from_micros(left_us)))
+    }
+
     /// Whether as many writes are there as a sync waits for, or its time to wait is over.
     fn has_gathered(&self) -> bool {
         self.queued_changes.load(Relaxed) >= self.gathers.load(Relaxed)
