@@ -68,7 +68,7 @@ pub use lfu::Lfu;
 pub use limits::Limits;
 pub use rng::Rng;
 pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
-pub use shard::{DbCount, ItemInfo, Shard};
+pub use shard::{DbCount, Ends, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
 pub use snapshot::{Chunk, Uses};
 pub use stream_effect::{StreamChange, words_of};

@@ -64,6 +64,7 @@ pub(super) fn survey(
         let shard = Shard {
             slots: Some(primary.slots),
             id: primary.id,
+            ..Shard::default()
         };
         (primary.server, shard)
     });
