@@ -20,6 +20,7 @@
 pub mod account;
 mod apply;
 mod aside;
+mod compact;
 mod digest;
 mod due;
 mod edit;
@@ -55,12 +56,14 @@ mod whole;
 mod wire;
 
 pub use aside::{Counted, Guise, Notes, Size};
+pub use compact::{CompactCursor, Compacted, IsSparse, Movable};
 pub use digest::{Digest, shared_digest};
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
 pub use events::{Event, EventClass};
 pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};
+pub use item::EMBEDDED_BYTES_MAX;
 pub use lend::Lent;
 pub use lfu::Lfu;
 pub use limits::Limits;

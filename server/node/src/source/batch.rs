@@ -19,6 +19,10 @@ const BATCH_BYTES: usize = 64 << 10;
 /// ...and of a transaction that is never one: as much as a client's MULTI may queue.
 const MULTI_BYTES_MAX: usize = 1 << 30;
 
+/// What leads on where the stream does not.
+const COPY: &str =
+    "a full copy (`migrate back` and `migrate start`, or REPLICAOF NO ONE and REPLICAOF again)";
+
 /// Why the stream is not gone on with.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -33,10 +37,13 @@ pub(super) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Damage(damage) => write!(f, "{damage}: the link is made anew"),
+            Fault::Damage(damage) => write!(
+                f,
+                "{damage}. The data here stays as of that offset, and the link is made anew from there; if it stays so, {COPY} leaves the damage behind"
+            ),
             Fault::Request(offset, words, why) => write!(
                 f,
-                "the source's stream behind offset {offset} has '{words}': {why}. The data here stays as of that offset; a full copy (REPLICAOF NO ONE, then REPLICAOF again) leaves the request behind"
+                "the source's stream behind offset {offset} has '{words}': {why}. The data here stays as of that offset; {COPY} leaves the request behind"
             ),
             Fault::Flushed(name) => write!(
                 f,

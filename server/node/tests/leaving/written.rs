@@ -16,14 +16,14 @@ use crate::programs::{Client, Server, done, free_port, migrate, status, until};
 const POSITION: &str = "meridian:migration:position";
 
 /// A Redis whose application is the user `app`, and a node that writes to it as another one.
-struct Move {
-    old: Server,
-    node: Server,
+pub(crate) struct Move {
+    pub(crate) old: Server,
+    pub(crate) node: Server,
 }
 
 impl Move {
     /// None where there is no redis-server.
-    fn new(more: &[&str]) -> Option<Move> {
+    pub(crate) fn new(more: &[&str]) -> Option<Move> {
         let users = "--user app on nopass ~* &* +@all -flushall";
         let users: Vec<&str> = users.split(' ').collect();
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -75,7 +75,7 @@ impl Move {
         assert_eq!(status(self.node.admin, "/phase"), "\"reverse\"");
     }
 
-    fn compared(&self) {
+    pub(crate) fn compared(&self) {
         until("everything is compared", || {
             status(self.node.admin, "/verify/passes") != "0"
         });
@@ -83,7 +83,7 @@ impl Move {
     }
 
     /// All that was written here is there.
-    fn drained(&self) {
+    pub(crate) fn drained(&self) {
         let mut here = self.client();
         here.call("SET mark 1").unwrap();
         // (The status is some tenths of a second old at most.)

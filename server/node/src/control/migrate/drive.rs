@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub(super) struct Wanted {
     pub runs: AtomicBool,
     /// Fetch again what differs.
     pub mends: AtomicBool,
+    /// How often passes were asked for: one that had begun before is given up.
+    pub asked: AtomicU64,
     /// From where, and which keys; none with nothing to compare with.
     pub sources: Mutex<Vec<Sharded>>,
     /// What went wrong last.
@@ -385,7 +388,7 @@ impl<P: Parts> Driver<P> {
             }
             Phase::Verify => {
                 self.enter(to)?;
-                self.findings().passes = 0;
+                self.ask_for_passes();
                 self.wants_verification(true);
                 Ok("all keys are compared, again and again".to_owned())
             }
@@ -468,7 +471,7 @@ impl<P: Parts> Driver<P> {
             Phase::Idle => {
                 self.enter(to)?;
                 self.wants_verification(false);
-                self.parts.unfollow();
+                self.parts.leave();
                 self.parts.release(Authority::Own);
                 self.peers.clear();
                 Ok("the source is followed no more; its data stays here".to_owned())
@@ -579,9 +582,15 @@ impl<P: Parts> Driver<P> {
         self.wanted.mends.store(mends, Relaxed);
         let error = self.wanted.error.lock();
         *error.unwrap_or_else(PoisonError::into_inner) = None;
-        self.findings().passes = 0;
+        self.ask_for_passes();
         self.wanted.runs.store(true, Relaxed);
         Ok("all keys are compared; `status` shows what is found".to_owned())
+    }
+
+    /// Passes are counted from here on: one that is under way is given up.
+    pub(super) fn ask_for_passes(&self) {
+        self.wanted.asked.fetch_add(1, AcqRel);
+        self.findings().passes = 0;
     }
 
     fn finish(&mut self) -> Result<String, Fault> {

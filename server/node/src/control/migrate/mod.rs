@@ -29,7 +29,8 @@ mod tests;
 mod verify;
 mod written;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -309,12 +310,16 @@ fn keep_verifying(
 fn verify_on(node: &'static Node, wanted: &Wanted, findings: &Mutex<Findings>) {
     let stops = || !wanted.runs.load(Relaxed) || node.stopping.load(Relaxed);
     while !stops() {
-        let done = one_pass(node, wanted, findings, &stops);
-        *locked(&wanted.error) = done.err();
+        let asked = wanted.asked.load(Acquire);
+        let is_over = || stops() || wanted.asked.load(Acquire) != asked;
+        let done = one_pass(node, wanted, findings, &is_over);
+        if !is_over() {
+            *locked(&wanted.error) = done.err();
+        }
         let rests = PASS_REST.as_millis() / TICK.as_millis();
         for _ in 0..rests {
-            if stops() {
-                return;
+            if is_over() {
+                break;
             }
             std::thread::sleep(TICK);
         }

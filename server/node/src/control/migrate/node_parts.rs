@@ -188,6 +188,10 @@ impl Parts for OfNode {
         source::stop(self.node);
     }
 
+    fn leave(&self) {
+        source::take_over(self.node);
+    }
+
     fn follow_all(&self, shards: &[Sharded], is_anew: bool) -> Result<(), String> {
         let followed: Vec<Followed> = shards.iter().map(|shard| self.followed(shard)).collect();
         source::follow_all(self.node, &followed, is_anew)

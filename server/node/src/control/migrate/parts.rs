@@ -128,6 +128,8 @@ pub(super) trait Parts: Send {
     fn links(&self) -> Vec<LinkNow>;
     /// Follows nobody; the data stays.
     fn unfollow(&self);
+    /// The same, for good: what is here is this node's own from now on, and nothing of a source is gone on from.
+    fn leave(&self);
     /// The link now.
     fn link(&self) -> LinkNow;
     /// Where requests are passed on to.

@@ -278,7 +278,7 @@ impl<P: Parts> Driver<P> {
             };
             self.warn(told);
         }
-        self.findings().passes = 0;
+        self.ask_for_passes();
         self.set_upstream()
     }
 }

@@ -127,6 +127,9 @@ impl Parts for Fake {
     fn unfollow(&self) {
         self.world().follows = false;
     }
+    fn leave(&self) {
+        self.world().follows = false;
+    }
     fn link(&self) -> LinkNow {
         let world = self.world();
         LinkNow {

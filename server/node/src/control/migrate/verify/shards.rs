@@ -10,7 +10,7 @@ use super::super::link::{Wire, refused};
 use super::super::look::{self, Here, OfLine, Question};
 use super::super::parts::Sharded;
 use super::pieces::{array_of, failed, int_of};
-use super::{KEYS_MAX, STREAM_MAX, TRIES_MAX, Verifier, words};
+use super::{KEYS_MAX, STREAM_MAX, TRIES_MAX, Verifier, end_pass, words};
 use crate::node::Node;
 use crate::source::{Line, Share};
 use crate::start::unix_ms;
@@ -77,10 +77,7 @@ pub(in super::super) fn pass(
             return Ok(false);
         }
     }
-    let mut findings = findings(wanted);
-    findings.passes += 1;
-    findings.unsettled = unsettled;
-    Ok(!(wanted.stops)())
+    Ok(end_pass(&mut findings(wanted), unsettled, wanted.stops))
 }
 
 fn findings<'a>(wanted: &Wanted<'a>) -> std::sync::MutexGuard<'a, Findings> {
