@@ -6,6 +6,7 @@
 //!  began 1700000000000
 //!  source 10.0.0.5 6379 plain
 //!  shard <slots, or hand> <id in the cluster, or ->   of several sources: of each, in their order
+//!  by scan                                   the source bars PSYNC: it is followed by its keys and their events
 //!  announce 10.0.0.9 6379
 //!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
 //!  fence <history> <offset>                  only once this node decides
@@ -150,6 +151,8 @@ pub struct State {
     pub sources: Vec<Server>,
     /// What each of the sources is, where there are several, or the one is a cluster; a shard's number is its place.
     pub shards: Vec<Shard>,
+    /// The source is followed by scan.
+    pub by_scan: bool,
     /// Where the old Redis finds this node.
     pub announce: Option<Server>,
     /// What is being changed.
@@ -231,6 +234,9 @@ impl State {
             let slots = slots.as_ref().map_or("hand".to_owned(), Slots::to_string);
             let id = if id.is_empty() { "-" } else { id };
             let _ = writeln!(out, "shard {slots} {id}");
+        }
+        if self.by_scan {
+            out.push_str("by scan\n");
         }
         if let Some(us) = &self.announce {
             let _ = writeln!(out, "announce {} {}", us.host, us.port);
@@ -321,6 +327,7 @@ impl State {
                 },
                 id: id.trim_start_matches('-').to_owned(),
             }),
+            ["by", "scan"] => self.by_scan = true,
             ["announce", host, port] => {
                 self.announce = Some(Server {
                     host: (*host).to_owned(),
@@ -413,6 +420,7 @@ mod tests {
         other.bars[0].commands = "+@all -@dangerous".to_owned();
         (other.written_from, other.is_begun) = (u64::MAX, true);
         other.needs_copy = Some("the queue  is full".to_owned());
+        other.by_scan = true;
         states.push(other);
         let mut sharded = full();
         let slots = |text| Some(Slots::of(text).unwrap());

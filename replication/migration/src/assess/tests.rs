@@ -36,6 +36,8 @@ fn here() -> Here<'static> {
         logs: true,
         needs_password: false,
         old_side: OldSide::Replica,
+        by_scan: false,
+        scan_value_bytes_max: 64 << 20,
     }
 }
 

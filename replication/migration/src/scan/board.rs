@@ -50,8 +50,9 @@ pub struct Board {
     began: Option<u64>,
     /// ...and when the last one began that ended.
     whole: Option<u64>,
-    /// Passes that ended.
+    /// Passes that ended, and whether in one of them nothing was lost.
     passes: u64,
+    was_whole: bool,
     /// Marks: the last one that was asked for, sent, and reached.
     asked: u64,
     sent: u64,
@@ -132,7 +133,13 @@ impl Board {
     pub fn end_pass(&mut self) -> bool {
         self.passes += 1;
         self.whole = self.began.take();
+        self.was_whole |= self.is_whole();
         self.is_whole()
+    }
+
+    /// What is here has been all that was there at some time.
+    pub fn was_whole(&self) -> bool {
+        self.was_whole
     }
 
     /// Nothing was lost since the last whole pass began.
@@ -186,11 +193,16 @@ impl Board {
 
     /// What was taken is here.
     pub fn settle(&mut self) {
-        let Some(upto) = self.upto else { return };
-        let is_done = self.queue.front().is_none_or(|(number, _)| *number > upto);
-        if is_done && self.is_whole() {
+        if self.is_due() {
             (self.reached, self.upto) = (self.sent, None);
         }
+    }
+
+    /// Whether [`Board::settle`] has something to do, if nothing is taken that is not here yet.
+    pub fn is_due(&self) -> bool {
+        let front = self.queue.front().map(|(number, _)| *number);
+        let is_done = |upto| front.is_none_or(|number| number > upto);
+        self.upto.is_some_and(is_done) && self.is_whole()
     }
 
     /// The last look: all that has been written there, and what no event tells.
@@ -362,7 +374,10 @@ mod tests {
         let mut board = whole();
         board.begin_pass();
         board.lose("the link was lost");
-        assert!(!board.end_pass(), "it was lost meanwhile");
+        assert!(
+            !board.end_pass() && board.was_whole(),
+            "it was lost meanwhile"
+        );
         board.connect();
         let mark = board.ask();
         echo(&mut board);

@@ -20,6 +20,6 @@ mod board;
 mod said;
 mod told;
 
-pub use board::{Board, Name, QUEUED_BYTES_MAX, QUEUED_KEYS_MAX, UNFIT_MAX};
+pub use board::{Board, GROUPED_MAX, Name, QUEUED_BYTES_MAX, QUEUED_KEYS_MAX, UNFIT_MAX};
 pub use said::{PATTERN, PROBE_KEY, Said, is_probe, lacking, probe, probed_all, said};
 pub use told::{Pulse, deadline_ms, is_stream, pieces};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use migration::{Position, Slots};
 
-use super::{Link, Status, lock};
+use super::{Link, Status, lock, scan};
 use crate::start::unix_ms;
 
 /// Which keys a line has.
@@ -46,6 +46,8 @@ pub struct Line {
     /// The number of the session that may execute.
     pub(super) order: Mutex<u64>,
     pub(super) state: Mutex<State>,
+    /// Of a source that is followed by scan.
+    pub scan: scan::Desk,
     /// A session has been ended.
     pub(super) ended: Condvar,
 }

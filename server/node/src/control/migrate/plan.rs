@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use migration::assess::{self, Here, NEEDED, Sample, Told, Weight};
-use migration::{OldSide, Server, Shard, Topology};
+use migration::scan::PATTERN;
+use migration::{Server, Shard, Topology};
 use protocol::answer::Answer;
 
 use super::drive::Survey;
 use super::link::{Address, Wire, refused, text_of};
+use super::order::Means;
 use super::status::shown;
 use super::{address_of, drive};
 use crate::node::Node;
@@ -26,15 +28,15 @@ const RATE_TIME: Duration = Duration::from_millis(500);
 pub(super) fn survey(
     node: &Node,
     sources: &[Server],
-    (shows_keys, old_side): (bool, OldSide),
+    (shows_keys, means): (bool, Means),
 ) -> Result<Survey, String> {
     let [source] = sources else {
-        return by_hand(node, sources, (shows_keys, old_side));
+        return by_hand(node, sources, (shows_keys, means));
     };
     let (mut told, nodes) = look_at(node, source, shows_keys)?;
     if assess::field(&told.info, "redis_mode") != Some("cluster") {
         return Ok(Survey {
-            report: with_here(node, old_side, |here| assess::assess(&told, here)),
+            report: with_here(node, means, |here| assess::assess(&told, here)),
             shards: Vec::new(),
         });
     }
@@ -48,7 +50,7 @@ pub(super) fn survey(
         let Server { host, port, .. } = &primary.server;
         all.push((format!("{host}:{port} (slots {})", primary.slots), told));
     }
-    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    let mut report = with_here(node, means, |here| assess::assess_all(&all, here));
     if !seen.moving.is_empty() {
         report.find(
             Weight::Warning,
@@ -74,7 +76,7 @@ pub(super) fn survey(
 fn by_hand(
     node: &Node,
     sources: &[Server],
-    (shows_keys, old_side): (bool, OldSide),
+    (shows_keys, means): (bool, Means),
 ) -> Result<Survey, String> {
     let mut all = Vec::new();
     let mut runs = Vec::new();
@@ -83,7 +85,7 @@ fn by_hand(
         runs.push(assess::field(&told.info, "run_id").unwrap_or("").to_owned());
         all.push((format!("{}:{}", source.host, source.port), told));
     }
-    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    let mut report = with_here(node, means, |here| assess::assess_all(&all, here));
     for (at, run) in runs.iter().enumerate() {
         if let Some(before) = runs[..at]
             .iter()
@@ -125,7 +127,7 @@ fn look_at(node: &Node, source: &Server, shows_keys: bool) -> Result<(Told, Stri
     looked.map_err(|error| format!("{host}:{port}: {error}"))
 }
 
-fn with_here<R>(node: &Node, old_side: OldSide, assess: impl FnOnce(&Here<'_>) -> R) -> R {
+fn with_here<R>(node: &Node, means: Means, assess: impl FnOnce(&Here<'_>) -> R) -> R {
     let config = node.config();
     let policy = config.get(&[b"maxmemory-policy"]);
     let policy = policy
@@ -145,7 +147,9 @@ fn with_here<R>(node: &Node, old_side: OldSide, assess: impl FnOnce(&Here<'_>) -
         databases: u64::from(config.databases),
         logs: config.appendonly,
         needs_password: !node.users().default_user().nopass,
-        old_side,
+        old_side: means.old_side,
+        by_scan: means.by_scan,
+        scan_value_bytes_max: config.migrate_scan_value_max_bytes,
     })
 }
 
@@ -243,6 +247,7 @@ fn denied(wire: &mut Wire) -> std::io::Result<Vec<String>> {
         ("client", &["unpause"]),
         ("config", &["rewrite"]),
         ("memory", &["usage", "k"]),
+        ("psubscribe", &[PATTERN]),
     ];
     for (name, args) in harmless {
         let mut words = vec!["ACL", "DRYRUN", &user, name];

@@ -101,6 +101,7 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
             way: Way {
                 old_side: None,
                 users: Some(vec![user.to_owned()]),
+                by_scan: false,
             },
         };
         let refused = driver.order(&order);
@@ -114,6 +115,7 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
         way: Way {
             old_side: Some(OldSide::Replica),
             users: Some(vec![]),
+            by_scan: false,
         },
     };
     let refused = driver.order(&replica);
