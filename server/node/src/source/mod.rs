@@ -469,6 +469,8 @@ fn end(node: &Node) {
 /// Follows nobody any more; up to where the data here goes, of a single source. Who decides what keys hold stays as it is.
 pub fn stop(node: &Node) -> Option<Position> {
     end(node);
+    node.source.first.scan.set(false);
+    node.source.recount();
     node.source.position()
 }
 
@@ -483,9 +485,7 @@ pub fn take_over(node: &Node) -> Option<Position> {
         source.set_authority(Authority::Own);
     }
     source.is_many.store(false, Release);
-    source.first.scan.set(false);
     source.set_all_positions(None);
-    source.recount();
     position
 }
 

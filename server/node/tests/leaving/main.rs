@@ -6,6 +6,7 @@
 )]
 
 mod programs;
+mod scan;
 mod written;
 
 use std::sync::Arc;

@@ -38,6 +38,8 @@ pub struct Shown {
 #[derive(Default)]
 pub struct Desk {
     is_on: AtomicBool,
+    /// Counts connections of the events, and resets: threads of one that was left have no board any more.
+    epoch: AtomicU64,
     board: Mutex<Board>,
     woken: Condvar,
     pub(super) events: AtomicU64,
@@ -48,7 +50,10 @@ pub struct Desk {
 impl Desk {
     /// From now on the source is followed so; what was known is forgotten. Or it is not any more.
     pub(in crate::source) fn set(&self, is_on: bool) {
-        *self.board() = Board::default();
+        let mut board = self.board();
+        self.epoch.fetch_add(1, AcqRel);
+        *board = Board::default();
+        drop(board);
         for count in [&self.events, &self.fetched, &self.changed] {
             count.store(0, Relaxed);
         }
@@ -60,8 +65,21 @@ impl Desk {
         self.is_on.load(Acquire)
     }
 
-    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
+    fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection of the events has been made: its epoch.
+    pub(super) fn connect(&self) -> u64 {
+        let mut board = self.board();
+        board.connect();
+        self.epoch.fetch_add(1, AcqRel) + 1
+    }
+
+    /// The board, for a thread of that epoch; None once another one has begun.
+    pub(super) fn board_of(&self, epoch: u64) -> Option<MutexGuard<'_, Board>> {
+        let board = self.board();
+        (self.epoch.load(Acquire) == epoch).then_some(board)
     }
 
     /// Something was said that the session acts upon.
@@ -149,5 +167,44 @@ impl Desk {
 
     pub(super) fn count(&self, what: &AtomicU64, more: usize) {
         what.fetch_add(more as u64, AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else its mark would count as one of the next connection, whose numbers are the same.
+    #[test]
+    fn a_thread_of_a_connection_that_was_left_has_no_board() {
+        let desk = Desk::default();
+        desk.set(true);
+        let first = desk.connect();
+        assert!(desk.board_of(first).is_some());
+        let second = desk.connect();
+        assert!(desk.board_of(first).is_none() && desk.board_of(second).is_some());
+        desk.set(false);
+        assert!(desk.board_of(second).is_none() && !desk.is_on());
+    }
+
+    #[test]
+    fn what_is_asked_for_is_on_the_board_and_wakes_who_rests() {
+        let desk = Desk::default();
+        let epoch = desk.connect();
+        desk.fetch(0, b"a");
+        // (Else it would be the end of this test.)
+        desk.rest(Duration::from_secs(3600));
+        let mark = desk.ask(Some((0, b"b")));
+        let mut board = desk.board_of(epoch).unwrap();
+        assert_eq!(board.take(9), [(0, b"a".to_vec())], "b has no groups");
+        assert_eq!(board.to_send(), Some(mark));
+        board.begin_pass();
+        board.end_pass();
+        board.echoed(mark);
+        drop(board);
+        desk.rest(Duration::from_secs(3600));
+        desk.board_of(epoch).unwrap().settle();
+        assert_eq!(desk.reached(), mark);
+        assert!(desk.is_current() && desk.was_whole() && desk.shown().passes == 1);
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use migration::scan::{PATTERN, Said, is_probe, said};
 
+use super::super::session::ENDED;
 use super::super::{Line, lock};
 use crate::control::migrate::Wire;
 
@@ -22,6 +23,8 @@ const PROBED_MAX: usize = 64;
 
 /// The thread, as the session has it.
 pub(super) struct Events {
+    /// See [`super::Desk::board_of`].
+    pub(super) epoch: u64,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,17 +59,20 @@ impl Events {
                 _ => continue,
             }
         }
-        line.scan.board().connect();
+        let epoch = line.scan.connect();
         let shared: Arc<Shared> = Arc::default();
         let (ours, line) = (Arc::clone(&shared), Arc::clone(line));
         let thread = std::thread::Builder::new().name("source-events".to_owned());
         let thread = thread.spawn(move || {
-            let why = hear(&line, &mut wire, &ours);
-            line.scan.board().lose(&why);
+            let why = hear((&line, epoch), &mut wire, &ours);
+            if let Some(mut board) = line.scan.board_of(epoch) {
+                board.lose(&why);
+            }
             *lock(&ours.ended) = Some(why);
             line.scan.wake();
         });
         Ok(Events {
+            epoch,
             shared,
             thread: Some(thread.map_err(|error| error.to_string())?),
         })
@@ -100,13 +106,13 @@ impl Drop for Events {
 }
 
 /// Hears until it ends; why.
-fn hear(line: &Line, wire: &mut Wire, shared: &Shared) -> String {
+fn hear((line, epoch): (&Line, u64), wire: &mut Wire, shared: &Shared) -> String {
     let mut awaits: Option<Instant> = None;
     loop {
-        if shared.stops.load(Relaxed) {
-            return "the session was ended".to_owned();
-        }
-        let mark = line.scan.board().to_send();
+        let mark = match line.scan.board_of(epoch) {
+            Some(mut board) if !shared.stops.load(Relaxed) => board.to_send(),
+            _ => return ENDED.to_owned(),
+        };
         if let Some(mark) = mark {
             if let Err(error) = wire.send(&["PING", &mark.to_string()]) {
                 return format!("the connection of the keyspace events is broken: {error}");
@@ -115,7 +121,7 @@ fn hear(line: &Line, wire: &mut Wire, shared: &Shared) -> String {
         }
         match wire.hear() {
             Ok(Some(answer)) => match said(answer) {
-                Ok(said) => take(line, shared, said, &mut awaits),
+                Ok(said) => take((line, epoch), shared, said, &mut awaits),
                 Err(why) => return format!("the connection of the keyspace events: {why}"),
             },
             Ok(None) if awaits.is_some_and(|since| since.elapsed() > ECHO_MAX) => {
@@ -130,7 +136,8 @@ fn hear(line: &Line, wire: &mut Wire, shared: &Shared) -> String {
     }
 }
 
-fn take(line: &Line, shared: &Shared, said: Said, awaits: &mut Option<Instant>) {
+fn take((line, epoch): (&Line, u64), shared: &Shared, said: Said, awaits: &mut Option<Instant>) {
+    let board = || line.scan.board_of(epoch);
     match said {
         Said::Touched { db, key, event } if is_probe(db, &key) => {
             let mut probed = lock(&shared.probed);
@@ -140,12 +147,16 @@ fn take(line: &Line, shared: &Shared, said: Said, awaits: &mut Option<Instant>) 
         }
         Said::Touched { db, key, .. } => {
             line.scan.count(&line.scan.events, 1);
-            line.scan.board().touch(db, &key);
+            if let Some(mut board) = board() {
+                board.touch(db, &key);
+            }
             line.scan.wake();
         }
         Said::Echo(mark) => {
             *awaits = None;
-            line.scan.board().echoed(mark);
+            if let Some(mut board) = board() {
+                board.echoed(mark);
+            }
             line.scan.wake();
         }
         Said::Subscribed | Said::Nothing => {}

@@ -61,6 +61,7 @@ impl Scanner<'_> {
     /// # Errors
     /// As [`Scanner::fetch_names`].
     pub(super) fn fetch(&mut self, db: u8, keys: &[Vec<u8>]) -> Result<(), String> {
+        self.has_database(db.into())?;
         self.select(db)?;
         let requests: Vec<_> = keys
             .iter()
@@ -90,10 +91,22 @@ impl Scanner<'_> {
         Ok(())
     }
 
+    /// Whether this server has a database.
+    ///
+    /// # Errors
+    /// If not: what to do.
+    pub(super) fn has_database(&self, db: u64) -> Result<u8, String> {
+        let has = self.session.node.databases();
+        let fits = u8::try_from(db).ok().filter(|db| *db < has);
+        fits.ok_or_else(|| {
+            format!("the source has keys in database {db}, and this server has {has} databases: raise the option `databases`")
+        })
+    }
+
     /// What is known of a key since it was read.
     fn note(&self, db: u8, key: &[u8], groups: bool, unfit: Option<String>) -> Result<(), String> {
         let name = (db, key.to_vec());
-        self.session.line.scan.board().fetched(&name, groups, unfit)
+        self.board()?.fetched(&name, groups, unfit)
     }
 
     fn fetch_piece(&mut self, db: u8, keys: &[Vec<u8>]) -> Result<(), String> {
@@ -186,7 +199,7 @@ impl Scanner<'_> {
         let desk = &self.session.line.scan;
         desk.count(&desk.fetched, wanted.len());
         desk.count(&desk.changed, changed);
-        let sweeps = desk.board().sweeps();
+        let sweeps = self.board()?.sweeps();
         match sweeps {
             true => self.look_at(db, &wanted),
             false => Ok(()),

@@ -21,17 +21,17 @@ mod events;
 mod fetch;
 mod pass;
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use migration::ReplId;
-use migration::scan::{Pulse, lacking, probe, probed_all};
+use migration::scan::{Board, Pulse, lacking, probe, probed_all};
 use migration::{Server, assess};
 use protocol::answer::Answer;
 
 pub use desk::{Desk, Shown};
 
-use super::session::{Never, Session};
+use super::session::{ENDED, Never, Session};
 use super::{Link, Target, clock};
 use crate::connection::Connection;
 use crate::control::migrate::{Wire, refused, text_of, wire_to};
@@ -44,7 +44,7 @@ const WATCH: Duration = Duration::from_secs(1);
 /// How often keys that could not be taken in are tried again.
 const UNFIT_AGAIN: Duration = Duration::from_secs(10);
 /// The rest of a session that has nothing to fetch.
-const IDLE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(20);
 /// How long the events of a probe are waited for.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 /// The option that says which events there are.
@@ -86,8 +86,12 @@ pub(super) fn follow(session: &mut Session, target: &Target) -> Result<Never, St
     let mut scanner = Scanner::begin(session, target)?;
     let ended = scanner.run();
     line.note(|status| status.copying = None);
-    if let Err(why) = &ended {
-        line.scan.board().lose(why);
+    if let Err(why) = &ended
+        && let Ok(mut board) = scanner.board()
+        && board.is_whole()
+    {
+        // (What the events' thread has found is counted already.)
+        board.lose(why);
     }
     ended
 }
@@ -148,19 +152,26 @@ impl<'s> Scanner<'s> {
                 self.pass()?;
                 continue;
             }
-            let names = line.scan.board().take(fetch::KEYS_MAX);
-            if !names.is_empty() {
-                self.fetch_names(names)?;
-                line.scan.board().settle();
-                continue;
-            }
-            line.scan.board().settle();
-            let has_swept = line.scan.board().has_swept();
+            let names = self.board()?.take(fetch::KEYS_MAX);
+            let rests = names.is_empty();
+            self.fetch_names(names)?;
+            let has_swept = {
+                let mut board = self.board()?;
+                board.settle();
+                board.has_swept()
+            };
             match has_swept {
                 true => self.end_sweep()?,
-                false => line.scan.rest(IDLE),
+                false if rests => line.scan.rest(IDLE),
+                false => {}
             }
         }
+    }
+
+    /// The board, while this session's events are those that come to it.
+    fn board(&self) -> Result<MutexGuard<'_, Board>, String> {
+        let board = self.session.line.scan.board_of(self.events.epoch);
+        board.ok_or_else(|| ENDED.to_owned())
     }
 
     /// What is looked at all the while, whatever else goes on.
@@ -174,7 +185,7 @@ impl<'s> Scanner<'s> {
         }
         if self.unfit_tried.elapsed() >= UNFIT_AGAIN {
             self.unfit_tried = Instant::now();
-            self.session.line.scan.board().try_unfit_again();
+            self.board()?.try_unfit_again();
         }
         Ok(())
     }
@@ -183,21 +194,21 @@ impl<'s> Scanner<'s> {
     fn watch(&mut self) -> Result<(), String> {
         self.watched = Instant::now();
         let now = self.read_pulse()?;
-        let board = |why: &str| self.session.line.scan.board().lose(why);
+        self.session.hear();
         if let Some(why) = self.pulse.breaks(&now) {
-            board(why);
+            self.board()?.lose(why);
         }
         self.pulse = now;
-        if self.has_config
-            && flags_of(&mut self.wire)?
-                .as_deref()
-                .and_then(lacking)
-                .is_some()
-        {
-            board("notify-keyspace-events had been changed at the source");
+        if !self.has_config {
+            return Ok(());
+        }
+        let lacks = flags_of(&mut self.wire)?.as_deref().and_then(lacking);
+        if lacks.is_some() {
+            self.board()?
+                .lose("notify-keyspace-events was changed at the source");
+            // (The pass that follows begins behind this.)
             set_events(&mut self.wire)?;
         }
-        self.session.hear();
         Ok(())
     }
 
@@ -206,7 +217,7 @@ impl<'s> Scanner<'s> {
         self.watch()?;
         self.fetch_functions()?;
         // (Ended by `watch`, if that has found a loss.)
-        self.session.line.scan.board().end_sweep(Ok(()));
+        self.board()?.end_sweep(Ok(()));
         Ok(())
     }
 
@@ -231,12 +242,7 @@ impl<'s> Scanner<'s> {
         if self.has_config {
             return Ok(());
         }
-        if let Some(Answer::Error(why)) = self.call_all(&probe())?.pop() {
-            return Err(format!(
-                "the probe of keyspace events: {}",
-                String::from_utf8_lossy(&why)
-            ));
-        }
+        self.call_all(&probe())?;
         let until = Instant::now() + PROBE_MAX;
         while let Some(missing) = probed_all(&self.events.probed()) {
             self.session.look()?;
@@ -246,7 +252,7 @@ impl<'s> Scanner<'s> {
                     "the source sends no keyspace events ({missing}), and CONFIG is not allowed: set {OPTION} to KEA there (of a managed service in its parameters)"
                 ));
             }
-            self.session.line.scan.rest(IDLE);
+            std::thread::sleep(IDLE);
         }
         Ok(())
     }

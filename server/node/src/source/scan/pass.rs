@@ -27,20 +27,21 @@ impl Scanner<'_> {
         line.set_link(Link::Sync);
         line.note(|status| status.copying = Some(Copying::default()));
         let begun = Instant::now();
-        line.scan.board().begin_pass();
+        self.board()?.begin_pass();
         let was_empty = (0..node.databases()).all(|db| node.db_count(usize::from(db)).0 == 0);
         let mut keys = 0;
         for db in self.databases()? {
             keys += self.walk_there(db)?;
         }
         if !was_empty {
-            for db in 0..node.databases() {
+            let has_keys = |db: &u8| node.db_count(usize::from(*db)).0 > 0;
+            for db in (0..node.databases()).filter(has_keys) {
                 self.walk_here(db)?;
             }
         }
         self.fetch_touched(usize::MAX)?;
         self.fetch_functions()?;
-        let is_whole = line.scan.board().end_pass();
+        let is_whole = self.board()?.end_pass();
         line.note(|status| {
             status.copying = None;
             status.copies += 1;
@@ -75,13 +76,7 @@ impl Scanner<'_> {
                 .parse::<u64>()
                 .ok()
         };
-        let has = self.session.node.databases();
-        let known = info.lines().filter_map(db).map(|db| {
-            let fits = u8::try_from(db).ok().filter(|db| *db < has);
-            fits.ok_or_else(|| {
-                format!("the source has keys in database {db}, and this server has {has} databases: raise the option `databases`")
-            })
-        });
+        let known = info.lines().filter_map(db).map(|db| self.has_database(db));
         known.collect()
     }
 
@@ -135,10 +130,10 @@ impl Scanner<'_> {
 
     /// Keys that were touched by now, or so many of them; how many there were.
     fn fetch_touched(&mut self, most: usize) -> Result<usize, String> {
-        let waiting = self.session.line.scan.board().waiting().0.min(most);
+        let waiting = self.board()?.waiting().0.min(most);
         let mut left = waiting;
         while left > 0 {
-            let names = self.session.line.scan.board().take(left.min(KEYS_MAX));
+            let names = self.board()?.take(left.min(KEYS_MAX));
             if names.is_empty() {
                 break;
             }
@@ -176,7 +171,7 @@ impl Scanner<'_> {
         self.select(db)?;
         let requests: Vec<_> = names.iter().map(|name| words(&[b"EXISTS", name])).collect();
         let answers = self.call_all(&requests)?;
-        let mut board = self.session.line.scan.board();
+        let mut board = self.board()?;
         for (name, answer) in names.iter().zip(answers) {
             if answer == Answer::Int(0) {
                 board.touch(db, name);
