@@ -181,6 +181,21 @@ pub fn version(info: &str) -> (u64, u64) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
+/// Whether what ACL GETUSER says of a user's commands bars one of them by its name, or by allowing none (of other categories nothing is guessed).
+pub fn bars(commands: &str, name: &str) -> bool {
+    commands.split_whitespace().fold(false, |bars, word| {
+        let (allows, what) = match word.split_at_checked(1) {
+            Some(("+", what)) => (true, what),
+            Some(("-", what)) => (false, what),
+            _ => return bars,
+        };
+        match what == "@all" || what.eq_ignore_ascii_case(name) {
+            true => !allows,
+            false => bars,
+        }
+    })
+}
+
 /// Keys and keys that expire, over all databases: `db0:keys=2,expires=1,...`.
 pub fn keyspace(info: &str) -> (u64, u64) {
     let part = |line: &str, name: &str| -> u64 {
@@ -501,9 +516,12 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
             format!(
                 "ACL SETUSER <user> +{name}, or a user of the migration's own with ~* &* +@all{}",
                 match name.as_str() {
-                    REPLICAOF => "; where it is barred: --old-side written",
-                    scan::PSYNC => "; where it is barred: --by-scan",
-                    _ => "",
+                    REPLICAOF => "; where it is barred: --old-side written".to_owned(),
+                    scan::PSYNC => format!(
+                        "; where it is barred: --by-scan\n            {}",
+                        scan::meaning(told)
+                    ),
+                    _ => String::new(),
                 }
             ),
         );

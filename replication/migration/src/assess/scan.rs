@@ -21,13 +21,10 @@ pub(super) fn needs(name: &str, by_scan: bool) -> bool {
 }
 
 pub(super) fn of_scan(told: &Told, here: &Here<'_>, report: &mut Report) {
-    let is_barred = told.denied.iter().any(|name| name == PSYNC);
-    if is_barred || here.by_scan {
-        meaning(told, report);
-    }
     if !here.by_scan {
         return;
     }
+    report.add(Weight::Note, meaning(told), PROMISE);
     let config = told.config.as_ref();
     let option = |name: &str| {
         let mut found = config
@@ -65,15 +62,15 @@ pub(super) fn of_scan(told: &Told, here: &Here<'_>, report: &mut Report) {
     }
 }
 
-fn meaning(told: &Told, report: &mut Report) {
+/// What is guaranteed, and when.
+const PROMISE: &str = "what is here is what is there when a pass was whole and all that was touched has been read again: that is waited for at the flip, while writes are fenced there. In front all reads are passed on";
+
+/// What is done there, and what it costs.
+pub(super) fn meaning(told: &Told) -> String {
     let (keys, _) = keyspace(&told.info);
     let requests = keys.saturating_mul(REQUESTS_OF_PASS);
     let ops = number(&told.info, "instantaneous_ops_per_sec");
-    report.add(
-        Weight::Note,
-        format!(
-            "by scan: all keys are read there (about {requests} requests for a whole pass), and each again after its keyspace events (up to four more for each write; it serves {ops} requests a second now). A link that is lost, and FLUSHALL, cost another pass; there is no going on from an offset"
-        ),
-        "what is here is what is there when a pass was whole and all that was touched has been read again: that is waited for at the flip, while writes are fenced there. In front all reads are passed on",
-    );
+    format!(
+        "by scan: all keys are read there (about {requests} requests for a whole pass), and each again after its keyspace events (up to four more for each write; it serves {ops} requests a second now). A link that is lost, and FLUSHALL, cost another pass; there is no going on from an offset"
+    )
 }

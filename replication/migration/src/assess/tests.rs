@@ -405,3 +405,18 @@ fn one_that_bars_psync_is_told_what_is_left_and_what_that_costs() {
         "only that needs it"
     );
 }
+
+#[test]
+fn a_user_is_barred_by_the_last_word_about_a_command() {
+    for (commands, barred) in [
+        ("+@all -psync", true),
+        ("+@all -PSYNC -sync", true),
+        ("-@all +psync", false),
+        ("-@all +get", true),
+        ("-psync +@all", false),
+        ("+@all -@dangerous", false),
+        ("", false),
+    ] {
+        assert_eq!(bars(commands, "psync"), barred, "{commands}");
+    }
+}

@@ -155,7 +155,7 @@ pub(crate) fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> 
         let kind = text(&client.answer(&format!("TYPE {name}")).unwrap());
         let words = match kind.as_str() {
             "list" => format!("LRANGE {name} 0 -1"),
-            "set" => format!("SORT {name} ALPHA"),
+            "set" => format!("SMEMBERS {name}"),
             "zset" => format!("ZRANGE {name} 0 -1 WITHSCORES"),
             "hash" => format!("HGETALL {name}"),
             "stream" => format!("XRANGE {name} - +"),
@@ -168,6 +168,7 @@ pub(crate) fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> 
                 sorted.sort_by_key(|pair| text(&pair[0]));
                 *pairs = sorted.concat();
             }
+            (Answer::Array(members), "set") => members.sort_by_key(text),
             (Answer::Array(entries), "stream") => {
                 // (Of a consumer group what is pending.)
                 let pending = client.answer(&format!("XPENDING {name} group"));

@@ -234,7 +234,8 @@ fn denied(wire: &mut Wire) -> std::io::Result<Vec<String>> {
         denied.extend(missing.map(|((name, _), _)| (*name).to_owned()));
     }
     let user = text_of(&wire.call(&["ACL", "WHOAMI"])?);
-    // (DRYRUN is of Redis 7.0; an older one tells when a command is sent.)
+    let commands = commands_of(wire, &user)?;
+    // (DRYRUN is of Redis 7.0; of an older one it is told what the user may call, if it may ask that.)
     let harmless: &[(&str, &[&str])] = &[
         ("psync", &["?", "-1"]),
         ("replconf", &["capa", "eof"]),
@@ -254,12 +255,25 @@ fn denied(wire: &mut Wire) -> std::io::Result<Vec<String>> {
         words.extend(*args);
         let answer = wire.call(&words)?;
         let text = text_of(&answer);
-        let refuses = !answer.is_error() && text.contains("no permissions");
+        let refuses = match answer.is_error() {
+            true => assess::bars(&commands, name),
+            false => text.contains("no permissions"),
+        };
         if refuses && !denied.iter().any(|known| known == name) {
             denied.push((*name).to_owned());
         }
     }
     Ok(denied)
+}
+
+/// What a user may call, as ACL GETUSER says it; empty where that is not told.
+fn commands_of(wire: &mut Wire, user: &str) -> std::io::Result<String> {
+    let Answer::Array(fields) = wire.call(&["ACL", "GETUSER", user])? else {
+        return Ok(String::new());
+    };
+    let mut pairs = fields.chunks_exact(2);
+    let found = pairs.find(|pair| text_of(&pair[0]) == "commands");
+    Ok(found.map(|pair| text_of(&pair[1])).unwrap_or_default())
 }
 
 fn skew_ms(wire: &mut Wire) -> std::io::Result<i64> {

@@ -13,8 +13,8 @@
 //! **Where it may stop.** `*order == number` is looked at with each batch, on its core, as for a stream. Values are put as requests that another has executed:
 //! who waits for a key here, or tracks it, hears of it.
 //!
-//! **Cost.** At the source three requests for a key in a pass, four for one that was touched, and what its events cost it; a pass takes half of its time
-//! at most from it. Here one batch of [`fetch::KEYS_MAX`] keys at a time, and `migrate-scan-value-max-bytes` for the largest.
+//! **Cost.** At the source three requests for a key in a pass, four for one that was touched, and what its events cost it; half of its time
+//! at most is taken from it, but for a sweep or when [`HURRY_KEYS`] wait. Here one batch of [`fetch::KEYS_MAX`] keys at a time, and `migrate-scan-value-max-bytes` for the largest.
 
 mod desk;
 mod events;
@@ -45,6 +45,10 @@ const WATCH: Duration = Duration::from_secs(1);
 const UNFIT_AGAIN: Duration = Duration::from_secs(10);
 /// The rest of a session that has nothing to fetch.
 const IDLE: Duration = Duration::from_millis(20);
+/// The rest between two pieces, at least and at most, and from how many waiting keys on there is none.
+const REST_MIN: Duration = Duration::from_millis(2);
+const REST_MAX: Duration = Duration::from_millis(20);
+const HURRY_KEYS: usize = 4096;
 /// How long the events of a probe are waited for.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 /// The option that says which events there are.
@@ -152,8 +156,9 @@ impl<'s> Scanner<'s> {
                 self.pass()?;
                 continue;
             }
+            let begun = Instant::now();
             let names = self.board()?.take(fetch::KEYS_MAX);
-            let rests = names.is_empty();
+            let is_idle = names.is_empty();
             self.fetch_names(names)?;
             let has_swept = {
                 let mut board = self.board()?;
@@ -162,10 +167,23 @@ impl<'s> Scanner<'s> {
             };
             match has_swept {
                 true => self.end_sweep()?,
-                false if rests => line.scan.rest(IDLE),
-                false => {}
+                false if is_idle => line.scan.rest(IDLE),
+                false => self.spare(begun)?,
             }
         }
+    }
+
+    /// The source has as much time for others as what was begun then has taken from it: a key that is written all the while is read a number of
+    /// times a second, not for each write. Not while somebody waits for what is queued, nor when too much is.
+    fn spare(&self, begun: Instant) -> Result<(), String> {
+        let rests = {
+            let board = self.board()?;
+            !board.sweeps() && board.waiting().0 < HURRY_KEYS
+        };
+        if rests {
+            std::thread::sleep(begun.elapsed().clamp(REST_MIN, REST_MAX));
+        }
+        Ok(())
     }
 
     /// The board, while this session's events are those that come to it.

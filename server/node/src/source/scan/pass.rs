@@ -1,9 +1,9 @@
 //! A whole pass: every key there is fetched, and what is here and not there is removed.
 //!
 //! A key that is written while the pass goes on is fetched again since its event has come: so SCAN needs to show only those that are there all
-//! the while. Between two pieces of it the source has as much time for others as the piece took, [`REST_MAX`] at most, and keys that were touched are fetched.
+//! the while. Between two pieces of it keys that were touched are fetched.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use protocol::answer::Answer;
 
@@ -12,9 +12,6 @@ use super::Scanner;
 use super::fetch::{KEYS_MAX, words};
 use crate::control::migrate::look::{self, Here, Question};
 use crate::control::migrate::text_of;
-
-/// The longest rest between two pieces.
-const REST_MAX: Duration = Duration::from_millis(20);
 
 impl Scanner<'_> {
     /// One pass; whether nothing was lost meanwhile is on the board then.
@@ -120,18 +117,14 @@ impl Scanner<'_> {
 
     /// What is to be done between two pieces, the first of which was begun then.
     fn between(&mut self, begun: Instant) -> Result<(), String> {
-        let took = begun.elapsed();
         self.keep()?;
-        if self.fetch_touched(KEYS_MAX)? == 0 {
-            std::thread::sleep(took.min(REST_MAX));
-        }
-        Ok(())
+        self.fetch_touched(KEYS_MAX)?;
+        self.spare(begun)
     }
 
-    /// Keys that were touched by now, or so many of them; how many there were.
-    fn fetch_touched(&mut self, most: usize) -> Result<usize, String> {
-        let waiting = self.board()?.waiting().0.min(most);
-        let mut left = waiting;
+    /// Fetches keys that were touched by now, or so many of them.
+    fn fetch_touched(&mut self, most: usize) -> Result<(), String> {
+        let mut left = self.board()?.waiting().0.min(most);
         while left > 0 {
             let names = self.board()?.take(left.min(KEYS_MAX));
             if names.is_empty() {
@@ -141,7 +134,7 @@ impl Scanner<'_> {
             self.fetch_names(names)?;
             self.keep()?;
         }
-        Ok(waiting)
+        Ok(())
     }
 
     /// Keys here that are not there are looked at as if they had been touched.
