@@ -24,7 +24,7 @@ check: toolchain ## format, lints, tidy
 	cargo test -p node --test tidy
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: deny.toml is not checked"; fi
 
-bench: toolchain ## beside redis-server on this machine, about 15 minutes: NAME=eviction (one part), BENCH_ARGS="speed --rounds 5", QUICK=1
+bench: toolchain ## beside redis-server on this machine, about 20 minutes: NAME=eviction (one part), BENCH_ARGS="speed --rounds 5", QUICK=1
 	@BENCH_ARGS="$(or $(BENCH_ARGS),$(NAME))" scripts/bench.sh
 
 microbench: toolchain ## micro benches of protocol and storage

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# `make bench`: Meridian beside redis-server (and valkey-server, memcached where they are) on this machine. 10 to 15
+# `make bench`: Meridian beside redis-server (and valkey-server, memcached where they are) on this machine. 15 to 20
 # minutes on an idle machine after the build, by estimate; it is stopped at 45, with the pages of all finished parts
 # written. Needs 2 CPUs and 4 GiB of memory.
 #
 #   BENCH_ARGS="speed --rounds 5"   parts and flags of `compare` (default: all)
 #   NAME=eviction                   with make: one part
-#   QUICK=1                         all parts with a tenth of the load, 3 minutes: shows that they work
+#   QUICK=1                         all parts with a tenth of the load, 4 minutes: shows that they work
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/meridian/target}"

@@ -376,16 +376,24 @@ if [ -n "$python" ] && [ -x "$bin/meridian" ] && command -v redis-server >/dev/n
     else
         skip "the drill of the move runs without go-redis"
     fi
+    # drill NAME ARGS...: one run.
+    drill() {
+        local name=$1 status
+        shift
+        PYTHONDONTWRITEBYTECODE=1 timeout 300 "$python/bin/python" "$drill/migrate.py" --meridian "$bin/meridian" \
+            --seconds "${DRILL_SECONDS:-10}" --seed "$RANDOM" "$@" >"$work/drill.log" 2>&1
+        status=$?
+        tail -n 30 "$work/drill.log"
+        if [ $status -eq 0 ]; then count 1 0 0 "drill"; else count 0 1 1 "the move off Redis ($name)"; fi
+    }
     for run in none meridian source link none:written meridian:written source:written link:written; do
         hurt=${run%:*} side=replica
         [ "$run" = "$hurt" ] || side=written
         say "the move off Redis: hurt is $hurt, the old side is $side"
-        PYTHONDONTWRITEBYTECODE=1 timeout 300 "$python/bin/python" "$drill/migrate.py" --meridian "$bin/meridian" "${go_load[@]}" \
-            --seconds "${DRILL_SECONDS:-10}" --kill "$hurt" --old-side "$side" --rounds "${DRILL_ROUNDS:-4}" --seed "$RANDOM" >"$work/drill.log" 2>&1
-        status=$?
-        tail -n 30 "$work/drill.log"
-        if [ $status -eq 0 ]; then count 1 0 0 "drill"; else count 0 1 1 "the move off Redis (hurt: $hurt, old side: $side)"; fi
+        drill "hurt: $hurt, old side: $side" --kill "$hurt" --old-side "$side" --rounds "${DRILL_ROUNDS:-4}" "${go_load[@]}"
     done
+    say "the move off Redis: a source that only says that it follows is found"
+    drill "a planted fault is not found" --plant fence
 else
     skip "no redis-py or no redis-server: the move off Redis is not drilled"
 fi

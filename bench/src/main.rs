@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   compare speed | kernel | cores | memory | connections | growth | tls | log | long-requests | eviction |
-//!           snapshot | persistence | expiry | maxmemory | all
+//!           snapshot | persistence | expiry | maxmemory | backfill | front | all
 //!           --quick           a tenth of the load: shows that it works, measures nothing
 //!           --rounds N        instead of each part's own number of rounds
 //!           --only WORD       of `speed`: the cases whose name holds the word
@@ -21,6 +21,7 @@
 //!
 //! Every load is bounded by a count and by time. Only our own children are stopped, by pid, also when interrupted.
 
+mod backfill;
 mod bound;
 mod caches;
 mod client;
@@ -30,6 +31,7 @@ mod eviction;
 mod expiry;
 mod find;
 mod floor;
+mod front;
 mod growth;
 mod histogram;
 mod kernel;
@@ -164,10 +166,20 @@ const PARTS: &[Part] = &[
         has_turns: true,
         run: bound::run,
     },
+    Part {
+        name: "backfill",
+        has_turns: false,
+        run: backfill::run,
+    },
+    Part {
+        name: "front",
+        has_turns: false,
+        run: front::run,
+    },
 ];
 
 const USAGE: &str = "usage: compare speed|kernel|cores|memory|connections|growth|tls|log|long-requests|eviction|\
-snapshot|persistence|expiry|maxmemory|all \
+snapshot|persistence|expiry|maxmemory|backfill|front|all \
 [--quick] [--rounds N] [--only WORD] [--io uring|epoll] [--spread] [--out FOLDER]";
 
 fn main() -> ExitCode {

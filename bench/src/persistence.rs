@@ -220,7 +220,7 @@ fn string(number: u64) -> Vec<Vec<u8>> {
     bytes(["SET".into(), format!("key:{number:012}"), text(number)])
 }
 
-fn mixed(number: u64) -> Vec<Vec<u8>> {
+pub(crate) fn mixed(number: u64) -> Vec<Vec<u8>> {
     let command = match number % 10 {
         6 => "HSET",
         7 => "RPUSH",

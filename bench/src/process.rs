@@ -129,6 +129,7 @@ pub(crate) struct Plan {
     cpus: &'static str,
     core_ports: bool,
     tls_port: bool,
+    admin_port: bool,
 }
 
 /// What is spoken to a server.
@@ -160,6 +161,7 @@ impl Plan {
             cpus: "0",
             core_ports: false,
             tls_port: false,
+            admin_port: false,
         }
     }
 
@@ -176,6 +178,7 @@ impl Plan {
             cpus: "0",
             core_ports: false,
             tls_port: false,
+            admin_port: false,
         }
     }
 
@@ -189,6 +192,7 @@ impl Plan {
             cpus: "0",
             core_ports: false,
             tls_port: false,
+            admin_port: false,
         })
     }
 
@@ -202,6 +206,7 @@ impl Plan {
             cpus: "0",
             core_ports: false,
             tls_port: false,
+            admin_port: false,
         })
     }
 
@@ -214,6 +219,7 @@ impl Plan {
     pub(crate) fn with(mut self, more: &str) -> Self {
         self.core_ports |= more.contains("{core_port}");
         self.tls_port |= more.contains("{tls_port}");
+        self.admin_port |= more.contains("{admin_port}");
         self.args.extend(words(more));
         self
     }
@@ -247,6 +253,8 @@ pub(crate) struct Server {
     pub(crate) core_port: u16,
     /// Where it speaks TLS, if it was started so: loads go there.
     pub(crate) tls_port: Option<u16>,
+    /// Where it takes the words of operators, if it was started so.
+    pub(crate) admin_port: Option<u16>,
     pub(crate) wire: Wire,
     child: Child,
     folder: PathBuf,
@@ -259,6 +267,11 @@ impl Server {
         let port = free_ports(1)?;
         let core_port = if plan.core_ports { free_ports(4)? } else { 0 };
         let tls_port = if plan.tls_port {
+            Some(free_ports(1)?)
+        } else {
+            None
+        };
+        let admin_port = if plan.admin_port {
             Some(free_ports(1)?)
         } else {
             None
@@ -276,6 +289,7 @@ impl Server {
             word.replace("{port}", &port.to_string())
                 .replace("{core_port}", &core_port.to_string())
                 .replace("{tls_port}", &tls_port.unwrap_or_default().to_string())
+                .replace("{admin_port}", &admin_port.unwrap_or_default().to_string())
                 .replace("{folder}", &folder.display().to_string())
         }));
         let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -292,6 +306,7 @@ impl Server {
             port,
             core_port,
             tls_port,
+            admin_port,
             wire: plan.wire,
             child,
             folder,

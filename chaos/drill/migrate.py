@@ -157,6 +157,9 @@ class Drill:
         command = [args.meridian, "--port", str(self.port), "--admin-port", str(self.admin), "--cores", str(args.cores), "--dir", mine,
                    "--save", "", "--appendonly", "yes", "--appendfsync", args.appendfsync, "--enable-debug-command", "yes",
                    "--logfile", ""]
+        if args.plant:
+            # (What lies is slow.)
+            command += ["--migrate-pause-max-ms", "2000"]
         self.meridian = Server("meridian", command, self.port, self.folder)
         # What Meridian is told to be the source's address.
         self.said_port = self.source_port
@@ -474,7 +477,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--keys", type=int, default=20000)
+    parser.add_argument("--keys", type=int, help="beside those of the load; with --plant few, as its go-between reads them all, slowly")
     parser.add_argument("--go", help="the built program of go/main.go")
     parser.add_argument("--appendfsync", default="everysec")
     parser.add_argument("--rounds", type=int, default=10, help="with --kill")
@@ -482,6 +485,8 @@ def main():
     parser.add_argument("--plant", choices=["fence"])
     parser.add_argument("--kill", choices=["none", "meridian", "source", "link"], default="none")
     args = parser.parse_args()
+    if args.keys is None:
+        args.keys = 1000 if args.plant else 20000
     drill = Drill(args)
     status = 1
     try:

@@ -20,6 +20,7 @@
 pub mod account;
 mod apply;
 mod aside;
+mod compact;
 mod digest;
 mod due;
 mod edit;
@@ -55,6 +56,7 @@ mod whole;
 mod wire;
 
 pub use aside::{Counted, Guise, Notes, Size};
+pub use compact::{CompactCursor, Compacted, IsSparse, Movable};
 pub use digest::{Digest, shared_digest};
 pub use edit::{Edit, Ttl};
 pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
@@ -66,7 +68,7 @@ pub use lfu::Lfu;
 pub use limits::Limits;
 pub use rng::Rng;
 pub use session::{HashEdit, ListEdit, SetEdit, StreamEdit, ZsetEdit};
-pub use shard::{DbCount, ItemInfo, Shard};
+pub use shard::{DbCount, Ends, ItemInfo, Shard};
 pub use slot::{SLOTS, Slot};
 pub use snapshot::{Chunk, Uses};
 pub use stream_effect::{StreamChange, words_of};

@@ -111,6 +111,10 @@ pub enum Piece {
     Zset(Vec<(Vec<u8>, f64)>),
     /// Entries: ids, and fields and values in their order.
     Stream(Vec<(StreamId, Vec<Vec<u8>>)>),
+    /// A stream's last id, and all of its groups: names, ids that were delivered last, and how many entries are pending.
+    Groups(StreamId, Vec<(Vec<u8>, StreamId, u64)>),
+    /// Entries that are pending in a group: whose each is, and how often it was delivered. When it was is not compared.
+    Pending(Vec<u8>, Vec<(StreamId, Vec<u8>, u64)>),
 }
 
 impl Piece {
@@ -122,6 +126,8 @@ impl Piece {
             Piece::Hash(pairs) => pairs.len(),
             Piece::Zset(pairs) => pairs.len(),
             Piece::Stream(entries) => entries.len(),
+            Piece::Groups(..) => 1,
+            Piece::Pending(_, entries) => entries.len(),
         }
     }
 
@@ -188,6 +194,28 @@ pub fn differing(value: Option<Value<'_>>, piece: &Piece) -> Vec<usize> {
             };
             wrong(entries.iter().map(differs).collect())
         }
+        (Some(Value::Stream(stream)), Piece::Groups(last, groups)) => {
+            let has = |(name, last, pending): &(Vec<u8>, StreamId, u64)| {
+                let group = stream.group(name);
+                group.is_some_and(|group| {
+                    group.last_id() == *last && group.pending_len() as u64 == *pending
+                })
+            };
+            let is_same = stream.last_id() == *last
+                && stream.groups().len() == groups.len()
+                && groups.iter().all(has);
+            wrong(vec![!is_same])
+        }
+        (Some(Value::Stream(stream)), Piece::Pending(name, entries)) => {
+            let group = stream.group(name);
+            let differs = |(id, consumer, count): &(StreamId, Vec<u8>, u64)| {
+                let here = group.and_then(|group| Some((group, group.pending(*id)?)));
+                here.is_none_or(|(group, here)| {
+                    group.consumer_of(here) != consumer.as_slice() || here.count != *count
+                })
+            };
+            wrong(entries.iter().map(differs).collect())
+        }
         _ => (0..piece.len()).collect(),
     }
 }
@@ -217,7 +245,7 @@ pub struct Findings {
     pub keys: u64,
     /// Elements of large values that were compared.
     pub elements: u64,
-    /// Whole passes.
+    /// Whole passes since they were asked for last: one that had begun before does not count.
     pub passes: u64,
     /// Keys that were looked at again.
     pub suspicious: u64,

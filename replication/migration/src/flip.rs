@@ -667,7 +667,7 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
         doing.extend([Do::Release(Authority::Front), Do::Write(Phase::Verify)]);
         Start::Go(Phase::Verify, doing)
     };
-    let own = || match (&state.fence, kept) {
+    let own = || match (&state.side(0).fence, kept) {
         (Some(fence), Some(kept))
             if fence.history == kept.history && kept.offset >= fence.offset =>
         {
@@ -722,6 +722,6 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
 /// A primary whose history went on from the fence, by itself: the flip was undone when the disk could not say so any more.
 fn was_undone(state: &State, found: &Found) -> bool {
     let second = found.second.as_ref().map(|second| &second.history);
-    let fence = state.fence.as_ref().map(|fence| &fence.history);
+    let fence = state.side(0).fence.as_ref().map(|fence| &fence.history);
     found.is_primary && second.is_some() && second == fence
 }

@@ -20,6 +20,7 @@ mod phase;
 mod position;
 pub mod psync;
 pub mod scan;
+mod side;
 mod slots;
 mod state;
 pub mod stream;
@@ -32,9 +33,10 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
+pub use side::Side;
 pub use slots::Slots;
 pub use state::{
-    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX,
-    Server, State, StateError, is_host,
+    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, PATTERNS_BYTES_MAX,
+    PATTERNS_MAX, Place, STATE_BYTES_MAX, Server, State, StateError, is_host, patterns_of,
 };
 pub use topology::{Shard, Topology};

@@ -146,8 +146,11 @@ impl Stream {
         self.words.clear();
         let rest = self.buf.get(self.at..).unwrap_or_default();
         let damage = |offset, what| Err(Damage { offset, what });
-        if rest.is_empty() {
-            return Ok(None);
+        match rest.first() {
+            None => return Ok(None),
+            // (Newlines are signs of life. Anything else would be waited for as an inline request, for a line's end that may never come.)
+            Some(b'*' | b'\r' | b'\n') => {}
+            Some(_) => return damage(self.offset, Wrong::Inline),
         }
         let (bytes, is_empty) = match self.parser.parse(rest, &LIMITS, &mut self.words) {
             Parsed::Request { consumed } => (consumed, false),
@@ -306,6 +309,9 @@ mod tests {
             (b"*1\r\n$-7\r\n".to_vec(), "bulk length"),
             (b"SET k v\r\n".to_vec(), "inline"),
             (b"SET k \"v\"\r\n".to_vec(), "inline"),
+            // Was waited for until the link was silent for too long.
+            (b"\0\xffnoise\r\n".to_vec(), "inline"),
+            (b"noise without an end".to_vec(), "inline"),
             (encoded(&["MULTI", "MULTI"]), "inside of another"),
             (encoded(&["EXEC"]), "without its MULTI"),
             (encoded(&["SELECT x"]), "'x'"),

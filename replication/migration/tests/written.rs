@@ -124,9 +124,9 @@ impl World {
         if !self.writes_there || self.fenced {
             return;
         }
-        let fence = self.state.fence.clone().unwrap();
+        let fence = self.state.side(0).fence.clone().unwrap();
         let ours = self.mark.take().filter(|(of, _)| *of == fence);
-        let from = ours.map_or(self.state.written_from as usize, |(_, has)| has);
+        let from = ours.map_or(self.state.side(0).written_from as usize, |(_, has)| has);
         self.source.extend_from_slice(&self.node[from..]);
         self.mark = Some((fence, self.node.len()));
     }
@@ -136,7 +136,7 @@ impl World {
     }
 
     fn has_all(&self) -> bool {
-        let fence = self.state.fence.clone().unwrap_or_default();
+        let fence = self.state.side(0).fence.clone().unwrap_or_default();
         self.mark == Some((fence, self.node.len()))
     }
 
@@ -167,7 +167,8 @@ impl World {
             Do::Write(phase) => (state.phase, state.intent) = (*phase, Intent::None),
             Do::WriteOwn(place) => {
                 (state.phase, state.intent) = (Phase::Reverse, Intent::None);
-                (state.fence, state.written_from) = (Some(place.clone()), self.node.len() as u64);
+                let side = state.side_mut(0);
+                (side.fence, side.written_from) = (Some(place.clone()), self.node.len() as u64);
                 return Some(Event::Written);
             }
             Do::WriteBack => {
@@ -279,7 +280,7 @@ impl World {
             at: self.place(),
             ..Found::default()
         };
-        let has_all = self.node.len() as u64 >= self.state.written_from;
+        let has_all = self.node.len() as u64 >= self.state.side(0).written_from;
         let Start::Go(_, doing) = at_start(&self.state, Some(&found), has_all) else {
             panic!("the source answers, and nothing is lost: {:?}", self.state);
         };

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::Thread;
 use std::time::Duration;
 
+use crate::compact;
 use crate::memory::Cut;
 use crate::node::Node;
 use crate::process::resident_anonymous;
@@ -104,6 +105,11 @@ fn watch(node: &'static Node) {
             bound => cut.look(bound, resident.saturating_sub(seen.empty)),
         };
         node.memory.cut_bytes.store(cut_bytes, Relaxed);
+        let seen = compact::Seen {
+            used: seen.used,
+            resident: resident.saturating_sub(seen.empty),
+        };
+        compact::demand(node, compact::effort(&node.config(), seen));
         if all || due.small {
             heap::purge();
         }

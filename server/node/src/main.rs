@@ -96,7 +96,7 @@ fn run(loaded: config::Loaded) -> ExitCode {
             "cannot do without transparent huge pages: {error}"
         ));
     }
-    let server = match start::start(loaded) {
+    let server = match start::start(loaded, &mut |text| log.notice(text)) {
         Ok(server) => server,
         Err(fault) => {
             log.warning(&fault.to_string());

@@ -8,6 +8,7 @@
 //! buckets and items of the next ones are on their way from memory while one runs.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use runtime::{ConnId, CoreId, Now, Service, Turn};
 
@@ -88,6 +89,27 @@ impl NodeService {
     }
 }
 
+/// While a sync gathers writes: which part of those it lacks a core waits for, how many at most, and how long, us.
+const LACKING_PART: u64 = 2;
+const LACKING_MAX: u64 = 128;
+const LACKING_MOMENT_US: u64 = 100;
+
+impl NodeService {
+    /// Replies wait for a sync that waits for more writes: nobody gains by seeing these one by one.
+    #[cold]
+    fn expect_writes(&self, turn: &mut Turn<'_, Mail>) {
+        let cores = self.core.node.cores().max(1) as u64;
+        let Some((lacking, left)) = self.core.node.write_log.lacks() else {
+            return;
+        };
+        let part = (lacking / LACKING_PART / cores).min(LACKING_MAX) as u32;
+        if part > 1 {
+            let moment = Duration::from_micros(LACKING_MOMENT_US / cores);
+            turn.ops.expect(part, moment.min(left));
+        }
+    }
+}
+
 impl Service for NodeService {
     type Mail = Mail;
 
@@ -150,6 +172,9 @@ impl Service for NodeService {
             turn.ops.post(target, mail);
         }
         self.flush(turn, gate);
+        if gate != Gate::Open {
+            self.expect_writes(turn);
+        }
         if self.core.memory.clients_bound != 0 {
             self.evict_clients(turn);
         }

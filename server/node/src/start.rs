@@ -62,17 +62,18 @@ pub struct Server {
     running: Running<Mail>,
 }
 
-/// Starts the cores. The node's shared part lives as long as the process.
+/// Starts the cores. The node's shared part lives as long as the process. `note` is told what makes the start wait.
 ///
 /// # Errors
 /// A [`Fault`]; nothing is left running then.
-pub fn start(loaded: Loaded) -> Result<Server, Fault> {
+pub fn start(loaded: Loaded, note: &mut dyn FnMut(&str)) -> Result<Server, Fault> {
     let Loaded { config, path, .. } = loaded;
     let cores = cores_of(&config)?;
     let seed = random_seed();
     storage::seed_process(random_seed());
-    let listeners = open_listeners(&config, cores)?;
-    let admin = open_admin(&config)?;
+    let mut patience = Patience::new(note);
+    let listeners = open_listeners(&config, cores, &mut patience)?;
+    let admin = open_admin(&config, &mut patience)?;
     let entrances = listeners.iter().map(|(_, _, entrance)| *entrance).collect();
     let parts = Parts {
         cores,
@@ -238,12 +239,13 @@ pub fn own_port(config: &Config, core: CoreId, tls: bool) -> u16 {
 fn open_listeners(
     config: &Config,
     cores: usize,
+    patience: &mut Patience<'_>,
 ) -> Result<Vec<(CoreId, Listener, Entrance)>, Fault> {
     let mut listeners = Vec::new();
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     if config.port != 0 {
         for addr in addresses(&config.bind, config.port)? {
-            if let Some(listener) = listen(addr, backlog)? {
+            if let Some(listener) = listen(addr, backlog, patience)? {
                 listeners.push((
                     CoreId(0),
                     listener.spread(Spread::RoundRobin),
@@ -251,16 +253,16 @@ fn open_listeners(
                 ));
             }
         }
-        open_own(config, cores, Entrance::Own, &mut listeners)?;
+        open_own(config, cores, Entrance::Own, (&mut listeners, patience))?;
     }
     if config.tls_port != 0 {
         for addr in addresses(&config.bind, config.tls_port)? {
-            if let Some(listener) = listen(addr, backlog)? {
+            if let Some(listener) = listen(addr, backlog, patience)? {
                 let listener = listener.spread(Spread::RoundRobin);
                 listeners.push((CoreId(0), listener, Entrance::Tls));
             }
         }
-        open_own(config, cores, Entrance::OwnTls, &mut listeners)?;
+        open_own(config, cores, Entrance::OwnTls, (&mut listeners, patience))?;
     }
     if !config.unixsocket.is_empty() {
         let path = Path::new(&config.unixsocket);
@@ -289,7 +291,7 @@ fn open_own(
     config: &Config,
     cores: usize,
     entrance: Entrance,
-    listeners: &mut Vec<(CoreId, Listener, Entrance)>,
+    (listeners, patience): (&mut Vec<(CoreId, Listener, Entrance)>, &mut Patience<'_>),
 ) -> Result<(), Fault> {
     if !config.cluster_enabled {
         return Ok(());
@@ -304,7 +306,7 @@ fn open_own(
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     for core in (0..cores as u16).map(CoreId) {
         for addr in addresses(&config.bind, port(core))? {
-            if let Some(listener) = listen(addr, backlog)? {
+            if let Some(listener) = listen(addr, backlog, patience)? {
                 listeners.push((core, listener.spread(Spread::Here), entrance));
             }
         }
@@ -312,9 +314,53 @@ fn open_own(
     Ok(())
 }
 
+/// How often a port that is taken is tried again in one start, and the rest between two tries: 1.5 s in all.
+const TAKEN_TRIES_MAX: u32 = 30;
+const TAKEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tries ports again that are taken. What a process has open by io_uring outlives it, also when it was killed: the kernel takes its rings down
+/// a moment later, and whoever starts it again at once would not come up.
+struct Patience<'a> {
+    note: &'a mut dyn FnMut(&str),
+    /// Tries that are left for all ports of this start.
+    left: u32,
+}
+
+impl<'a> Patience<'a> {
+    fn new(note: &'a mut dyn FnMut(&str)) -> Patience<'a> {
+        Patience {
+            note,
+            left: TAKEN_TRIES_MAX,
+        }
+    }
+
+    fn open<T>(&mut self, place: &str, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut is_told = false;
+        loop {
+            match open() {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.left > 0 => {
+                    if !core::mem::replace(&mut is_told, true) {
+                        let rest_ms = TAKEN_PAUSE.as_millis() * u128::from(self.left);
+                        (self.note)(&format!(
+                            "{place} is taken: it is tried again for {rest_ms} ms"
+                        ));
+                    }
+                    self.left -= 1;
+                    std::thread::sleep(TAKEN_PAUSE);
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
 /// Listens; an address marked optional (`-::1`) may be missing on this machine.
-fn listen((addr, optional): (SocketAddr, bool), backlog: i32) -> Result<Option<Listener>, Fault> {
-    match Listener::tcp(addr, backlog) {
+fn listen(
+    (addr, optional): (SocketAddr, bool),
+    backlog: i32,
+    patience: &mut Patience<'_>,
+) -> Result<Option<Listener>, Fault> {
+    match patience.open(&addr.to_string(), || Listener::tcp(addr, backlog)) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if optional && is_missing(&error) => Ok(None),
         Err(error) => Err(Fault::Listen {
@@ -325,21 +371,17 @@ fn listen((addr, optional): (SocketAddr, bool), backlog: i32) -> Result<Option<L
 }
 
 /// The sockets of the admin port; none without one.
-fn open_admin(config: &Config) -> Result<Vec<TcpListener>, Fault> {
+fn open_admin(config: &Config, patience: &mut Patience<'_>) -> Result<Vec<TcpListener>, Fault> {
     let mut listeners = Vec::new();
     if config.admin_port == 0 {
         return Ok(listeners);
     }
     for (addr, optional) in addresses(&config.admin_bind, config.admin_port)? {
-        match TcpListener::bind(addr) {
+        let place = format!("{addr} (admin-port)");
+        match patience.open(&place, || TcpListener::bind(addr)) {
             Ok(listener) => listeners.push(listener),
             Err(error) if optional && is_missing(&error) => {}
-            Err(error) => {
-                return Err(Fault::Listen {
-                    place: format!("{addr} (admin-port)"),
-                    error,
-                });
-            }
+            Err(error) => return Err(Fault::Listen { place, error }),
         }
     }
     if listeners.is_empty() {
@@ -407,4 +449,37 @@ fn random_seed() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u64(unix_ms());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that was killed under io_uring and started again at once did not come up: its port was still taken by nobody.
+    #[test]
+    fn a_port_that_is_taken_is_tried_again_and_not_for_ever() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let mut told = Vec::new();
+        let mut note = |text: &str| told.push(text.to_owned());
+        let mut patience = Patience::new(&mut note);
+        let refused = listen((addr, false), 16, &mut patience);
+        assert!(matches!(
+            refused,
+            Err(Fault::Listen { error, .. }) if error.kind() == io::ErrorKind::AddrInUse
+        ));
+        assert_eq!(patience.left, 0);
+        // What is left is that of the whole start: the next port is not waited for, and nothing is said of it.
+        assert!(listen((addr, false), 16, &mut patience).is_err());
+        assert_eq!(
+            told,
+            [format!("{addr} is taken: it is tried again for 1500 ms")]
+        );
+        // Whoever has it lets go of it once the first try has failed.
+        let mut taken = Some(taken);
+        let mut note = |_: &str| drop(taken.take());
+        let mut patience = Patience::new(&mut note);
+        assert!(listen((addr, false), 16, &mut patience).unwrap().is_some());
+        assert_eq!(patience.left, TAKEN_TRIES_MAX - 1);
+    }
 }

@@ -104,6 +104,9 @@ impl<S: Service, D: Driver> Core<S, D> {
             } else {
                 let sends = D::SENDS_IN_WAIT && self.driver.is_sending();
                 let timeout = self.lie_down();
+                if let Some((arrivals, moment)) = self.ops.expected {
+                    self.driver.expect(arrivals, moment);
+                }
                 let waited = self.driver.wait(timeout);
                 self.get_up();
                 waited?;
@@ -236,6 +239,7 @@ impl<S: Service, D: Driver> Core<S, D> {
     pub(crate) fn turn(&mut self) {
         self.ops.again = false;
         self.ops.wake_at_ms = None;
+        self.ops.expected = None;
         self.post.backlog(&mut self.ops.backlog_lens);
         let mut turn = Turn {
             now: self.last,

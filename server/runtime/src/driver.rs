@@ -48,6 +48,9 @@ pub(crate) trait Driver: Sized {
     /// Submits what is due, and waits until something happens; `None` waits without limit, zero not at all.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// The next wait may be one for so many arrivals, for a moment at most: see [`crate::Ops::expect`].
+    fn expect(&mut self, _arrivals: u32, _moment: Duration) {}
+
     /// Submits what is due and does not gather: for a core that naps but must still wake others.
     fn submit(&mut self) -> io::Result<()>;
 

@@ -15,6 +15,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::buffer::View;
 
@@ -265,6 +266,7 @@ pub struct Ops<M> {
     pub(crate) again: bool,
     pub(crate) stop: bool,
     pub(crate) wake_at_ms: Option<u64>,
+    pub(crate) expected: Option<(u32, Duration)>,
     /// Mails that found a full mailbox in earlier turns, by target core.
     pub(crate) backlog_lens: Vec<usize>,
 }
@@ -277,6 +279,7 @@ impl<M> Default for Ops<M> {
             again: false,
             stop: false,
             wake_at_ms: None,
+            expected: None,
             backlog_lens: Vec::new(),
         }
     }
@@ -345,6 +348,12 @@ impl<M> Ops<M> {
     /// Run a turn not later than this. The earliest request of a turn wins and is forgotten when the next begins.
     pub fn wake_at(&mut self, unix_ms: u64) {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(unix_ms, |at_ms| at_ms.min(unix_ms)));
+    }
+
+    /// Nobody can be answered before `arrivals` more messages are here or the moment is over: the wait behind this turn need not end
+    /// earlier. A hint; other things that happen (mail, a sync that ends) may wait with them, so the moment is to be short.
+    pub fn expect(&mut self, arrivals: u32, moment: Duration) {
+        self.expected = Some((arrivals, moment));
     }
 
     /// Leave the loop when this turn's wishes have been performed (sends get [`crate::STOP_DRAIN_MS_MAX`] to end).

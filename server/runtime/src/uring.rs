@@ -205,6 +205,8 @@ pub(crate) struct Uring {
     hold_until_us: Option<u64>,
     mono_us: u64,
     crowd: Crowd,
+    /// What the service expects of the next wait.
+    expected: Option<(u32, Duration)>,
     tally: Tally,
     /// Nothing is in flight and nothing will be: the memory may be freed.
     quiet: bool,
@@ -240,6 +242,7 @@ impl Driver for Uring {
             hold_until_us: None,
             mono_us: 0,
             crowd: Crowd::default(),
+            expected: None,
             tally: Tally::default(),
             quiet: false,
         })
@@ -260,19 +263,24 @@ impl Driver for Uring {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.arm_bell();
         let quick = mem::take(&mut self.quick);
+        let expected = self.expected.take();
         self.hold_until_us = None;
         // Not to block at all is to want nothing; else the quick sends' completions and one thing more, or, when many
         // connections are busy, several things more for a moment.
         if timeout == Some(Duration::ZERO) {
             return self.ring.enter(0, None);
         }
-        match self.crowd.patience() {
+        match expected.or_else(|| self.crowd.patience()) {
             None => self.ring.enter(quick + 1, timeout),
             Some((count, moment)) => {
                 let shorter = timeout.map_or(moment, |timeout| timeout.min(moment));
                 self.ring.enter(quick + count, Some(shorter))
             }
         }
+    }
+
+    fn expect(&mut self, arrivals: u32, moment: Duration) {
+        self.expected = Some((arrivals, moment));
     }
 
     fn submit(&mut self) -> io::Result<()> {

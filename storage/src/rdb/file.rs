@@ -302,6 +302,8 @@ pub struct Splitter {
     dbs: usize,
     db: u8,
     info: KeyInfo,
+    /// It ended with a checksum, which was right.
+    is_summed: bool,
 }
 
 impl Splitter {
@@ -321,6 +323,7 @@ impl Splitter {
             dbs,
             db: 0,
             info: KeyInfo::default(),
+            is_summed: false,
         }
     }
 
@@ -358,6 +361,11 @@ impl Splitter {
     /// Whether the end has been read.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
+    }
+
+    /// Whether the file has ended with a checksum that was looked at: one of zeros is none.
+    pub fn is_summed(&self) -> bool {
+        self.is_summed
     }
 
     /// What came behind the end.
@@ -582,6 +590,7 @@ impl Splitter {
                     computed: self.crc,
                 }));
             }
+            self.is_summed = self.checks && stored != 0;
             self.at += 8;
         }
         (self.state, self.needs) = (State::Done, 0);

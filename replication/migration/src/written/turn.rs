@@ -576,11 +576,14 @@ mod tests {
 
     #[test]
     fn a_start_finds_what_was_decided_or_undoes_what_was_not() {
-        let state = |phase, intent| State {
-            phase,
-            intent,
-            fence: Some(at(9)),
-            ..State::default()
+        let state = |phase, intent| {
+            let mut state = State {
+                phase,
+                intent,
+                ..State::default()
+            };
+            state.side_mut(0).fence = Some(at(9));
+            state
         };
         let (is, flip) = (found(9), state(Phase::Verify, intent()));
         assert_eq!(at_start(&flip, None, true), Start::Open);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use migration::Position;
 use migration::psync::{FileEnd, Receiving};
+use storage::Limits;
 use storage::rdb::{Part, Splitter};
 
 use super::session::Session;
@@ -53,7 +54,12 @@ impl Session {
         let name = format!("temp-repl-{process}-{line}-{}.rdb", self.number);
         let path = Path::new(&config.dir).join(name);
         let mut temporary = Temporary(Some(path.clone()));
-        let rest = self.receive(&path, first, end).inspect_err(|_| {
+        let received = self.receive(&path, first, end);
+        let received = received.and_then(|(rest, is_summed)| match is_summed {
+            true => Ok(rest),
+            false => self.look_through(&path).map(|()| rest),
+        });
+        let rest = received.inspect_err(|_| {
             self.line.note(|status| status.copying = None);
         })?;
         self.line.note(|status| {
@@ -74,8 +80,13 @@ impl Session {
         Ok(rest)
     }
 
-    /// Receives the file, and looks whether it can be read; what has come behind it.
-    fn receive(&mut self, path: &Path, first: Vec<u8>, end: FileEnd) -> Result<Vec<u8>, String> {
+    /// Receives the file, and looks whether it can be read; what has come behind it, and whether the file has a checksum, which is right then.
+    fn receive(
+        &mut self,
+        path: &Path,
+        first: Vec<u8>,
+        end: FileEnd,
+    ) -> Result<(Vec<u8>, bool), String> {
         let node = self.node;
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
         let mut output = Output::create(&SystemDisk, path, &node.vault).map_err(failed)?;
@@ -127,7 +138,37 @@ impl Session {
         self.piece = piece;
         let rest = received?;
         output.finish().map_err(failed)?;
-        Ok(rest)
+        Ok((rest, splitter.is_summed()))
+    }
+
+    /// Reads every value of a file without a checksum (`rdbchecksum no` at the source): what is wrong with one would only be found when all that
+    /// was here is gone.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn look_through(&mut self, path: &Path) -> Result<(), String> {
+        let node = self.node;
+        let limits = Limits::default();
+        let mut reader = load::Reader::open(&SystemDisk, path, &node.config(), &node.vault)
+            .map_err(|fault| format!("cannot read the source's file: {fault}"))?;
+        let mut beat = Instant::now();
+        loop {
+            self.look()?;
+            let step = reader.step(|part| match part {
+                Part::Key(raw) => match raw.decode(&limits) {
+                    Ok(_) => Ok(()),
+                    Err(damage) => Err(damage_of(&damage)),
+                },
+                _ => Ok(()),
+            });
+            if !step.map_err(|fault| fault.to_string())? {
+                return Ok(());
+            }
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                self.beat();
+            }
+        }
     }
 
     /// All that is here goes, and what is in the file comes.
@@ -166,7 +207,9 @@ impl Session {
         let Err(fault) = loaded else {
             return Ok(());
         };
-        let why = format!("cannot load the source's file: {fault}");
+        let why = format!(
+            "cannot load the source's file: {fault}. Nothing of it is here, nor of what was here before; the copy is asked for again"
+        );
         if node.stopping.load(Relaxed) {
             return Err(why);
         }
@@ -174,6 +217,15 @@ impl Session {
         load::settle(node)?;
         let _fault = node.loading.take_fault();
         apply::clear(node, None, unix_ms())?;
+        if temporary.0.is_none()
+            && let Err(error) = SystemDisk.remove(place)
+        {
+            // (It has taken the place of the snapshot: a start would be ended by it.)
+            let place = place.display();
+            node.log(|log| {
+                log.warning(&format!("Cannot remove {place}, which is damaged: {error}"))
+            });
+        }
         node.loading.end();
         super::tell_cores(node)?;
         Err(why)

@@ -32,6 +32,7 @@ mod full;
 pub mod info;
 mod line;
 mod many;
+mod rule;
 pub mod scan;
 mod session;
 mod shared;
@@ -48,7 +49,11 @@ use storage::log::FrameKind;
 
 pub use fields::{Fields, Positions};
 pub use line::{Line, Share};
-pub use many::{Followed, LINES_MAX, drop_line, follow_all, follow_line};
+pub use many::{
+    Followed, LINES_MAX, drop_line, end_line, follow_all, follow_line, follow_others, own_line,
+    stand_line,
+};
+pub use rule::Rule;
 
 use crate::config::Config;
 use crate::node::Node;
@@ -491,16 +496,22 @@ pub fn take_over(node: &Node) -> Option<Position> {
 
 /// The log says that what is here is nobody's any more.
 fn note_own(node: &Node) {
-    let mut frame = Vec::new();
-    let effect = Effect::SourceAt {
-        replid: ReplId::NONE.bytes(),
-        offset: 0,
-    };
-    storage::encode(0, &effect, &mut frame);
     if node.write_log.is_on() {
-        node.write_log
-            .push(FrameKind::Effects, 0, unix_ms(), &frame);
+        push_source(node, ReplId::NONE, 0);
     }
+}
+
+/// The log says that what is here goes up to this position of a single source; the sequence of that frame. Nobody writes meanwhile.
+pub fn stand(node: &Node, position: Position) -> u64 {
+    push_source(node, position.replid, position.offset)
+}
+
+fn push_source(node: &Node, replid: ReplId, offset: u64) -> u64 {
+    let mut frame = Vec::new();
+    let replid = replid.bytes();
+    storage::encode(0, &Effect::SourceAt { replid, offset }, &mut frame);
+    node.write_log
+        .push(FrameKind::Effects, 0, unix_ms(), &frame)
 }
 
 /// Tells every core that the authority has changed.

@@ -155,7 +155,8 @@ impl Here {
             path: None,
             notices: Vec::new(),
         };
-        let server = node::start::start(loaded).unwrap_or_else(|fault| panic!("{fault}"));
+        let server =
+            node::start::start(loaded, &mut |_| {}).unwrap_or_else(|fault| panic!("{fault}"));
         Here {
             node: server.node,
             port,

@@ -8,7 +8,6 @@
 )]
 
 mod classes;
-mod cost;
 mod flip;
 mod harness;
 mod loss;

@@ -1,12 +1,18 @@
 //! Leaving a Redis, as an operator does it: two programs, `meridian migrate`, a client that counts all the while.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test may fail by panic"
 )]
 
+mod damaged;
+mod detour;
+mod phases;
+mod planted;
 mod programs;
 mod scan;
+mod unsafe_commands;
 mod written;
 
 use std::sync::Arc;
@@ -114,4 +120,49 @@ fn an_operator_moves_an_application_and_back_and_on() {
         new.call("GET counter").unwrap(),
         sum.load(Relaxed).to_string()
     );
+}
+
+/// A `start` after `back` went on from the old place in the source's stream, though this node had decided meanwhile: what was written here stayed, and
+/// what it had written over was never said again. The same for one that was killed before the copy was there.
+#[test]
+fn a_start_after_a_way_back_copies_everything_again() {
+    let Some(source) = Server::start("redis-server", &["--repl-diskless-sync-delay", "0"]) else {
+        eprintln!("skipped: no redis-server here");
+        return;
+    };
+    let admin = free_port();
+    let admin_port = admin.to_string();
+    let words = ["--admin-port", &admin_port, "--appendonly", "yes"];
+    let mut node = Server::start(env!("CARGO_BIN_EXE_meridian"), &words).unwrap();
+    let (there, here) = (
+        format!("127.0.0.1:{}", source.port),
+        format!("127.0.0.1:{}", node.port),
+    );
+    let start = ["start", &there, "--announce", &here];
+    let follows = || status(admin, "/link/follows") == "true";
+    let mut old = Client::try_new(source.port).unwrap();
+    for killed in [false, true] {
+        old.call("SET k theirs").unwrap();
+        done(admin, &start);
+        until("the copy is here", follows);
+        done(admin, &["back"]);
+        let mut client = Client::try_new(node.port).unwrap();
+        assert_eq!(client.call("SET k ours").unwrap(), "+OK");
+        assert_eq!(client.call("SET mine 1").unwrap(), "+OK");
+        if killed {
+            // (The source begins to copy after so many seconds.)
+            old.call("CONFIG SET repl-diskless-sync-delay 5").unwrap();
+            done(admin, &start);
+            node.kill();
+            old.call("CONFIG SET repl-diskless-sync-delay 0").unwrap();
+            node.start_again();
+        } else {
+            done(admin, &start);
+        }
+        until("the copy is here", follows);
+        let mut client = Client::try_new(node.port).unwrap();
+        assert_eq!(client.call("GET k").unwrap(), "theirs");
+        assert_eq!(client.call("EXISTS mine").unwrap(), ":0");
+        done(admin, &["back"]);
+    }
 }

@@ -66,6 +66,11 @@ impl Server {
         Some(server)
     }
 
+    /// A file in its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     fn answers(&mut self) {
         until("a server answers", || {
             assert!(self.child.try_wait().unwrap().is_none(), "it ended");
@@ -79,16 +84,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again in its folder, at its port: the kernel may take a moment to close what a ring had open there.
+    /// Starts it again in its folder, at its port. The kernel may take a moment to close what a ring had open there: that is the server's own
+    /// business.
     pub(crate) fn start_again(&mut self) {
         let more: Vec<&str> = self.more.iter().map(String::as_str).collect();
         self.child = spawn(&self.program, self.port, &self.dir, &more).unwrap();
-        until("a server starts again", || {
-            if self.child.try_wait().unwrap().is_some() {
-                self.child = spawn(&self.program, self.port, &self.dir, &more).unwrap();
-            }
-            Client::try_new(self.port).is_some()
-        });
+        self.answers();
     }
 }
 
@@ -116,29 +117,40 @@ impl Client {
         (client.call("PING")? == "+PONG").then_some(client)
     }
 
-    /// The whole reply; None when the connection has ended.
-    pub(crate) fn answer(&mut self, line: &str) -> Option<Answer> {
+    /// Sends a request, its words apart by blanks; None when the connection has ended.
+    pub(crate) fn send(&mut self, line: &str) -> Option<()> {
         let mut bytes = Vec::new();
         let words: Vec<&str> = line.split(' ').collect();
         protocol::request::encode(&words, &mut bytes);
-        self.0.get_mut().write_all(&bytes).ok()?;
+        self.0.get_mut().write_all(&bytes).ok()
+    }
+
+    /// The next reply; None when the connection has ended.
+    pub(crate) fn receive(&mut self) -> Option<Answer> {
         let (mut parser, mut unread) = (AnswerParser::default(), Vec::new());
         loop {
-            if let Some((answer, _)) = parser.parse(&unread).unwrap() {
-                return Some(answer);
+            let before = unread.len();
+            let piece = self.0.fill_buf().ok().filter(|piece| !piece.is_empty())?;
+            unread.extend_from_slice(piece);
+            match parser.parse(&unread).unwrap() {
+                Some((answer, len)) => {
+                    self.0.consume(len - before);
+                    return Some(answer);
+                }
+                None => self.0.consume(unread.len() - before),
             }
-            let mut piece = [0; 4096];
-            let read = self.0.read(&mut piece).ok().filter(|read| *read > 0)?;
-            unread.extend_from_slice(&piece[..read]);
         }
+    }
+
+    /// The whole reply; None when the connection has ended.
+    pub(crate) fn answer(&mut self, line: &str) -> Option<Answer> {
+        self.send(line)?;
+        self.receive()
     }
 
     /// The first line of the reply, or the string that it announces.
     pub(crate) fn call(&mut self, line: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        let words: Vec<&str> = line.split(' ').collect();
-        protocol::request::encode(&words, &mut bytes);
-        self.0.get_mut().write_all(&bytes).ok()?;
+        self.send(line)?;
         let mut reply = String::new();
         self.0.read_line(&mut reply).ok()?;
         let reply = reply.strip_suffix("\r\n")?.to_owned();
@@ -150,6 +162,29 @@ impl Client {
         }
         Some(reply)
     }
+}
+
+/// An answer as one line, strings as they are.
+pub(crate) fn show(answer: &Answer) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match answer {
+        Answer::Simple(bytes) => format!("+{}", text(bytes)),
+        Answer::Error(bytes) => format!("-{}", text(bytes)),
+        Answer::Int(n) => format!(":{n}"),
+        Answer::Bulk(bytes) => text(bytes),
+        Answer::Null | Answer::NullArray => "nil".to_owned(),
+        Answer::Array(all) => format!("[{}]", all.iter().map(show).collect::<Vec<_>>().join(" ")),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A line of INFO; empty when there is none of this name.
+pub(crate) fn info(client: &mut Client, name: &str) -> String {
+    let text = show(&client.answer("INFO everything").unwrap());
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().to_owned()
 }
 
 pub(crate) fn migrate(admin: u16, words: &[&str]) -> Output {

@@ -25,7 +25,7 @@ pub(crate) struct Move {
 
 impl Move {
     /// None where there is no redis-server.
-    fn new(more: &[&str]) -> Option<Move> {
+    pub(crate) fn new(more: &[&str]) -> Option<Move> {
         let users = "--user app on nopass ~* &* +@all -flushall";
         let users: Vec<&str> = users.split(' ').collect();
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];

@@ -41,6 +41,7 @@ meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
         --shard HOST:PORT for each, in the place of HOST:PORT: several that an application shards by hand
+        --shard HOST:PORT=PATTERN,PATTERN   the same, and which keys each has: the first whose patterns match
         [--old-side replica|written]    what it is after the flip: this server's replica (it needs --announce), or
         [--bar-users NAME,NAME]         written to as by a client, while these users of it may not write
         [--by-scan]                     it bars PSYNC: its keys are scanned, and fetched again after their keyspace
@@ -48,7 +49,8 @@ meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
         [--old-side …] [--bar-users …]  as of `start`; what is not said stays
-  back [--force]                        the phase before
+        [--shard NUMBER]                of several: the one to be flipped, else the next
+  back [--force] [--shard NUMBER]       the phase before; of several that were flipped: this one, else the last
   verify [--no-fetch] [--keys]          compares all keys once more, and shows what differs
   finish [--key-file FILE] [--out FILE] lets the old Redis go; prints the report, signed
 
@@ -143,6 +145,15 @@ impl Words {
                 let why = "name one server, or each with --shard";
                 return Err((USAGE, why.to_owned()));
             }
+        }
+        Ok(body)
+    }
+
+    /// Puts the shard into the body of an order, if one is named.
+    fn name_shard(&self, mut body: Value) -> Result<Value, Failure> {
+        if let Some(shard) = self.value("--shard") {
+            let bad = |_| (USAGE, "--shard: a number, as `status` shows it".to_owned());
+            body["shard"] = shard.parse::<u32>().map_err(bad)?.into();
         }
         Ok(body)
     }
@@ -297,11 +308,11 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
             post("/migrate/start", words.name_source(body)?)?
         }
         "advance" => {
-            let mut body = json!({"force": force});
+            let mut body = words.name_shard(json!({"force": force}))?;
             words.say_way(&mut body);
             post("/migrate/advance", body)?
         }
-        "back" => post("/migrate/back", json!({"force": force}))?,
+        "back" => post("/migrate/back", words.name_shard(json!({"force": force}))?)?,
         "verify" => {
             let done = post(
                 "/migrate/verify",

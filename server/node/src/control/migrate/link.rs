@@ -496,12 +496,12 @@ impl Peer for Source {
         self.keep_in_file()
     }
 
-    fn read_back(&mut self) -> Result<ReadBack, String> {
-        peer::read_back(self)
+    fn read_back(&mut self, position: &[u8]) -> Result<ReadBack, String> {
+        peer::read_back(self, position)
     }
 
-    fn forget(&mut self) -> Result<(), String> {
-        peer::forget(self)
+    fn forget(&mut self, position: &[u8]) -> Result<(), String> {
+        peer::forget(self, position)
     }
 
     fn calls(&mut self) -> Result<Calls, String> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use migration::Slots;
 use migration::compare::{self, Piece, Seen};
 use runtime::CoreId;
 use storage::{Key, Shard, Slot, shared_digest};
@@ -18,8 +17,8 @@ use storage::{Key, Shard, Slot, shared_digest};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
-use crate::source::Line;
 use crate::source::scan::Desk;
+use crate::source::{Line, Share};
 
 /// Bytes of a value that a core looks at as a whole.
 pub const WHOLE_BYTES_MAX: usize = 64 << 10;
@@ -204,14 +203,13 @@ pub struct OfLine {
     pub node: &'static Node,
     /// How far its stream is executed here.
     pub line: Arc<Line>,
-    /// Its slots. None: whose a key is cannot be told by its name, and none is asked for by that.
-    pub slots: Option<Slots>,
+    /// Its keys. Where it cannot be told by a key's name whose it is, none is asked for by that.
+    pub share: Share,
 }
 
 impl Here for OfLine {
     fn compares(&self, key: &[u8]) -> bool {
-        let slots = self.slots.as_ref();
-        slots.is_some_and(|slots| slots.contains(Slot::of(key)))
+        self.share.is_told() && self.share.has(key)
     }
 
     fn applied(&self) -> u64 {
@@ -223,9 +221,9 @@ impl Here for OfLine {
     }
 
     fn begins(&self) -> Vec<u64> {
-        match self.slots {
-            Some(_) => self.node.begins(),
-            None => Vec::new(),
+        match self.share.is_told() {
+            true => self.node.begins(),
+            false => Vec::new(),
         }
     }
 

@@ -21,6 +21,7 @@ mod parts;
 mod plan;
 mod run;
 mod shards;
+mod sides;
 mod status;
 mod store;
 #[cfg(test)]
@@ -28,7 +29,8 @@ mod tests;
 mod verify;
 mod written;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -145,12 +147,15 @@ pub fn prepare(node: &Node) -> Result<(), String> {
         _ => Authority::Held,
     };
     node.source.set_authority(first);
-    if state.old_side == OldSide::Written
-        && state.phase == Phase::Reverse
-        && state.needs_copy.is_none()
-    {
-        // No rewrite of the log takes away what the old Redis may not have.
-        node.write_log.hold_from(state.written_from + 1);
+    for (number, side) in (0u16..).zip(&state.sides) {
+        let is_ours = match state.shards.is_empty() {
+            true => state.phase == Phase::Reverse,
+            false => side.fence.is_some() && state.phase != Phase::Finished,
+        };
+        if state.old_side == OldSide::Written && is_ours && side.needs_copy.is_none() {
+            // No rewrite of the log takes away what the old Redis may not have.
+            node.write_log.hold_from(number, side.written_from + 1);
+        }
     }
     *locked(&node.migration.at_start) = Some(state);
     Ok(())
@@ -279,13 +284,18 @@ fn show(node: &Node, driver: &Driver<OfNode>) {
     shown.phase.store(driver.state.phase.number(), Relaxed);
     shown.lag_bytes.store(driver.lag_bytes(), Relaxed);
     shown.pause_us.store(driver.live.pause_us, Relaxed);
-    let written = parts::Parts::written(driver.parts());
+    let written = driver.written_now();
     shown.queue_bytes.store(written.queue_bytes, Relaxed);
     shown.queue_lag_ms.store(written.lag_ms, Relaxed);
     shown.old_side_up.store(u64::from(written.is_up), Relaxed);
-    let needs_copy = driver.state.needs_copy.is_some();
+    let needs_copy = driver
+        .state
+        .sides
+        .iter()
+        .any(|side| side.needs_copy.is_some());
     shown.needs_copy.store(u64::from(needs_copy), Relaxed);
-    shown.strays.store(driver.live.strays, Relaxed);
+    let strays = driver.live.seen.values().map(|seen| seen.strays).sum();
+    shown.strays.store(strays, Relaxed);
     let findings = driver.findings();
     shown.differences.store(findings.open(), Relaxed);
     shown.keys_compared.store(findings.keys, Relaxed);
@@ -313,12 +323,16 @@ fn keep_verifying(
 fn verify_on(node: &'static Node, wanted: &Wanted, findings: &Mutex<Findings>) {
     let stops = || !wanted.runs.load(Relaxed) || node.stopping.load(Relaxed);
     while !stops() {
-        let done = one_pass(node, wanted, findings, &stops);
-        *locked(&wanted.error) = done.err();
+        let asked = wanted.asked.load(Acquire);
+        let is_over = || stops() || wanted.asked.load(Acquire) != asked;
+        let done = one_pass(node, wanted, findings, &is_over);
+        if !is_over() {
+            *locked(&wanted.error) = done.err();
+        }
         let rests = PASS_REST.as_millis() / TICK.as_millis();
         for _ in 0..rests {
-            if stops() {
-                return;
+            if is_over() {
+                break;
             }
             std::thread::sleep(TICK);
         }

@@ -9,6 +9,8 @@ pub(super) enum Order {
     Start {
         /// The source: one server, one of a cluster's, or several among which keys are spread by hand.
         sources: Vec<Server>,
+        /// Patterns of the keys of each of these, if they are said.
+        patterns: Vec<Vec<String>>,
         /// This node, as the source reaches it; needed by a source that is to be its replica.
         announce: Option<Server>,
         /// Also when the assessment says stop.
@@ -22,11 +24,15 @@ pub(super) enum Order {
         force: bool,
         /// As at the start, if it is to be changed.
         way: Way,
+        /// Of several, the one that is to be flipped; else the next.
+        shard: Option<usize>,
     },
     /// The phase before.
     Back {
         /// Also from data that is older than the flip.
         force: bool,
+        /// Of several, the one that the source is to decide again; else the last that this node does.
+        shard: Option<usize>,
     },
     /// Keys are compared from now on, whatever the phase.
     Verify {

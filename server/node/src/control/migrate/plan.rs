@@ -40,6 +40,7 @@ pub(super) fn survey(
             shards: Vec::new(),
         });
     }
+    allow_several(means)?;
     told.is_shard = true;
     let seen = Topology::read(&nodes, &source.host, source.tls);
     let seen = seen.map_err(|error| format!("{}:{}: {error}", source.host, source.port))?;
@@ -66,6 +67,7 @@ pub(super) fn survey(
         let shard = Shard {
             slots: Some(primary.slots),
             id: primary.id,
+            ..Shard::default()
         };
         (primary.server, shard)
     });
@@ -73,11 +75,23 @@ pub(super) fn survey(
     Ok(Survey { report, shards })
 }
 
+/// Several servers are followed by their streams only.
+///
+/// # Errors
+/// If they are to be otherwise.
+fn allow_several(means: Means) -> Result<(), String> {
+    match means.by_scan {
+        true => Err("several servers, or a cluster, cannot be followed by scan yet".to_owned()),
+        false => Ok(()),
+    }
+}
+
 fn by_hand(
     node: &Node,
     sources: &[Server],
     (shows_keys, means): (bool, Means),
 ) -> Result<Survey, String> {
+    allow_several(means)?;
     let mut all = Vec::new();
     let mut runs = Vec::new();
     for source in sources {

@@ -169,23 +169,31 @@ impl<P: Parts> Driver<P> {
             "reverse": {
                 "offset": end.offset,
                 "acknowledged": self.parts.acknowledged(),
-                "clients_at_old_side": live.stragglers.clients,
-                "writes_refused_there": live.stragglers.refused.saturating_sub(live.refused_before),
+                "clients_at_old_side": self.seen_at(0).stragglers.clients,
+                "writes_refused_there": self.refused_there(),
                 "came_back": live.returned,
             },
-            "written": self.is_written().then(|| self.written_status()),
+            "written": (self.is_written() && !self.is_sharded()).then(|| self.written_status(0)),
             "assessment": live.report.as_ref().map(assessment),
             "warnings": live.warnings,
         })
     }
 
-    /// Of an old Redis that is written to.
-    fn written_status(&self) -> Value {
-        let (state, now) = (&self.state, self.parts.written());
-        let bars = state.bars.iter().map(|bar| bar.user.as_str());
+    /// Requests that the old side has refused since the flip, all of its servers together.
+    fn refused_there(&self) -> u64 {
+        let seen = self.live.seen.values();
+        seen.map(|seen| seen.stragglers.refused.saturating_sub(seen.refused_before))
+            .sum()
+    }
+
+    /// Of an old Redis that is written to, or one of several.
+    fn written_status(&self, number: u16) -> Value {
+        let at = usize::from(number);
+        let (side, now) = (self.state.side(at), self.parts.written(number));
+        let bars = side.bars.iter().map(|bar| bar.user.as_str());
         json!({
             "up": now.is_up,
-            "begun": now.is_begun || state.is_begun,
+            "begun": now.is_begun || side.is_begun,
             "there": now.there,
             "end": now.end,
             "queue_bytes": now.queue_bytes,
@@ -195,9 +203,11 @@ impl<P: Parts> Driver<P> {
             "failed": now.failed,
             "error": now.error,
             "error_since_ms": now.error.as_ref().map(|_| now.error_since_ms),
-            "needs_copy": state.needs_copy.as_ref().or(now.needs_copy.as_ref()),
+            "needs_copy": side.needs_copy.as_ref().or(now.needs_copy.as_ref()),
             "barred_users": bars.collect::<Value>(),
-            "strays": self.live.strays,
+            "strays": self.seen_at(at).strays,
+            "clients_there": self.seen_at(at).stragglers.clients,
+            "now_ms": self.parts.now_ms(),
         })
     }
 
@@ -212,8 +222,18 @@ impl<P: Parts> Driver<P> {
             shown["number"] = shard.number.into();
             shown["source"] = format!("{}:{}", shard.server.host, shard.server.port).into();
             shown["slots"] = shard.slots.as_ref().map(ToString::to_string).into();
+            let patterns = &self.state.shards[usize::from(shard.number)].patterns;
+            shown["keys"] = (!patterns.is_empty()).then(|| patterns.join(",")).into();
             shown["copies"] = link.copies.into();
             shown["resumes"] = link.resumes.into();
+            shown["authority"] = name_of(match shard.is_ours {
+                true => Authority::Own,
+                false => Authority::Front,
+            })
+            .into();
+            if shard.is_ours {
+                shown["written"] = self.written_status(shard.number);
+            }
             shown
         });
         shown.collect()
@@ -234,7 +254,7 @@ impl<P: Parts> Driver<P> {
         for (phase, at_ms) in &state.entered {
             line(&format!("  {}", phase.name()), at_ms);
         }
-        if let Some(fence) = &state.fence {
+        for fence in state.sides.iter().filter_map(|side| side.fence.as_ref()) {
             line("fence", &format!("{} {}", fence.history, fence.offset));
         }
         for (what, us) in &state.pauses {
@@ -248,19 +268,16 @@ impl<P: Parts> Driver<P> {
         line("  fetched again", &findings.mended);
         line("  open", &findings.open());
         line("  unsettled", &findings.unsettled);
-        line(
-            "writes refused there",
-            &self
-                .live
-                .stragglers
-                .refused
-                .saturating_sub(self.live.refused_before),
-        );
+        line("writes refused there", &self.refused_there());
         line("came back as a primary", &self.live.returned);
         if self.is_written() {
-            line("others' writes there", &self.live.strays);
-            let why = state.needs_copy.as_deref().unwrap_or("no");
-            line("needs a new copy", &why);
+            let strays = self.live.seen.values().map(|seen| seen.strays);
+            line("others' writes there", &strays.sum::<u64>());
+            let mut why = state
+                .sides
+                .iter()
+                .filter_map(|side| side.needs_copy.as_deref());
+            line("needs a new copy", &why.next().unwrap_or("no"));
         }
         out
     }
@@ -387,24 +404,25 @@ pub(super) fn text_of(status: &Value) -> String {
     out
 }
 
-/// Of an old Redis that is written to, as people read it.
-fn written_text(status: &Value, out: &mut String) {
-    let written = &status["written"];
-    let number = |name: &str| written[name].as_u64().unwrap_or(0);
-    let state = match (written["needs_copy"].as_str(), written["error"].as_str()) {
+/// Whether an old Redis takes what is written to it.
+fn state_of(written: &Value, now_ms: u64) -> String {
+    let since_ms = written["error_since_ms"].as_u64().unwrap_or(0);
+    match (written["needs_copy"].as_str(), written["error"].as_str()) {
         (Some(why), _) => format!("given up, it needs a new copy: {why}"),
         (None, Some(why)) => {
-            let since_ms = number("error_since_ms");
-            let ago_s = status["now_ms"]
-                .as_u64()
-                .unwrap_or(0)
-                .saturating_sub(since_ms)
-                / 1000;
+            let ago_s = now_ms.saturating_sub(since_ms) / 1000;
             format!("does not take what is written, for {ago_s} s: {why}")
         }
         (None, None) if written["up"] == true => "takes what is written".to_owned(),
         (None, None) => "is being connected to".to_owned(),
-    };
+    }
+}
+
+/// Of an old Redis that is written to, as people read it.
+fn written_text(status: &Value, out: &mut String) {
+    let written = &status["written"];
+    let number = |name: &str| written[name].as_u64().unwrap_or(0);
+    let state = state_of(written, status["now_ms"].as_u64().unwrap_or(0));
     let _ = writeln!(out, "old side   {state}");
     let _ = writeln!(
         out,
@@ -475,15 +493,36 @@ fn write_scan(out: &mut String, scan: &Value) {
 fn write_shard(out: &mut String, shard: &Value) {
     let text = |name: &str| shard[name].as_str().unwrap_or("-").to_owned();
     let number = |name: &str| shard[name].as_u64().unwrap_or(0);
-    let slots = shard["slots"].as_str();
-    let slots = slots.map_or(String::new(), |slots| format!(", slots {slots}"));
+    let named = |name: &str| {
+        let keys = shard[name].as_str();
+        keys.map_or(String::new(), |keys| format!(", {name} {keys}"))
+    };
     let _ = write!(
         out,
-        "shard {:<4} {}{slots}: {}, {} behind",
+        "shard {:<4} {}{}{}: ",
         number("number"),
         text("source"),
+        named("slots"),
+        named("keys"),
+    );
+    let written = &shard["written"];
+    if !written.is_null() {
+        let of = |name: &str| written[name].as_u64().unwrap_or(0);
+        let _ = writeln!(
+            out,
+            "this node decides; the old side {}, {} wait for it; {} clients are still there, {} of their writes were not refused",
+            state_of(written, of("now_ms")),
+            bytes(of("queue_bytes")),
+            of("clients_there"),
+            of("strays"),
+        );
+        return;
+    }
+    let _ = write!(
+        out,
+        "{}, {} behind",
         text("state"),
-        bytes(number("lag_bytes")),
+        bytes(number("lag_bytes"))
     );
     if shard["follows"] == false && number("copied_bytes") > 0 {
         let (copied, of) = (number("copied_bytes"), number("copy_bytes"));
@@ -534,7 +573,9 @@ mod tests {
             "pauses": [{"what": "flip", "us": 41}], "warnings": ["w"],
             "moving": "5-6",
             "shards": [{"number": 1, "source": "a:2", "slots": "0-9", "state": "copying", "follows": false,
-                "lag_bytes": 0, "copied_bytes": 5, "copy_bytes": 0, "copied_keys": 7, "error": "lost"}],
+                "lag_bytes": 0, "copied_bytes": 5, "copy_bytes": 0, "copied_keys": 7, "error": "lost"},
+                {"number": 2, "source": "a:3", "keys": "x:*", "state": "none",
+                "written": {"up": true, "queue_bytes": 7, "clients_there": 1, "strays": 0}}],
         });
         let text = text_of(&status);
         for part in [
@@ -542,6 +583,7 @@ mod tests {
             "old side   10 B behind",
             "flip: 41 us",
             "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B, 7 keys (lost)",
+            "shard 2    a:3, keys x:*: this node decides; the old side takes what is written, 7 B wait for it; 1 clients",
             "moving     the slots 5-6",
             "by scan    a whole pass is needed; 2 passes",
             "events lost 1 times, the last time: gone",

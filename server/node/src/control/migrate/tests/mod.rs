@@ -1,5 +1,6 @@
 //! The driver against a script of a node and a source: all phases forward and back, and what may go wrong between.
 
+mod sides;
 mod written;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use migration::flip::Found;
 use migration::written::Mark;
 use migration::written::strays::Calls;
-use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Slots, State};
+use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Side, Slots, State};
 
 use super::drive::{Bounds, Driver, Survey};
 use super::order::{Fault, Means, Order, Way};
@@ -120,11 +121,27 @@ impl Parts for Fake {
         self.world().followed.push((shard.number, copies));
         Ok(())
     }
+    fn follow_others(&self, _: &[Sharded]) -> Result<(), String> {
+        self.world().follows = true;
+        Ok(())
+    }
+    fn follow_shard_at(&self, shard: &Sharded, _: &Place) -> Result<(), String> {
+        self.world().followed.push((shard.number, false));
+        Ok(())
+    }
+    fn unfollow_shard(&self, _: u16) {}
+    fn own_shard(&self, _: u16, all: bool) {
+        let mut world = self.world();
+        world.follows &= !all;
+    }
     fn drop_shard(&self, _: u16) {}
     fn links(&self) -> Vec<LinkNow> {
-        vec![self.link()]
+        vec![self.link(); 3]
     }
     fn unfollow(&self) {
+        self.world().follows = false;
+    }
+    fn leave(&self) {
         self.world().follows = false;
     }
     fn link(&self) -> LinkNow {
@@ -203,24 +220,27 @@ impl Parts for Fake {
         world.written.there = there.from;
         world.there = Some(there);
     }
-    fn stop_writing(&self) {
+    fn stop_writing(&self, _: u16) {
         self.world().there = None;
     }
-    fn drop_queue(&self) {
+    fn drop_queue(&self, _: u16) {
         assert!(self.world().there.is_none(), "the line reads it");
     }
-    fn written(&self) -> WrittenNow {
+    fn written(&self, _: u16) -> WrittenNow {
         self.world().written.clone()
     }
     fn log_end(&self) -> Option<u64> {
         self.world().log_end
     }
-    fn end_keys(&self, until_ms: u64) -> Result<(), String> {
+    fn end_keys(&self, until_ms: u64, _: Option<&Sharded>) -> Result<(), String> {
         self.world().ended_ms = Some(until_ms);
         Ok(())
     }
-    fn stand(&self, place: &Place) -> Result<(), String> {
+    fn stand(&self, place: &Place, _: Option<u16>) -> Result<(), String> {
         self.world().stood = Some(place.clone());
+        Ok(())
+    }
+    fn sync_log(&self, _: u64) -> Result<(), String> {
         Ok(())
     }
     fn writes(&self, name: &str) -> bool {
@@ -336,7 +356,7 @@ impl Peer for Fake {
     fn keep_users(&mut self) -> Result<bool, String> {
         Ok(true)
     }
-    fn read_back(&mut self) -> Result<ReadBack, String> {
+    fn read_back(&mut self, _: &[u8]) -> Result<ReadBack, String> {
         let mut world = self.world();
         world.say("read back")?;
         Ok(ReadBack {
@@ -345,7 +365,7 @@ impl Peer for Fake {
             now_ms: 77,
         })
     }
-    fn forget(&mut self) -> Result<(), String> {
+    fn forget(&mut self, _: &[u8]) -> Result<(), String> {
         self.world().say("forget")
     }
     fn calls(&mut self) -> Result<Calls, String> {
@@ -422,7 +442,10 @@ fn state(phase: Phase) -> State {
         phase,
         sources: vec![server("old")],
         announce: Some(server("new")),
-        fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
+        sides: vec![Side {
+            fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
+            ..Side::default()
+        }],
         ..State::default()
     }
 }
@@ -448,16 +471,21 @@ fn advance() -> Order {
     Order::Advance {
         force: false,
         way: Way::default(),
+        shard: None,
     }
 }
 
 fn back() -> Order {
-    Order::Back { force: false }
+    Order::Back {
+        force: false,
+        shard: None,
+    }
 }
 
 fn start() -> Order {
     Order::Start {
         sources: vec![server("old")],
+        patterns: vec![],
         announce: Some(server("new")),
         force: false,
         way: Way::default(),
@@ -615,7 +643,11 @@ fn data_older_than_the_flip_does_not_decide() {
     assert!(driver.live.is_lost);
     assert_eq!(fake.world().authority, Authority::Held);
     assert!(matches!(driver.order(&back()), Err(Fault::Conflict(_))));
-    driver.order(&Order::Back { force: true }).unwrap();
+    let forced = Order::Back {
+        force: true,
+        shard: None,
+    };
+    driver.order(&forced).unwrap();
     is_at(&driver, &disk, Phase::Verify);
     assert!(fake.world().is_primary && fake.world().follows);
 }
@@ -651,7 +683,7 @@ fn an_old_redis_that_comes_back_as_a_primary_is_made_a_replica_again() {
     driver.tick();
     assert!(fake.world().follows_us);
     assert_eq!(driver.live.returned, 1);
-    assert_eq!(driver.live.stragglers.clients, 2);
+    assert_eq!(driver.seen().stragglers.clients, 2);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use migration::assess;
 use migration::compare::{Difference, Findings, Kind, Name, Piece, Rule, Seen, judge};
 use protocol::answer::Answer;
-use storage::{Limits, rdb, shared_digest};
+use storage::{Limits, StreamId, rdb, shared_digest};
 
 use super::link::{Wire, refused, text_of};
 use super::look::{self, Here, Question, WHOLE_BYTES_MAX};
@@ -161,11 +161,7 @@ impl<'a, H: Here> Verifier<'a, H> {
         if !self.walk()? {
             return Ok(false);
         }
-        let unsettled = self.unsettled;
-        let mut findings = self.findings();
-        findings.passes += 1;
-        findings.unsettled = unsettled;
-        Ok(!(self.stops)())
+        Ok(end_pass(&mut self.findings(), self.unsettled, self.stops))
     }
 
     /// The same, of one of several sources: a pass is one of all.
@@ -438,24 +434,55 @@ impl<'a, H: Here> Verifier<'a, H> {
         loop {
             self.select(name.0)?;
             let (piece, next) = self.read_piece(&name.1, kind, from)?;
-            self.findings().elements += piece.len() as u64;
-            if !piece.is_empty() {
-                let (places, _) = self.piece(name, piece.clone())?;
-                if !places.is_empty() {
-                    self.suspect(name.clone(), Part::Elements(part_of(piece, &places)))?;
-                }
-            }
+            self.compare_piece(name, piece)?;
             match next {
                 Some(next) if !(self.stops)() => from = next,
                 Some(_) => return Ok(()),
                 None => break,
             }
         }
+        if kind == "stream" {
+            self.compare_groups(name)?;
+        }
         self.select(name.0)?;
         let there = self.call(&[len_command.as_bytes(), &name.1])?;
         let (_, here) = self.piece(name, Piece::Set(Vec::new()))?;
         if int_of(&there) != i64::try_from(here).ok() {
             self.suspect(name.clone(), Part::Len(len_command))?;
+        }
+        Ok(())
+    }
+
+    fn compare_piece(&mut self, name: &Name, piece: Piece) -> Result<(), String> {
+        self.findings().elements += piece.len() as u64;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let (places, _) = self.piece(name, piece.clone())?;
+        if !places.is_empty() {
+            self.suspect(name.clone(), Part::Elements(part_of(piece, &places)))?;
+        }
+        Ok(())
+    }
+
+    /// What a large stream has beside its entries: its last id, its groups, and what is pending in them.
+    fn compare_groups(&mut self, name: &Name) -> Result<(), String> {
+        self.select(name.0)?;
+        let Some(Piece::Groups(last, groups)) = self.read_groups(&name.1)? else {
+            return Ok(());
+        };
+        let names: Vec<Vec<u8>> = groups.iter().map(|(group, ..)| group.clone()).collect();
+        self.compare_piece(name, Piece::Groups(last, groups))?;
+        for group in names {
+            let mut from = Some(StreamId::MIN);
+            while let Some(first) = from
+                && !(self.stops)()
+            {
+                self.select(name.0)?;
+                let (piece, next) = self.read_pending(&name.1, &group, first)?;
+                self.compare_piece(name, piece)?;
+                from = next;
+            }
         }
         Ok(())
     }
@@ -702,6 +729,17 @@ impl<'a, H: Here> Verifier<'a, H> {
             .ok_or("the source: TIME is no time")?
             .saturating_add(told))
     }
+}
+
+/// Counts a whole pass, unless it was to end, or to begin anew, before it was whole.
+fn end_pass(findings: &mut Findings, unsettled: u64, stops: &dyn Fn() -> bool) -> bool {
+    // (Who asks for another one says so first, and sets the count back behind that.)
+    if stops() {
+        return false;
+    }
+    findings.passes += 1;
+    findings.unsettled = unsettled;
+    true
 }
 
 /// What was read.

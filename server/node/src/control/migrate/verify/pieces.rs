@@ -68,6 +68,35 @@ fn entries_of(members: Vec<Answer>) -> Vec<(StreamId, Vec<Vec<u8>>)> {
     members.into_iter().filter_map(entry).collect()
 }
 
+/// The value behind a name, in a reply that is names and values in turn.
+fn field<'a>(told: &'a [Answer], name: &[u8]) -> Option<&'a Answer> {
+    let pairs = told.chunks_exact(2);
+    let mut found = pairs.filter(|pair| matches!(&pair[0], Answer::Bulk(word) if word == name));
+    found.next().map(|pair| &pair[1])
+}
+
+fn id_in(answer: &Answer) -> Option<StreamId> {
+    match answer {
+        Answer::Bulk(text) => id_of(text),
+        _ => None,
+    }
+}
+
+/// Entries of XPENDING; none of an error.
+fn pending_of(answer: Answer) -> Vec<(StreamId, Vec<u8>, u64)> {
+    let entry = |told: Answer| {
+        let told = array_of(told);
+        let consumer = told.get(1).cloned().and_then(bytes_of)?;
+        let count = told.get(3).and_then(int_of)?;
+        Some((
+            told.first().and_then(id_in)?,
+            consumer,
+            count.unsigned_abs(),
+        ))
+    };
+    array_of(answer).into_iter().filter_map(entry).collect()
+}
+
 /// Where the next piece begins.
 pub(super) enum From {
     Begin,
@@ -137,6 +166,57 @@ impl<H: Here> Verifier<'_, H> {
         Ok((piece, (cursor != b"0").then_some(From::Cursor(cursor))))
     }
 
+    /// The last id and the groups of a stream; none when it is no stream any more.
+    pub(super) fn read_groups(&mut self, key: &[u8]) -> Result<Option<Piece>, String> {
+        let requests = [
+            words(&[b"XINFO", b"STREAM", key]),
+            words(&[b"XINFO", b"GROUPS", key]),
+        ];
+        // (A key that has gone since, or is of another type: the length tells.)
+        let mut answers = self.wire.call_all(&requests).map_err(failed)?.into_iter();
+        let (Some(Answer::Array(stream)), Some(Answer::Array(groups))) =
+            (answers.next(), answers.next())
+        else {
+            return Ok(None);
+        };
+        let Some(last) = field(&stream, b"last-generated-id").and_then(id_in) else {
+            return Ok(None);
+        };
+        let group = |told: Answer| {
+            let told = array_of(told);
+            let name = field(&told, b"name").cloned().and_then(bytes_of)?;
+            let pending = field(&told, b"pending").and_then(int_of)?;
+            let last = field(&told, b"last-delivered-id").and_then(id_in)?;
+            Some((name, last, pending.unsigned_abs()))
+        };
+        let groups = groups.into_iter().filter_map(group).collect();
+        Ok(Some(Piece::Groups(last, groups)))
+    }
+
+    /// What is pending in a group from an id on, and where more is.
+    pub(super) fn read_pending(
+        &mut self,
+        key: &[u8],
+        group: &[u8],
+        from: StreamId,
+    ) -> Result<(Piece, Option<StreamId>), String> {
+        let (first, count) = (from.to_string(), PIECE_MAX.to_string());
+        let request: [&[u8]; 6] = [
+            b"XPENDING",
+            key,
+            group,
+            first.as_bytes(),
+            b"+",
+            count.as_bytes(),
+        ];
+        // (A group that has gone since: that of the groups tells.)
+        let found = self.wire.call(&request).map_err(failed)?;
+        let entries = pending_of(found);
+        let last = entries.last().and_then(|(id, ..)| id.next());
+        let next = last.filter(|_| entries.len() == PIECE_MAX);
+        Ok((Piece::Pending(group.to_vec(), entries), next))
+    }
+
     /// The same elements as they are now; those that are no more are left out.
     pub(super) fn probe_elements(&mut self, key: &[u8], piece: &Piece) -> Result<Piece, String> {
         let each = |command: &[u8], members: &[&[u8]]| -> Vec<Vec<Vec<u8>>> {
@@ -197,6 +277,22 @@ impl<H: Here> Verifier<'_, H> {
                         .collect(),
                 )
             }
+            Piece::Groups(..) => {
+                let none = || Piece::Groups(StreamId::MIN, Vec::new());
+                self.read_groups(key)?.unwrap_or_else(none)
+            }
+            Piece::Pending(group, entries) => {
+                let range = |(id, ..): &(StreamId, _, _)| {
+                    let id = id.to_string();
+                    words(&[b"XPENDING", key, group, id.as_bytes(), id.as_bytes(), b"1"])
+                };
+                let requests: Vec<_> = entries.iter().map(range).collect();
+                let found = self.wire.call_all(&requests).map_err(failed)?;
+                Piece::Pending(
+                    group.clone(),
+                    found.into_iter().flat_map(pending_of).collect(),
+                )
+            }
         })
     }
 }
@@ -214,6 +310,7 @@ pub(super) fn part_of(piece: Piece, places: &[usize]) -> Piece {
         Piece::Set(members) => Piece::Set(at(&members, places)),
         Piece::Zset(pairs) => Piece::Zset(at(&pairs, places)),
         Piece::Stream(entries) => Piece::Stream(at(&entries, places)),
+        Piece::Pending(group, entries) => Piece::Pending(group, at(&entries, places)),
         piece => piece,
     }
 }

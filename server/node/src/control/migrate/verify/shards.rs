@@ -10,9 +10,9 @@ use super::super::link::{Wire, refused};
 use super::super::look::{self, Here, OfLine, Question};
 use super::super::parts::Sharded;
 use super::pieces::{array_of, failed, int_of};
-use super::{KEYS_MAX, STREAM_MAX, TRIES_MAX, Verifier, words};
+use super::{KEYS_MAX, STREAM_MAX, TRIES_MAX, Verifier, end_pass, words};
 use crate::node::Node;
-use crate::source::Line;
+use crate::source::{Line, Share};
 use crate::start::unix_ms;
 
 /// The rest between two looks at a key, and at how far a stream is.
@@ -40,7 +40,10 @@ pub(in super::super) fn pass(
     wanted: &Wanted<'_>,
     open: impl Fn(&Sharded) -> Result<Wire, String>,
 ) -> Result<bool, String> {
-    let is_by_hand = wanted.shards.iter().any(|shard| shard.slots.is_none());
+    let is_by_hand = wanted
+        .shards
+        .iter()
+        .any(|shard| shard.share() == Share::Hand);
     if is_by_hand {
         // Whose a listed key is cannot be told: what still differs is found again.
         let listed: Vec<Name> = findings(wanted)
@@ -74,10 +77,7 @@ pub(in super::super) fn pass(
             return Ok(false);
         }
     }
-    let mut findings = findings(wanted);
-    findings.passes += 1;
-    findings.unsettled = unsettled;
-    Ok(!(wanted.stops)())
+    Ok(end_pass(&mut findings(wanted), unsettled, wanted.stops))
 }
 
 fn findings<'a>(wanted: &Wanted<'a>) -> std::sync::MutexGuard<'a, Findings> {
@@ -91,7 +91,7 @@ fn of_line(node: &'static Node, shard: &Sharded) -> Result<OfLine, String> {
     Ok(OfLine {
         node,
         line: Arc::clone(line.ok_or("a shard is not followed")?),
-        slots: shard.slots.clone(),
+        share: shard.share(),
     })
 }
 
