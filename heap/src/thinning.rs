@@ -51,7 +51,8 @@ struct Class {
     used: usize,
     /// Pages by how full they are.
     by_fill: [u32; STEPS],
-    /// Pages less full than this are chosen, and of those that are as full so many.
+    /// So many pages are chosen: those less full than this, and of those that are as full so many.
+    left: usize,
     below: usize,
     of_those: usize,
 }
@@ -60,11 +61,13 @@ const NO_CLASS: Class = Class {
     pages: 0,
     used: 0,
     by_fill: [0; STEPS],
+    left: 0,
     below: 0,
     of_those: 0,
 };
 
-/// See the module's head. It is of the heap of the thread that made it, and does nothing on another.
+/// See the module's head. It is of the heap of the thread that made it, and does nothing on another. It is to be gone on with until it is
+/// over: pages that it has marked give no blocks before.
 pub struct Thinning {
     heap: *mut Heap,
     at: *mut Region,
@@ -106,13 +109,18 @@ impl Thinning {
     /// Whether some of the pages chosen have blocks of more than so many bytes.
     pub fn has_larger(&self, bytes: usize) -> bool {
         let classes = self.classes.iter().zip(&BYTES);
-        let mut chosen = classes.filter(|(class, _)| class.below > 0 || class.of_those > 0);
+        let mut chosen = classes.filter(|(class, _)| class.of_those > 0 || class.below > 0);
         chosen.any(|(_, size)| usize::from(*size) > bytes)
     }
 
-    /// Pages that were chosen, and how many of them could not be emptied (known when it is over).
-    pub fn pages(&self) -> (usize, usize) {
-        (self.chosen, self.kept)
+    /// Bytes of the pages that were chosen.
+    pub fn chosen_bytes(&self) -> usize {
+        self.chosen * PAGE_BYTES
+    }
+
+    /// Bytes of those of them that could not be emptied; known when it is over.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept * PAGE_BYTES
     }
 
     /// Goes on by one region (64 pages): does nothing while blocks are to be moved, and when it is over.
@@ -152,11 +160,7 @@ impl Thinning {
             Stage::Count => {
                 let classes = self.classes.iter_mut().enumerate();
                 classes.for_each(|(number, class)| class.choose(usize::from(BYTES[number])));
-                match self
-                    .classes
-                    .iter()
-                    .any(|class| class.below > 0 || class.of_those > 0)
-                {
+                match self.classes.iter().any(|class| class.left > 0) {
                     true => Stage::Mark,
                     false => Stage::Done,
                 }
@@ -197,9 +201,11 @@ impl Thinning {
                 return;
             }
             let is_last_step = fill == class.below && class.of_those > 0;
-            if fill >= class.below && !is_last_step {
+            // (Many more may have become emptier since they were counted: there would be no room for what lives in all of them.)
+            if class.left == 0 || fill >= class.below && !is_last_step {
                 return;
             }
+            class.left -= 1;
             class.of_those -= usize::from(is_last_step);
             if (*page).is_open {
                 close(self.heap, page);
@@ -221,7 +227,8 @@ impl Class {
             return;
         }
         // Each page that is chosen takes its free blocks away, and needs room for those in use: both together are a page.
-        let mut left = (free - free / MARGIN) / capacity;
+        self.left = (free - free / MARGIN) / capacity;
+        let mut left = self.left;
         for (fill, &pages) in self.by_fill.iter().enumerate() {
             self.below = fill;
             if left < pages as usize {
@@ -270,7 +277,7 @@ mod tests {
         let mixed = class(&[(2, 100), (48, 400), (63, 100)], 64);
         assert!(mixed.below == 48 && (80..120).contains(&mixed.of_those));
         // Full, or too few to matter.
-        for few in [class(&[(60, 1000)], 64), class(&[(8, 15)], 64), NO_CLASS] {
+        for few in [class(&[(61, 1000)], 64), class(&[(8, 15)], 64), NO_CLASS] {
             assert_eq!((few.below, few.of_those), (0, 0));
         }
     }

@@ -63,7 +63,10 @@ impl Shard {
             while looks > 0 && batch.len() < BATCH && !done.done {
                 let before = looks;
                 done.done = walk(self, &mut cursor.0, &mut looks, |found: Found| {
-                    if movable == Movable::Strings || is_sparse(found.item.address_of_block()) {
+                    let is_met =
+                        movable == Movable::Strings || is_sparse(found.item.address_of_block());
+                    // (A walk over a table of billions may show an entry again.)
+                    if is_met && !batch.iter().any(|met: &Found| met.item == found.item) {
                         found.item.prefetch();
                         batch.push(found);
                     }
@@ -182,6 +185,25 @@ mod tests {
         );
         assert_eq!(shard.digest_all(), digest);
         assert_eq!((shard.used_bytes(), uses(&shard)), (used, before));
+    }
+
+    #[test]
+    fn the_bytes_of_a_string_move_without_its_item() {
+        let mut shard = shard();
+        let (key, value) = (Key::new(0, b"k"), vec![b'v'; crate::EMBEDDED_BYTES_MAX + 1]);
+        shard.edit().put_string(&key, &value, Ttl::Clear);
+        let item = shard.find(&key).unwrap();
+        let bytes = item.with_large(|bytes| bytes.as_ptr().addr()).unwrap();
+        let mut compact = |movable| {
+            let mut cursor = CompactCursor::default();
+            shard.compact(&mut cursor, usize::MAX, movable, &|at| at.addr() == bytes)
+        };
+        assert_eq!(compact(Movable::Items).blocks, 0);
+        let done = compact(Movable::Strings);
+        assert_eq!((done.keys, done.blocks), (1, 1));
+        assert!(shard.find(&key) == Some(item));
+        let now = item.with_large(|bytes| (bytes.as_ptr().addr(), bytes.clone()));
+        assert!(now.is_some_and(|(at, held)| at != bytes && held == value));
     }
 
     #[test]

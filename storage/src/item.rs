@@ -31,7 +31,7 @@ use crate::table::Entry;
 use crate::value::{Collection, Kind};
 
 /// Longest string kept in the item's own block, bytes.
-pub(crate) const EMBEDDED_BYTES_MAX: usize = 512;
+pub const EMBEDDED_BYTES_MAX: usize = 512;
 
 const KIND_MASK: u8 = 0b11;
 const INT: u8 = 0;

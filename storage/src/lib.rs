@@ -63,6 +63,7 @@ pub use effect::{Corrupt, Effect, Effects, REPLID_BYTES, decode, encode};
 pub use events::{Event, EventClass};
 pub use eviction::{Choice, Evicted, Eviction};
 pub use hash::{Key, seed_process};
+pub use item::EMBEDDED_BYTES_MAX;
 pub use lend::Lent;
 pub use lfu::Lfu;
 pub use limits::Limits;

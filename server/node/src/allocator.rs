@@ -89,6 +89,7 @@ pub fn ask() {
 
 fn watch(node: &'static Node) {
     let (mut looks, mut cut) = (Looks::default(), Cut::default());
+    let mut keen = compact::Keen::default();
     loop {
         std::thread::park_timeout(LOOK_EVERY);
         let all = ASKED.swap(false, Relaxed);
@@ -109,7 +110,8 @@ fn watch(node: &'static Node) {
             used: seen.used,
             resident: resident.saturating_sub(seen.empty),
         };
-        compact::demand(node, compact::effort(&node.config(), seen));
+        let wanted = compact::effort(&node.config(), seen);
+        compact::demand(node, keen.look(wanted));
         if all || due.small {
             heap::purge();
         }

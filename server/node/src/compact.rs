@@ -26,14 +26,17 @@ const SLICE_US: u64 = 50;
 const LONG_SLICE_US: u64 = 250;
 /// Looks for keys between two looks at the clock.
 const KEYS: usize = 256;
-/// Items are hardly larger: what has larger blocks are strings beside them.
-const ITEM_BYTES_MAX: usize = 640;
+/// A round that chooses, or empties, less than this share of what the core holds is not worth a walk: the next one comes after so many times
+/// as long as it took.
+const WORTH_SHARE: usize = 64;
+/// How many looks effort is made after it was wanted last: to give up half-way is to have moved for nothing.
+const LOOKS_KEEN: u32 = 10;
 /// While `maxmemory` presses: a share of the cores' time, in percent, and so much when more than a 32nd beyond it is resident.
 const PRESSED_PERCENT: u64 = 25;
 const PRESSED_HARD_PERCENT: u64 = 50;
 const BEYOND_SHARE: u64 = 32;
-/// A round that found no pages to choose is tried again after so long, and one that emptied less than half of those it chose, ms; or
-/// after so many times as long as it took.
+/// A round that was not worth it is tried again after so long, and one that emptied less than half of what it chose, ms; or after so many
+/// times as long as it took.
 const LOOK_AGAIN_MS: u64 = 250;
 const REST_MS: u64 = 5_000;
 const REST_TIMES: u64 = 10;
@@ -83,6 +86,25 @@ fn pressed(config: &Config, seen: Seen, holes: u64) -> u64 {
     }
 }
 
+/// Remembers effort for a while.
+#[derive(Default)]
+pub struct Keen {
+    percent: u64,
+    looks: u32,
+}
+
+impl Keen {
+    /// Which effort to make when `wanted` is wanted now.
+    pub fn look(&mut self, wanted: u64) -> u64 {
+        if wanted > 0 {
+            (self.percent, self.looks) = (wanted, LOOKS_KEEN);
+        } else {
+            self.looks = self.looks.saturating_sub(1);
+        }
+        if self.looks > 0 { self.percent } else { 0 }
+    }
+}
+
 /// Sets what cores do about it, and wakes those that may sleep.
 pub fn demand(node: &Node, percent: u64) {
     node.memory.compact_percent.store(percent, Relaxed);
@@ -118,10 +140,13 @@ impl NodeService {
             let left_us = core.memory.compaction.next_us - turn.now.mono_us;
             return turn.ops.wake_at(turn.now.unix_ms + 1 + left_us / 1000);
         }
-        // What is open holds items by their addresses.
-        if core.errands > 0 || core.has_long_script() || !core.shard.is_snapshot_done() {
+        // A long request or script may have its slots half-way; what a snapshot walks is left alone, and pages that were marked give blocks again.
+        let is_snapshot = !core.shard.is_snapshot_done();
+        let begins = core.memory.compaction.round.is_none();
+        if core.errands > 0 || core.has_long_script() || is_snapshot && begins {
             return;
         }
+        let percent = if is_snapshot { 0 } else { percent };
         let begin = runtime::ticks();
         let rest_us = self.compact_slice(percent);
         let core = &mut self.core;
@@ -152,15 +177,17 @@ impl NodeService {
             .compaction
             .round
             .get_or_insert_with(Thinning::new);
+        let worth = core.shard.used_bytes() / WORTH_SHARE;
         while runtime::ticks().wrapping_sub(begin) < limit {
             match round.stage() {
-                Stage::Emptying if percent == 0 => round.release(),
+                Stage::Emptying if percent == 0 || round.chosen_bytes() < worth => round.release(),
                 Stage::Emptying => {
-                    let cursor = &mut core.memory.compaction.cursor;
-                    let movable = match round.has_larger(ITEM_BYTES_MAX) {
+                    // Only strings have blocks beside their items that may move.
+                    let movable = match round.has_larger(storage::EMBEDDED_BYTES_MAX) {
                         true => Movable::Strings,
                         false => Movable::Items,
                     };
+                    let cursor = &mut core.memory.compaction.cursor;
                     let done = core.shard.compact(cursor, KEYS, movable, &heap::drains);
                     core.tally.compacted_keys += done.keys as u64;
                     core.tally.compacted_blocks += done.blocks as u64;
@@ -170,21 +197,29 @@ impl NodeService {
                     }
                 }
                 Stage::Done => {
-                    let (chosen, kept) = round.pages();
+                    let (chosen, kept) = (round.chosen_bytes(), round.kept_bytes());
                     let spent = core::mem::take(&mut core.memory.compaction.spent);
                     let spent_us = (spent as f64 / core.ticks_per_us) as u64;
-                    core.memory.compaction.round = None;
-                    return match kept * FRUITLESS_SHARE > chosen {
-                        _ if chosen == 0 => LOOK_AGAIN_MS * 1000,
-                        true => (REST_MS * 1000).max(spent_us * REST_TIMES),
-                        false => 0,
-                    };
+                    core.memory.compaction = Compaction::default();
+                    return rest_us(chosen, kept, worth, spent_us);
                 }
                 _ => {
                     round.step();
                 }
             }
         }
+        0
+    }
+}
+
+/// How long to rest after a round that chose and could not empty so many bytes, us.
+fn rest_us(chosen: usize, kept: usize, worth: usize, spent_us: u64) -> u64 {
+    let long_us = spent_us * REST_TIMES;
+    if chosen.saturating_sub(kept) < worth {
+        long_us.max(LOOK_AGAIN_MS * 1000)
+    } else if kept * FRUITLESS_SHARE > chosen {
+        long_us.max(REST_MS * 1000)
+    } else {
         0
     }
 }
@@ -214,6 +249,29 @@ mod tests {
         assert_eq!(effort(&config, seen(2000, 4000)), 25);
         assert_eq!(effort(&config, seen(2000, 9000)), 25);
         assert_eq!(effort(&config, seen(0, 9000)), 25, "no data at all");
+    }
+
+    #[test]
+    fn effort_goes_on_for_a_while() {
+        let mut keen = Keen::default();
+        let looks = [0, 25, 0, 50, 0].map(|wanted| keen.look(wanted));
+        assert_eq!(looks, [0, 25, 25, 50, 50]);
+        let rest: Vec<u64> = (0..LOOKS_KEEN).map(|_| keen.look(0)).collect();
+        assert!(
+            rest[..LOOKS_KEEN as usize - 2]
+                .iter()
+                .all(|percent| *percent == 50)
+        );
+        assert_eq!(rest.last(), Some(&0));
+    }
+
+    #[test]
+    fn what_was_not_worth_it_is_tried_again_later() {
+        let mb = |n: usize| n << 20;
+        assert_eq!(rest_us(mb(100), mb(10), mb(16), 900_000), 0);
+        assert_eq!(rest_us(0, 0, mb(16), 1_000), 250_000, "nothing was chosen");
+        assert_eq!(rest_us(mb(20), mb(10), mb(16), 900_000), 9_000_000);
+        assert_eq!(rest_us(mb(100), mb(60), mb(16), 1_000), 5_000_000);
     }
 
     #[test]

@@ -151,8 +151,11 @@ fn way(order: &Value) -> Result<Way, Box<Response>> {
     })
 }
 
+/// Servers, and the patterns of the keys of each, if they are said.
+type Sources = (Vec<Server>, Vec<Vec<String>>);
+
 /// The servers of `source` (one), or of `shards` (several), with the patterns of their keys, if these are said.
-fn sources_of(order: &Value) -> Result<(Vec<Server>, Vec<Vec<String>>), Box<Response>> {
+fn sources_of(order: &Value) -> Result<Sources, Box<Response>> {
     let Some(shards) = order.get("shards").and_then(Value::as_array) else {
         return Ok((vec![named(order, "source")?], Vec::new()));
     };

@@ -285,14 +285,14 @@ impl<P: Parts> Driver<P> {
 
     /// What follows the end of the log is written to the old Redis once this node decides; it must be fenced until the state says that.
     fn begin_queue(&mut self, watch: &Watch) -> Result<(), String> {
-        let now_us = self.parts.mono_us();
-        if watch.fenced_us.is_none_or(|until_us| now_us >= until_us) {
-            return Err("the source's pause has ended meanwhile".to_owned());
-        }
         let end = self.parts.log_end().ok_or("there is no log")?;
         if self.is_sharded() {
             // (The streams of others go on: what they brought last must not make this log look older than the flip after a crash.)
             self.parts.sync_log(end)?;
+        }
+        let now_us = self.parts.mono_us();
+        if watch.fenced_us.is_none_or(|until_us| now_us >= until_us) {
+            return Err("the source's pause has ended meanwhile".to_owned());
         }
         let side = self.side_mut();
         (side.written_from, side.is_begun) = (end, false);

@@ -106,7 +106,8 @@ impl<P: Parts> Driver<P> {
 
     /// Whether this node decides for one of several, or for more.
     pub(super) fn owns_some(&self) -> bool {
-        self.is_sharded() && self.state.next_of(true).is_some()
+        let may_own = matches!(self.state.phase, Phase::Verify | Phase::Reverse);
+        may_own && self.is_sharded() && self.state.next_of(true).is_some()
     }
 
     fn owns_all(&self) -> bool {

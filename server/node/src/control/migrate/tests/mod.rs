@@ -126,7 +126,9 @@ impl Parts for Fake {
         Ok(())
     }
     fn follow_shard_at(&self, shard: &Sharded, _: &Place) -> Result<(), String> {
-        self.world().followed.push((shard.number, false));
+        let mut world = self.world();
+        world.follows = true;
+        world.followed.push((shard.number, false));
         Ok(())
     }
     fn unfollow_shard(&self, _: u16) {}

@@ -105,6 +105,11 @@ fn each_has_its_turn_and_its_pause_and_the_last_one_ends_the_phase() {
         matches!(unfinished, Err(Fault::Conflict(_))),
         "the source decides one"
     );
+    driver.findings().passes = 1;
+    driver.order(&advance_of(Some(2))).unwrap();
+    driver.order(&Order::Finish).unwrap();
+    let over = driver.order(&back_of(None, false));
+    assert!(matches!(over, Err(Fault::Conflict(_))), "{over:?}");
 }
 
 #[test]
