@@ -6,6 +6,7 @@
 //!  began 1700000000000
 //!  source 10.0.0.5 6379 plain
 //!  shard <slots, hand, or keys:patterns> <id in the cluster, or ->   of several sources: of each, in their order
+//!  by scan                                   the source bars PSYNC: it is followed by its keys and their events
 //!  announce 10.0.0.9 6379
 //!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
 //!  old-side written                          the old Redis is written to, and never a replica
@@ -156,6 +157,8 @@ pub struct State {
     pub sources: Vec<Server>,
     /// What each of the sources is, where there are several, or the one is a cluster; a shard's number is its place.
     pub shards: Vec<Shard>,
+    /// The source is followed by scan.
+    pub by_scan: bool,
     /// Where the old Redis finds this node.
     pub announce: Option<Server>,
     /// What is being changed.
@@ -238,6 +241,9 @@ impl State {
             };
             let id = if id.is_empty() { "-" } else { id };
             let _ = writeln!(out, "shard {keys} {id}");
+        }
+        if self.by_scan {
+            out.push_str("by scan\n");
         }
         if let Some(us) = &self.announce {
             let _ = writeln!(out, "announce {} {}", us.host, us.port);
@@ -335,6 +341,7 @@ impl State {
             ["side", number] => {
                 *side = number.parse().ok().filter(|at| *at < self.sources.len())?;
             }
+            ["by", "scan"] => self.by_scan = true,
             ["announce", host, port] => {
                 self.announce = Some(Server {
                     host: (*host).to_owned(),
@@ -420,6 +427,7 @@ mod tests {
         let mut other = full();
         other.intent = Intent::Back;
         other.old_side = OldSide::Written;
+        other.by_scan = true;
         let side = other.side_mut(0);
         side.bars = vec![Bar::new("app").unwrap(), Bar::new("b").unwrap()];
         side.bars[0].commands = "+@all -@dangerous".to_owned();

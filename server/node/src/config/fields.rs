@@ -247,6 +247,8 @@ fields! {
         pub migrate_pause_max_ms: u32,
         /// `migrate-queue-max-bytes`: bytes of the log that may wait to be written to an old Redis.
         pub migrate_queue_max_bytes: u64,
+        /// `migrate-scan-value-max-bytes`: bytes of a value that is read whole from a source that is followed by scan.
+        pub migrate_scan_value_max_bytes: u64,
         /// `migrate-error-budget`: refusals in a thousand requests after a flip; 0 = any number.
         pub migrate_error_budget: u32,
         /// `replicaof`: the primary to follow.

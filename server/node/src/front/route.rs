@@ -129,6 +129,8 @@ impl Core {
             (Way::Read, _) if self.is_fresh(conn, place) => return self.answers_here(conn),
             // A client that watches may read here what is newer than its watch; it is passed on all the same where it can be.
             (Way::Scan, _) if self.is_new(conn, place) => return self.answers_here(conn),
+            // (Nothing is ever known to be new enough here: the cursors are all the source's.)
+            (Way::Scan, Place::Shard(..)) if self.node.source.is_by_scan() => {}
             // (What is asked of all keys no single shard can answer.)
             (Way::Scan, _) | (Way::Read, Place::Anywhere) => {
                 return self.wait_for_stream(conn, row);

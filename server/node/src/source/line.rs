@@ -11,7 +11,7 @@ use migration::written::POSITION_KEY;
 use migration::{Position, Slots};
 use storage::Slot;
 
-use super::{Link, Rule, Status, lock};
+use super::{Link, Rule, Status, lock, scan};
 use crate::start::unix_ms;
 
 /// Which keys a line has.
@@ -81,6 +81,8 @@ pub struct Line {
     /// The number of the session that may execute.
     pub(super) order: Mutex<u64>,
     pub(super) state: Mutex<State>,
+    /// Of a source that is followed by scan.
+    pub scan: scan::Desk,
     /// A session has been ended.
     pub(super) ended: Condvar,
 }

@@ -68,6 +68,7 @@ fn begin_all(
         ));
     }
     end(node);
+    source.first.scan.set(false);
     let most = wanted.iter().map(|one| one.number + 1).max().unwrap_or(1);
     let lines = source.make_lines(most);
     let was_many = source.is_many.swap(true, AcqRel);

@@ -37,13 +37,15 @@ const HELP: &str = "\
 meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
 
   plan HOST:PORT [--tls] [--keys]       looks at a Redis, or at the cluster that it is of; changes nothing
-        [--old-side replica|written]
+        [--old-side replica|written] [--by-scan]
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
         --shard HOST:PORT for each, in the place of HOST:PORT: several that an application shards by hand
         --shard HOST:PORT=PATTERN,PATTERN   the same, and which keys each has: the first whose patterns match
         [--old-side replica|written]    what it is after the flip: this server's replica (it needs --announce), or
         [--bar-users NAME,NAME]         written to as by a client, while these users of it may not write
+        [--by-scan]                     it bars PSYNC: its keys are scanned, and fetched again after their keyspace
+                                        events, which it is told to send; then its old side is written
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
         [--old-side …] [--bar-users …]  as of `start`; what is not said stays
@@ -83,6 +85,7 @@ const FLAGS: &[&str] = &[
     "--force",
     "--watch",
     "--no-fetch",
+    "--by-scan",
 ];
 
 impl Words {
@@ -124,6 +127,9 @@ impl Words {
         if let Some(users) = self.value("--bar-users") {
             let users = users.split(',').filter(|user| !user.is_empty());
             body["bar_users"] = users.collect();
+        }
+        if self.has("--by-scan") {
+            body["by_scan"] = true.into();
         }
     }
 
@@ -295,7 +301,7 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
             let mut body = json!({"tls": words.has("--tls"), "force": force});
             match words.value("--announce") {
                 Some(announce) => body["announce"] = announce.into(),
-                None if words.value("--old-side") == Some("written") => {}
+                None if words.value("--old-side") == Some("written") || words.has("--by-scan") => {}
                 None => return Err((USAGE, "--announce HOST:PORT is missing".to_owned())),
             }
             words.say_way(&mut body);

@@ -20,7 +20,7 @@ use migration::compare::Findings;
 use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
 use migration::{Authority, Facts, Intent, OldSide, Phase, Server, Shard, State, written};
 
-use super::order::{Fault, Order, Way, conflict};
+use super::order::{Fault, Means, Order, Way, conflict};
 use super::parts::{Kept, Parts, Peer, Sharded};
 use super::shards::Shards;
 use super::sides::Seen;
@@ -87,7 +87,7 @@ pub(super) struct Live {
 /// Makes the way to a server.
 pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
 /// Looks at servers before a start.
-pub(super) type Assess = Box<dyn Fn(&[Server], OldSide) -> Result<Survey, String> + Send>;
+pub(super) type Assess = Box<dyn Fn(&[Server], Means) -> Result<Survey, String> + Send>;
 
 /// What was found before a start.
 #[derive(Clone, Debug, Default)]
@@ -316,8 +316,8 @@ impl<P: Parts> Driver<P> {
         force: bool,
     ) -> Result<String, Fault> {
         let phase = self.state.phase.start().map_err(conflict)?;
-        let old_side = way.old_side.unwrap_or_default();
-        let Survey { report, shards } = (self.assess)(sources, old_side).map_err(Fault::Failed)?;
+        let means = way.means();
+        let Survey { report, shards } = (self.assess)(sources, means).map_err(Fault::Failed)?;
         let stops = report.stops();
         let text = report.text();
         self.live = Live {
@@ -343,6 +343,8 @@ impl<P: Parts> Driver<P> {
             sources,
             shards,
             announce: announce.cloned(),
+            old_side: means.old_side,
+            by_scan: means.by_scan,
             ..State::default()
         };
         self.state.enter(phase, now_ms);
@@ -358,6 +360,7 @@ impl<P: Parts> Driver<P> {
         self.share_source();
         self.parts.release(Authority::Source);
         let followed = match self.state.sources.first() {
+            Some(source) if means.by_scan => self.parts.follow_by_scan(source),
             Some(source) if !self.is_sharded() => self.parts.follow(source, None),
             _ => self.parts.follow_all(&self.sharded(), true),
         };

@@ -3,9 +3,9 @@
 //! ```text
 //! GET  /migrate/status                 the status, at most some tenths of a second old
 //! GET  /migrate/differences            keys that differ, their names hashed
-//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …}
+//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …, "by_scan": false}
 //! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false,
-//!                                       "old_side": "replica" | "written", "bar_users": ["name"]}
+//!                                       "old_side": "replica" | "written", "bar_users": ["name"], "by_scan": false}
 //!                                      both: "shards": ["host:port", …] in the place of "source", of servers sharded by hand, or
 //!                                      ["host:port=pattern,pattern", …]: which keys each has
 //! POST /migrate/advance                {"force": false, "old_side": …, "bar_users": …, "shard": 0}: what is not said stays; of several
@@ -143,7 +143,12 @@ fn way(order: &Value) -> Result<Way, Box<Response>> {
         }
         Some(_) => return Err(refused("bar_users: an array of names")),
     };
-    Ok(Way { old_side, users })
+    let by_scan = flag(order, "by_scan", false);
+    Ok(Way {
+        old_side,
+        users,
+        by_scan,
+    })
 }
 
 /// Servers, and the patterns of the keys of each, if they are said.
@@ -238,9 +243,9 @@ async fn list_with_keys(State(node): Node_, headers: HeaderMap, body: Bytes) -> 
 async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body);
     let asked = order.and_then(|order| {
-        let old_side = way(&order)?.old_side.unwrap_or_default();
+        let means = way(&order)?.means();
         let (sources, _) = sources_of(&order)?;
-        Ok((sources, (flag(&order, "keys", false), old_side)))
+        Ok((sources, (flag(&order, "keys", false), means)))
     });
     let (sources, what) = match asked {
         Ok(asked) => asked,
@@ -257,7 +262,7 @@ async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
 async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body).and_then(|order| {
         let way = way(&order)?;
-        let is_written = way.old_side == Some(OldSide::Written);
+        let is_written = way.means().old_side == OldSide::Written;
         let announce = match order.get("announce") {
             None if is_written => None,
             _ => Some(named(&order, "announce")?),

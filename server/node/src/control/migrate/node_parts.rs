@@ -117,6 +117,11 @@ impl OfNode {
 
 fn link_of(line: &Line) -> LinkNow {
     let status = line.status();
+    let scan = line.scan.is_on().then(|| line.scan.shown());
+    let is_here = match &scan {
+        Some(_) => line.scan.is_current(),
+        None => status.position.is_some(),
+    };
     let copying = status.copying.unwrap_or_default();
     LinkNow {
         state: match status.link {
@@ -126,9 +131,12 @@ fn link_of(line: &Line) -> LinkNow {
             Link::None => "none",
             Link::Connect | Link::Connecting | Link::Handshake => "connecting",
         },
-        follows: status.link == Link::Connected && status.position.is_some(),
+        follows: status.link == Link::Connected && is_here,
         at: status.position.map(place_of).unwrap_or_default(),
-        lag_bytes: line.read_offset().saturating_sub(line.applied()),
+        lag_bytes: match &scan {
+            Some(scan) => scan.waiting_bytes,
+            None => line.read_offset().saturating_sub(line.applied()),
+        },
         copied_bytes: copying.received_bytes,
         copy_bytes: copying.total_bytes,
         copied_keys: copying.keys,
@@ -136,6 +144,7 @@ fn link_of(line: &Line) -> LinkNow {
         error: status.error,
         copies: status.copies,
         resumes: status.resumes,
+        scan,
     }
 }
 
@@ -167,7 +176,8 @@ impl Parts for OfNode {
     fn follow(&self, server: &Server, place: Option<&Place>) -> Result<(), String> {
         let target = self.target(server);
         let status = self.node.source.status();
-        if place.is_none() && status.target.as_ref() == Some(&target) {
+        let is_followed = status.target.as_ref() == Some(&target);
+        if place.is_none() && is_followed && !self.node.source.is_by_scan() {
             return Ok(());
         }
         let from = match place {
@@ -182,6 +192,27 @@ impl Parts for OfNode {
             source::stand(self.node, position);
         }
         source::follow(self.node, target, from).map_err(|error| error.to_string())
+    }
+
+    fn follow_by_scan(&self, server: &Server) -> Result<(), String> {
+        let (target, source) = (self.target(server), &self.node.source);
+        if source.is_by_scan() && source.status().target.as_ref() == Some(&target) {
+            return Ok(());
+        }
+        source::follow_by_scan(self.node, target).map_err(|error| error.to_string())
+    }
+
+    fn sweep(&self) {
+        if let Some(desk) = self.node.source.scanned() {
+            desk.ask_sweep();
+        }
+    }
+
+    fn swept(&self) -> Option<Result<(), String>> {
+        match self.node.source.scanned() {
+            Some(desk) => desk.swept(),
+            None => Some(Err("the source is not followed by scan".to_owned())),
+        }
     }
 
     fn unfollow(&self) {

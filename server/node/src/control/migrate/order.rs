@@ -50,6 +50,31 @@ pub(super) struct Way {
     pub old_side: Option<OldSide>,
     /// Users that are to be barred there.
     pub users: Option<Vec<String>>,
+    /// It is followed by scan; said at the start only.
+    pub by_scan: bool,
+}
+
+/// By which means a source is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Means {
+    /// What it is to be once this node decides.
+    pub old_side: OldSide,
+    /// It is followed by scan.
+    pub by_scan: bool,
+}
+
+impl Way {
+    /// What the assessment is to look at.
+    pub(super) fn means(&self) -> Means {
+        Means {
+            // (Who bars PSYNC cannot be a replica.)
+            old_side: self.old_side.unwrap_or(match self.by_scan {
+                true => OldSide::Written,
+                false => OldSide::default(),
+            }),
+            by_scan: self.by_scan,
+        }
+    }
 }
 
 /// Why an order was not carried out.

@@ -15,6 +15,7 @@ use migration::written::strays::Calls;
 use migration::{Authority, Bar, Place, Server, Slots};
 
 use super::written::{There, WrittenNow};
+use crate::source::scan::Shown;
 use crate::source::{Rule, Share};
 
 /// This node's link to the source, as it is now.
@@ -42,6 +43,8 @@ pub(super) struct LinkNow {
     pub copies: u64,
     /// See `copies`.
     pub resumes: u64,
+    /// Of a source that is followed by scan: how that goes.
+    pub scan: Option<Shown>,
 }
 
 /// One of several sources.
@@ -98,6 +101,15 @@ pub(super) trait Parts: Send {
     /// # Errors
     /// Why it cannot be begun; what fails later is told by [`Parts::link`].
     fn follow(&self, source: &Server, from: Option<&Place>) -> Result<(), String>;
+    /// Follows a server that bars PSYNC, by its keys and their events. To follow it so already is no error.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_by_scan(&self, source: &Server) -> Result<(), String>;
+    /// Of one that is followed so: all that has been written there is fetched, also what no event tells.
+    fn sweep(&self);
+    /// How that has ended, once; None while it has not.
+    fn swept(&self) -> Option<Result<(), String>>;
     /// Follows several at once, each from where its data here is; `is_anew`: what is here goes, and all are copied.
     ///
     /// # Errors

@@ -113,6 +113,11 @@ impl<P: Parts> Driver<P> {
                 let applied = self.link_there().at.offset;
                 (applied >= wants).then_some(Event::Applied(applied))
             }
+            Wait::Swept => match self.parts.swept() {
+                Some(Err(why)) => Some(Event::Failed(why)),
+                Some(Ok(())) => Some(Event::Swept),
+                None => None,
+            },
             Wait::Asked => self.parts.asked().map(Event::Asked),
             Wait::Delivered => self.delivered(),
             Wait::Acknowledged => {
@@ -222,8 +227,12 @@ impl<P: Parts> Driver<P> {
             Do::Follow(from) => {
                 let source = self.state.sources.first().cloned();
                 let source = source.ok_or("no source is known")?;
-                self.parts.follow(&source, from.as_ref())?;
+                match self.state.by_scan {
+                    true => self.parts.follow_by_scan(&source)?,
+                    false => self.parts.follow(&source, from.as_ref())?,
+                }
             }
+            Do::Sweep => self.parts.sweep(),
             of_source => return self.perform_there(of_source, watch),
         }
         Ok(None)

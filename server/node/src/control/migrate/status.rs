@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::drive::Driver;
 use super::parts::{LinkNow, Parts};
+use crate::source::scan::Shown;
 
 /// Differences that are shown; all are counted.
 const SHOWN_MAX: usize = 1000;
@@ -94,6 +95,24 @@ fn link_shown(link: &LinkNow) -> Value {
         "copied_keys": link.copied_keys,
         "silent_s": link.silent_s,
         "error": link.error,
+        "scan": link.scan.as_ref().map(scan_shown),
+    })
+}
+
+/// Of a source that is followed by scan.
+fn scan_shown(scan: &Shown) -> Value {
+    json!({
+        "passes": scan.passes,
+        "whole": scan.is_whole,
+        "losses": scan.losses,
+        "lost": (scan.losses > 0).then_some(&scan.why),
+        "waiting_keys": scan.waiting_keys,
+        "waiting_bytes": scan.waiting_bytes,
+        "events": scan.events,
+        "fetched": scan.fetched,
+        "changed": scan.changed,
+        "unfit": scan.unfit,
+        "unfit_error": scan.unfit_why,
     })
 }
 
@@ -127,6 +146,7 @@ impl<P: Parts> Driver<P> {
             "began_ms": state.began_ms,
             "now_ms": self.parts.now_ms(),
             "source": source.map(place),
+            "by_scan": state.by_scan,
             "shards": self.shards_shown(),
             "moving": (!self.shards.moving.is_empty()).then(|| self.shards.moving.to_string()),
             "cluster_error": self.shards.error,
@@ -327,6 +347,7 @@ pub(super) fn text_of(status: &Value) -> String {
             number("/link/copied_keys")
         );
     }
+    write_scan(&mut out, &status["link"]["scan"]);
     for shard in status["shards"].as_array().into_iter().flatten() {
         write_shard(&mut out, shard);
     }
@@ -432,6 +453,42 @@ fn written_text(status: &Value, out: &mut String) {
     );
 }
 
+/// Of a source that is followed by scan.
+fn write_scan(out: &mut String, scan: &Value) {
+    if scan.is_null() {
+        return;
+    }
+    let number = |name: &str| scan[name].as_u64().unwrap_or(0);
+    let state = match scan["whole"] == true {
+        true => "whole",
+        false => "a whole pass is needed",
+    };
+    let _ = writeln!(
+        out,
+        "by scan    {state}; {} passes, {} events, {} keys read, {} of them were others here, {} wait ({})",
+        number("passes"),
+        number("events"),
+        number("fetched"),
+        number("changed"),
+        number("waiting_keys"),
+        bytes(number("waiting_bytes")),
+    );
+    if let Some(why) = scan["lost"].as_str() {
+        let _ = writeln!(
+            out,
+            "           events lost {} times, the last time: {why}",
+            number("losses")
+        );
+    }
+    if let Some(why) = scan["unfit_error"].as_str() {
+        let _ = writeln!(
+            out,
+            "           {} keys cannot be taken in: {why}",
+            number("unfit")
+        );
+    }
+}
+
 /// One of several sources.
 fn write_shard(out: &mut String, shard: &Value) {
     let text = |name: &str| shard[name].as_str().unwrap_or("-").to_owned();
@@ -510,7 +567,8 @@ mod tests {
         assert!(text_of(&json!({})).starts_with("phase      -"));
         let status = json!({
             "phase": "reverse", "authority": "this node", "step": "",
-            "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10},
+            "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10,
+                "scan": {"passes": 2, "whole": false, "losses": 1, "lost": "gone", "unfit": 1, "unfit_error": "too large"}},
             "reverse": {"offset": 100, "acknowledged": 90},
             "pauses": [{"what": "flip", "us": 41}], "warnings": ["w"],
             "moving": "5-6",
@@ -527,6 +585,9 @@ mod tests {
             "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B, 7 keys (lost)",
             "shard 2    a:3, keys x:*: this node decides; the old side takes what is written, 7 B wait for it; 1 clients",
             "moving     the slots 5-6",
+            "by scan    a whole pass is needed; 2 passes",
+            "events lost 1 times, the last time: gone",
+            "1 keys cannot be taken in: too large",
             "warning    w",
         ] {
             assert!(text.contains(part), "{part}: {text}");

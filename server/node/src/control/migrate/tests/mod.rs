@@ -13,7 +13,7 @@ use migration::written::strays::Calls;
 use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Side, Slots, State};
 
 use super::drive::{Bounds, Driver, Survey};
-use super::order::{Fault, Order, Way};
+use super::order::{Fault, Means, Order, Way};
 use super::parts::{Kept, LinkNow, Parts, Peer, ReadBack, Sharded, Stragglers};
 use super::written::{There, WrittenNow};
 use super::{locked, store};
@@ -61,6 +61,9 @@ pub(super) struct World {
     /// Of a cluster: what it says of its nodes, and which shards have been followed anew, by a copy or not.
     pub(super) nodes: String,
     pub(super) followed: Vec<(u16, bool)>,
+    /// It is followed by scan, and how a sweep ends.
+    scans: bool,
+    swept: Option<Result<(), String>>,
 }
 
 #[derive(Clone)]
@@ -96,6 +99,19 @@ impl Parts for Fake {
     fn follow(&self, _: &Server, _: Option<&Place>) -> Result<(), String> {
         self.world().follows = true;
         Ok(())
+    }
+    fn follow_by_scan(&self, _: &Server) -> Result<(), String> {
+        let mut world = self.world();
+        (world.follows, world.scans) = (true, true);
+        Ok(())
+    }
+    fn sweep(&self) {
+        let world = &mut *self.world();
+        assert!(world.fenced, "who writes meanwhile is missed");
+        world.calls.push("sweep");
+    }
+    fn swept(&self) -> Option<Result<(), String>> {
+        self.world().swept.clone()
     }
     fn follow_all(&self, _: &[Sharded], _: bool) -> Result<(), String> {
         self.world().follows = true;
@@ -403,10 +419,12 @@ pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         ended_ms: None,
         nodes: String::new(),
         followed: Vec::new(),
+        scans: false,
+        swept: Some(Ok(())),
     })));
     let (disk, peer) = (MemoryDisk::default(), fake.clone());
     let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
-    let assess = |_: &[Server], _: OldSide| Ok(Survey::default());
+    let assess = |_: &[Server], _: Means| Ok(Survey::default());
     let bounds = Bounds {
         pause_max: Duration::from_millis(100),
         error_budget: 100,

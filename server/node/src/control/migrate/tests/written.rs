@@ -102,6 +102,7 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
             way: Way {
                 old_side: None,
                 users: Some(vec![user.to_owned()]),
+                by_scan: false,
             },
             shard: None,
         };
@@ -116,6 +117,7 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
         way: Way {
             old_side: Some(OldSide::Replica),
             users: Some(vec![]),
+            by_scan: false,
         },
         shard: None,
     };
@@ -229,4 +231,72 @@ fn users_stay_barred_and_others_writes_are_counted() {
         driver.tick();
         assert_eq!(driver.seen().strays, incr - 5);
     }
+}
+
+#[test]
+fn by_scan_the_last_keys_are_swept_behind_the_fence_or_it_is_undone() {
+    let (mut driver, fake, disk) = driver(State {
+        by_scan: true,
+        ..written(Phase::Verify)
+    });
+    driver.resume();
+    assert!(fake.world().scans, "a start goes on so");
+    driver.findings().passes = 1;
+    for (swept, why) in [
+        (Some(Err("flushed".to_owned())), "flushed"),
+        (None, "fetching the keys"),
+    ] {
+        fake.world().swept = swept;
+        let undone = driver.order(&advance());
+        assert!(
+            matches!(&undone, Err(Fault::Undone(found)) if found.contains(why)),
+            "{undone:?}"
+        );
+        is_at(&driver, &disk, Phase::Verify);
+        let world = fake.world();
+        assert!(world.follows && !world.fenced && world.there.is_none());
+        assert_eq!(world.commands, "+@all -@dangerous", "as it was");
+    }
+    fake.world().calls.clear();
+    fake.world().swept = Some(Ok(()));
+    driver.order(&advance()).unwrap();
+    is_at(&driver, &disk, Phase::Reverse);
+    let calls = fake.world().calls.clone();
+    let place = |name| calls.iter().position(|call| *call == name);
+    assert!(
+        place("fence") < place("bar") && place("bar") < place("sweep"),
+        "{calls:?}"
+    );
+    assert!(place("sweep") < place("unfence"), "{calls:?}");
+    deliver(&fake);
+    fake.world().scans = false;
+    driver.order(&back()).unwrap();
+    is_at(&driver, &disk, Phase::Verify);
+    assert!(fake.world().scans, "it is followed as before");
+}
+
+#[test]
+fn a_start_by_scan_leaves_a_source_that_is_written_to() {
+    let order = |old_side| Order::Start {
+        sources: vec![server("old")],
+        patterns: vec![],
+        announce: None,
+        force: false,
+        way: Way {
+            old_side,
+            users: None,
+            by_scan: true,
+        },
+    };
+    let (mut driver, fake, disk) = driver(State::default());
+    let refused = driver.order(&order(Some(OldSide::Replica)));
+    assert!(
+        matches!(&refused, Err(Fault::Conflict(why)) if why.contains("cannot be a replica")),
+        "{refused:?}"
+    );
+    driver.order(&order(None)).unwrap();
+    is_at(&driver, &disk, Phase::Attach);
+    let found = on_disk(&disk);
+    assert!(fake.world().scans && found.by_scan);
+    assert_eq!(found.old_side, OldSide::Written);
 }

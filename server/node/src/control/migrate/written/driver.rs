@@ -52,6 +52,10 @@ impl<P: Parts> Driver<P> {
                 "a replica refuses writes by itself: users are barred with the old side written";
             return Err(Fault::Conflict(why.to_owned()));
         }
+        if old_side == OldSide::Replica && self.state.by_scan {
+            let why = "a source that is followed by scan bars PSYNC, and cannot be a replica: its old side is written";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
         if old_side == OldSide::Replica && self.state.announce.is_none() {
             let why =
                 "an old Redis that becomes a replica must know where this node is: --announce";
@@ -98,7 +102,11 @@ impl<P: Parts> Driver<P> {
     /// The flip that writes to the old Redis from then on.
     pub(in crate::control::migrate) fn flip_over(&mut self) -> Result<Outcome, Fault> {
         self.prepare_over()?;
-        let at = self.link_there().at;
+        // (By scan nothing is known of the source's history but what it says of it.)
+        let at = match self.state.by_scan {
+            true => self.ask_source().map_err(Fault::Failed)?.at,
+            false => self.link_there().at,
+        };
         let stragglers = self.source().and_then(|source| source.stragglers());
         *self.seen_mut() = Seen {
             refused_before: stragglers.map_or(0, |found| found.refused),
@@ -110,7 +118,10 @@ impl<P: Parts> Driver<P> {
             at: at.clone(),
             min_replicas: None,
         };
-        let (over, doing) = Over::begin(intent, &at);
+        let (over, doing) = match self.state.by_scan {
+            true => Over::begin_by_scan(intent, &at),
+            false => Over::begin(intent, &at),
+        };
         let what = self.named("flip");
         Ok(self.run(Machine::Over(over), doing, &what))
     }
