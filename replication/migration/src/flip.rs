@@ -61,6 +61,9 @@ pub enum Do {
     Release(Authority),
     /// The source's configuration file says what it is now, if it has one.
     KeepInFile,
+    /// The same of a source that follows this node, before that counts: ended before its file says so it comes back as a primary, and takes
+    /// writes. It fails unless the source answers as a replica behind it.
+    KeepReplica,
     // Of an old Redis that is written to, and never a replica (written/turn.rs):
     /// The users of the state may not write there: [`Event::Barred`].
     Bar,
@@ -297,6 +300,7 @@ impl Flip {
                     Do::Follow(None),
                     Do::Release(Authority::Front),
                     Do::Write(Phase::Verify),
+                    Do::KeepInFile,
                 ]
             }
             (Step::Undo, Event::TimeUp) => {
@@ -379,7 +383,10 @@ impl Flip {
                     return vec![];
                 }
                 let place = asked.clone();
-                self.go(Step::Own, vec![Do::Unfollow, Do::WriteOwn(place)])
+                self.go(
+                    Step::Own,
+                    vec![Do::KeepReplica, Do::Unfollow, Do::WriteOwn(place)],
+                )
             }
             _ => vec![],
         }
@@ -396,7 +403,6 @@ impl Flip {
                 Do::TakeOver(place),
                 Do::Answer(true),
                 Do::Release(Authority::Own),
-                Do::KeepInFile,
             ],
         )
     }

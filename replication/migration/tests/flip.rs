@@ -29,6 +29,8 @@ struct Plan {
     loses: u64,
     /// From this step on the source does not answer, until the node starts anew.
     silent_from: Option<usize>,
+    /// The source ends before this step, and comes back as what its file says.
+    source_dies_before: Option<usize>,
     /// The time is over at this wait.
     time_up_at: Option<usize>,
     /// A PING goes into the source's stream right before it turns.
@@ -43,6 +45,8 @@ struct World {
     made: usize,
     // The source.
     is_primary: bool,
+    /// Its file says that it is a replica.
+    in_file: bool,
     fenced: bool,
     at: Place,
     second: Option<Place>,
@@ -73,6 +77,7 @@ impl World {
             waits: 0,
             made: 1,
             is_primary,
+            in_file: !is_primary,
             fenced: false,
             at: if is_primary { at.clone() } else { own.clone() },
             second: None,
@@ -100,6 +105,17 @@ impl World {
             at: self.at.clone(),
             second: self.second.clone(),
         }
+    }
+
+    fn source_dies(&mut self) {
+        self.fenced = false;
+        if !self.is_primary && !self.in_file {
+            self.is_primary = true;
+            self.made += 1;
+            self.second = None;
+            self.at.history = history(self.made);
+        }
+        self.is_primary = !self.in_file;
     }
 
     /// Clients write wherever somebody takes it.
@@ -211,7 +227,12 @@ impl World {
                 }
                 None
             }
-            Do::Unblock | Do::KeepInFile => None,
+            Do::KeepReplica if self.is_primary => return Err("it is a primary".to_owned()),
+            Do::KeepReplica | Do::KeepInFile => {
+                self.in_file = !self.is_primary;
+                None
+            }
+            Do::Unblock => None,
             of_written => panic!("{of_written:?}: no replica is written to"),
         };
         if fails {
@@ -255,6 +276,9 @@ fn drive(world: &mut World, machine: &mut Machine, doing: Vec<Do>) -> End {
             world.steps += 1;
             if world.plan.dies_before == Some(world.steps) {
                 return End::Died;
+            }
+            if world.plan.source_dies_before == Some(world.steps) {
+                world.source_dies();
             }
             world.writes();
             match world.perform(&what) {
@@ -402,6 +426,28 @@ fn killed_at_every_step_there_is_one_authority_and_nothing_is_lost() {
     }
 }
 
+/// Whenever the source ends and comes back, on the way or later: it takes no writes while this node decides.
+#[test]
+fn a_source_that_comes_back_is_no_second_authority() {
+    let mut flips = 0;
+    for step in 1..30 {
+        let plan = Plan {
+            source_dies_before: Some(step),
+            ..Plan::default()
+        };
+        let (mut world, outcome) = round(plan, Phase::Verify);
+        flips += usize::from(outcome == Some(Outcome::Done));
+        world.source_dies();
+        world.writes();
+        if world.authority == Authority::Front && !world.is_primary {
+            // (Found by who watches it.)
+            world.perform(&Do::MakePrimary).unwrap();
+        }
+        settled(&world);
+    }
+    assert!((10..29).contains(&flips), "{flips} came about");
+}
+
 #[test]
 fn whatever_fails_is_undone_or_done() {
     for phase in [Phase::Verify, Phase::Reverse] {
@@ -480,14 +526,18 @@ fn what_is_asked_for_must_be_what_is_here() {
         let (mut flip, doing) = Flip::prove(&at);
         assert_eq!(doing, [Do::Expect(at.clone())]);
         let doing = flip.on(Event::Asked(asked.clone()));
-        let first = if done { Do::Unfollow } else { Do::MakePrimary };
+        let first = if done {
+            Do::KeepReplica
+        } else {
+            Do::MakePrimary
+        };
         assert_eq!(doing.first(), Some(&first), "{asked:?}");
     }
     // What the source has and this node has not yet is waited for.
     let (mut flip, _) = Flip::prove(&at);
     assert_eq!(flip.on(Event::Asked(Place::new(OLD, 114))), []);
     assert_eq!(flip.waits_for(), Wait::Applied(114));
-    assert_eq!(flip.on(Event::Applied(114)).first(), Some(&Do::Unfollow));
+    assert_eq!(flip.on(Event::Applied(114)).first(), Some(&Do::KeepReplica));
 }
 
 #[test]

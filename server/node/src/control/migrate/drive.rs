@@ -769,6 +769,7 @@ impl<P: Parts> Driver<P> {
                 }
             ));
             self.source()?.make_replica(&us)?;
+            self.keep_in_file();
         }
         self.seen_mut().stragglers = self.source()?.stragglers()?;
         Ok(())

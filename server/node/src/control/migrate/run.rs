@@ -19,6 +19,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 const UNDO_MAX: Duration = Duration::from_secs(3);
 /// The fence holds so much longer than the longest pause.
 const FENCE_MORE: Duration = Duration::from_secs(1);
+/// Said of a Redis without a configuration file.
+const NO_FILE: &str = "the old Redis has no configuration file: restarted it would be a primary until this node notices";
 
 /// How long requests wait in a run.
 #[derive(Default)]
@@ -238,6 +240,15 @@ impl<P: Parts> Driver<P> {
         Ok(None)
     }
 
+    /// The source's file says what it is now, if it has one; if not, people are told.
+    pub(super) fn keep_in_file(&mut self) {
+        match self.source().and_then(|source| source.keep_in_file()) {
+            Ok(true) => {}
+            Ok(false) => self.warn(NO_FILE.to_owned()),
+            Err(why) => self.warn(format!("its configuration file does not say so: {why}")),
+        }
+    }
+
     fn perform_there(&mut self, what: &Do, watch: &mut Watch) -> Result<Option<Event>, String> {
         let event = match what {
             Do::Fence => {
@@ -268,13 +279,18 @@ impl<P: Parts> Driver<P> {
                 Some(Event::IsPrimary)
             }
             Do::KeepInFile => {
+                self.keep_in_file();
+                None
+            }
+            Do::KeepReplica => {
                 match self.source().and_then(|source| source.keep_in_file()) {
                     Ok(true) => {}
-                    Ok(false) => self.warn(
-                        "the old Redis has no configuration file: restarted it would be a primary until this node notices"
-                            .to_owned(),
-                    ),
-                    Err(why) => self.warn(format!("its configuration file does not say so: {why}")),
+                    Ok(false) => self.warn(NO_FILE.to_owned()),
+                    // (Not permitted, or it cannot write its file: an operator's choice. It may also have ended.)
+                    Err(why) if self.ask_source()?.follows_us => {
+                        self.warn(format!("its configuration file does not say so: {why}"));
+                    }
+                    Err(why) => return Err(why),
                 }
                 None
             }
