@@ -3,7 +3,10 @@
 //! Syncs are counted by `perf`, in the kernel, for both servers alike: redis-server has no counter of them. What `everysec` adds is
 //! the difference of two servers of one kind, with and without a log, of the same round.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -126,19 +129,47 @@ fn always(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
+/// A key to seal the log with, in a file of its own.
+struct KeyFile(PathBuf);
+
+impl KeyFile {
+    fn new() -> io::Result<KeyFile> {
+        let path = std::env::temp_dir().join(format!("compare-keys-{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let key = KeyFile(path);
+        writeln!(file, "bench {}", "5e".repeat(32))?;
+        Ok(key)
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        // What is left in the folder for temporary files is nobody's secret.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 fn everysec(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
-    report.note("`appendfsync everysec` beside no log at all, SET at P=16:");
+    report.note("`appendfsync everysec` beside no log at all, SET at P=16; `sealed`: with a key for encryption at rest:");
     report.heads(&[
         "server",
         "us/req without",
         "us/req with",
         "more us/req [least..most]",
     ]);
+    let key = KeyFile::new()?;
+    let sealed = format!("--encryption-key-file {}", key.0.display());
     let servers = [
         Server::start(bench, &Plan::redis(bench))?,
         Server::start(bench, &Plan::redis(bench).with(EVERYSEC))?,
         Server::start(bench, &Plan::meridian(bench))?,
         Server::start(bench, &Plan::meridian(bench).with(EVERYSEC))?,
+        Server::start(bench, &Plan::meridian(bench).with(EVERYSEC).with(&sealed))?,
     ];
     let load = Load::of("-t set", 16, bench.options.scaled(EVERYSEC_REQUESTS));
     let mut rounds: Vec<Vec<f64>> = Vec::new();
@@ -153,17 +184,21 @@ fn everysec(bench: &Bench<'_>, report: &mut Report) -> io::Result<()> {
         }
         rounds.push(round);
     }
-    for at in [0, 2] {
-        let more = || rounds.iter().map(|round| round[at + 1] - round[at]);
-        let target = (at == 2).then_some(EVERYSEC_US_MAX);
+    for (at, with, name) in [
+        (0, 1, "redis"),
+        (2, 3, "meridian"),
+        (2, 4, "meridian, sealed"),
+    ] {
+        let more = || rounds.iter().map(|round| round[with] - round[at]);
+        let target = (with == 3).then_some(EVERYSEC_US_MAX);
         let (least, most) = (
             more().fold(f64::INFINITY, f64::min),
             more().fold(f64::NEG_INFINITY, f64::max),
         );
         report.row([
-            servers[at].name.to_owned(),
+            name.to_owned(),
             format!("{:.3}", median(rounds.iter().map(|round| round[at]))),
-            format!("{:.3}", median(rounds.iter().map(|round| round[at + 1]))),
+            format!("{:.3}", median(rounds.iter().map(|round| round[with]))),
             format!("{} [{least:.2}..{most:.2}]", judged(median(more()), target)),
         ]);
     }

@@ -83,6 +83,7 @@ static NONE: None_ = None_(Page {
     end: 0,
     previous: ptr::null_mut(),
     next: ptr::null_mut(),
+    drains: AtomicBool::new(false),
     link: AtomicPtr::new(ptr::null_mut()),
 });
 
@@ -219,6 +220,13 @@ unsafe fn settle(heap: *mut Heap, page: *mut Page) {
     // SAFETY: (1)
     unsafe {
         let class = usize::from((*page).class);
+        if (*page).drains.load(Relaxed) {
+            if (*page).used == 0 {
+                (*page).drains.store(false, Relaxed);
+                push_empty(heap, page);
+            }
+            return;
+        }
         if !(*page).is_open {
             open_last(heap, page);
         }
@@ -406,7 +414,7 @@ pub(crate) unsafe fn new_page(heap: *mut Heap, class: usize) -> *mut Page {
         if page.is_null() {
             let mut region = (*heap).region;
             if region.is_null() || (*region).taken == PAGES {
-                region = Region::new(heap);
+                region = Region::new(heap, region);
                 if region.is_null() {
                     return ptr::null_mut();
                 }
@@ -503,6 +511,20 @@ pub(crate) fn rest() {
         // SAFETY: heaps live as long as the process.
         unsafe { (*heap).shared.is_taken.store(false, Release) }
     }
+}
+
+/// This thread's heap, or null.
+pub(crate) fn mine() -> *mut Heap {
+    MINE.get()
+}
+
+/// The region that a heap has taken last, from which the others can be reached; null when it has none.
+pub(crate) fn newest_region(heap: *mut Heap) -> *mut Region {
+    if heap.is_null() || heap != mine() {
+        return ptr::null_mut();
+    }
+    // SAFETY: this thread owns the heap.
+    unsafe { (*heap).region }
 }
 
 /// See the crate.

@@ -16,7 +16,8 @@
 //! are reused first; [`purge`], to be called from a thread that nobody waits for, gives their memory back to the system.
 //!
 //! Cost: a descriptor of 64 bytes for a page, 0.1 %; at the end of a page less than one block.
-//! Non-goals: blocks above 1024 bytes, moving live blocks together, pages that change their owner.
+//! Pages that are sparsely used can be emptied by who owns the blocks: [`Thinning`].
+//! Non-goals: blocks above 1024 bytes, pages that change their owner.
 #![allow(
     unsafe_code,
     reason = "an allocator hands out and takes back raw memory"
@@ -26,11 +27,13 @@ mod classes;
 mod heap;
 mod lines;
 mod region;
+mod thinning;
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
 pub use classes::{SMALL_BYTES_MAX, good_size};
+pub use thinning::{Stage, Thinning};
 
 /// See the crate's head. `A` takes the blocks that are not small.
 pub struct Small<A>(pub A);
@@ -57,6 +60,12 @@ pub fn rest() {
 /// itself when it wants memory; this is for a thread that frees more than it allocates.
 pub fn collect(blocks: usize) -> bool {
     heap::collect(blocks)
+}
+
+/// Whether a block lies in a page that is to be emptied ([`Thinning`]): whoever owns it should allocate it anew. Any thread may ask, of any address.
+#[inline]
+pub fn drains(block: *const u8) -> bool {
+    thinning::drains(block)
 }
 
 #[inline(always)]

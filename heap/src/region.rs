@@ -10,7 +10,8 @@
 )]
 
 use core::ptr;
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering::{Acquire, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 
 use crate::heap::{Block, Heap};
 
@@ -36,6 +37,8 @@ pub(crate) struct Page {
     /// Neighbours in the list of open pages.
     pub(crate) previous: *mut Page,
     pub(crate) next: *mut Page,
+    /// It is to be emptied, and gives no blocks meanwhile (`thinning.rs`); its owner's to set, anyone's to read.
+    pub(crate) drains: AtomicBool,
     /// The next in a stack of empty pages.
     pub(crate) link: AtomicPtr<Page>,
 }
@@ -45,18 +48,43 @@ const _: () = assert!(size_of::<Page>() == 64);
 pub(crate) struct Region {
     /// Whose it is; never changes.
     pub(crate) owner: *const Heap,
+    /// The one that its heap had before; never changes.
+    pub(crate) older: *mut Region,
     /// Pages taken into use so far; the owner's.
     pub(crate) taken: usize,
     pub(crate) pages: [Page; PAGES],
 }
 
+/// Addresses of user space, in bits, on the targets that are supported; regions beyond are not known.
+const ADDRESS_BITS: u32 = 48;
+const KNOWN_WORDS: usize = (1 << ADDRESS_BITS) / REGION_BYTES / 64;
+/// By address: where there is a region, a bit each. 8 MiB of address space, of which next to nothing is ever touched.
+static KNOWN: [AtomicU64; KNOWN_WORDS] = [const { AtomicU64::new(0) }; KNOWN_WORDS];
+
+fn known(at: usize) -> Option<(&'static AtomicU64, u64)> {
+    let number = at / REGION_BYTES;
+    let word = KNOWN.get(number / 64)?;
+    Some((word, 1 << (number % 64)))
+}
+
 impl Region {
+    /// The region that an address lies in, if it is one of a heap's.
+    #[inline]
+    pub(crate) fn at(address: *const u8) -> Option<*mut Region> {
+        let (word, bit) = known(address.addr())?;
+        let is_one = word.load(Acquire) & bit != 0;
+        is_one.then(|| Region::of(address.cast_mut()))
+    }
+
     /// Asks the system for one; null when it has none.
-    pub(crate) fn new(owner: *const Heap) -> *mut Region {
+    pub(crate) fn new(owner: *const Heap, older: *mut Region) -> *mut Region {
         let region = system_memory().cast::<Region>();
         if !region.is_null() {
             // SAFETY: fresh memory of 4 MiB, aligned to that; all zeroes, which is a valid value of all other fields.
-            unsafe { (*region).owner = owner }
+            unsafe { ((*region).owner, (*region).older) = (owner, older) }
+            if let Some((word, bit)) = known(region.addr()) {
+                word.fetch_or(bit, Release);
+            }
         }
         region
     }

@@ -5,6 +5,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::mpsc;
 
+use heap::{Stage, Thinning};
+
 static HEAP: heap::Small<System> = heap::Small(System);
 
 /// Steps of each thread, fewer where each is slow.
@@ -73,6 +75,25 @@ impl Block {
         self.size = size;
     }
 
+    fn is_to_leave(&self) -> bool {
+        heap::drains(self.at)
+    }
+
+    /// Moves to another page if it is to.
+    fn leave(&mut self) {
+        if self.is_to_leave() {
+            let moved = Block {
+                // SAFETY: the size is not 0.
+                at: unsafe { HEAP.alloc(layout(self.size, self.align)) },
+                ..*self
+            };
+            // SAFETY: two live blocks of that size.
+            unsafe { moved.at.copy_from_nonoverlapping(self.at, self.size) }
+            assert!(!moved.is_to_leave());
+            core::mem::replace(self, moved).free();
+        }
+    }
+
     fn free(self) {
         self.check();
         // SAFETY: a live block with its layout, not used any more.
@@ -97,6 +118,7 @@ fn blocks_are_disjoint_and_stay_whole_across_threads() {
             scope.spawn(move || {
                 let mut random = Random(number as u64 + 77);
                 let mut held: Vec<Block> = Vec::new();
+                let mut thinning = Thinning::new();
                 for step in 0..STEPS {
                     // The number held goes up and down, so that pages fill and empty.
                     let many = if (step / (STEPS / 8)).is_multiple_of(2) {
@@ -129,6 +151,9 @@ fn blocks_are_disjoint_and_stay_whole_across_threads() {
                     }
                     if random.below(STEPS / 4) == 0 {
                         heap::purge();
+                    }
+                    if step % 64 == 0 {
+                        go_on(&mut thinning, &mut held);
                     }
                 }
                 drop(senders);
@@ -175,4 +200,64 @@ fn zeroed_blocks_are_zero_and_large_ones_pass_through() {
             }
         }
     }
+}
+
+/// A step of emptying pages: all blocks that are to move do so at once.
+fn go_on(thinning: &mut Thinning, held: &mut [Block]) {
+    match thinning.step() {
+        Stage::Emptying => {
+            held.iter_mut().for_each(Block::leave);
+            thinning.release();
+        }
+        Stage::Done => *thinning = Thinning::new(),
+        _ => {}
+    }
+}
+
+#[test]
+fn pages_are_emptied_by_moving_what_lives_there() {
+    let count = if cfg!(miri) { 5_000 } else { 200_000 };
+    // (On a thread of its own, with a heap that no other test has used.)
+    let run = move || {
+        let mut random = Random(5);
+        let mut held: Vec<Block> = (0..count).map(|n| Block::new(50, 5 * n + 1)).collect();
+        for _ in 0..count / 2 {
+            held.swap_remove(random.below(held.len())).free();
+        }
+        let pages = |held: &[Block]| -> usize {
+            let pages = held.iter().map(|block| block.at.addr() >> 16);
+            pages.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        let before = pages(&held);
+        let mut thinning = Thinning::new();
+        while !matches!(thinning.step(), Stage::Emptying | Stage::Done) {}
+        if cfg!(miri) {
+            return;
+        }
+        assert_eq!(thinning.stage(), Stage::Emptying);
+        // One that is not moved keeps its page. (None of these is of whole lines.)
+        let stays = held.iter().position(Block::is_to_leave).unwrap();
+        for (number, block) in held.iter_mut().enumerate() {
+            if number != stays {
+                block.leave();
+            }
+        }
+        let after = pages(&held);
+        assert!(after * 100 < before * 56, "{before} pages, then {after}");
+        thinning.release();
+        while thinning.step() != Stage::Done {}
+        let [chosen, kept] =
+            [thinning.chosen_bytes(), thinning.kept_bytes()].map(|bytes| bytes >> 16);
+        assert!(
+            kept == 1 && before - after + 1 == chosen,
+            "{chosen}, {kept}"
+        );
+        assert!(!held[stays].is_to_leave());
+        // What is full is left alone.
+        let mut again = Thinning::new();
+        while !matches!(again.step(), Stage::Emptying | Stage::Done) {}
+        assert_eq!(again.stage(), Stage::Done);
+        held.into_iter().for_each(Block::free);
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
 }

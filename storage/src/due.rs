@@ -17,6 +17,8 @@ const SWEEP_LOOKS: usize = 8;
 const FIELDS_PER_LOOK_MAX: usize = 256;
 /// A hint for a slot on a visit elsewhere is looked at again after this, ms.
 const AWAY_RETRY_MS: u64 = 8;
+/// The same for a key that somebody else ends (see [`Shard::set_ends`]), and who mostly has by then.
+const OTHERS_RETRY_MS: u64 = 1000;
 
 impl Shard {
     /// Until the next [`Shard::set_now`] no deadline has passed, as for requests that were executed elsewhere when their keys were there. What
@@ -98,9 +100,10 @@ impl Shard {
             if let Some(table) = self.dbs[db].table(hint.slot()) {
                 table.with_prefix(hint.hash(), HINT_HASH_BITS, |item: Item| {
                     if let Some(at_ms) = first_field_ms(item) {
-                        if at_ms <= self.now_ms {
+                        if at_ms <= self.now_ms && self.may_end(item.key()) {
                             keys.push(item.key().to_vec());
                         } else {
+                            let at_ms = self.later(at_ms);
                             next = Some(next.map_or(at_ms, |next: u64| at_ms.min(next)));
                         }
                     }
@@ -122,7 +125,7 @@ impl Shard {
     #[cold]
     pub fn expire_fields(&mut self, key: &Key<'_>) {
         let first_ms = self.live(key).and_then(first_field_ms);
-        if first_ms.is_some_and(|at_ms| at_ms <= self.now_ms) && !self.holds_expired() {
+        if first_ms.is_some_and(|at_ms| at_ms <= self.now_ms) && self.may_end(key.bytes) {
             self.edit().expire_fields(key, usize::MAX);
         }
     }
@@ -135,11 +138,22 @@ impl Shard {
         table.with_prefix(hint.hash(), HINT_HASH_BITS, |item: Item| {
             match item.deadline_ms() {
                 None => {}
-                Some(at_ms) if at_ms <= self.now_ms => due = Some(item),
-                Some(at_ms) => *next = Some(next.map_or(at_ms, |next| at_ms.min(next))),
+                Some(at_ms) if at_ms <= self.now_ms && self.may_end(item.key()) => due = Some(item),
+                Some(at_ms) => {
+                    let at_ms = self.later(at_ms);
+                    *next = Some(next.map_or(at_ms, |next| at_ms.min(next)));
+                }
             }
         });
         due
+    }
+
+    /// When a deadline is looked at that is not to be acted upon now.
+    fn later(&self, at_ms: u64) -> u64 {
+        match at_ms > self.now_ms {
+            true => at_ms,
+            false => self.now_ms + OTHERS_RETRY_MS,
+        }
     }
 
     #[cold]
@@ -179,7 +193,9 @@ impl Shard {
             assert!(in_wheel, "a deadline is hinted at");
             let hint = Hint::new(slot, crate::hash::hash_bytes(item.key()));
             let at_ms = hints.get(&hint).copied().unwrap_or(u64::MAX);
-            let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16);
+            let is_others = !self.holds_expired() && !self.may_end(item.key());
+            let retry_ms = if is_others { OTHERS_RETRY_MS } else { 0 };
+            let latest_ms = deadline_ms.max(self.now_ms).saturating_add(16 + retry_ms);
             assert!(at_ms <= latest_ms, "a hint at {at_ms} for {deadline_ms}");
         }
     }
@@ -190,5 +206,38 @@ fn first_field_ms(item: Item) -> Option<u64> {
     match item.content() {
         Content::Collection(held) => held.boxed()?.first_deadline_ms(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::{Key, Limits, Shard, Slot, Ttl};
+
+    /// Those of somebody else's end when that one says so, or when they are this node's again.
+    #[test]
+    fn only_keys_that_may_end_do() {
+        let mut shard = Shard::new(1, (0..16384).map(Slot), Limits::default(), 1000);
+        for name in [&b"ours"[..], b"theirs"] {
+            shard
+                .edit()
+                .put_string(&Key::new(0, name), b"v", Ttl::At(1500));
+        }
+        shard.set_ends(Some(Arc::new(|key: &[u8]| key == b"ours")));
+        shard.set_now(2000);
+        while shard.expire_due(100) {}
+        shard.check();
+        let is_held = |shard: &Shard| shard.count(0).keys;
+        assert_eq!(is_held(&shard), 1);
+        assert!(
+            shard.peek(&Key::new(0, b"theirs")).is_none(),
+            "nobody sees it"
+        );
+        shard.set_ends(None);
+        shard.set_now(3100);
+        while shard.expire_due(100) {}
+        assert_eq!(is_held(&shard), 0);
+        shard.check();
     }
 }

@@ -24,13 +24,14 @@ use core::ptr::{self, NonNull};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 
 use crate::account::class_size;
+use crate::compact::IsSparse;
 use crate::held::Held;
 use crate::packed::block_bytes;
 use crate::table::Entry;
 use crate::value::{Collection, Kind};
 
 /// Longest string kept in the item's own block, bytes.
-pub(crate) const EMBEDDED_BYTES_MAX: usize = 512;
+pub const EMBEDDED_BYTES_MAX: usize = 512;
 
 const KIND_MASK: u8 = 0b11;
 const INT: u8 = 0;
@@ -465,6 +466,12 @@ impl Item {
         }
     }
 
+    /// Where its block begins.
+    #[inline(always)]
+    pub(crate) fn address_of_block(self) -> *const u8 {
+        self.0.as_ptr()
+    }
+
     /// Where its block begins, as a number to be shown.
     pub(crate) fn address(self) -> usize {
         self.0.as_ptr().addr()
@@ -481,6 +488,44 @@ impl Item {
             return block + class_size(bytes.capacity());
         }
         block
+    }
+
+    /// A copy of the block elsewhere, if it is to be moved: it stands for the same value, so one of the two is to be abandoned.
+    pub(crate) fn moved(self, is_sparse: IsSparse<'_>) -> Option<Item> {
+        if !is_sparse(self.0.as_ptr()) {
+            return None;
+        }
+        let layout = block_layout(self.total());
+        // SAFETY: the layout is that of `build`, never empty; both blocks have its size. What the value owns is owned by whichever
+        // copy is kept.
+        unsafe {
+            let block = NonNull::new(alloc(layout))?;
+            ptr::copy_nonoverlapping(self.0.as_ptr(), block.as_ptr(), layout.size());
+            Some(Item(block))
+        }
+    }
+
+    /// Frees the block alone: a copy of it goes on.
+    pub(crate) fn abandon(self) {
+        let layout = block_layout(self.total());
+        // SAFETY: the layout is that of `build`; the caller does not use the block any more, and its value belongs to the copy.
+        unsafe { dealloc(self.0.as_ptr(), layout) }
+    }
+
+    /// Moves the bytes of a large string, if they are to be.
+    pub(crate) fn move_string(self, is_sparse: IsSparse<'_>) -> bool {
+        let moved = self.with_large(|bytes| {
+            let is_moved = is_sparse(bytes.as_ptr());
+            if is_moved {
+                // (As much room as before: that is what has been counted.)
+                let mut anew = Vec::new();
+                anew.reserve_exact(bytes.capacity());
+                anew.extend_from_slice(bytes);
+                *bytes = anew;
+            }
+            is_moved
+        });
+        moved.unwrap_or(false)
     }
 
     /// Frees the block and hands its value out (a small string and a packed block only by `content` before).

@@ -5,6 +5,7 @@
 //! [`Shard::set_now`] was told last: one time for all that a turn does.
 
 use core::cell::Cell;
+use std::sync::Arc;
 
 use crate::account::class_size;
 use crate::edit::Edit;
@@ -32,6 +33,9 @@ const SCAN_PREFIX_BITS: u32 = crate::table::CURSOR_BITS;
 const EMBSTR_BYTES_MAX: usize = 44;
 /// What a key's place in its bucket costs on average, bytes: 64 for 5.5 entries.
 const BUCKET_SHARE_BYTES: usize = 12;
+
+/// Tells whether a key may end by its deadline here: see [`Shard::set_ends`].
+pub type Ends = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// One database of one shard.
 #[derive(Default)]
@@ -166,6 +170,8 @@ pub struct Shard {
     has_met_expired: Cell<bool>,
     /// Keys stay past their deadline, though nobody sees them.
     holds_expired: bool,
+    /// See [`Shard::set_ends`].
+    ends: Option<Ends>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -211,6 +217,7 @@ impl Shard {
             met_expired: Cell::default(),
             has_met_expired: Cell::new(false),
             holds_expired: false,
+            ends: None,
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
@@ -323,6 +330,16 @@ impl Shard {
         self.holds_expired
     }
 
+    /// While keys end, only those that this says so of; None: all. The others stay past their deadline, as in [`Shard::set_holds_expired`].
+    pub fn set_ends(&mut self, ends: Option<Ends>) {
+        self.ends = ends;
+    }
+
+    /// Whether a key may end by its deadline.
+    pub(crate) fn may_end(&self, key: &[u8]) -> bool {
+        !self.holds_expired && self.ends.as_deref().is_none_or(|ends| ends(key))
+    }
+
     /// Removes the keys that reads have met after their deadline.
     #[cold]
     pub fn expire_met(&mut self) {
@@ -330,10 +347,8 @@ impl Shard {
         let met = if self.holds_expired { Vec::new() } else { met };
         for (db, key) in met {
             let key = Key::new(db, &key);
-            if self
-                .find(&key)
-                .is_some_and(|item| item.is_expired(self.now_ms))
-            {
+            let is_expired = |item: Item| item.is_expired(self.now_ms);
+            if self.find(&key).is_some_and(is_expired) && self.may_end(key.bytes) {
                 self.edit().expire(&key);
             }
         }

@@ -7,6 +7,7 @@
 //! A finding is a *stop* (it would go wrong), a *warning* (it may, or costs something) or a *note*. Each says what to do about it. The source
 //! is asked nothing here and nothing is decided: who starts with a stop open must say so.
 
+mod scan;
 mod written;
 
 use core::fmt::Write as _;
@@ -119,6 +120,10 @@ pub struct Here<'a> {
     pub needs_password: bool,
     /// What the source is to be after the flip.
     pub old_side: OldSide,
+    /// It is to be followed by scan.
+    pub by_scan: bool,
+    /// `migrate-scan-value-max-bytes`.
+    pub scan_value_bytes_max: u64,
 }
 
 /// What comes of it.
@@ -151,6 +156,7 @@ pub const NEEDED: &[(&str, &str)] = &[
     ("time", "deadlines that are relative"),
     ("restore", "differences that are fetched again"),
     ("watch", "differences that are looked at again"),
+    ("psubscribe", "keyspace events"),
 ];
 
 /// `name:value` of INFO.
@@ -173,6 +179,21 @@ pub fn version(info: &str) -> (u64, u64) {
     let text = field(info, "redis_version").unwrap_or("");
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether what ACL GETUSER says of a user's commands bars one of them by its name, or by allowing none (of other categories nothing is guessed).
+pub fn bars(commands: &str, name: &str) -> bool {
+    commands.split_whitespace().fold(false, |bars, word| {
+        let (allows, what) = match word.split_at_checked(1) {
+            Some(("+", what)) => (true, what),
+            Some(("-", what)) => (false, what),
+            _ => return bars,
+        };
+        match what == "@all" || what.eq_ignore_ascii_case(name) {
+            true => !allows,
+            false => bars,
+        }
+    })
 }
 
 /// Keys and keys that expire, over all databases: `db0:keys=2,expires=1,...`.
@@ -203,7 +224,10 @@ pub fn assess(told: &Told, here: &Here<'_>) -> Report {
     if here.old_side == OldSide::Written {
         written::of_written(told, here, &mut report);
     }
-    of_stream(told, &mut report);
+    scan::of_scan(told, here, &mut report);
+    if !here.by_scan {
+        of_stream(told, &mut report);
+    }
     of_memory(told, here, &mut report);
     of_keys(told, &mut report);
     report.findings.sort_by_key(|finding| finding.weight);
@@ -478,7 +502,7 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
     }
     for name in &told.denied {
         let is_flip = name == REPLICAOF;
-        if is_flip && here.old_side == OldSide::Written {
+        if is_flip && here.old_side == OldSide::Written || !scan::needs(name, here.by_scan) {
             continue;
         }
         let what = NEEDED.iter().find(|(needed, _)| needed == name);
@@ -491,10 +515,13 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
             ),
             format!(
                 "ACL SETUSER <user> +{name}, or a user of the migration's own with ~* &* +@all{}",
-                if is_flip {
-                    "; where it is barred: --old-side written"
-                } else {
-                    ""
+                match name.as_str() {
+                    REPLICAOF => "; where it is barred: --old-side written".to_owned(),
+                    scan::PSYNC => format!(
+                        "; where it is barred: --by-scan\n            {}",
+                        scan::meaning(told)
+                    ),
+                    _ => String::new(),
                 }
             ),
         );

@@ -36,6 +36,8 @@ pub enum Do {
     Unfence,
     /// The source is asked what it is: [`Event::SourceIs`].
     AskSource,
+    /// Of a source that is followed by scan: all that has been written there is fetched, also what no event tells: [`Event::Swept`].
+    Sweep,
     /// A PSYNC of the source is held back until [`Do::Answer`]: [`Event::Asked`].
     Expect(Place),
     /// The source is told to follow this node: [`Event::IsReplica`].
@@ -124,6 +126,8 @@ pub enum Event {
     SourceIs(Found),
     /// So much of the source's stream has been executed here.
     Applied(u64),
+    /// All that has been written at the source is here.
+    Swept,
     /// The source has said that it follows this node.
     IsReplica,
     /// The source has said that it follows nobody.
@@ -162,6 +166,8 @@ pub enum Wait {
     Drained,
     /// [`Event::Applied`] of this or more.
     Applied(u64),
+    /// [`Event::Swept`].
+    Swept,
     /// [`Event::Asked`].
     Asked,
     /// [`Event::EndsAt`], and [`Event::Acknowledged`]: the old Redis is asked.
@@ -661,7 +667,7 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
         doing.extend([Do::Release(Authority::Front), Do::Write(Phase::Verify)]);
         Start::Go(Phase::Verify, doing)
     };
-    let own = || match (&state.fence, kept) {
+    let own = || match (&state.side(0).fence, kept) {
         (Some(fence), Some(kept))
             if fence.history == kept.history && kept.offset >= fence.offset =>
         {
@@ -716,6 +722,6 @@ pub fn at_start(state: &State, found: Option<&Found>, kept: Option<&Place>) -> S
 /// A primary whose history went on from the fence, by itself: the flip was undone when the disk could not say so any more.
 fn was_undone(state: &State, found: &Found) -> bool {
     let second = found.second.as_ref().map(|second| &second.history);
-    let fence = state.fence.as_ref().map(|fence| &fence.history);
+    let fence = state.side(0).fence.as_ref().map(|fence| &fence.history);
     found.is_primary && second.is_some() && second == fence
 }

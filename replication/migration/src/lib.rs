@@ -4,6 +4,7 @@
 //! a Redis ── PSYNC: an RDB file, then requests with offsets ──> this node           (replica: `psync`, `stream`)
 //! this node ── effects said as requests, with offsets ──> a Redis, or another node  (primary: `feed`, `backlog`)
 //! this node ── effects said as requests, in transactions with a position ──> a Redis that is nobody's replica    (`written`)
+//! a Redis that bars PSYNC ── its keys one by one, and its keyspace events ──> this node                          (`scan`)
 //! who decides, and when: `phase`, `flip`; remembered: `state`; before it `assess`, on the way `compare`
 //! ```
 //! No sockets, no clocks, no threads: `node` has those. See docs/adr/0014-leaving-redis.md for how the parts fit.
@@ -18,6 +19,8 @@ pub mod flip;
 mod phase;
 mod position;
 pub mod psync;
+pub mod scan;
+mod side;
 mod slots;
 mod state;
 pub mod stream;
@@ -30,9 +33,10 @@ pub use backlog::Backlog;
 pub use feed::Feed;
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
+pub use side::Side;
 pub use slots::Slots;
 pub use state::{
-    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, Place, STATE_BYTES_MAX,
-    Server, State, StateError, is_host,
+    BARRED_COMMANDS_BYTES_MAX, BARRED_USERS_MAX, Bar, Intent, OldSide, PATTERNS_BYTES_MAX,
+    PATTERNS_MAX, Place, STATE_BYTES_MAX, Server, State, StateError, is_host, patterns_of,
 };
 pub use topology::{Shard, Topology};

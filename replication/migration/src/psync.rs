@@ -74,7 +74,7 @@ impl fmt::Display for Fault {
             Fault::Later(line) => write!(f, "the source cannot serve a replica yet: {line}"),
             Fault::Refused(line) => write!(
                 f,
-                "the source refuses PSYNC: {line} (its user needs the permissions +psync +replconf +ping)"
+                "the source refuses PSYNC: {line} (its user needs the permissions +psync +replconf +ping; where PSYNC is barred for all: `meridian migrate start --by-scan`)"
             ),
         }
     }

@@ -5,11 +5,13 @@
 //!  phase verify
 //!  began 1700000000000
 //!  source 10.0.0.5 6379 plain
-//!  shard <slots, or hand> <id in the cluster, or ->   of several sources: of each, in their order
+//!  shard <slots, hand, or keys:patterns> <id in the cluster, or ->   of several sources: of each, in their order
+//!  by scan                                   the source bars PSYNC: it is followed by its keys and their events
 //!  announce 10.0.0.9 6379
 //!  intent flip <history> <offset> <min-replicas-to-write that the source had, or ->
-//!  fence <history> <offset>                  only once this node decides
 //!  old-side written                          the old Redis is written to, and never a replica
+//!  side <number>                             what follows is of this one of several sources
+//!  fence <history> <offset>                  only once this node decides
 //!  bar <user> <its commands before>          users of the old Redis that may not write there
 //!  written <sequence> new|begun              what is behind this sequence of the log is written there; it has been begun
 //!  needs-copy <why>                          what is missing there cannot be written any more
@@ -24,17 +26,22 @@ use core::fmt::Write as _;
 
 use storage::rdb::crc64;
 
-use crate::{Phase, Shard, Slots};
+use crate::{Phase, Shard, Side, Slots};
 
-/// Bytes of a state: hosts and histories are short, and slots are in few ranges as a rule.
-pub const STATE_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a state: some KiB as a rule. The most that 256 servers, each with eight users that are barred, can take.
+pub const STATE_BYTES_MAX: usize = 16 << 20;
 /// Phases and pauses that are remembered; the oldest go first.
 const REMEMBERED_MAX: usize = 200;
-/// Characters of a reason that are kept.
-const REASON_LEN_MAX: usize = 400;
 /// Digits of a history's name.
 const HISTORY_DIGITS: usize = 40;
 const HEAD: &str = "meridian-migration 1";
+/// What precedes the patterns of a server's keys.
+const KEYS: &str = "keys:";
+
+/// Patterns of one server's keys, and their bytes.
+pub const PATTERNS_MAX: usize = 64;
+/// See [`PATTERNS_MAX`].
+pub const PATTERNS_BYTES_MAX: usize = 4096;
 
 /// A place in a history of writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,22 +157,16 @@ pub struct State {
     pub sources: Vec<Server>,
     /// What each of the sources is, where there are several, or the one is a cluster; a shard's number is its place.
     pub shards: Vec<Shard>,
+    /// The source is followed by scan.
+    pub by_scan: bool,
     /// Where the old Redis finds this node.
     pub announce: Option<Server>,
     /// What is being changed.
     pub intent: Intent,
-    /// Where the source's history ended and this node's began.
-    pub fence: Option<Place>,
     /// What the old Redis is once this node decides.
     pub old_side: OldSide,
-    /// Its users that are to be barred then, or are.
-    pub bars: Vec<Bar>,
-    /// What is behind this sequence of this node's log is written to the old Redis.
-    pub written_from: u64,
-    /// It has been begun: the old Redis has the key that says how far it is.
-    pub is_begun: bool,
-    /// Why what is missing there cannot be written any more.
-    pub needs_copy: Option<String>,
+    /// How it stands with each of the sources, by number: see [`State::side`].
+    pub sides: Vec<Side>,
     /// Phases with the times at which they were entered, unix ms.
     pub entered: Vec<(Phase, u64)>,
     /// Changes of who decides (`flip`, `back`, `undone`) with their pauses, us.
@@ -227,10 +228,22 @@ impl State {
             let tls = if source.tls { "tls" } else { "plain" };
             let _ = writeln!(out, "source {} {} {tls}", source.host, source.port);
         }
-        for Shard { slots, id } in &self.shards {
-            let slots = slots.as_ref().map_or("hand".to_owned(), Slots::to_string);
+        for shard in &self.shards {
+            let Shard {
+                slots,
+                patterns,
+                id,
+            } = shard;
+            let keys = match slots {
+                Some(slots) => slots.to_string(),
+                None if patterns.is_empty() => "hand".to_owned(),
+                None => format!("{KEYS}{}", patterns.join(",")),
+            };
             let id = if id.is_empty() { "-" } else { id };
-            let _ = writeln!(out, "shard {slots} {id}");
+            let _ = writeln!(out, "shard {keys} {id}");
+        }
+        if self.by_scan {
+            out.push_str("by scan\n");
         }
         if let Some(us) = &self.announce {
             let _ = writeln!(out, "announce {} {}", us.host, us.port);
@@ -243,10 +256,15 @@ impl State {
             }
             Intent::Back => out.push_str("intent back\n"),
         }
-        if let Some(fence) = &self.fence {
-            let _ = writeln!(out, "fence {} {}", fence.history, fence.offset);
+        if self.old_side == OldSide::Written {
+            out.push_str("old-side written\n");
         }
-        self.encode_written(&mut out);
+        for (number, side) in self.sides.iter().enumerate() {
+            if !self.shards.is_empty() {
+                let _ = writeln!(out, "side {number}");
+            }
+            side.encode(&mut out);
+        }
         for (phase, at_ms) in &self.entered {
             let _ = writeln!(out, "entered {} {at_ms}", phase.name());
         }
@@ -256,22 +274,6 @@ impl State {
         let sum = crc64(0, out.as_bytes());
         let _ = writeln!(out, "sum {sum:016x}");
         out
-    }
-
-    fn encode_written(&self, out: &mut String) {
-        if self.old_side == OldSide::Replica {
-            return;
-        }
-        out.push_str("old-side written\n");
-        for bar in &self.bars {
-            let _ = writeln!(out, "bar {} {}", bar.user, bar.commands);
-        }
-        let begun = if self.is_begun { "begun" } else { "new" };
-        let _ = writeln!(out, "written {} {begun}", self.written_from);
-        if let Some(why) = &self.needs_copy {
-            let line: String = why.chars().take(REASON_LEN_MAX).collect();
-            let _ = writeln!(out, "needs-copy {}", line.replace(['\n', '\r'], " "));
-        }
     }
 
     /// Reads it back.
@@ -293,15 +295,18 @@ impl State {
             return Err(StateError::Sum);
         }
         let mut state = State::default();
+        let mut side = 0;
         for (at, line) in body.lines().enumerate().skip(1) {
             let words: Vec<&str> = line.split(' ').collect();
-            state.take(&words).ok_or(StateError::Line(at + 1))?;
+            let taken = state.take(&words, &mut side);
+            taken.ok_or(StateError::Line(at + 1))?;
         }
         let is_whole = state.shards.is_empty() || state.shards.len() == state.sources.len();
         is_whole.then_some(state).ok_or(StateError::Shards)
     }
 
-    fn take(&mut self, words: &[&str]) -> Option<()> {
+    /// `side`: the number of the server that lines of one are about.
+    fn take(&mut self, words: &[&str], side: &mut usize) -> Option<()> {
         match words {
             ["phase", name] => self.phase = Phase::of(name)?,
             ["began", at_ms] => self.began_ms = at_ms.parse().ok()?,
@@ -314,13 +319,29 @@ impl State {
                     _ => return None,
                 },
             }),
-            ["shard", slots, id] => self.shards.push(Shard {
-                slots: match *slots {
-                    "hand" => None,
-                    slots => Some(Slots::of(slots)?),
-                },
-                id: id.trim_start_matches('-').to_owned(),
-            }),
+            ["shard", keys, id] => {
+                let id = id.trim_start_matches('-').to_owned();
+                self.shards.push(match keys.strip_prefix(KEYS) {
+                    Some(patterns) => Shard {
+                        patterns: patterns_of(patterns)?,
+                        slots: None,
+                        id,
+                    },
+                    None if *keys == "hand" => Shard {
+                        id,
+                        ..Shard::default()
+                    },
+                    None => Shard {
+                        slots: Some(Slots::of(keys)?),
+                        patterns: Vec::new(),
+                        id,
+                    },
+                });
+            }
+            ["side", number] => {
+                *side = number.parse().ok().filter(|at| *at < self.sources.len())?;
+            }
+            ["by", "scan"] => self.by_scan = true,
             ["announce", host, port] => {
                 self.announce = Some(Server {
                     host: (*host).to_owned(),
@@ -339,31 +360,28 @@ impl State {
             }
             ["intent", "back"] => self.intent = Intent::Back,
             ["old-side", name] => self.old_side = OldSide::of(name)?,
-            ["bar", user, commands @ ..] => self.bars.push(Bar {
-                user: (*user).to_owned(),
-                commands: commands.join(" "),
-            }),
-            ["written", from, begun] => {
-                self.written_from = from.parse().ok()?;
-                self.is_begun = match *begun {
-                    "begun" => true,
-                    "new" => false,
-                    _ => return None,
-                };
-            }
-            ["needs-copy", why @ ..] => self.needs_copy = Some(why.join(" ")),
-            ["fence", history, offset] => self.fence = Some(place(history, offset)?),
             ["entered", name, at_ms] => {
                 self.entered.push((Phase::of(name)?, at_ms.parse().ok()?));
             }
             ["pause", what, us] => self.pauses.push(((*what).to_owned(), us.parse().ok()?)),
-            _ => return None,
+            of_side => return self.side_mut(*side).take(of_side),
         }
         Some(())
     }
 }
 
-fn place(history: &str, offset: &str) -> Option<Place> {
+/// Patterns of keys, apart by commas: see [`Shard::patterns`]. None when one of them cannot stand in a state, or there are too many.
+pub fn patterns_of(text: &str) -> Option<Vec<String>> {
+    let patterns: Vec<String> = text.split(',').map(str::to_owned).collect();
+    let are_good = text.len() <= PATTERNS_BYTES_MAX && patterns.len() <= PATTERNS_MAX;
+    (are_good && patterns.iter().all(|pattern| is_word(pattern))).then_some(patterns)
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+pub(crate) fn place(history: &str, offset: &str) -> Option<Place> {
     let is_name = history.len() == HISTORY_DIGITS && history.bytes().all(|b| b.is_ascii_hexdigit());
     is_name.then_some(())?;
     Some(Place::new(history, offset.parse().ok()?))
@@ -371,7 +389,7 @@ fn place(history: &str, offset: &str) -> Option<Place> {
 
 /// Whether a host can stand in a state: something, and no blanks or control characters.
 pub fn is_host(host: &str) -> bool {
-    (1..=255).contains(&host.len()) && host.bytes().all(|byte| byte.is_ascii_graphic())
+    host.len() <= 255 && is_word(host)
 }
 
 #[cfg(test)]
@@ -394,9 +412,9 @@ mod tests {
                 at: Place::new(HISTORY, 7),
                 min_replicas: Some(0),
             },
-            fence: Some(Place::new(HISTORY, u64::MAX)),
             ..State::default()
         };
+        state.side_mut(0).fence = Some(Place::new(HISTORY, u64::MAX));
         state.enter(Phase::Attach, 5);
         state.enter(Phase::Verify, 9);
         state.note_pause("flip", 41_000);
@@ -409,10 +427,13 @@ mod tests {
         let mut other = full();
         other.intent = Intent::Back;
         other.old_side = OldSide::Written;
-        other.bars = vec![Bar::new("app").unwrap(), Bar::new("b").unwrap()];
-        other.bars[0].commands = "+@all -@dangerous".to_owned();
-        (other.written_from, other.is_begun) = (u64::MAX, true);
-        other.needs_copy = Some("the queue  is full".to_owned());
+        other.by_scan = true;
+        let side = other.side_mut(0);
+        side.bars = vec![Bar::new("app").unwrap(), Bar::new("b").unwrap()];
+        side.bars[0].commands = "+@all -@dangerous".to_owned();
+        (side.written_from, side.is_begun) = (u64::MAX, true);
+        side.needs_copy = Some("the queue  is full".to_owned());
+        let side = side.clone();
         states.push(other);
         let mut sharded = full();
         let slots = |text| Some(Slots::of(text).unwrap());
@@ -421,13 +442,21 @@ mod tests {
             Shard {
                 slots: slots("0-8191"),
                 id: HISTORY.to_owned(),
+                ..Shard::default()
             },
-            Shard {
-                slots: None,
-                id: String::new(),
-            },
+            Shard::default(),
         ];
         states.push(sharded.clone());
+        // Each with a side of its own, and with patterns of its keys.
+        *sharded.side_mut(1) = side;
+        sharded.shards[1].patterns = patterns_of("a:*,b?[x-z],*").unwrap();
+        assert!(sharded.is_ours(0) && sharded.is_ours(1));
+        states.push(sharded.clone());
+        sharded.side_mut(1).fence = None;
+        assert_eq!(
+            (sharded.next_of(true), sharded.next_of(false)),
+            (Some(0), Some(1))
+        );
         sharded.shards.pop();
         assert_eq!(
             State::decode(sharded.encode().as_bytes()),
@@ -483,8 +512,28 @@ mod tests {
             commands: "+".repeat(BARRED_COMMANDS_BYTES_MAX),
         };
         assert!(Bar::has_room(&bar.commands) && !Bar::has_room("\n"));
-        state.bars = vec![bar; BARRED_USERS_MAX];
-        state.needs_copy = Some("\u{1f980}\n".repeat(10_000));
+        let side = Side {
+            bars: vec![bar; BARRED_USERS_MAX],
+            needs_copy: Some("\u{1f980}\n".repeat(10_000)),
+            ..Side::default()
+        };
+        let shard = Shard {
+            patterns: patterns_of(&"p".repeat(PATTERNS_BYTES_MAX)).unwrap(),
+            ..Shard::default()
+        };
+        let shards = 256;
+        state.sources = vec![state.sources[0].clone(); shards];
+        (state.shards, state.sides) = (vec![shard; shards], vec![side; shards]);
+        for bad in [
+            "",
+            "a,,b",
+            "a b",
+            "a\nb",
+            &"a,".repeat(PATTERNS_MAX),
+            &"a".repeat(PATTERNS_BYTES_MAX + 1),
+        ] {
+            assert_eq!(patterns_of(bad), None, "{bad}");
+        }
         let text = state.encode();
         assert!(text.len() < STATE_BYTES_MAX);
         assert!(State::decode(text.as_bytes()).is_ok());

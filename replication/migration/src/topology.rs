@@ -143,6 +143,9 @@ impl Topology {
 pub struct Shard {
     /// Its slots; None where the application shards by hand. Empty: it has none any more, and is not followed.
     pub slots: Option<Slots>,
+    /// Where the application shards by hand: patterns of its keys, as KEYS takes them. A key is that server's whose patterns are the first, in the
+    /// order of the servers, that it matches. None: whose a key is nobody can tell by its name.
+    pub patterns: Vec<String>,
     /// The id of its primary in the cluster; empty where there is none.
     pub id: String,
 }
@@ -190,6 +193,7 @@ pub fn changes(servers: &[Server], shards: &[Shard], seen: &Topology) -> Changed
         let shard = Shard {
             slots: Some(primary.slots.clone()),
             id: primary.id.clone(),
+            ..Shard::default()
         };
         let Some(at) = known.or_else(heir) else {
             found.push((now.len(), Change::More(primary.slots.clone())));

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use migration::flip::{Back, Do, Event, Flip, Found, Machine, Outcome, Start, Wait, at_start};
-use migration::{Authority, Intent, Phase, Place, State};
+use migration::{Authority, Intent, Phase, Place, Side, State};
 
 const OLD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -84,7 +84,10 @@ impl World {
             answered: !is_primary,
             state: State {
                 phase,
-                fence: (!is_primary).then_some(at),
+                sides: vec![Side {
+                    fence: (!is_primary).then_some(at),
+                    ..Side::default()
+                }],
                 ..State::default()
             },
         }
@@ -146,7 +149,7 @@ impl World {
             Do::WriteOwn(place) => {
                 self.state.phase = Phase::Reverse;
                 self.state.intent = Intent::None;
-                self.state.fence = Some(place.clone());
+                self.state.side_mut(0).fence = Some(place.clone());
                 Some(Event::Written)
             }
             Do::Hold => {
@@ -339,7 +342,7 @@ fn restart(world: &mut World) {
             assert!(matches!(drive(world, &mut machine, doing), End::Over));
         }
         Start::Lost => assert!(
-            nothing.offset < world.state.fence.as_ref().unwrap().offset,
+            nothing.offset < world.state.side(0).fence.as_ref().unwrap().offset,
             "only what lost its tail"
         ),
         Start::Open => panic!("the source answers"),
@@ -368,7 +371,10 @@ fn undisturbed_both_ways_come_about() {
         (world.authority, world.state.phase),
         (Authority::Own, Phase::Reverse)
     );
-    assert_eq!(world.state.fence.as_ref().unwrap().offset, world.applied);
+    assert_eq!(
+        world.state.side(0).fence.as_ref().unwrap().offset,
+        world.applied
+    );
     settled(&world);
     let (world, outcome) = round(Plan::default(), Phase::Reverse);
     assert_eq!(outcome, Some(Outcome::Done));
@@ -490,7 +496,10 @@ fn a_start_knows_what_it_may_find() {
     let state = |phase, intent| State {
         phase,
         intent,
-        fence: (phase == Phase::Reverse).then(|| fence.clone()),
+        sides: vec![Side {
+            fence: (phase == Phase::Reverse).then(|| fence.clone()),
+            ..Side::default()
+        }],
         ..State::default()
     };
     let flip = || Intent::Flip {

@@ -24,6 +24,18 @@ struct Plan {
     late: bool,
     /// The time is over at this wait.
     time_up_at: Option<usize>,
+    /// The source is followed by scan.
+    by_scan: bool,
+}
+
+impl Plan {
+    /// The same without what goes wrong.
+    fn harmless(self) -> Plan {
+        Plan {
+            by_scan: self.by_scan,
+            ..Plan::default()
+        }
+    }
 }
 
 /// Both sides and the disk. An offset of the source is a number of its writes, a sequence of the node's log one of the node's.
@@ -97,7 +109,10 @@ impl World {
             self.node.push(id);
         }
         self.deliver();
-        if self.follows {
+        if self.follows && self.plan.by_scan {
+            self.node.clone_from(&self.source);
+            self.applied = self.source.len();
+        } else if self.follows {
             self.node.extend_from_slice(&self.source[self.applied..]);
             self.applied = self.source.len();
             self.stands = self.applied;
@@ -109,9 +124,9 @@ impl World {
         if !self.writes_there || self.fenced {
             return;
         }
-        let fence = self.state.fence.clone().unwrap();
+        let fence = self.state.side(0).fence.clone().unwrap();
         let ours = self.mark.take().filter(|(of, _)| *of == fence);
-        let from = ours.map_or(self.state.written_from as usize, |(_, has)| has);
+        let from = ours.map_or(self.state.side(0).written_from as usize, |(_, has)| has);
         self.source.extend_from_slice(&self.node[from..]);
         self.mark = Some((fence, self.node.len()));
     }
@@ -121,7 +136,7 @@ impl World {
     }
 
     fn has_all(&self) -> bool {
-        let fence = self.state.fence.clone().unwrap_or_default();
+        let fence = self.state.side(0).fence.clone().unwrap_or_default();
         self.mark == Some((fence, self.node.len()))
     }
 
@@ -152,7 +167,8 @@ impl World {
             Do::Write(phase) => (state.phase, state.intent) = (*phase, Intent::None),
             Do::WriteOwn(place) => {
                 (state.phase, state.intent) = (Phase::Reverse, Intent::None);
-                (state.fence, state.written_from) = (Some(place.clone()), self.node.len() as u64);
+                let side = state.side_mut(0);
+                (side.fence, side.written_from) = (Some(place.clone()), self.node.len() as u64);
                 return Some(Event::Written);
             }
             Do::WriteBack => {
@@ -215,6 +231,7 @@ impl World {
             Wait::Applied(wants) if self.applied as u64 >= wants => {
                 Some(Event::Applied(self.applied as u64))
             }
+            Wait::Swept if self.follows => Some(Event::Swept),
             Wait::Delivered if self.has_all() => Some(Event::Delivered),
             Wait::Again => Some(Event::TimeUp),
             _ => None,
@@ -253,7 +270,7 @@ impl World {
 
     /// The node starts on what its disk says; the source's pause ends by itself.
     fn starts(&mut self) {
-        self.plan = Plan::default();
+        self.plan = self.plan.harmless();
         (self.follows, self.writes_there) = (false, false);
         self.authority = Authority::Held;
         self.applied = self.stands;
@@ -263,7 +280,7 @@ impl World {
             at: self.place(),
             ..Found::default()
         };
-        let has_all = self.node.len() as u64 >= self.state.written_from;
+        let has_all = self.node.len() as u64 >= self.state.side(0).written_from;
         let Start::Go(_, doing) = at_start(&self.state, Some(&found), has_all) else {
             panic!("the source answers, and nothing is lost: {:?}", self.state);
         };
@@ -304,7 +321,10 @@ impl World {
             at: at.clone(),
             min_replicas: None,
         };
-        let (over, doing) = Over::begin(intent, &at);
+        let (over, doing) = match self.plan.by_scan {
+            true => Over::begin_by_scan(intent, &at),
+            false => Over::begin(intent, &at),
+        };
         (Machine::Over(over), doing)
     }
 
@@ -322,7 +342,7 @@ impl World {
 
 /// A turn with this plan, from each side; what comes of it is looked at, and then there and back again without faults.
 fn round(plan: Plan, from: Phase) -> bool {
-    let mut world = World::new(Plan::default());
+    let mut world = World::new(plan.harmless());
     if from == Phase::Reverse {
         assert_eq!(world.turn(), Some(Outcome::Done));
     }
@@ -332,7 +352,7 @@ fn round(plan: Plan, from: Phase) -> bool {
     if ended.is_none() {
         world.starts();
     }
-    world.plan = Plan::default();
+    world.plan = plan.harmless();
     world.settles();
     for _ in 0..2 {
         assert_eq!(world.turn(), Some(Outcome::Done), "{plan:?}");
@@ -344,6 +364,18 @@ fn round(plan: Plan, from: Phase) -> bool {
 
 #[test]
 fn whatever_ends_or_fails_wherever_both_sides_are_equal_and_go_on() {
+    fails_everywhere(Plan::default());
+}
+
+#[test]
+fn the_same_is_so_of_a_source_that_is_followed_by_scan() {
+    fails_everywhere(Plan {
+        by_scan: true,
+        ..Plan::default()
+    });
+}
+
+fn fails_everywhere(plan: Plan) {
     for from in [Phase::Verify, Phase::Reverse] {
         let mut undone = 0;
         for at in 1..40 {
@@ -352,19 +384,19 @@ fn whatever_ends_or_fails_wherever_both_sides_are_equal_and_go_on() {
                     Plan {
                         fails_at: Some(at),
                         late,
-                        ..Plan::default()
+                        ..plan
                     },
                     from,
                 ));
             }
             let dies = Plan {
                 dies_before: Some(at),
-                ..Plan::default()
+                ..plan
             };
             undone += usize::from(round(dies, from));
             let late = Plan {
                 time_up_at: Some(at),
-                ..Plan::default()
+                ..plan
             };
             round(late, from);
         }

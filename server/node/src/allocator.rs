@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::Thread;
 use std::time::Duration;
 
+use crate::compact;
 use crate::memory::Cut;
 use crate::node::Node;
 use crate::process::resident_anonymous;
@@ -88,6 +89,7 @@ pub fn ask() {
 
 fn watch(node: &'static Node) {
     let (mut looks, mut cut) = (Looks::default(), Cut::default());
+    let mut keen = compact::Keen::default();
     loop {
         std::thread::park_timeout(LOOK_EVERY);
         let all = ASKED.swap(false, Relaxed);
@@ -104,6 +106,12 @@ fn watch(node: &'static Node) {
             bound => cut.look(bound, resident.saturating_sub(seen.empty)),
         };
         node.memory.cut_bytes.store(cut_bytes, Relaxed);
+        let seen = compact::Seen {
+            used: seen.used,
+            resident: resident.saturating_sub(seen.empty),
+        };
+        let wanted = compact::effort(&node.config(), seen);
+        compact::demand(node, keen.look(wanted));
         if all || due.small {
             heap::purge();
         }

@@ -1,5 +1,6 @@
 //! What is asked of every core at once, and what one answers: the parts that `gather.rs` joins.
 
+use migration::Authority;
 use storage::Key;
 
 use crate::core::Core;
@@ -23,8 +24,12 @@ impl Core {
 
     /// Keys stay past their deadlines while clients may not write, and while somebody else ends them.
     pub fn hold_expired(&mut self) {
-        let holds = self.pause.until_ms > 0 || !self.authority.ends_keys();
-        self.shard.set_holds_expired(holds);
+        let owns_some = self.authority == Authority::Front && self.owns_some();
+        let ends = self.authority.ends_keys() || owns_some;
+        let only = owns_some.then(|| self.ends_in_front()).flatten();
+        self.shard.set_ends(only);
+        self.shard
+            .set_holds_expired(self.pause.until_ms > 0 || !ends);
     }
 
     /// Answers what concerns this core beside its connections.

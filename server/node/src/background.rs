@@ -176,6 +176,7 @@ impl NodeService {
         if heap::collect(RETURNED_PER_TURN_MAX) {
             turn.ops.again();
         }
+        self.compact(turn);
         if !self.core.walks.is_empty() {
             self.walk_some(turn);
         }

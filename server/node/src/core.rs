@@ -101,7 +101,7 @@ pub struct Core {
     pub commit: Commit,
     /// Who decides what keys hold.
     pub authority: Authority,
-    /// The last that was not [`Authority::Held`] was this node.
+    /// The last that was not [`Authority::Held`] was this node, of some keys at least.
     pub owns: bool,
     /// Promised slots.
     pub locks: Locks,

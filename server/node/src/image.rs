@@ -404,8 +404,11 @@ impl Core {
         let node = self.node;
         let change = node.source.change();
         self.authority = node.source.authority();
+        if self.authority == Authority::Front {
+            self.look_at_routes();
+        }
         if self.authority != Authority::Held {
-            self.owns = self.authority == Authority::Own;
+            self.owns = self.authority == Authority::Own || self.owns_some();
         }
         self.hold_expired();
         self.bound_memory(&Arc::clone(&self.config));

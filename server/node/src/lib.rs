@@ -27,6 +27,7 @@ mod client_memory;
 pub mod clients;
 pub mod commandlog;
 pub mod commit;
+pub mod compact;
 pub mod config;
 pub mod connection;
 pub mod control;

@@ -29,6 +29,7 @@ use storage::account::class_size;
 use storage::{Choice, Eviction, Lfu};
 
 use crate::client_memory::Recent;
+use crate::compact::Compaction;
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::connection::Connection;
 use crate::core::Core;
@@ -70,6 +71,8 @@ pub struct SharedMemory {
     pub scripts_bytes: AtomicU64,
     /// What is cut off the bound, where keys are evicted: see [`Cut`].
     pub cut_bytes: AtomicU64,
+    /// Percent of their time that cores spend on moving keys out of sparse pages: see `compact.rs`.
+    pub compact_percent: AtomicU64,
     /// Since when the bound has been exceeded, monotonic us; 0: it is not. And how long it was before, us.
     exceeded_since_us: AtomicU64,
     exceeded_us: AtomicU64,
@@ -84,6 +87,8 @@ pub struct Memory {
     pub tight: u64,
     /// It is passed, and there is nothing to evict.
     pub is_full: bool,
+    /// Keys that are being moved out of sparse pages.
+    pub compaction: Compaction,
     /// Bytes of this core's connections.
     pub client_bytes: u64,
     /// The largest buffers of connections lately.
@@ -130,7 +135,7 @@ pub struct Used {
     pub clients: u64,
     /// Who waits for keys, who is told of them, who listens.
     pub tables: u64,
-    /// What cores share: scripts, and what was there at the start.
+    /// What cores share: scripts, the backlog for replicas, and what was there at the start.
     pub shared: u64,
 }
 
@@ -229,7 +234,9 @@ impl Node {
     /// What is used, as the cores have published it last.
     pub fn used(&self) -> Used {
         let shared = &self.memory;
-        let shared = shared.startup_bytes.load(Relaxed) + shared.scripts_bytes.load(Relaxed);
+        let shared = shared.startup_bytes.load(Relaxed)
+            + shared.scripts_bytes.load(Relaxed)
+            + self.replicas.heap_bytes();
         let mut used = Used {
             shared,
             total: shared,

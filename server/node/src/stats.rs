@@ -105,6 +105,14 @@ pub struct Tally {
     pub fields_expired_before: u64,
     /// Ticks that acting upon passed deadlines has taken.
     pub expire_ticks: u64,
+    /// Keys moved out of sparse pages of memory.
+    pub compacted_keys: u64,
+    /// Blocks moved with them.
+    pub compacted_blocks: u64,
+    /// Keys looked at that needed no move.
+    pub compact_misses: u64,
+    /// Ticks that all that has taken.
+    pub compact_ticks: u64,
 }
 
 impl Tally {
@@ -139,6 +147,10 @@ impl Tally {
             evicted_clients: 0,
             fields_expired_before: 0,
             expire_ticks: 0,
+            compacted_keys: 0,
+            compacted_blocks: 0,
+            compact_misses: 0,
+            compact_ticks: 0,
         }
     }
 
@@ -346,6 +358,14 @@ published! {
     fields_expired,
     /// Ticks that acting upon passed deadlines has taken.
     expire_ticks,
+    /// Keys moved out of sparse pages of memory.
+    compacted_keys,
+    /// Blocks moved with them.
+    compacted_blocks,
+    /// Keys looked at that needed no move.
+    compact_misses,
+    /// Ticks that all that has taken.
+    compact_ticks,
     /// Slots that the snapshot which runs has yet to write out.
     slots_left,
     /// Keys that somebody watches (WATCH).
@@ -424,6 +444,10 @@ impl Published {
                     .saturating_sub(tally.fields_expired_before),
             ),
             (&self.expire_ticks, tally.expire_ticks),
+            (&self.compacted_keys, tally.compacted_keys),
+            (&self.compacted_blocks, tally.compacted_blocks),
+            (&self.compact_misses, tally.compact_misses),
+            (&self.compact_ticks, tally.compact_ticks),
             (&self.slots_left, shard.snapshot_slots_left() as u64),
             (&self.watched_keys, shard.watched_keys() as u64),
             (&self.freed_lazily, freed),

@@ -332,6 +332,9 @@ fn follows_under_load(args: &[&str]) {
     let node = node.unwrap();
     let (mut here, mut there) = (node.client(), redis.client());
     load_library(&mut here, "early");
+    let bytes =
+        |here: &mut Client, name: &str| -> u64 { here.info("memory", name).parse().unwrap() };
+    let overhead = bytes(&mut here, "used_memory_overhead");
     let stops = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let loads: Vec<_> = (1..=3)
@@ -376,6 +379,9 @@ fn follows_under_load(args: &[&str]) {
     });
     assert_eq!(here.call("WAIT 1 60000"), Answer::Int(1));
     assert_same(&node, &redis);
+    let backlog = bytes(&mut here, "mem_replication_backlog");
+    let more = bytes(&mut here, "used_memory_overhead") - overhead;
+    assert!(backlog > 500_000 && more >= backlog, "{more} of {backlog}");
     assert_eq!(there.call("FCALL early_f 0"), Answer::Int(7));
     assert_eq!(there.call("FCALL late_f 0"), Answer::Int(7));
     assert!(here.info("replication", "slave0").contains("state=online"));

@@ -46,6 +46,7 @@ const UNSAFE: &[&str] = &[
     "heap/src/lib.rs",
     "heap/src/lines.rs",
     "heap/src/region.rs",
+    "heap/src/thinning.rs",
     "heap/tests/stress.rs",
     "server/node/src/allocator.rs",
     "server/runtime/src/buffer.rs",

@@ -226,50 +226,61 @@ impl Keys<'_> {
         found
     }
 
-    /// Shows the items of the next bucket at `hand` that holds some, and moves it on; whether it has come round.
-    pub(crate) fn walk(&mut self, hand: &mut Hand, mut f: impl FnMut(Found)) -> bool {
-        let mut seen = 0;
-        while self.looks > 0 && seen == 0 {
-            self.looks -= 1;
-            let Some(db) = self.shard.dbs.get(hand.db) else {
-                *hand = Hand::default();
-                return true;
-            };
-            let tables = db.tables.as_ref().filter(|_| db.len > 0);
-            let Some(slot) = tables.and_then(|tables| tables.get(hand.slot)) else {
-                *hand = Hand {
-                    db: hand.db + 1,
-                    ..Hand::default()
-                };
-                continue;
-            };
-            let here = Slot(hand.slot as u16);
-            if !slot.table.is_empty() && self.shard.owned.contains(here) {
-                let db = hand.db as u8;
-                hand.prefix = slot.table.scan(hand.prefix, 1, |item| {
-                    seen += 1;
-                    f(Found {
-                        db,
-                        slot: here,
-                        item,
-                    });
-                });
-            } else {
-                hand.prefix = 0;
-                // Empty slots cost next to nothing: they are passed over in strides.
-                let tables = tables.map_or(&[][..], |tables| &tables[..]);
-                let rest = &tables[hand.slot..];
-                let stride = rest.iter().take(EMPTY_STRIDE);
-                let empty = stride.take_while(|slot| slot.table.is_empty()).count();
-                hand.slot += empty.max(1) - 1;
-            }
-            if hand.prefix == 0 {
-                hand.slot += 1;
-            }
-        }
-        self.looks = self.looks.saturating_sub(seen);
-        false
+    /// As [`walk`], as far as looks are left.
+    pub(crate) fn walk(&mut self, hand: &mut Hand, f: impl FnMut(Found)) -> bool {
+        walk(self.shard, hand, &mut self.looks, f)
     }
+}
+
+/// Shows the items of the next bucket at `hand` that holds some, and moves it on; whether it has come round. Each item costs a look, and so
+/// do buckets and slots that hold none.
+pub(crate) fn walk(
+    shard: &Shard,
+    hand: &mut Hand,
+    looks: &mut usize,
+    mut f: impl FnMut(Found),
+) -> bool {
+    let mut seen = 0;
+    while *looks > 0 && seen == 0 {
+        *looks -= 1;
+        let Some(db) = shard.dbs.get(hand.db) else {
+            *hand = Hand::default();
+            return true;
+        };
+        let tables = db.tables.as_ref().filter(|_| db.len > 0);
+        let Some(slot) = tables.and_then(|tables| tables.get(hand.slot)) else {
+            *hand = Hand {
+                db: hand.db + 1,
+                ..Hand::default()
+            };
+            continue;
+        };
+        let here = Slot(hand.slot as u16);
+        if !slot.table.is_empty() && shard.owned.contains(here) {
+            let db = hand.db as u8;
+            hand.prefix = slot.table.scan(hand.prefix, 1, |item| {
+                seen += 1;
+                f(Found {
+                    db,
+                    slot: here,
+                    item,
+                });
+            });
+        } else {
+            hand.prefix = 0;
+            // Empty slots cost next to nothing: they are passed over in strides.
+            let tables = tables.map_or(&[][..], |tables| &tables[..]);
+            let rest = &tables[hand.slot..];
+            let stride = rest.iter().take(EMPTY_STRIDE);
+            let empty = stride.take_while(|slot| slot.table.is_empty()).count();
+            hand.slot += empty.max(1) - 1;
+        }
+        if hand.prefix == 0 {
+            hand.slot += 1;
+        }
+    }
+    *looks = looks.saturating_sub(seen);
+    false
 }
 
 /// Empty slots that count as one look.

@@ -35,7 +35,7 @@ use crate::uses::Uses;
 pub(crate) use s3fifo::Word as QueueWord;
 
 use keys::Weights;
-pub(crate) use keys::{Found, Hand, Keys};
+pub(crate) use keys::{Found, Hand, Keys, walk};
 
 /// Items that are looked at for one proposal; a policy that has found none by then goes on at the next call.
 const LOOKS_PER_PROPOSAL: usize = 64;

@@ -36,6 +36,8 @@ fn here() -> Here<'static> {
         logs: true,
         needs_password: false,
         old_side: OldSide::Replica,
+        by_scan: false,
+        scan_value_bytes_max: 64 << 20,
     }
 }
 
@@ -334,4 +336,87 @@ fn several_are_summed_and_named() {
     );
     report.find(Weight::Stop, "more", "");
     assert!(report.stops() && report.findings.iter().any(|found| found.what == "more"));
+}
+
+#[test]
+fn one_that_bars_psync_is_told_what_is_left_and_what_that_costs() {
+    let barred = || {
+        told(|told| {
+            told.denied = ["psync", "replconf", "replicaof", "config"]
+                .map(str::to_owned)
+                .to_vec();
+            set(told, "notify-keyspace-events", "Kx");
+            told.samples = vec![Sample {
+                name: "k".to_owned(),
+                kind: "list".to_owned(),
+                bytes: 100 << 20,
+                expires: false,
+            }];
+        })
+    };
+    let report = assess(&barred(), &here());
+    let text = report.text();
+    assert!(
+        report.stops() && text.contains("where it is barred: --by-scan"),
+        "{text}"
+    );
+    assert!(
+        text.contains("about 36 requests for a whole pass"),
+        "{text}"
+    );
+    let by_scan = || Here {
+        old_side: OldSide::Written,
+        by_scan: true,
+        ..here()
+    };
+    let report = assess(&barred(), &by_scan());
+    let stops = |report: &Report| {
+        let stops = report
+            .findings
+            .iter()
+            .filter(|found| found.weight == Weight::Stop);
+        stops.map(|found| found.what.clone()).collect::<Vec<_>>()
+    };
+    let found = stops(&report);
+    assert!(
+        found.len() == 1 && found[0].contains("scan-value-max-bytes"),
+        "{found:?}"
+    );
+    let text = report.text();
+    assert!(text.contains("'Kx': `start` sets it to 'KxAE'"), "{text}");
+    // What is not looked at is said, and what it needs beside is asked for.
+    let mut blind = barred();
+    (blind.config, blind.denied) = (None, vec!["psubscribe".to_owned()]);
+    blind.samples.clear();
+    let report = assess(&blind, &by_scan());
+    assert!(
+        report.text().contains("is tried by `start`"),
+        "{}",
+        report.text()
+    );
+    let found = stops(&report);
+    assert!(
+        found.len() == 1 && found[0].starts_with("PSUBSCRIBE"),
+        "{found:?}"
+    );
+    assert_eq!(
+        stops(&assess(&blind, &here())),
+        [""; 0],
+        "only that needs it"
+    );
+}
+
+#[test]
+fn a_user_is_barred_by_the_last_word_about_a_command() {
+    for (commands, barred) in [
+        ("+@all -psync", true),
+        ("+@all -PSYNC -sync", true),
+        ("-@all +psync", false),
+        ("-@all +get", true),
+        ("-psync +@all", false),
+        ("+@all -@dangerous", false),
+        ("", false),
+    ] {
+        assert_eq!(bars(commands, "psync"), barred, "{commands}");
+    }
 }

@@ -3,6 +3,7 @@
 use protocol::answer::Answer;
 
 use super::pen::{About, Check, Transaction};
+use super::script::{Ran, ran};
 
 /// Keys that one transaction asks to be said again; with more, the rest is told as an error of the last.
 const RESTATED_MAX: usize = 4096;
@@ -27,6 +28,9 @@ pub enum Judged {
 
 /// Judges a transaction by its replies.
 pub fn judge(sent: &Transaction, replies: &[Answer]) -> Judged {
+    if sent.is_script {
+        return judge_script(sent, replies);
+    }
     let [begun, queued @ .., done, watched] = replies else {
         return Judged::Refused("replies are missing".to_owned());
     };
@@ -52,6 +56,42 @@ pub fn judge(sent: &Transaction, replies: &[Answer]) -> Judged {
             let why = first.or_else(|| refused(done));
             Judged::Refused(why.unwrap_or_else(|| "EXEC has no such answer".to_owned()))
         }
+    }
+}
+
+/// The same of a script.
+fn judge_script(sent: &Transaction, replies: &[Answer]) -> Judged {
+    let said = |answer: &Answer| match answer {
+        Answer::Error(text) => String::from_utf8_lossy(text).into_owned(),
+        _ => "the script has no such answer".to_owned(),
+    };
+    match ran(replies) {
+        Ran::Stale => Judged::Stale,
+        Ran::Not(None) => Judged::Refused("replies are missing".to_owned()),
+        Ran::Not(Some(answer)) => Judged::Refused(said(&answer)),
+        Ran::Replies(all, before) => match unfit(&sent.checks, &all) {
+            Some(why) => Judged::Unfit(why),
+            None => Judged::Applied {
+                restates: restates(&sent.checks, &all),
+                error: before
+                    .iter()
+                    .chain(&all)
+                    .find(|answer| answer.is_error())
+                    .map(said),
+            },
+        },
+    }
+}
+
+/// How many requests of a transaction that is there were answered with an error.
+pub fn failed(sent: &Transaction, replies: &[Answer]) -> u64 {
+    let done = match sent.is_script {
+        true => replies.last(),
+        false => replies.iter().rev().nth(1),
+    };
+    match done {
+        Some(Answer::Array(all)) => all.iter().filter(|answer| answer.is_error()).count() as u64,
+        _ => 0,
     }
 }
 
@@ -160,6 +200,33 @@ mod tests {
         failed[0] = error("ERR too long");
         let judged = judge(&sent, &replies(&sent, Answer::Array(failed)));
         assert_eq!(judged, Judged::Unfit("ERR too long".to_owned()));
+    }
+
+    #[test]
+    fn a_script_tells_of_each_request_or_that_it_did_nothing() {
+        let mut pen = Pen::new(10, 1).by_script(b"p".to_vec());
+        pen.begin_at(0, None);
+        add(&mut pen, 1, &[(0, put(b"a", Ttl::Clear))]);
+        let ends = Effect::ExpireAt {
+            key: b"b",
+            at_ms: 9,
+        };
+        add(&mut pen, 2, &[(0, ends)]);
+        let sent = pen.finish(&mark(2));
+        let all = |set: Answer| Answer::Array(vec![set, Answer::Int(-2), Answer::Int(0)]);
+        let expected = Judged::Applied {
+            restates: vec![(0, b"b".to_vec())],
+            error: None,
+        };
+        assert_eq!(judge(&sent, &[all(ok())]), expected);
+        let unfit = judge(&sent, &[all(error("ERR too long"))]);
+        assert_eq!(unfit, Judged::Unfit("ERR too long".to_owned()));
+        assert_eq!(failed(&sent, &[all(error("x"))]), 1);
+        assert_eq!(judge(&sent, &[Answer::Int(0)]), Judged::Stale);
+        let moved = judge(&sent, &[error("ERR non local key")]);
+        assert_eq!(moved, Judged::Refused("ERR non local key".to_owned()));
+        assert!(matches!(judge(&sent, &[]), Judged::Refused(_)));
+        assert!(matches!(judge(&sent, &[ok()]), Judged::Refused(_)));
     }
 
     #[test]

@@ -16,11 +16,13 @@
 
 mod judged;
 mod pen;
+mod script;
 pub mod strays;
 mod turn;
 
-pub use judged::{Judged, judge};
-pub use pen::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, Pen, Transaction, Unsaid, WATCH};
+pub use judged::{Judged, failed, judge};
+pub use pen::{BATCH_BYTES_MAX, BATCH_REQUESTS_MAX, Has, Pen, Transaction, Unsaid, WATCH};
+pub use script::position_key;
 pub use turn::{Home, Over, at_start};
 
 use crate::Place;

@@ -6,6 +6,7 @@ use protocol::{Limits, Parsed, Parser, Word, request::encode};
 use storage::log::FrameKind;
 use storage::{Corrupt, Effect, decode};
 
+use super::script::Script;
 use super::{Mark, POSITION_KEY};
 use crate::Feed;
 
@@ -45,13 +46,15 @@ pub(super) struct Check {
     pub about: About,
 }
 
-/// A transaction, ready to be sent.
+/// A transaction, ready to be sent: MULTI and EXEC, or a script.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     /// MULTI, the requests, EXEC, and the WATCH for the next one.
     pub bytes: Vec<u8>,
-    /// Replies to these, MULTI's and the last WATCH's counted.
+    /// Replies to these, MULTI's and the last WATCH's counted; to a script one, and one to each request before it.
     pub replies: usize,
+    /// It is a script.
+    pub(super) is_script: bool,
     /// The last sequence that is in it.
     pub last: u64,
     /// How often each command that is counted at the old Redis is in it.
@@ -79,9 +82,18 @@ impl core::fmt::Display for Unsaid {
 
 impl core::error::Error for Unsaid {}
 
+/// Tells whether a key is of the server that is written to.
+pub type Has = Box<dyn Fn(&[u8]) -> bool + Send>;
+
 /// See the module's head.
 pub struct Pen {
     feed: Feed,
+    /// Of one of several servers: which keys it has. What is about others is passed over.
+    has: Option<Has>,
+    /// What is left of a frame.
+    own: Vec<u8>,
+    /// Of a shard of a cluster: its transactions are scripts.
+    script: Option<Script>,
     /// How many databases the old Redis has.
     databases: usize,
     parser: Parser,
@@ -90,7 +102,7 @@ pub struct Pen {
     /// The database that is selected, as far as the requests say.
     db: u8,
     whole: HashSet<(u8, Vec<u8>)>,
-    /// What has been added, without MULTI.
+    /// What has been added, without MULTI; as words of a script, without their number.
     bytes: Vec<u8>,
     requests: usize,
     last: u64,
@@ -103,6 +115,9 @@ impl Pen {
     pub fn new(version: u16, databases: usize) -> Pen {
         Pen {
             feed: Feed::new(version),
+            has: None,
+            own: Vec::new(),
+            script: None,
             databases,
             parser: Parser::default(),
             words: Vec::new(),
@@ -114,6 +129,32 @@ impl Pen {
             last: 0,
             calls: BTreeMap::new(),
             checks: Vec::new(),
+        }
+    }
+
+    /// The same, for one of several servers, which has these keys.
+    #[must_use]
+    pub fn only(self, has: Has) -> Pen {
+        Pen {
+            has: Some(has),
+            ..self
+        }
+    }
+
+    /// The same, for a shard of a cluster, with this key of its position ([`super::position_key`]).
+    #[must_use]
+    pub fn by_script(self, position: Vec<u8>) -> Pen {
+        Pen {
+            script: Some(Script::new(position)),
+            ..self
+        }
+    }
+
+    /// A new connection, on which this was read of the position: see [`Pen::begin_anew`].
+    pub fn begin_at(&mut self, sequence: u64, mark: Option<&Mark>) {
+        self.begin_anew(sequence);
+        if let Some(script) = &mut self.script {
+            script.begin_anew(mark);
         }
     }
 
@@ -146,6 +187,11 @@ impl Pen {
         self.last == sent
     }
 
+    /// Whether something is to be done there, beside that frames have passed.
+    pub fn has_requests(&self) -> bool {
+        self.requests > 0 || self.script.as_ref().is_some_and(Script::has_before)
+    }
+
     /// Whether it takes no more frames for now.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= BATCH_BYTES_MAX || self.requests >= BATCH_REQUESTS_MAX
@@ -156,6 +202,19 @@ impl Pen {
     /// # Errors
     /// [`Unsaid`]; then nothing was added.
     pub fn add(&mut self, sequence: u64, kind: FrameKind, payload: &[u8]) -> Result<(), Unsaid> {
+        let Some(has) = self.has.as_deref().filter(|_| kind == FrameKind::Effects) else {
+            return self.add_whole(sequence, kind, payload);
+        };
+        let mut own = core::mem::take(&mut self.own);
+        own.clear();
+        let done = take_own(payload, has, &mut own).map_err(|Corrupt| Unsaid::Corrupt);
+        let done = done.and_then(|()| self.add_whole(sequence, kind, &own));
+        own.shrink_to(SPARE_BYTES_MAX);
+        self.own = own;
+        done
+    }
+
+    fn add_whole(&mut self, sequence: u64, kind: FrameKind, payload: &[u8]) -> Result<(), Unsaid> {
         let (is_of_source, db) = match kind {
             FrameKind::Effects => about(payload).map_err(|Corrupt| Unsaid::Corrupt)?,
             FrameKind::Libraries | FrameKind::End => (false, 0),
@@ -230,10 +289,30 @@ impl Pen {
             b"SET" | b"RESTORE" => About::Whole,
             _ => About::Failure,
         };
+        if let (Some(script), b"FUNCTION") = (&mut self.script, name) {
+            return script.add_before(bytes);
+        }
+        // (In a cluster a command has keys of one slot, in a script as well.)
+        if let (Some(_), [b"UNLINK", keys @ ..]) = (&self.script, words)
+            && keys.len() > 1
+        {
+            return keys.iter().for_each(|key| self.unlink(key));
+        }
         if let Some(key) = key {
             self.check(key, about);
         }
-        self.bytes.extend_from_slice(bytes);
+        match &mut self.script {
+            Some(script) => script.add(key, words, &mut self.bytes),
+            None => self.bytes.extend_from_slice(bytes),
+        }
+        self.requests += 1;
+    }
+
+    fn unlink(&mut self, key: &[u8]) {
+        self.check(key, About::Failure);
+        if let Some(script) = &mut self.script {
+            script.add(Some(key), &[b"UNLINK", key], &mut self.bytes);
+        }
         self.requests += 1;
     }
 
@@ -249,7 +328,11 @@ impl Pen {
     fn ask_deadline(&mut self, key: &[u8]) {
         let is_whole = self.whole.remove(&(self.db, key.to_vec()));
         self.check(key, About::Deadline { is_whole });
-        encode(&[&b"PTTL"[..], key], &mut self.bytes);
+        let words = [&b"PTTL"[..], key];
+        match &mut self.script {
+            Some(script) => script.add(Some(key), &words, &mut self.bytes),
+            None => encode(&words, &mut self.bytes),
+        }
         self.requests += 1;
     }
 
@@ -278,6 +361,11 @@ impl Pen {
 
     /// Everything that was added, as a transaction that also says so; nothing is left here.
     pub fn finish(&mut self, mark: &Mark) -> Transaction {
+        if let Some(script) = &mut self.script {
+            let (bytes, replies) = script.finish(&self.bytes, mark);
+            *self.calls.entry("set").or_default() += 1;
+            return self.transaction(bytes, replies);
+        }
         let mut out = Vec::with_capacity(self.bytes.len() + 256);
         encode(&["MULTI"], &mut out);
         out.extend_from_slice(&self.bytes);
@@ -291,10 +379,16 @@ impl Pen {
         *self.calls.entry("set").or_default() += 1;
         encode(&["EXEC"], &mut out);
         encode(&WATCH, &mut out);
+        // MULTI, what is queued with the SET of the position, EXEC, WATCH.
+        let replies = self.requests + 4;
+        self.transaction(out, replies)
+    }
+
+    fn transaction(&mut self, bytes: Vec<u8>, replies: usize) -> Transaction {
         let transaction = Transaction {
-            bytes: out,
-            // MULTI, what is queued with the SET of the position, EXEC, WATCH.
-            replies: self.requests + 4,
+            bytes,
+            replies,
+            is_script: self.script.is_some(),
             last: self.last,
             calls: core::mem::take(&mut self.calls),
             checks: core::mem::take(&mut self.checks),
@@ -302,6 +396,26 @@ impl Pen {
         self.empty();
         transaction
     }
+}
+
+/// What of a frame is about a server's keys, or about all keys. (How far the stream of another of the servers goes may stand in the same frame as
+/// what clients have written: that is left out, and nothing else.)
+fn take_own(payload: &[u8], has: &dyn Fn(&[u8]) -> bool, own: &mut Vec<u8>) -> Result<(), Corrupt> {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let (_, effect, after) = decode(rest)?;
+        let (bytes, _) = rest.split_at(rest.len() - after.len());
+        let is_own = match (&effect, effect.key()) {
+            (Effect::LineAt { .. }, _) => false,
+            (_, None) => true,
+            (_, Some(key)) => has(key),
+        };
+        if is_own {
+            own.extend_from_slice(bytes);
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// Whether a frame was made of a source's stream, and the last database that it is about.
@@ -434,6 +548,79 @@ pub(super) mod tests {
         let nowhere = pen.add(2, FrameKind::Effects, &payload);
         assert_eq!(nowhere, Err(Unsaid::Database(16)));
         assert_eq!(pen.last(), 1);
+    }
+
+    #[test]
+    fn of_several_servers_each_is_told_what_is_of_its_keys() {
+        let has = |key: &[u8]| key.starts_with(b"a");
+        let mut pen = Pen::new(10, 16).only(Box::new(has));
+        pen.begin_anew(0);
+        let stream_of_another = Effect::LineAt {
+            line: 1,
+            replid: &[b'a'; 40],
+            offset: 5,
+        };
+        let all = [
+            (0, put(b"b", Ttl::Clear)),
+            (0, put(b"a", Ttl::Clear)),
+            (7, put(b"b", Ttl::Clear)),
+            (0, stream_of_another),
+        ];
+        add(&mut pen, 1, &all);
+        assert!(pen.has_requests());
+        assert_eq!(shown(&pen.finish(&mark(1)))[1], "SET a v");
+        add(&mut pen, 2, &all[..1]);
+        assert!(!pen.has_requests() && !pen.is_empty(1) && pen.last() == 2);
+        add(&mut pen, 3, &[(0, Effect::FlushAll)]);
+        assert_eq!(shown(&pen.finish(&mark(3)))[1], "FLUSHALL");
+        let damaged = pen.add(4, FrameKind::Effects, b"\xff\xff");
+        assert_eq!((damaged, pen.last()), (Err(Unsaid::Corrupt), 3));
+    }
+
+    #[test]
+    fn for_a_shard_of_a_cluster_it_is_one_script_that_knows_the_position() {
+        let mut pen = Pen::new(10, 1).by_script(b"p:{3}".to_vec());
+        pen.begin_at(4, Some(&mark(4)));
+        add(&mut pen, 5, &[(0, put(b"a", Ttl::Clear))]);
+        let ends = Effect::ExpireAt {
+            key: b"a",
+            at_ms: 9,
+        };
+        add(&mut pen, 6, &[(0, ends)]);
+        let found = pen.finish(&mark(6));
+        let words = shown(&found).pop().unwrap();
+        let tail = words.split_once("return out ").unwrap().1;
+        let expected = "1 p:{3} 1 f 1 4 1 f 1 6 1 a 3 SET a v 2 PTTL a 3 PEXPIREAT a 9";
+        assert_eq!(tail, expected);
+        assert_eq!((found.replies, found.last), (1, 6));
+        assert_eq!(found.calls, BTreeMap::from([("pexpireat", 1), ("set", 2)]));
+        // The next one expects what this one has set; a new connection what it has read.
+        add(&mut pen, 7, &[(0, put(b"b", Ttl::Clear))]);
+        let next = shown(&pen.finish(&mark(7))).pop().unwrap();
+        assert!(
+            next.contains("p:{3} 1 f 1 6 1 f 1 7 1 b 3 SET b v"),
+            "{next}"
+        );
+        pen.begin_at(0, None);
+        let empty = shown(&pen.finish(&mark(0))).pop().unwrap();
+        assert!(empty.ends_with("p:{3}  1 f 1 0 0"), "{empty}");
+        // Keys of several slots are removed one by one.
+        let remove = |key| (0, Effect::Remove { key });
+        add(&mut pen, 1, &[remove(b"a"), remove(b"b")]);
+        let removed = shown(&pen.finish(&mark(1))).pop().unwrap();
+        assert!(removed.ends_with("2 UNLINK a 2 UNLINK b"), "{removed}");
+        // What stands for keys without a place in a cluster, and what is said before.
+        let mut payload = Vec::new();
+        record(1, &put(b"a", Ttl::Clear), &mut payload);
+        let nowhere = pen.add(8, FrameKind::Effects, &payload);
+        assert_eq!(nowhere, Err(Unsaid::Database(1)));
+        let mut libraries = b"body".to_vec();
+        libraries.extend_from_slice(&[0; 10]);
+        pen.add(8, FrameKind::Libraries, &libraries).unwrap();
+        let found = pen.finish(&mark(8));
+        let said = shown(&found);
+        assert!(said[0].starts_with("FUNCTION RESTORE body") && said.len() == 2);
+        assert_eq!(found.replies, 2);
     }
 
     #[test]

@@ -11,6 +11,9 @@
 //! source is fenced. What keeps the other side's clients from writing meanwhile is its pause, and then that its users are barred: those are
 //! set before this node decides and lifted after it does not. Where no user is barred, writers that are left there are only detected.
 //!
+//! **By scan** (a source that bars PSYNC) there is no offset to be executed: in the place of *Reach* stands *Sweep*, the last look at all that was
+//! touched there. It comes behind the fence, as the offset is read behind it.
+//!
 //! **The way back** needs no replica either: all is written there, so at that instant the data of both sides are equal, and the source's own
 //! stream is followed from its very end. What had been written there came before that end and is not executed twice. The log says so on the disk
 //! before the state does: a start that finds the source in charge goes on from there. A key that the source ended by its clock before that
@@ -27,6 +30,7 @@ enum Step {
     Bar,
     Read,
     Reach,
+    Sweep,
     Own,
     Over,
 }
@@ -38,6 +42,7 @@ pub struct Over {
     history: String,
     applied: u64,
     wants: u64,
+    by_scan: bool,
     outcome: Option<Outcome>,
 }
 
@@ -49,9 +54,17 @@ impl Over {
             history: at.history.clone(),
             applied: at.offset,
             wants: 0,
+            by_scan: false,
             outcome: None,
         };
         (over, vec![Do::Intend(intent)])
+    }
+
+    /// The same, of a source that is followed by scan.
+    pub fn begin_by_scan(intent: Intent, at: &Place) -> (Over, Vec<Do>) {
+        let (mut over, doing) = Over::begin(intent, at);
+        over.by_scan = true;
+        (over, doing)
     }
 
     /// How it ended, if it has.
@@ -68,6 +81,7 @@ impl Over {
             Step::Bar => "barring the source's users",
             Step::Read => "reading the source's offset",
             Step::Reach => "executing the rest of the stream",
+            Step::Sweep => "fetching the keys that were touched last",
             Step::Own => "writing that this node decides",
             Step::Over => "over",
         }
@@ -78,6 +92,7 @@ impl Over {
         match self.step {
             Step::Hold => Wait::Drained,
             Step::Reach => Wait::Applied(self.wants),
+            Step::Sweep => Wait::Swept,
             Step::Over => Wait::Nothing,
             _ => Wait::Again,
         }
@@ -97,7 +112,11 @@ impl Over {
             (Step::Fence, Event::Fenced) => self.go(Step::Bar, vec![Do::Bar]),
             (Step::Bar, Event::Barred) => self.go(Step::Read, vec![Do::AskSource]),
             (Step::Read, Event::SourceIs(found)) => self.on_source(&found),
-            (_, Event::Applied(offset)) => {
+            (Step::Sweep, Event::Swept) => {
+                self.applied = self.wants;
+                self.turn()
+            }
+            (_, Event::Applied(offset)) if !self.by_scan => {
                 self.applied = self.applied.max(offset);
                 self.look()
             }
@@ -121,6 +140,9 @@ impl Over {
             Ok(offset) => self.wants = offset,
             Err(why) => return self.undo(why.to_owned()),
         }
+        if self.by_scan {
+            return self.go(Step::Sweep, vec![Do::Sweep]);
+        }
         self.step = Step::Reach;
         self.look()
     }
@@ -129,6 +151,11 @@ impl Over {
         if self.step != Step::Reach || self.applied < self.wants {
             return vec![];
         }
+        self.turn()
+    }
+
+    /// All is here.
+    fn turn(&mut self) -> Vec<Do> {
         let place = Place::new(&self.history, self.applied);
         self.go(Step::Own, vec![Do::Unfollow, Do::WriteOwn(place)])
     }
@@ -438,6 +465,26 @@ mod tests {
     }
 
     #[test]
+    fn by_scan_the_last_keys_are_fetched_behind_the_fence_and_no_offset_counts() {
+        let (over, doing) = Over::begin_by_scan(intent(), &at(5));
+        let mut events = way_over();
+        events[5] = Event::Applied(u64::MAX);
+        let (machine, doing) = all((Machine::Over(over), doing), &events);
+        assert_eq!(machine.waits_for(), Wait::Swept, "an offset says nothing");
+        let (machine, doing) = all((machine, doing), &[Event::Swept, Event::Written]);
+        assert_eq!(machine.outcome(), Some(&Outcome::Done));
+        let order = [
+            Do::Fence,
+            Do::Bar,
+            Do::Sweep,
+            Do::Unfollow,
+            Do::WriteOwn(at(9)),
+        ];
+        let places: Vec<usize> = order.iter().map(|what| place_of(&doing, what)).collect();
+        assert!(places.is_sorted(), "{doing:?}");
+    }
+
+    #[test]
     fn the_source_decides_once_it_has_all_and_the_log_says_where_it_stands() {
         let (machine, doing) = all(home(), &way_home());
         assert_eq!(machine.outcome(), Some(&Outcome::Done));
@@ -529,11 +576,14 @@ mod tests {
 
     #[test]
     fn a_start_finds_what_was_decided_or_undoes_what_was_not() {
-        let state = |phase, intent| State {
-            phase,
-            intent,
-            fence: Some(at(9)),
-            ..State::default()
+        let state = |phase, intent| {
+            let mut state = State {
+                phase,
+                intent,
+                ..State::default()
+            };
+            state.side_mut(0).fence = Some(at(9));
+            state
         };
         let (is, flip) = (found(9), state(Phase::Verify, intent()));
         assert_eq!(at_start(&flip, None, true), Start::Open);

@@ -195,11 +195,11 @@ fn memory_stats(cx: &mut Context<'_>, _: Args<'_>) -> Result<Done, Refused> {
         ("peak.allocated", report.peak),
         ("total.allocated", used.total),
         ("startup.allocated", report.startup),
-        ("replication.backlog", 0),
+        ("replication.backlog", node.replicas.heap_bytes()),
         ("clients.slaves", 0),
         ("clients.normal", used.clients),
         ("cluster.links", 0),
-        ("aof.buffer", 0),
+        ("aof.buffer", node.write_log.queued_bytes()),
         ("lua.caches", node.memory.scripts_bytes.load(Relaxed)),
         (
             "functions.caches",

@@ -90,6 +90,9 @@ impl Core {
         let attire = &mut script.attire;
         (self.id, self.now, self.beside) = (id, attire.now, Some(script.run));
         self.authority = attire.authority;
+        if self.authority == Authority::Front {
+            self.look_at_routes();
+        }
         self.configure(Arc::clone(&attire.config));
         self.users = Arc::clone(&attire.users);
         self.users_epoch = self.users.epoch;

@@ -163,6 +163,18 @@ fields! {
         pub maxmemory_samples: u32,
         /// `maxmemory-eviction-tenacity`: 0 = least delay of clients, 100 = evict at any delay.
         pub maxmemory_eviction_tenacity: u32,
+        /// `activedefrag`: keys are moved out of sparsely used pages.
+        pub activedefrag: bool,
+        /// `active-defrag-ignore-bytes`: waste below which they are not.
+        pub active_defrag_ignore_bytes: u64,
+        /// `active-defrag-threshold-lower`: nor below so many percent of what is used.
+        pub active_defrag_threshold_lower: u32,
+        /// `active-defrag-threshold-upper`: percent at which all effort is made.
+        pub active_defrag_threshold_upper: u32,
+        /// `active-defrag-cycle-min`: percent of a core's time at the lower threshold...
+        pub active_defrag_cycle_min: u32,
+        /// `active-defrag-cycle-max`: ...and at the upper one.
+        pub active_defrag_cycle_max: u32,
         /// `lfu-log-factor`: how slowly the access counter grows.
         pub lfu_log_factor: u32,
         /// `lfu-decay-time`: minutes after which the access counter falls by one.
@@ -235,6 +247,8 @@ fields! {
         pub migrate_pause_max_ms: u32,
         /// `migrate-queue-max-bytes`: bytes of the log that may wait to be written to an old Redis.
         pub migrate_queue_max_bytes: u64,
+        /// `migrate-scan-value-max-bytes`: bytes of a value that is read whole from a source that is followed by scan.
+        pub migrate_scan_value_max_bytes: u64,
         /// `migrate-error-budget`: refusals in a thousand requests after a flip; 0 = any number.
         pub migrate_error_budget: u32,
         /// `replicaof`: the primary to follow.

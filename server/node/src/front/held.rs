@@ -94,8 +94,10 @@ impl NodeService {
                 continue;
             };
             front.waits_since_ms = 0;
-            if after != Authority::Front {
-                front.leave();
+            match &self.core.front.routes {
+                _ if after != Authority::Front => front.leave(),
+                Some(routes) => front.leave_some(|shard| routes.are_ours(shard)),
+                None => {}
             }
             if front.blocks.as_ref().is_some_and(|blocks| blocks.is_again) {
                 again.push(client.conn);

@@ -194,6 +194,13 @@ impl Fronted {
         }
     }
 
+    /// The same of those to some shards.
+    pub(super) fn leave_some(&mut self, leaves: impl Fn(u16) -> bool) {
+        if self.outstanding == 0 && self.pending.is_empty() {
+            self.ways.retain(|(shard, _)| !leaves(*shard));
+        }
+    }
+
     /// The place among the replies of a request that waits to be begun again.
     pub(super) fn again_seq(&self) -> Option<u64> {
         let blocks = self.blocks.as_ref().filter(|blocks| blocks.is_again)?;
@@ -369,8 +376,7 @@ impl Core {
     }
 
     /// A request that has been ended elsewhere goes on at the source, at its place among the replies.
-    pub(super) fn pass_again(&mut self, conn: &mut Connection, left_ms: Option<u64>) {
-        let shard = self.shard_again(conn);
+    pub(super) fn pass_again(&mut self, conn: &mut Connection, left_ms: Option<u64>, shard: u16) {
         let Some(blocks) = conn.front.as_mut().and_then(|front| front.blocks.as_mut()) else {
             return;
         };
@@ -392,16 +398,17 @@ impl Core {
         conn.db = selected;
     }
 
-    /// Where a request goes that waits to be begun again.
-    fn shard_again(&mut self, conn: &Connection) -> u16 {
+    /// The shard to which a request goes that waits to be begun again; None: its keys are this node's.
+    pub(super) fn shard_again(&mut self, conn: &Connection) -> Option<u16> {
         self.look_at_routes();
         let blocks = conn.front.as_ref().and_then(|front| front.blocks.as_ref());
         let placed = blocks
             .map(|blocks| self.place_in_front(conn, blocks.request.row, &blocks.request.args()));
         match placed {
-            Some(Ok(Place::Shard(shard, _))) => shard,
+            Some(Ok(Place::Ours)) => None,
+            Some(Ok(Place::Shard(shard, _))) => Some(shard),
             // (What cannot be placed is refused there.)
-            _ => 0,
+            _ => Some(0),
         }
     }
 

@@ -125,9 +125,12 @@ impl Core {
             Err(refusal) => return Some(self.reject(conn, Some(row), &refusal)),
         };
         match (way, place) {
+            (_, Place::Ours) => return None,
             (Way::Read, _) if self.is_fresh(conn, place) => return self.answers_here(conn),
             // A client that watches may read here what is newer than its watch; it is passed on all the same where it can be.
             (Way::Scan, _) if self.is_new(conn, place) => return self.answers_here(conn),
+            // (Nothing is ever known to be new enough here: the cursors are all the source's.)
+            (Way::Scan, Place::Shard(..)) if self.node.source.is_by_scan() => {}
             // (What is asked of all keys no single shard can answer.)
             (Way::Scan, _) | (Way::Read, Place::Anywhere) => {
                 return self.wait_for_stream(conn, row);
@@ -136,7 +139,7 @@ impl Core {
         }
         let shard = match place {
             Place::Shard(shard, _) => Ok(shard),
-            Place::Anywhere => self.any_shard(conn, row),
+            Place::Ours | Place::Anywhere => self.any_shard(conn, row),
         };
         let shard = match shard {
             Ok(shard) => shard,
@@ -163,6 +166,7 @@ impl Core {
             return false;
         }
         match place {
+            Place::Ours => true,
             Place::Shard(shard, is_steady) => is_steady && self.is_new_of(conn, shard),
             Place::Anywhere => {
                 let shards = self.shards_in_front();
@@ -208,11 +212,22 @@ impl Core {
     /// EXEC is passed on when something of its queue is.
     fn way_of_exec(&mut self, conn: &mut Connection, row: &Row, args: &Args<'_>) -> Way {
         let place = self.place_in_front(conn, row, args);
+        let is_ours = matches!(place, Ok(Place::Ours));
         // (One that cannot be placed is refused where it would be passed on.)
+        let goes_nowhere = place.is_err();
         let is_fresh = place.is_ok_and(|place| self.is_fresh(conn, place));
+        let owns_some = self.owns_some();
         let Some(multi) = conn.multi.as_deref_mut().filter(|multi| multi.open) else {
             return Way::Here;
         };
+        // (One whose keys are this node's waits for a flip as all that is passed on does.)
+        if owns_some
+            && multi.elsewhere != Elsewhere::Lost
+            && !multi.refused
+            && (is_ours || goes_nowhere)
+        {
+            return Way::Source;
+        }
         if !multi.watched.is_empty() {
             // Keys of this node, from a time when it was not in front: whether they have changed at the source cannot be said.
             multi.elsewhere = Elsewhere::Lost;

@@ -9,6 +9,11 @@
 //! ([`Front::routes_epoch`]). What cannot be sent on (a transaction, one that blocks, more than [`KEPT_BYTES_MAX`]) is answered TRYAGAIN, which a
 //! client of a cluster knows.
 //!
+//! Servers that an application shards by hand are in the place of the cluster's shards where a [`Rule`] says whose a key is.
+//!
+//! **Some are this node's**: shards change sides one by one. Requests for keys of those run here, as if there were no front; one that names keys of both
+//! sides is refused, since nobody could execute it as a whole.
+//!
 //! A slot that was redirected, or is on its way, is **unsteady** until the migration has taken the cluster over as it is now: what is here of it may be old,
 //! so reads of it go to the source.
 
@@ -22,7 +27,7 @@ use storage::{SLOTS, Slot};
 use super::{Front, Upstream};
 use crate::connection::{Connection, Multi};
 use crate::core::Core;
-use crate::source::Line;
+use crate::source::{Line, Rule};
 use crate::table::Row;
 
 /// Bytes of a client's requests that a shard may yet send away: more are not kept.
@@ -31,6 +36,15 @@ pub(super) const KEPT_BYTES_MAX: usize = 1 << 20;
 pub(super) const TRY_AGAIN: &str =
     "TRYAGAIN The slot is another shard's now: the command was not executed";
 const NOT_SERVED: Refusal = Refusal::Text("CLUSTERDOWN Hash slot not served");
+const NOBODYS: Refusal = Refusal::Text(
+    "CLUSTERDOWN No server of the source has this key, by the patterns of its migration",
+);
+const OTHER_SERVERS: Refusal = Refusal::Text(
+    "CROSSSLOT Keys in request are at different servers of the source: send a request for each",
+);
+const BOTH_SIDES: Refusal = Refusal::Text(
+    "CROSSSLOT Keys in request are decided here in part, and at the source in part, until all of its shards have been taken over: send a request for each",
+);
 const UNSTEADY: u16 = 1 << 15;
 const NOBODY: u16 = UNSTEADY - 1;
 
@@ -40,6 +54,10 @@ pub struct Routes {
     upstreams: Vec<Option<Arc<Upstream>>>,
     lines: Arc<[Arc<Line>]>,
     owners: Box<[AtomicU16]>,
+    /// Whose a key is, where that does not follow from its slot.
+    rule: Option<Arc<Rule>>,
+    /// By number: this node decides its keys.
+    ours: Vec<bool>,
 }
 
 /// A reply that sends a request away.
@@ -57,8 +75,23 @@ pub(super) struct Redirection {
 pub(super) enum Place {
     /// To this shard; whether what is here of its keys may be compared with what that shard says.
     Shard(u16, bool),
+    /// This node decides all of its keys.
+    Ours,
     /// It has no keys.
     Anywhere,
+}
+
+/// Where the keys of a request are.
+#[derive(Default)]
+struct Places {
+    slot: Option<Slot>,
+    is_one_slot: bool,
+    shard: Option<(u16, bool)>,
+    is_one_shard: bool,
+    ours: usize,
+    others: usize,
+    /// Keys that no shard has.
+    nobodys: usize,
 }
 
 impl Routes {
@@ -78,6 +111,53 @@ impl Routes {
             upstreams,
             lines,
             owners,
+            rule: None,
+            ours: Vec::new(),
+        }
+    }
+
+    /// The same, with a rule that says whose a key is.
+    #[must_use]
+    pub fn with_rule(self, rule: Option<Arc<Rule>>) -> Routes {
+        Routes { rule, ..self }
+    }
+
+    /// The same, where this node decides for these shards.
+    #[must_use]
+    pub fn with_ours(self, numbers: impl Iterator<Item = u16>) -> Routes {
+        let mut ours = vec![false; self.upstreams.len()];
+        for number in numbers.map(usize::from) {
+            if let Some(is_ours) = ours.get_mut(number) {
+                *is_ours = true;
+            }
+        }
+        Routes { ours, ..self }
+    }
+
+    /// Whether this node decides for some of the shards.
+    pub fn has_ours(&self) -> bool {
+        self.ours.contains(&true)
+    }
+
+    pub(super) fn are_ours(&self, shard: u16) -> bool {
+        self.ours.get(usize::from(shard)) == Some(&true)
+    }
+
+    /// The shard that has a key.
+    pub fn shard_of(&self, key: &[u8]) -> Option<u16> {
+        self.place_of(key).map(|(shard, _)| shard)
+    }
+
+    /// Whether this node decides what a key holds.
+    pub fn is_ours(&self, key: &[u8]) -> bool {
+        self.shard_of(key).is_some_and(|shard| self.are_ours(shard))
+    }
+
+    /// The shard that has a key, and whether that is steady.
+    fn place_of(&self, key: &[u8]) -> Option<(u16, bool)> {
+        match &self.rule {
+            Some(rule) => rule.owner(key).map(|shard| (shard, true)),
+            None => self.owner(Slot::of(key)),
         }
     }
 
@@ -89,10 +169,11 @@ impl Routes {
         self.lines.get(usize::from(shard)).map(Arc::as_ref)
     }
 
-    /// The shards that have slots.
+    /// The shards that have slots and that the source decides.
     fn shards(&self) -> impl Iterator<Item = u16> {
         let numbers = (0u16..).zip(&self.upstreams);
-        numbers.filter_map(|(number, upstream)| upstream.as_ref().map(|_| number))
+        let numbers = numbers.filter_map(|(number, upstream)| upstream.as_ref().map(|_| number));
+        numbers.filter(|number| !self.are_ours(*number))
     }
 
     /// The owner of a slot, and whether it is steady.
@@ -136,6 +217,58 @@ pub(super) fn redirection_of(reply: &[u8], asked: &str) -> Option<Redirection> {
         port: port.parse().ok()?,
         is_once,
     })
+}
+
+impl Place {
+    fn is_at(self, other: Place) -> bool {
+        match (self, other) {
+            (Place::Shard(one, _), Place::Shard(other, _)) => one == other,
+            (one, other) => one == other,
+        }
+    }
+}
+
+impl Places {
+    fn new() -> Places {
+        Places {
+            is_one_slot: true,
+            is_one_shard: true,
+            ..Places::default()
+        }
+    }
+
+    fn note(&mut self, routes: &Routes, key: &[u8]) {
+        let slot = Slot::of(key);
+        self.is_one_slot &= self.slot.replace(slot).is_none_or(|before| before == slot);
+        let Some((shard, is_steady)) = routes.place_of(key) else {
+            self.nobodys += 1;
+            return;
+        };
+        match routes.are_ours(shard) {
+            true => self.ours += 1,
+            false => self.others += 1,
+        }
+        let before = self.shard.unwrap_or((shard, true));
+        self.is_one_shard &= before.0 == shard;
+        self.shard = Some((shard, before.1 && is_steady));
+    }
+
+    /// Where the request goes; [`Place::Anywhere`] without keys.
+    ///
+    /// # Errors
+    /// Why it goes nowhere.
+    fn judge(&self, routes: &Routes) -> Result<Place, Refusal> {
+        match (&routes.rule, self.shard) {
+            _ if self.ours > 0 && self.others + self.nobodys > 0 => Err(BOTH_SIDES),
+            _ if self.ours > 0 => Ok(Place::Ours),
+            (Some(_), _) if self.nobodys > 0 => Err(NOBODYS),
+            (Some(_), Some(_)) if !self.is_one_shard => Err(OTHER_SERVERS),
+            (None, _) if !self.is_one_slot => Err(Refusal::CrossSlot),
+            (None, _) if self.nobodys > 0 => Err(NOT_SERVED),
+            (_, Some((shard, is_steady))) => Ok(Place::Shard(shard, is_steady)),
+            (_, None) => Ok(Place::Anywhere),
+        }
+    }
 }
 
 impl Front {
@@ -182,7 +315,7 @@ impl Front {
 
 impl Core {
     /// Takes over what has changed about shards since this core looked last.
-    pub(super) fn look_at_routes(&mut self) {
+    pub(crate) fn look_at_routes(&mut self) {
         let epoch = self.node.front.routes_epoch.load(Acquire);
         if self.front.routes_epoch != epoch {
             self.front.routes = self.node.front.routes();
@@ -208,14 +341,12 @@ impl Core {
         let Some(routes) = &self.front.routes else {
             return Ok(Place::Shard(0, true));
         };
-        let mut slot = None;
-        let mut is_one = true;
+        let mut places = Places::new();
         let mut note = |row: &Row, args: &Args<'_>| {
             // A request whose keys cannot be told is refused where it is executed.
             let _ = row.spec.keys_of(args, |index, _| {
                 if let Some(word) = args.word(index) {
-                    let own = Slot::of(word);
-                    is_one &= slot.replace(own).is_none_or(|before| before == own);
+                    places.note(routes, word);
                 }
             });
         };
@@ -225,23 +356,23 @@ impl Core {
                 .for_each(|request| note(request.row, &request.args())),
             None => note(row, args),
         }
-        if !is_one {
-            return Err(Refusal::CrossSlot);
-        }
+        let placed = places.judge(routes)?;
         let watched = conn.front.as_deref().and_then(|front| front.watched_at);
         let watched = watched.filter(|_| conn.watches() == super::Elsewhere::Yes);
-        let placed = match slot {
-            Some(slot) => Some(routes.owner(slot).ok_or(NOT_SERVED)?),
-            None => watched.map(|shard| (shard, true)),
-        };
+        let watched = watched.map(|shard| Place::Shard(shard, true));
+        let watches_here = |multi: &Multi| routes.has_ours() && !multi.watched.is_empty();
+        let is_watched_here = conn.multi.as_deref().is_some_and(watches_here);
+        let watched = watched.or(is_watched_here.then_some(Place::Ours));
         let is_of_watch = row.spec.name == "watch" || crate::multi::is_exec(row);
         match (placed, watched) {
-            // Keys are watched by the connection to one shard.
-            (Some((shard, _)), Some(watched)) if is_of_watch && shard != watched => {
+            (Place::Anywhere, Some(watched)) if is_of_watch || watched != Place::Ours => {
+                Ok(watched)
+            }
+            // Keys are watched by the connection to one shard, or here.
+            (placed, Some(watched)) if is_of_watch && !placed.is_at(watched) => {
                 Err(Refusal::CrossSlot)
             }
-            (Some((shard, is_steady)), _) => Ok(Place::Shard(shard, is_steady)),
-            (None, _) => Ok(Place::Anywhere),
+            (placed, _) => Ok(placed),
         }
     }
 
@@ -266,9 +397,34 @@ impl Core {
         // (WAIT is about what this client has written last.)
         let last = conn.front.as_deref().and_then(|front| front.last_shard());
         let mut shards = routes.shards();
-        last.filter(|last| routes.upstream(*last).is_some())
+        last.filter(|last| routes.upstream(*last).is_some() && !routes.are_ours(*last))
             .or_else(|| shards.next())
             .ok_or(NOT_SERVED)
+    }
+
+    /// Whether the source decides a key of a request that runs here.
+    pub(crate) fn is_others(&self, row: &Row, args: &Args<'_>) -> bool {
+        let Some(routes) = &self.front.routes else {
+            return false;
+        };
+        let mut is_others = false;
+        // A request whose keys cannot be told is refused by its handler.
+        let _ = row.spec.keys_of(args, |index, _| {
+            is_others |= args.word(index).is_some_and(|key| !routes.is_ours(key));
+        });
+        is_others
+    }
+
+    /// Whether this node decides for some of the shards whose front it is; while requests wait, whether it did before.
+    pub(crate) fn owns_some(&self) -> bool {
+        let routes = self.front.routes.as_deref();
+        self.is_in_front() && routes.is_some_and(Routes::has_ours)
+    }
+
+    /// Which keys may end here by their deadlines, while this node decides for some.
+    pub(crate) fn ends_in_front(&self) -> Option<storage::Ends> {
+        let routes = Arc::clone(self.front.routes.as_ref()?);
+        Some(Arc::new(move |key: &[u8]| routes.is_ours(key)))
     }
 
     /// How far what is here of a shard goes; 0: it may not be shown.

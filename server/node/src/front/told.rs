@@ -243,7 +243,10 @@ impl NodeService {
         match self.core.authority {
             _ if left_ms == Some(0) => Reply::new(&mut reply, client.resp).null_array(),
             Authority::Source => Reply::new(&mut reply, client.resp).error(&DEMOTED),
-            Authority::Front => self.core.pass_again(client, left_ms),
+            Authority::Front => match self.core.shard_again(client) {
+                Some(shard) => self.core.pass_again(client, left_ms, shard),
+                None => self.core.block_again(client, left_ms),
+            },
             Authority::Own => self.core.block_again(client, left_ms),
             Authority::Held => {}
         }

@@ -587,11 +587,13 @@ impl Desk {
                 .map(|replica| Arc::clone(&replica.link));
             *lock(&around.shared.links) = links.collect();
         }
+        let heap_bytes = self.backlog.as_ref().map_or(0, Backlog::heap_bytes) as u64;
+        around.shared.heap_bytes.store(heap_bytes, Relaxed);
         *lock(&around.shared.stream) = Stream {
             is_on: self.backlog.is_some(),
             first: self.backlog.as_ref().map_or(0, Backlog::first),
             end: self.end(),
-            heap_bytes: self.backlog.as_ref().map_or(0, Backlog::heap_bytes) as u64,
+            heap_bytes,
             frame: self.fed.last,
         };
         self.publish_near(around);

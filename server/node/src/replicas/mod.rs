@@ -158,6 +158,8 @@ pub struct Replicas {
     rng: Mutex<Rng>,
     links: Mutex<Arc<[Arc<Link>]>>,
     stream: Mutex<Stream>,
+    /// Bytes of memory that the backlog takes, for cores that weigh what is used in every turn.
+    heap_bytes: AtomicU64,
     near: AtomicU64,
     /// Cores whose clients wait for acknowledgements.
     waiting: Box<[AtomicBool]>,
@@ -183,6 +185,7 @@ impl Replicas {
             rng: Mutex::new(Rng::new(seed)),
             links: Mutex::new(Arc::new([])),
             stream: Mutex::default(),
+            heap_bytes: AtomicU64::new(0),
             near: AtomicU64::new(0),
             waiting: (0..cores).map(|_| AtomicBool::new(false)).collect(),
             counters: Counters::default(),
@@ -207,6 +210,12 @@ impl Replicas {
     /// How the stream is, as of a moment ago.
     pub fn stream(&self) -> Stream {
         *lock(&self.stream)
+    }
+
+    /// Bytes of memory that the backlog takes, as of a moment ago.
+    #[inline]
+    pub fn heap_bytes(&self) -> u64 {
+        self.heap_bytes.load(Relaxed)
     }
 
     /// Replicas that follow the stream and have been heard of within `min-replicas-max-lag`.

@@ -156,6 +156,11 @@ impl ScriptHost<'_> {
         if row.writes && self.core.is_read_only() {
             return Err(Not::Readonly);
         }
+        if self.core.owns_some() && !self.core.scripts.obeys && self.core.is_others(row, args) {
+            return Err(Not::Refused(
+                "Script attempted to access a key that the source of the migration decides",
+            ));
+        }
         if self.core.lacks_replicas() && row.writes {
             return Err(Not::NoReplicas);
         }

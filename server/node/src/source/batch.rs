@@ -8,6 +8,7 @@ use protocol::Args;
 use storage::Slot;
 
 use super::Share;
+use super::line::is_position;
 use crate::connection::Request;
 use crate::control::log::import::row_of;
 use crate::node::Node;
@@ -156,11 +157,17 @@ impl Gatherer {
                     if *origin.share != Share::All && empties(request.row) {
                         return Err(Fault::Flushed(request.row.spec.name));
                     }
-                    if let Some(slot) = foreign(&request, origin.share) {
+                    if let Some(key) = foreign(&request, origin.share) {
+                        if matches!(origin.share, Share::Keys(..)) && !is_position(&key) {
+                            let why =
+                                "another server has this key by the patterns of `start`, or none"
+                                    .to_owned();
+                            return Err(Fault::Request(before, shown(&args), why));
+                        }
                         // What another shard has taken over is said by that one. What has come to this one is here when that is known: until
                         // then the one before it is about to say that it is gone.
                         if request.row.spec.name.starts_with("restore") {
-                            node.front.unsettle([slot].into_iter());
+                            node.front.unsettle([Slot::of(&key)].into_iter());
                         }
                         continue;
                     }
@@ -251,16 +258,16 @@ fn empties(row: &Row) -> bool {
     matches!(row.spec.name, "flushall" | "flushdb" | "swapdb")
 }
 
-/// The slot of a request, if that is not a line's.
-fn foreign(request: &Request, share: &Share) -> Option<Slot> {
-    let Share::Slots(slots) = share else {
+/// A key of a request that is not a line's.
+fn foreign(request: &Request, share: &Share) -> Option<Vec<u8>> {
+    if !share.is_told() {
         return None;
-    };
+    }
     let (args, mut found) = (request.args(), None);
     // A request whose keys cannot be told is refused by its handler.
     let _ = request.row.spec.keys_of(&args, |index, _| {
-        let slot = args.word(index).map(Slot::of);
-        found = slot.filter(|slot| !slots.contains(*slot)).or(found);
+        let key = args.word(index).filter(|key| !share.has(key));
+        found = key.map(<[u8]>::to_vec).or(found.take());
     });
     found
 }

@@ -24,17 +24,21 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Those of the network and of TLS.
 pub(super) fn dial(config: &Config, target: &Target, timeout: Duration) -> io::Result<Stream> {
-    let wants_tls = match &target.login {
-        Login::OfConfig => config.tls_replication,
-        Login::As { tls, .. } => *tls,
-    };
-    let tls = wants_tls
+    let tls = wants_tls(config, target)
         .then(|| tls::client_config(config))
         .transpose()
         .map_err(io::Error::other)?;
     let stream = Stream::dial(&target.host, target.port, timeout, tls)?;
     stream.set_timeout(timeout)?;
     Ok(stream)
+}
+
+/// Whether a target is spoken to over TLS.
+pub(super) fn wants_tls(config: &Config, target: &Target) -> bool {
+    match &target.login {
+        Login::OfConfig => config.tls_replication,
+        Login::As { tls, .. } => *tls,
+    }
 }
 
 /// Whom to log in as at a target; an empty password is none.
@@ -107,7 +111,7 @@ fn ask_here(config: &Config, target: &Target) -> io::Result<Option<(u64, Duratio
 }
 
 /// What TIME answers, unix us.
-fn time_of(answer: &Answer) -> Option<u64> {
+pub(super) fn time_of(answer: &Answer) -> Option<u64> {
     let Answer::Array(parts) = answer else {
         return None;
     };

@@ -21,7 +21,7 @@ impl Core {
         let may_write = match self.authority {
             Authority::Source => !self.config.replica_read_only,
             Authority::Own | Authority::Held => self.owns,
-            Authority::Front => false,
+            Authority::Front => self.owns_some(),
         };
         !may_write && !self.scripts.obeys
     }

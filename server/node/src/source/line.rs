@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
 
+use migration::written::POSITION_KEY;
 use migration::{Position, Slots};
+use storage::Slot;
 
-use super::{Link, Status, lock};
+use super::{Link, Rule, Status, lock, scan};
 use crate::start::unix_ms;
 
 /// Which keys a line has.
@@ -20,8 +22,41 @@ pub enum Share {
     All,
     /// Those of these slots, as a shard of a cluster.
     Slots(Arc<Slots>),
+    /// Those that a rule gives to the line of this number.
+    Keys(Arc<Rule>, u16),
     /// Those that an application has given to it, which nobody else can tell: no two lines have the same key.
     Hand,
+}
+
+impl Share {
+    /// Whether a key is the line's, as far as that can be told by its name. (How far a server has been written is nobody's data.)
+    pub fn has(&self, key: &[u8]) -> bool {
+        match self {
+            Share::All | Share::Hand => true,
+            _ if is_position(key) => false,
+            Share::Slots(slots) => slots.contains(Slot::of(key)),
+            Share::Keys(rule, number) => rule.owner(key) == Some(*number),
+        }
+    }
+
+    /// Whether it can be told by a key's name whose it is.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Share::Slots(_) | Share::Keys(..))
+    }
+
+    /// The slots in which it may have keys.
+    pub(super) fn slots(&self) -> Slots {
+        match self {
+            Share::Slots(slots) => (**slots).clone(),
+            Share::Keys(..) => Slots::all(),
+            Share::All | Share::Hand => Slots::default(),
+        }
+    }
+}
+
+/// Whether a key is one that this node keeps at a server that it writes to.
+pub(super) fn is_position(key: &[u8]) -> bool {
+    key.starts_with(POSITION_KEY)
 }
 
 #[derive(Default)]
@@ -46,6 +81,8 @@ pub struct Line {
     /// The number of the session that may execute.
     pub(super) order: Mutex<u64>,
     pub(super) state: Mutex<State>,
+    /// Of a source that is followed by scan.
+    pub scan: scan::Desk,
     /// A session has been ended.
     pub(super) ended: Condvar,
 }

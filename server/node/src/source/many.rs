@@ -4,15 +4,18 @@
 //! the line's [`Share`]. Of [`Share::Hand`] nobody can say afterwards whose a key was: so when one of these has to be copied, all are, from nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use migration::Authority;
+use migration::{Authority, Position, ReplId};
+use storage::Effect;
+use storage::log::FrameKind;
 
 use super::{From, Line, Share, Target, apply, end, lock, session};
 use crate::core::Core;
 use crate::node::Node;
+use crate::start::unix_ms;
 
 /// Sources that are followed at once.
 pub const LINES_MAX: usize = 256;
@@ -37,10 +40,23 @@ pub struct Followed {
 /// What cannot be begun; then nobody is followed.
 pub fn follow_all(node: &'static Node, wanted: &[Followed], is_anew: bool) -> Result<(), String> {
     let _one_at_a_time = lock(&node.source.anew);
-    begin_all(node, wanted, is_anew)
+    begin_all(node, wanted, (is_anew, false))
 }
 
-fn begin_all(node: &'static Node, wanted: &[Followed], is_anew: bool) -> Result<(), String> {
+/// The same where this node decides for others that were followed: their keys stay, whatever is not known of these.
+///
+/// # Errors
+/// As [`follow_all`].
+pub fn follow_others(node: &'static Node, wanted: &[Followed]) -> Result<(), String> {
+    let _one_at_a_time = lock(&node.source.anew);
+    begin_all(node, wanted, (false, true))
+}
+
+fn begin_all(
+    node: &'static Node,
+    wanted: &[Followed],
+    (is_anew, owns_some): (bool, bool),
+) -> Result<(), String> {
     let source = &node.source;
     if source.authority() == Authority::Own {
         return Err("this node decides what keys hold".to_owned());
@@ -52,6 +68,7 @@ fn begin_all(node: &'static Node, wanted: &[Followed], is_anew: bool) -> Result<
         ));
     }
     end(node);
+    source.first.scan.set(false);
     let most = wanted.iter().map(|one| one.number + 1).max().unwrap_or(1);
     let lines = source.make_lines(most);
     let was_many = source.is_many.swap(true, AcqRel);
@@ -59,7 +76,7 @@ fn begin_all(node: &'static Node, wanted: &[Followed], is_anew: bool) -> Result<
         let line = lines.get(usize::from(one.number));
         one.share == Share::Hand && line.is_none_or(|line| line.position().is_none())
     };
-    if is_anew || !was_many || wanted.iter().any(lacks) {
+    if !owns_some && (is_anew || !was_many || wanted.iter().any(lacks)) {
         source.set_all_positions(None);
         clear(node)?;
     }
@@ -81,12 +98,52 @@ fn begin_all(node: &'static Node, wanted: &[Followed], is_anew: bool) -> Result<
 /// When it cannot be begun; then this one is not followed.
 pub fn follow_line(node: &'static Node, one: &Followed, from: From) -> Result<(), String> {
     let _one_at_a_time = lock(&node.source.anew);
+    node.source.is_many.store(true, Release);
     let lines = node.source.make_lines(one.number + 1);
     let line = lines.get(usize::from(one.number));
     let line = line.ok_or("a source has no line")?;
     let told = (one.target.clone(), one.share.clone());
     super::begin(node, line, told, from).map_err(|error| error.to_string())?;
     super::tell_cores(node)
+}
+
+/// Nothing of a line is executed any more when this has returned; what is here of it goes up to where it did.
+pub fn end_line(node: &Node, number: u16) {
+    let lines = node.source.lines();
+    if let Some(line) = lines.get(usize::from(number)) {
+        line.end();
+    }
+    node.source.recount();
+}
+
+/// This node decides for the keys of a line from now on: it is followed no longer, and the log says that what is here of it is nobody's. Nobody
+/// writes meanwhile.
+pub fn own_line(node: &Node, number: u16) {
+    drop_line(node, number);
+    if let Some(line) = node.source.lines().get(usize::from(number)) {
+        line.read.store(0, Relaxed);
+    }
+    if node.write_log.is_on() {
+        push_position(node, number, None);
+    }
+}
+
+/// The log says that what is here of a line goes up to this position, as a whole; the sequence of that frame.
+pub fn stand_line(node: &Node, number: u16, position: Position) -> u64 {
+    push_position(node, number, Some(position))
+}
+
+fn push_position(node: &Node, line: u16, position: Option<Position>) -> u64 {
+    let (replid, offset) = position.map_or((ReplId::NONE, 0), |at| (at.replid, at.offset));
+    let effect = Effect::LineAt {
+        line,
+        replid: replid.bytes(),
+        offset,
+    };
+    let mut frame = Vec::new();
+    storage::encode(position.map_or(0, |at| at.db), &effect, &mut frame);
+    node.write_log
+        .push(FrameKind::Effects, 0, unix_ms(), &frame)
 }
 
 /// All that is here goes, by an effect like any other, and the log says that it is nobody's.
@@ -131,7 +188,7 @@ pub(super) fn again(node: &'static Node, line: &Arc<Line>, number: u64, why: &st
             "{why}: which keys are this source's cannot be told, so all sources are copied again"
         ));
     });
-    match begin_all(node, &wanted, true) {
+    match begin_all(node, &wanted, (true, false)) {
         Ok(()) => session::ENDED.to_owned(),
         Err(why) => why,
     }

@@ -18,6 +18,8 @@
 //! **Time.** While somebody else decides, keys are hidden after their deadlines and stay. Relative deadlines of the stream are made absolute by the
 //! source's clock ([`Line::source_clock_us`]).
 //!
+//! **By scan** (`scan/`): a source that bars PSYNC has no stream. Its session reads keys whole, again and again, and there is no position of it.
+//!
 //! **Several sources** (`many.rs`): each is a [`Line`] with a session, an offset and a number of its own. Their copies come key by key, through visits,
 //! and are in the log like anything else (`shared.rs`): the streams of the others go on meanwhile, and the log stays one.
 
@@ -30,6 +32,8 @@ mod full;
 pub mod info;
 mod line;
 mod many;
+mod rule;
+pub mod scan;
 mod session;
 mod shared;
 
@@ -45,7 +49,11 @@ use storage::log::FrameKind;
 
 pub use fields::{Fields, Positions};
 pub use line::{Line, Share};
-pub use many::{Followed, LINES_MAX, drop_line, follow_all, follow_line};
+pub use many::{
+    Followed, LINES_MAX, drop_line, end_line, follow_all, follow_line, follow_others, own_line,
+    stand_line,
+};
+pub use rule::Rule;
 
 use crate::config::Config;
 use crate::node::Node;
@@ -257,7 +265,17 @@ impl Source {
         self.is_many.load(Acquire)
     }
 
-    /// Whether one of several has not been copied yet: what is here is not to be shown.
+    /// Whether the source is followed by scan.
+    pub fn is_by_scan(&self) -> bool {
+        self.first.scan.is_on()
+    }
+
+    /// What its session has come to, if it is.
+    pub fn scanned(&self) -> Option<&scan::Desk> {
+        self.is_by_scan().then_some(&self.first.scan)
+    }
+
+    /// Whether one of several, or one that is followed by scan, has not been copied yet: what is here is not to be shown.
     pub fn is_partial(&self) -> bool {
         self.is_partial.load(Acquire)
     }
@@ -353,7 +371,10 @@ impl Source {
             let status = line.status();
             status.target.is_some() && status.position.is_none()
         };
-        let is_partial = self.is_many() && lines.iter().any(is_missing);
+        let is_partial = match self.is_by_scan() {
+            true => !self.first.scan.was_whole(),
+            false => self.is_many() && lines.iter().any(is_missing),
+        };
         self.is_partial.store(is_partial, Release);
     }
 
@@ -384,8 +405,21 @@ impl Source {
 /// # Errors
 /// When the thread cannot be made; then nobody is followed.
 pub fn follow(node: &'static Node, target: Target, from: From) -> io::Result<()> {
+    follow_how(node, target, from, false)
+}
+
+/// The same of a source that bars PSYNC: it is followed by its keys and their events, and a whole pass comes first.
+///
+/// # Errors
+/// As [`follow`].
+pub fn follow_by_scan(node: &'static Node, target: Target) -> io::Result<()> {
+    follow_how(node, target, From::Nothing, true)
+}
+
+fn follow_how(node: &'static Node, target: Target, from: From, by_scan: bool) -> io::Result<()> {
     let source = &node.source;
     end(node);
+    source.first.scan.set(by_scan);
     if source.is_many.swap(false, AcqRel) {
         // What is here is not that one's, or not all of it is.
         source.set_all_positions(None);
@@ -440,6 +474,8 @@ fn end(node: &Node) {
 /// Follows nobody any more; up to where the data here goes, of a single source. Who decides what keys hold stays as it is.
 pub fn stop(node: &Node) -> Option<Position> {
     end(node);
+    node.source.first.scan.set(false);
+    node.source.recount();
     node.source.position()
 }
 
@@ -460,16 +496,22 @@ pub fn take_over(node: &Node) -> Option<Position> {
 
 /// The log says that what is here is nobody's any more.
 fn note_own(node: &Node) {
-    let mut frame = Vec::new();
-    let effect = Effect::SourceAt {
-        replid: ReplId::NONE.bytes(),
-        offset: 0,
-    };
-    storage::encode(0, &effect, &mut frame);
     if node.write_log.is_on() {
-        node.write_log
-            .push(FrameKind::Effects, 0, unix_ms(), &frame);
+        push_source(node, ReplId::NONE, 0);
     }
+}
+
+/// The log says that what is here goes up to this position of a single source; the sequence of that frame. Nobody writes meanwhile.
+pub fn stand(node: &Node, position: Position) -> u64 {
+    push_source(node, position.replid, position.offset)
+}
+
+fn push_source(node: &Node, replid: ReplId, offset: u64) -> u64 {
+    let mut frame = Vec::new();
+    let replid = replid.bytes();
+    storage::encode(0, &Effect::SourceAt { replid, offset }, &mut frame);
+    node.write_log
+        .push(FrameKind::Effects, 0, unix_ms(), &frame)
 }
 
 /// Tells every core that the authority has changed.

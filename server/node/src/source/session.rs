@@ -12,7 +12,7 @@ use migration::{Position, ReplId};
 
 use super::apply::{self, Done};
 use super::batch::{self, Gatherer, Origin};
-use super::{Line, Link, Share, Target, clock, lock, many};
+use super::{Line, Link, Share, Target, clock, lock, many, scan};
 use crate::connection::{Connection, Request};
 use crate::control::dial;
 use crate::node::Node;
@@ -166,6 +166,9 @@ impl Session {
     }
 
     fn follow(&mut self, target: &Arc<Target>) -> Result<Never, String> {
+        if self.line.scan.is_on() {
+            return scan::follow(self, target);
+        }
         self.wait_for_start()?;
         let source = Arc::clone(&self.line);
         source.set_link(Link::Connecting);
@@ -213,7 +216,7 @@ impl Session {
     }
 
     /// Waits until the data of the start is there, and until every core heeds the authority.
-    fn wait_for_start(&mut self) -> Result<(), String> {
+    pub(super) fn wait_for_start(&mut self) -> Result<(), String> {
         if self.is_settled {
             return Ok(());
         }
@@ -254,20 +257,20 @@ impl Session {
             .socket()
             .set_read_timeout(Some(LOOK))
             .map_err(failed)?;
-        let socket = stream
-            .socket()
-            .try_clone()
-            .map_err(|error| error.to_string())?;
+        self.keep_socket(stream.socket())?;
         self.stream = Some(stream);
         self.hear();
-        {
-            // Whoever ends the session shuts it; who has ended it before finds the number changed.
-            let order = lock(&self.line.order);
-            if *order != self.number {
-                return Err(ENDED.to_owned());
-            }
-            lock(&self.line.state).socket = Some(socket);
+        Ok(())
+    }
+
+    /// Whoever ends the session shuts this socket; who has ended it before finds the number changed.
+    pub(super) fn keep_socket(&self, socket: &std::net::TcpStream) -> Result<(), String> {
+        let socket = socket.try_clone().map_err(|error| error.to_string())?;
+        let order = lock(&self.line.order);
+        if *order != self.number {
+            return Err(ENDED.to_owned());
         }
+        lock(&self.line.state).socket = Some(socket);
         Ok(())
     }
 

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use migration::{Position, ReplId, Slots};
+use migration::{Position, ReplId};
 use runtime::CoreId;
 use storage::rdb;
 use storage::{Key, Shard, Slot};
 
 use super::apply::{visit, wait};
+use super::line::is_position;
 use super::session::{ENDED, Session};
 use super::{Share, lock, many};
 use crate::control::disk::SystemDisk;
@@ -78,8 +79,8 @@ impl Session {
         let share = self.line.share();
         self.disown(&mut ahead)?;
         self.line.note(|status| status.copies += 1);
-        if let Share::Slots(slots) = &share {
-            self.empty(slots, &mut ahead)?;
+        if share.is_told() {
+            self.empty(&share, &mut ahead)?;
         }
         let done = self.put_file(path, &share, &mut ahead);
         // What is under way has ended before anything else is begun.
@@ -123,19 +124,19 @@ impl Session {
         many::recount(self.node)
     }
 
-    /// Removes what is here of slots.
-    fn empty(&mut self, slots: &Slots, ahead: &mut Ahead) -> Result<(), String> {
-        let node = self.node;
+    /// Removes what is here of the line's keys.
+    fn empty(&mut self, share: &Share, ahead: &mut Ahead) -> Result<(), String> {
+        let (node, slots) = (self.node, share.slots());
         for core in (0..node.cores() as u16).map(CoreId) {
             let range = node.range(core);
             let own = slots.iter().filter(|slot| range.contains(&slot.index()));
             let own: Vec<Slot> = own.collect();
             for some in own.chunks(SLOTS_MAX) {
                 loop {
-                    let of_visit = some.to_vec();
+                    let of_visit = (some.to_vec(), share.clone());
                     let removed =
                         self.visit_all(Some(some.to_vec()), ahead, move |core: &mut Core| {
-                            Ok(core.remove_some(&of_visit))
+                            Ok(core.remove_some(&of_visit.0, &of_visit.1))
                         })?;
                     if removed < REMOVED_MAX {
                         break;
@@ -161,8 +162,8 @@ impl Session {
                         let key = raw.key().map_err(|damage| damage.to_string())?;
                         let slot = Slot::of(&key);
                         // (A shard may still hold what it has given away.)
-                        if matches!(share, Share::Slots(slots) if !slots.contains(slot)) {
-                            return Ok(());
+                        if !share.has(&key) {
+                            return may_leave_out(share, &key);
                         }
                         let load = &mut loads[node.owner(slot).index()];
                         load.keys.push(raw);
@@ -263,9 +264,23 @@ impl Session {
     }
 }
 
+/// A key of a line's file that is not the line's.
+///
+/// # Errors
+/// When it ought to be some server's, and cannot be told whose.
+fn may_leave_out(share: &Share, key: &[u8]) -> Result<(), String> {
+    if !matches!(share, Share::Keys(..)) || is_position(key) {
+        return Ok(());
+    }
+    Err(format!(
+        "the key '{}' is another server's by the patterns of `start`, or none's",
+        key.escape_ascii()
+    ))
+}
+
 impl Core {
-    /// Removes up to [`REMOVED_MAX`] keys of slots that are in hand; how many there were.
-    fn remove_some(&mut self, slots: &[Slot]) -> usize {
+    /// Removes up to [`REMOVED_MAX`] keys of a line, of slots that are in hand; how many there were.
+    fn remove_some(&mut self, slots: &[Slot], share: &Share) -> usize {
         let mut names: Vec<(u8, Vec<u8>)> = Vec::new();
         self.shard.suspend_deadlines();
         'all: for db in 0..self.shard.db_count() as u8 {
@@ -273,9 +288,11 @@ impl Core {
                 let (mut cursor, end) = (Some(Shard::cursor_at(*slot)), slot.index() + 1);
                 while let Some(from) = cursor {
                     let left = REMOVED_MAX - names.len();
-                    cursor = self
-                        .shard
-                        .scan(db, from, end, left, |key, _| names.push((db, key.to_vec())));
+                    cursor = self.shard.scan(db, from, end, left, |key, _| {
+                        if share.has(key) {
+                            names.push((db, key.to_vec()));
+                        }
+                    });
                     if names.len() >= REMOVED_MAX {
                         break 'all;
                     }

@@ -11,6 +11,7 @@ mod detour;
 mod phases;
 mod planted;
 mod programs;
+mod scan;
 mod unsafe_commands;
 mod written;
 

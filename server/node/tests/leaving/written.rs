@@ -19,6 +19,8 @@ const POSITION: &str = "meridian:migration:position";
 pub(crate) struct Move {
     pub(crate) old: Server,
     pub(crate) node: Server,
+    /// How it is begun.
+    way: Vec<String>,
 }
 
 impl Move {
@@ -29,7 +31,12 @@ impl Move {
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let words: Vec<&str> =
             [&["--repl-diskless-sync-delay", "0"][..], &durable, &users].concat();
-        let Some(old) = Server::start("redis-server", &words) else {
+        Move::of(&words, more, "--old-side written --bar-users app")
+    }
+
+    /// With these options of the two, begun in this way.
+    pub(crate) fn of(old: &[&str], more: &[&str], way: &str) -> Option<Move> {
+        let Some(old) = Server::start("redis-server", old) else {
             eprintln!("skipped: no redis-server here");
             return None;
         };
@@ -48,26 +55,29 @@ impl Move {
         let mut node =
             Server::start(env!("CARGO_BIN_EXE_meridian"), &[&words, more].concat()).unwrap();
         node.admin = admin;
-        Some(Move { old, node })
+        let way = way.split(' ').map(str::to_owned).collect();
+        Some(Move { old, node, way })
     }
 
-    /// The operator's words, up to the flip.
-    fn flip(&self) {
+    /// The operator's first words.
+    pub(crate) fn start(&self) {
         let there = format!("127.0.0.1:{}", self.old.port);
-        done(
-            self.node.admin,
-            &[
-                "start",
-                &there,
-                "--old-side",
-                "written",
-                "--bar-users",
-                "app",
-            ],
-        );
+        let way = self.way.iter().map(String::as_str);
+        let words: Vec<&str> = ["start", &there].into_iter().chain(way).collect();
+        done(self.node.admin, &words);
+    }
+
+    /// All that is there is here.
+    pub(crate) fn followed(&self) {
         until("the copy is here", || {
             status(self.node.admin, "/link/follows") == "true"
         });
+    }
+
+    /// The operator's words, up to the flip.
+    pub(crate) fn flip(&self) {
+        self.start();
+        self.followed();
         done(self.node.admin, &["advance"]);
         done(self.node.admin, &["advance"]);
         self.compared();
@@ -109,12 +119,12 @@ impl Move {
         lines.next().unwrap().trim().to_owned()
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::try_new(self.node.port).unwrap()
     }
 
     /// Both sides have the same, the position left out.
-    fn equal(&self) {
+    pub(crate) fn equal(&self) {
         let (mut here, mut there) = (self.client(), Client::try_new(self.old.port).unwrap());
         let (ours, mut theirs) = (all_of(&mut here), all_of(&mut there));
         theirs.remove(POSITION);
@@ -136,7 +146,7 @@ fn text(answer: &Answer) -> String {
 }
 
 /// Every key with its type, value and deadline.
-fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> {
+pub(crate) fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> {
     let Some(Answer::Array(names)) = client.answer("KEYS *") else {
         panic!("no names");
     };
@@ -145,11 +155,27 @@ fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> {
         let kind = text(&client.answer(&format!("TYPE {name}")).unwrap());
         let words = match kind.as_str() {
             "list" => format!("LRANGE {name} 0 -1"),
-            "set" => format!("SORT {name} ALPHA"),
+            "set" => format!("SMEMBERS {name}"),
             "zset" => format!("ZRANGE {name} 0 -1 WITHSCORES"),
+            "hash" => format!("HGETALL {name}"),
+            "stream" => format!("XRANGE {name} - +"),
             _ => format!("GET {name}"),
         };
-        let value = client.answer(&words).unwrap();
+        let mut value = client.answer(&words).unwrap();
+        match (&mut value, kind.as_str()) {
+            (Answer::Array(pairs), "hash") => {
+                let mut sorted: Vec<_> = pairs.chunks(2).map(<[Answer]>::to_vec).collect();
+                sorted.sort_by_key(|pair| text(&pair[0]));
+                *pairs = sorted.concat();
+            }
+            (Answer::Array(members), "set") => members.sort_by_key(text),
+            (Answer::Array(entries), "stream") => {
+                // (Of a consumer group what is pending.)
+                let pending = client.answer(&format!("XPENDING {name} group"));
+                entries.extend(pending.filter(|answer| !answer.is_error()));
+            }
+            _ => {}
+        }
         let deadline = client.answer(&format!("PEXPIRETIME {name}")).unwrap();
         found.insert(name, (value, deadline));
     }
@@ -157,14 +183,14 @@ fn all_of(client: &mut Client) -> BTreeMap<String, (Answer, Answer)> {
 }
 
 /// An application of one thread: what no second execution would leave as it is.
-struct Load {
+pub(crate) struct Load {
     acknowledged: Arc<AtomicU64>,
     stops: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Load {
-    fn begin(port: u16, name: &'static str) -> Load {
+    pub(crate) fn begin(port: u16, name: &'static str) -> Load {
         let (acknowledged, stops) = (
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
@@ -215,7 +241,7 @@ impl Load {
         }
     }
 
-    fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         let before = self.acknowledged.load(Relaxed);
         until("the application goes on", || {
             self.acknowledged.load(Relaxed) > before + 20
@@ -223,7 +249,7 @@ impl Load {
     }
 
     /// Ends it; how many rounds were acknowledged.
-    fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.stops.store(true, Relaxed);
         self.thread.join().unwrap();
         self.acknowledged.load(Relaxed)

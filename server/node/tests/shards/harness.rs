@@ -178,6 +178,18 @@ impl Node {
             .unwrap()
     }
 
+    /// The operator's words, of which nobody waits for the answer.
+    pub(crate) fn spawn(&self, words: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_meridian"))
+            .arg("migrate")
+            .args(words)
+            .args(["--admin", &format!("127.0.0.1:{}", self.admin)])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     pub(crate) fn done(&self, words: &[&str]) -> String {
         let output = self.migrate(words);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -295,8 +307,13 @@ fn redis_cli(words: &[&str]) -> String {
 impl Cluster {
     /// Of so many primaries, each with its share of the slots.
     pub(crate) fn start(primaries: usize) -> Option<Cluster> {
-        let servers: Option<Vec<Server>> = (0..primaries).map(|_| Cluster::server()).collect();
-        let servers = servers?;
+        Cluster::start_with(primaries, &[])
+    }
+
+    /// The same, of servers that are started with these words as well.
+    pub(crate) fn start_with(primaries: usize, more: &[&str]) -> Option<Cluster> {
+        let servers = (0..primaries).map(|_| Cluster::server(more));
+        let servers = servers.collect::<Option<Vec<Server>>>()?;
         let places: Vec<String> = servers
             .iter()
             .map(|server| format!("127.0.0.1:{}", server.port))
@@ -310,8 +327,9 @@ impl Cluster {
         Some(cluster)
     }
 
-    fn server() -> Option<Server> {
-        Server::redis(&["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"])
+    fn server(more: &[&str]) -> Option<Server> {
+        let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"];
+        Server::redis(&[&words[..], more].concat())
     }
 
     fn until_well(&self) {
@@ -331,8 +349,13 @@ impl Cluster {
 
     /// Another server, a replica of one of the primaries.
     pub(crate) fn add_replica(&mut self, of: usize) -> usize {
+        self.add_replica_with(of, &[])
+    }
+
+    /// The same, of one that is started with these words as well.
+    pub(crate) fn add_replica_with(&mut self, of: usize, more: &[&str]) -> usize {
         let id = self.servers[of].client().text("CLUSTER MYID");
-        let server = Cluster::server().unwrap();
+        let server = Cluster::server(more).unwrap();
         let meet = format!("CLUSTER MEET 127.0.0.1 {}", self.servers[of].port);
         assert_eq!(server.client().text(&meet), "OK");
         let replicate = format!("CLUSTER REPLICATE {id}");

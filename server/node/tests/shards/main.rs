@@ -5,6 +5,7 @@
     reason = "a test may fail by panic"
 )]
 
+mod flips;
 mod harness;
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
@@ -273,7 +274,7 @@ fn clients_of_a_cluster_are_served_in_front_of_it_while_slots_move() {
             counters.are_exact(|line| at_source.text(line));
         }
         let refused = node.refused(&["advance"]);
-        assert!(refused.contains("not there yet"), "{refused}");
+        assert!(refused.contains("--old-side written"), "{refused}");
         for phase in ["front", "attach"] {
             node.done(&["back"]);
             assert_eq!(node.status("/phase"), phase);

@@ -9,8 +9,9 @@ const DEFRAG_THRESHOLD_MAX: i128 = 1000;
 
 const LAZY: Standing =
     Standing::Needless("large values are always freed in slices, so no thread is needed for it");
-const DEFRAG: Standing =
-    Standing::Needless("the allocator is not jemalloc, and shards give memory back as they shrink");
+const DEFRAG: Standing = Standing::Needless(
+    "elements of large collections are not moved, and keys come a few at a time",
+);
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -116,48 +117,48 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "activedefrag",
         default: "no",
-        standing: DEFRAG,
-        summary: "Redis moves values to undo fragmentation.",
+        place: at!(activedefrag),
+        summary: "Keys are moved out of sparsely used pages of memory, in slices. Without it only while `maxmemory` presses.",
         ..Row::LIVE
     },
     Row {
         name: "active-defrag-ignore-bytes",
         kind: memory(1, LONG_MAX),
         default: "100mb",
-        standing: DEFRAG,
-        summary: "Wasted memory below which Redis does not defragment.",
+        place: at!(active_defrag_ignore_bytes),
+        summary: "Wasted memory below which nothing is moved.",
         ..Row::LIVE
     },
     Row {
         name: "active-defrag-threshold-lower",
         kind: int(0, DEFRAG_THRESHOLD_MAX),
         default: "10",
-        standing: DEFRAG,
-        summary: "Waste in percent at which Redis starts to defragment.",
+        place: at!(active_defrag_threshold_lower),
+        summary: "Waste in percent at which moving begins.",
         ..Row::LIVE
     },
     Row {
         name: "active-defrag-threshold-upper",
         kind: int(0, DEFRAG_THRESHOLD_MAX),
         default: "100",
-        standing: DEFRAG,
-        summary: "Waste in percent at which Redis defragments with all its effort.",
+        place: at!(active_defrag_threshold_upper),
+        summary: "Waste in percent at which all effort is made.",
         ..Row::LIVE
     },
     Row {
         name: "active-defrag-cycle-min",
         kind: int(1, DEFRAG_CYCLE_MAX),
         default: "1",
-        standing: DEFRAG,
-        summary: "Least share of processor time that Redis spends on it.",
+        place: at!(active_defrag_cycle_min),
+        summary: "Share of a core's time spent on it at the lower threshold, percent.",
         ..Row::LIVE
     },
     Row {
         name: "active-defrag-cycle-max",
         kind: int(1, DEFRAG_CYCLE_MAX),
         default: "25",
-        standing: DEFRAG,
-        summary: "Greatest share of processor time that Redis spends on it.",
+        place: at!(active_defrag_cycle_max),
+        summary: "Share of a core's time spent on it at the upper threshold, percent.",
         ..Row::LIVE
     },
     Row {

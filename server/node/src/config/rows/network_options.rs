@@ -235,6 +235,14 @@ pub(super) const OWN_ROWS: &[Row] = &[
         ..Row::LIVE
     },
     Row {
+        name: "migrate-scan-value-max-bytes",
+        kind: memory(1 << 10, 512 << 20),
+        default: "64mb",
+        place: at!(migrate_scan_value_max_bytes),
+        summary: "Bytes of the largest value that is read, by one DUMP, from a source that is followed by scan; a larger one is named, and nothing counts as followed.",
+        ..Row::LIVE
+    },
+    Row {
         name: "migrate-error-budget",
         kind: int(0, 1000),
         default: "100",

@@ -27,12 +27,18 @@ use crate::control::vault::Vault;
 const PIECE_BYTES: usize = 256 << 10;
 
 impl WriteLog {
-    /// Frames from this sequence on stay in the files, though a base has them; [`u64::MAX`] for none.
-    pub fn hold_from(&self, sequence: u64) {
-        self.held_from.store(sequence, Release);
+    /// Frames from this sequence on stay in the files, though a base has them, for the reader of this number; [`u64::MAX`] for none.
+    pub fn hold_from(&self, reader: u16, sequence: u64) {
+        let mut readers = lock(&self.readers);
+        match sequence {
+            u64::MAX => readers.remove(&reader),
+            sequence => readers.insert(reader, sequence),
+        };
+        let first = readers.values().min().copied();
+        self.held_from.store(first.unwrap_or(u64::MAX), Release);
     }
 
-    /// What is held: see [`WriteLog::hold_from`].
+    /// What is held for all readers: see [`WriteLog::hold_from`].
     pub fn held_from(&self) -> u64 {
         self.held_from.load(Acquire)
     }
@@ -353,14 +359,20 @@ mod tests {
         };
         push(&log, b"1");
         push(&log, b"2");
-        log.hold_from(2);
+        log.hold_from(3, 5);
+        log.hold_from(0, 2);
+        log.hold_from(7, 4);
+        assert_eq!(log.held_from(), 2, "who is behind most");
         rewrite(&log);
         push(&log, b"3");
         rewrite(&log);
         assert_eq!(log.first_sequence(), Some(1));
         let mut follower = Follower::behind(1, Arc::clone(&vault));
         assert_eq!(read(&mut follower, &log), [frame(2), frame(3)]);
-        log.hold_from(u64::MAX);
+        log.hold_from(0, u64::MAX);
+        assert_eq!(log.held_from(), 4);
+        log.hold_from(7, u64::MAX);
+        log.hold_from(3, u64::MAX);
         rewrite(&log);
         assert_eq!(log.first_sequence(), Some(4));
         let mut late = Follower::behind(1, vault);

@@ -43,6 +43,7 @@ pub mod switch;
 pub mod thread;
 pub mod writer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, fence};
@@ -161,8 +162,9 @@ pub struct WriteLog {
     waiting: Box<[AtomicBool]>,
     switch: Switch,
     feed: fed::FeedState,
-    /// Frames from this sequence on stay in the files, whatever base there is.
+    /// Frames from this sequence on stay in the files, whatever base there is: the least of what `readers` have not read.
     held_from: AtomicU64,
+    readers: Mutex<BTreeMap<u16, u64>>,
     /// A sync is wanted sooner than the policy has it.
     wants_sync: AtomicBool,
     thread: OnceLock<Thread>,
@@ -239,6 +241,7 @@ impl WriteLog {
             switch: Switch::default(),
             feed: fed::FeedState::default(),
             held_from: AtomicU64::new(u64::MAX),
+            readers: Mutex::default(),
             wants_sync: AtomicBool::new(false),
             thread: OnceLock::new(),
             hears: OnceLock::new(),

@@ -37,16 +37,20 @@ const HELP: &str = "\
 meridian migrate COMMAND [--admin HOST:PORT | --config FILE] [--json]
 
   plan HOST:PORT [--tls] [--keys]       looks at a Redis, or at the cluster that it is of; changes nothing
-        [--old-side replica|written]
+        [--old-side replica|written] [--by-scan]
   start HOST:PORT --announce HOST:PORT  copies it and follows it; it finds this server at --announce
         [--tls] [--force]
         --shard HOST:PORT for each, in the place of HOST:PORT: several that an application shards by hand
+        --shard HOST:PORT=PATTERN,PATTERN   the same, and which keys each has: the first whose patterns match
         [--old-side replica|written]    what it is after the flip: this server's replica (it needs --announce), or
         [--bar-users NAME,NAME]         written to as by a client, while these users of it may not write
+        [--by-scan]                     it bars PSYNC: its keys are scanned, and fetched again after their keyspace
+                                        events, which it is told to send; then its old side is written
   status [--watch]                      how far it is
   advance [--force]                     the next phase: front, verify, the flip
         [--old-side …] [--bar-users …]  as of `start`; what is not said stays
-  back [--force]                        the phase before
+        [--shard NUMBER]                of several: the one to be flipped, else the next
+  back [--force] [--shard NUMBER]       the phase before; of several that were flipped: this one, else the last
   verify [--no-fetch] [--keys]          compares all keys once more, and shows what differs
   finish [--key-file FILE] [--out FILE] lets the old Redis go; prints the report, signed
 
@@ -81,6 +85,7 @@ const FLAGS: &[&str] = &[
     "--force",
     "--watch",
     "--no-fetch",
+    "--by-scan",
 ];
 
 impl Words {
@@ -123,6 +128,9 @@ impl Words {
             let users = users.split(',').filter(|user| !user.is_empty());
             body["bar_users"] = users.collect();
         }
+        if self.has("--by-scan") {
+            body["by_scan"] = true.into();
+        }
     }
 
     /// Puts the source into the body of an order: one server, or several.
@@ -137,6 +145,15 @@ impl Words {
                 let why = "name one server, or each with --shard";
                 return Err((USAGE, why.to_owned()));
             }
+        }
+        Ok(body)
+    }
+
+    /// Puts the shard into the body of an order, if one is named.
+    fn name_shard(&self, mut body: Value) -> Result<Value, Failure> {
+        if let Some(shard) = self.value("--shard") {
+            let bad = |_| (USAGE, "--shard: a number, as `status` shows it".to_owned());
+            body["shard"] = shard.parse::<u32>().map_err(bad)?.into();
         }
         Ok(body)
     }
@@ -284,18 +301,18 @@ fn carry_out(admin: &str, words: &Words) -> Result<(), Failure> {
             let mut body = json!({"tls": words.has("--tls"), "force": force});
             match words.value("--announce") {
                 Some(announce) => body["announce"] = announce.into(),
-                None if words.value("--old-side") == Some("written") => {}
+                None if words.value("--old-side") == Some("written") || words.has("--by-scan") => {}
                 None => return Err((USAGE, "--announce HOST:PORT is missing".to_owned())),
             }
             words.say_way(&mut body);
             post("/migrate/start", words.name_source(body)?)?
         }
         "advance" => {
-            let mut body = json!({"force": force});
+            let mut body = words.name_shard(json!({"force": force}))?;
             words.say_way(&mut body);
             post("/migrate/advance", body)?
         }
-        "back" => post("/migrate/back", json!({"force": force}))?,
+        "back" => post("/migrate/back", words.name_shard(json!({"force": force}))?)?,
         "verify" => {
             let done = post(
                 "/migrate/verify",

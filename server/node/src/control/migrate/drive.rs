@@ -8,6 +8,7 @@
 //! counted against a budget, and when it is spent the migration goes back by itself. Nothing here is on the data path.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -17,12 +18,12 @@ use std::time::Duration;
 use migration::assess::Report;
 use migration::compare::Findings;
 use migration::flip::{self, Do, Flip, Found, Machine, Outcome, Start};
-use migration::written::strays::Calls;
 use migration::{Authority, Facts, Intent, OldSide, Phase, Server, Shard, State, written};
 
-use super::order::{Fault, Order, Way, conflict};
-use super::parts::{Kept, Parts, Peer, Sharded, Stragglers};
+use super::order::{Fault, Means, Order, Way, conflict};
+use super::parts::{Kept, Parts, Peer, Sharded};
 use super::shards::Shards;
+use super::sides::Seen;
 use super::store;
 use crate::control::disk::Disk;
 
@@ -73,22 +74,10 @@ pub(super) struct Live {
     pub is_lost: bool,
     /// Told to operators, the last one last.
     pub warnings: Vec<String>,
-    /// Who still speaks to the old Redis.
-    pub stragglers: Stragglers,
-    /// Refused there when the flip was made.
-    pub refused_before: u64,
     /// How often the old Redis came back as a primary.
     pub returned: u64,
-    /// Users of an old Redis that is written to, and what they may call since they were barred.
-    pub barred: Vec<(String, String)>,
-    /// How often commands had been called there then, and how often of this node's.
-    pub calls_before: Option<(Calls, BTreeMap<&'static str, u64>)>,
-    /// Writes there that were not this node's, and those of them that were seen before the counts of today began.
-    pub strays: u64,
-    /// See [`Live::strays`].
-    pub strays_before: u64,
-    /// When the state was told last how far it is, unix ms.
-    pub kept_ms: u64,
+    /// What has been seen at the old side, by number.
+    pub seen: BTreeMap<usize, Seen>,
     /// The last pause, us.
     pub pause_us: u64,
     /// The last assessment.
@@ -98,7 +87,7 @@ pub(super) struct Live {
 /// Makes the way to a server.
 pub(super) type Connect = Box<dyn Fn(&Server) -> Result<Box<dyn Peer>, String> + Send>;
 /// Looks at servers before a start.
-pub(super) type Assess = Box<dyn Fn(&[Server], OldSide) -> Result<Survey, String> + Send>;
+pub(super) type Assess = Box<dyn Fn(&[Server], Means) -> Result<Survey, String> + Send>;
 
 /// What was found before a start.
 #[derive(Clone, Debug, Default)]
@@ -118,7 +107,11 @@ pub(super) struct Driver<P> {
     pub state: State,
     /// What is known beside it.
     pub live: Live,
-    pub(super) source: Option<Box<dyn Peer>>,
+    /// The server that is dealt with: 0 of a single one.
+    pub(super) at: usize,
+    /// The end of the log when requests had come to rest, while they wait.
+    pub(super) drained: Option<u64>,
+    pub(super) peers: BTreeMap<usize, Box<dyn Peer>>,
     pub(super) connect: Connect,
     assess: Assess,
     /// What is known of several sources.
@@ -139,6 +132,8 @@ pub(super) struct Driver<P> {
 /// Refusals since a flip.
 #[derive(Clone, Copy, Debug)]
 struct Soak {
+    /// Of this server.
+    at: usize,
     until_ms: u64,
     requests: u64,
     refusals: u64,
@@ -159,7 +154,9 @@ impl<P: Parts> Driver<P> {
             path,
             state,
             live: Live::default(),
-            source: None,
+            at: 0,
+            drained: None,
+            peers: BTreeMap::new(),
             connect,
             assess,
             shards: Shards::default(),
@@ -205,7 +202,7 @@ impl<P: Parts> Driver<P> {
     /// Little is missing at the old side: what is written this moment is waited for by the way back itself.
     fn is_near(&self) -> bool {
         if self.is_written() {
-            let now = self.parts.written();
+            let now = self.parts.written(self.number());
             return now.is_up && now.queue_bytes <= migration::LAG_BYTES_MAX;
         }
         let (end, has) = (self.parts.end(), self.parts.acknowledged());
@@ -243,12 +240,12 @@ impl<P: Parts> Driver<P> {
     fn at_start(&self, found: Option<&Found>) -> Start {
         if self.is_written() {
             let end = self.parts.log_end();
-            let has_all = end.is_some_and(|end| end >= self.state.written_from);
+            let has_all = end.is_some_and(|end| end >= self.side().written_from);
             return written::at_start(&self.state, found, has_all);
         }
         let kept = match self.parts.kept() {
             Kept::At(place) => Some(place),
-            Kept::Own => self.state.fence.clone(),
+            Kept::Own => self.side().fence.clone(),
             Kept::Nothing => None,
         };
         flip::at_start(&self.state, found, kept.as_ref())
@@ -300,12 +297,13 @@ impl<P: Parts> Driver<P> {
         match order {
             Order::Start {
                 sources,
+                patterns,
                 announce,
                 force,
                 way,
-            } => self.start(sources, (announce.as_ref(), way), *force),
-            Order::Advance { force, way } => self.advance(*force, way),
-            Order::Back { force } => self.back(*force),
+            } => self.start((sources, patterns), (announce.as_ref(), way), *force),
+            Order::Advance { force, way, shard } => self.advance(*force, way, *shard),
+            Order::Back { force, shard } => self.back(*force, *shard),
             Order::Verify { mends } => self.verify(*mends),
             Order::Finish => self.finish(),
         }
@@ -313,13 +311,13 @@ impl<P: Parts> Driver<P> {
 
     fn start(
         &mut self,
-        sources: &[Server],
+        (sources, patterns): (&[Server], &[Vec<String>]),
         (announce, way): (Option<&Server>, &Way),
         force: bool,
     ) -> Result<String, Fault> {
         let phase = self.state.phase.start().map_err(conflict)?;
-        let old_side = way.old_side.unwrap_or_default();
-        let Survey { report, shards } = (self.assess)(sources, old_side).map_err(Fault::Failed)?;
+        let means = way.means();
+        let Survey { report, shards } = (self.assess)(sources, means).map_err(Fault::Failed)?;
         let stops = report.stops();
         let text = report.text();
         self.live = Live {
@@ -331,21 +329,22 @@ impl<P: Parts> Driver<P> {
                 "the assessment says stop:\n{text}"
             )));
         }
-        if !shards.is_empty() && old_side == OldSide::Written {
-            let why = "several servers cannot be written to after a flip yet: leave --old-side out";
-            return Err(Fault::Conflict(why.to_owned()));
-        }
         let now_ms = self.parts.now_ms();
         let before = std::mem::take(&mut self.state);
-        let (sources, shards): (Vec<Server>, Vec<Shard>) = match shards.is_empty() {
+        let (sources, mut shards): (Vec<Server>, Vec<Shard>) = match shards.is_empty() {
             true => (sources.to_vec(), Vec::new()),
             false => shards.into_iter().unzip(),
         };
+        for (shard, patterns) in shards.iter_mut().zip(patterns) {
+            shard.patterns.clone_from(patterns);
+        }
         self.state = State {
             began_ms: now_ms,
             sources,
             shards,
             announce: announce.cloned(),
+            old_side: means.old_side,
+            by_scan: means.by_scan,
             ..State::default()
         };
         self.state.enter(phase, now_ms);
@@ -354,12 +353,14 @@ impl<P: Parts> Driver<P> {
             self.state = before;
             return Err(fault);
         }
-        self.source = None;
+        (self.at, self.drained) = (0, None);
+        self.peers.clear();
         self.shards = Shards::default();
         self.findings().clear();
         self.share_source();
         self.parts.release(Authority::Source);
         let followed = match self.state.sources.first() {
+            Some(source) if means.by_scan => self.parts.follow_by_scan(source),
             Some(source) if !self.is_sharded() => self.parts.follow(source, None),
             _ => self.parts.follow_all(&self.sharded(), true),
         };
@@ -367,7 +368,7 @@ impl<P: Parts> Driver<P> {
         Ok("the source is followed; `status --watch` shows the copy".to_owned())
     }
 
-    fn advance(&mut self, force: bool, way: &Way) -> Result<String, Fault> {
+    fn advance(&mut self, force: bool, way: &Way, shard: Option<usize>) -> Result<String, Fault> {
         self.is_settled()?;
         if self.state.phase.follows() {
             self.take_way(way)?;
@@ -394,7 +395,10 @@ impl<P: Parts> Driver<P> {
                 self.wants_verification(true);
                 Ok("all keys are compared, again and again".to_owned())
             }
-            _ => self.flip(),
+            _ => {
+                self.choose(shard, false)?;
+                self.flip()
+            }
         }
     }
 
@@ -405,10 +409,7 @@ impl<P: Parts> Driver<P> {
         };
         self.after_flip(&outcome);
         match outcome {
-            Outcome::Done => Ok(format!(
-                "this node decides now; the pause was {} us",
-                self.live.pause_us
-            )),
+            Outcome::Done => Ok(self.told_of_flip()),
             Outcome::Undone { why, .. } => Err(Fault::Undone(why)),
         }
     }
@@ -420,7 +421,7 @@ impl<P: Parts> Driver<P> {
         let min_replicas = min_replicas.map_err(Fault::Failed)?;
         self.unfences = Some(min_replicas);
         let stragglers = self.source().and_then(|source| source.stragglers());
-        self.live.refused_before = stragglers.map_or(0, |found| found.refused);
+        self.seen_mut().refused_before = stragglers.map_or(0, |found| found.refused);
         self.wants_verification(false);
         let intent = Intent::Flip {
             at: at.clone(),
@@ -434,7 +435,10 @@ impl<P: Parts> Driver<P> {
         match outcome {
             Outcome::Done => {
                 let (requests, refusals) = self.parts.requests();
+                self.share_source();
+                self.wants_verification(self.state.phase.follows());
                 self.soak = Some(Soak {
+                    at: self.at,
                     until_ms: self.parts.now_ms() + SOAK_MS,
                     requests,
                     refusals,
@@ -447,11 +451,24 @@ impl<P: Parts> Driver<P> {
         }
     }
 
-    fn back(&mut self, force: bool) -> Result<String, Fault> {
+    fn back(&mut self, force: bool, shard: Option<usize>) -> Result<String, Fault> {
+        if self.live.is_lost && self.is_sharded() {
+            return self.sides_from_loss(force);
+        }
         if self.live.is_lost {
             return self.back_from_loss(force);
         }
         self.is_settled()?;
+        if self.owns_some() {
+            if !self.shards.moving.is_empty() {
+                let why =
+                    "slots are on their way from one shard to another: wait until that has ended";
+                return Err(Fault::Conflict(why.to_owned()));
+            }
+            self.choose(shard, true)?;
+            self.may_go_back()?;
+            return self.turn_back();
+        }
         let to = self.state.phase.back(&self.facts()).map_err(conflict)?;
         match to {
             Phase::Idle => {
@@ -459,7 +476,7 @@ impl<P: Parts> Driver<P> {
                 self.wants_verification(false);
                 self.parts.leave();
                 self.parts.release(Authority::Own);
-                self.source = None;
+                self.peers.clear();
                 Ok("the source is followed no more; its data stays here".to_owned())
             }
             Phase::Attach => self.close_front(),
@@ -515,16 +532,15 @@ impl<P: Parts> Driver<P> {
             let (back, doing) = flip::Back::begin();
             (Machine::Back(back), doing)
         };
-        let outcome = self.run(machine, doing, "back");
+        let what = self.named("back");
+        let outcome = self.run(machine, doing, &what);
         self.soak = None;
         match outcome {
             Outcome::Done => {
                 self.findings().clear();
+                self.share_source();
                 self.wants_verification(true);
-                Ok(format!(
-                    "the old Redis decides again; the pause was {} us",
-                    self.live.pause_us
-                ))
+                Ok(self.told_of_back())
             }
             Outcome::Undone { why, unsettled } => {
                 self.live.is_open = unsettled;
@@ -585,9 +601,11 @@ impl<P: Parts> Driver<P> {
         let to = self.state.phase.finish().map_err(conflict)?;
         self.enter(to)?;
         self.soak = None;
-        self.source = None;
-        self.parts.stop_writing();
-        self.parts.drop_queue();
+        self.peers.clear();
+        for number in 0..self.state.sources.len() as u16 {
+            self.parts.stop_writing(number);
+            self.parts.drop_queue(number);
+        }
         Ok(
             "the migration is finished; the old Redis is not looked at any more: stop it"
                 .to_owned(),
@@ -635,6 +653,7 @@ impl<P: Parts> Driver<P> {
 
     pub(super) fn share_source(&self) {
         let mut sources = self.sharded();
+        sources.retain(|shard| !shard.is_ours);
         if let Some(server) = self.state.sources.first()
             && !self.is_sharded()
         {
@@ -642,6 +661,8 @@ impl<P: Parts> Driver<P> {
                 number: 0,
                 server: server.clone(),
                 slots: None,
+                rule: None,
+                is_ours: false,
             });
         }
         let wanted = self.wanted.sources.lock();
@@ -649,13 +670,13 @@ impl<P: Parts> Driver<P> {
     }
 
     pub(super) fn source(&mut self) -> Result<&mut (dyn Peer + 'static), String> {
-        if self.source.is_none() {
-            let server = self.state.sources.first().ok_or("no source is known")?;
-            self.source = Some((self.connect)(server)?);
-        }
-        self.source
-            .as_deref_mut()
-            .ok_or_else(|| "no source is known".to_owned())
+        let server = self.state.sources.get(self.at);
+        let server = server.ok_or("no source is known")?;
+        let peer = match self.peers.entry(self.at) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert((self.connect)(server)?),
+        };
+        Ok(peer.as_mut())
     }
 
     pub(super) fn ask_source(&mut self) -> Result<Found, String> {
@@ -680,14 +701,14 @@ impl<P: Parts> Driver<P> {
         }
         let now_ms = self.parts.now_ms();
         self.watch_budget(now_ms);
-        self.keep_written(now_ms);
+        self.for_each_side(|driver| driver.keep_written(now_ms));
         if now_ms < self.looked_ms + LOOK_MS {
             return;
         }
         self.looked_ms = now_ms;
         self.watch_shards();
         self.unfence_again();
-        self.unbar_again();
+        self.for_each_side(Driver::unbar_again);
         if self.live.is_open {
             match self.ask_source() {
                 Ok(found) => self.settle(Some(&found)),
@@ -696,7 +717,8 @@ impl<P: Parts> Driver<P> {
             return;
         }
         let watched = match (self.state.phase, self.state.old_side) {
-            (Phase::Reverse, _) if self.live.is_lost => Ok(()),
+            _ if self.live.is_lost => Ok(()),
+            (Phase::Verify | Phase::Reverse, _) if self.is_sharded() => self.watch_sides(),
             (Phase::Reverse, OldSide::Replica) => self.watch_old_side(),
             (Phase::Reverse, OldSide::Written) => self.watch_written(),
             (Phase::Attach | Phase::Front | Phase::Verify, OldSide::Replica) => self.watch_source(),
@@ -748,7 +770,7 @@ impl<P: Parts> Driver<P> {
             ));
             self.source()?.make_replica(&us)?;
         }
-        self.live.stragglers = self.source()?.stragglers()?;
+        self.seen_mut().stragglers = self.source()?.stragglers()?;
         Ok(())
     }
 
@@ -765,6 +787,7 @@ impl<P: Parts> Driver<P> {
             refusals.saturating_mul(1000) > requests.saturating_mul(self.bounds.error_budget);
         if requests >= SOAK_REQUESTS_MIN && spent {
             self.soak = None;
+            self.at = soak.at;
             self.warn(format!(
                 "{refusals} of {requests} requests were refused since the flip, more than migrate-error-budget allows: it is taken back"
             ));

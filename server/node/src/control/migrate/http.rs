@@ -3,12 +3,13 @@
 //! ```text
 //! GET  /migrate/status                 the status, at most some tenths of a second old
 //! GET  /migrate/differences            keys that differ, their names hashed
-//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …}
+//! POST /migrate/plan                   {"source": "host:port", "tls": false, "keys": false, "old_side": …, "by_scan": false}
 //! POST /migrate/start                  {"source": "host:port", "announce": "host:port", "tls": false, "force": false,
-//!                                       "old_side": "replica" | "written", "bar_users": ["name"]}
-//!                                      both: "shards": ["host:port", …] in the place of "source", of servers sharded by hand
-//! POST /migrate/advance                {"force": false, "old_side": …, "bar_users": …}: what is not said stays
-//! POST /migrate/back                   {"force": false}
+//!                                       "old_side": "replica" | "written", "bar_users": ["name"], "by_scan": false}
+//!                                      both: "shards": ["host:port", …] in the place of "source", of servers sharded by hand, or
+//!                                      ["host:port=pattern,pattern", …]: which keys each has
+//! POST /migrate/advance                {"force": false, "old_side": …, "bar_users": …, "shard": 0}: what is not said stays; of several
+//! POST /migrate/back                   {"force": false, "shard": 0}                            the one of this number, or the next
 //! POST /migrate/verify                 {"fetch": true}
 //! POST /migrate/differences            {"keys": true}
 //! POST /migrate/finish                 {}: the report and its SHA-256
@@ -24,7 +25,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use migration::{OldSide, Server, is_host};
+use migration::{OldSide, PATTERNS_BYTES_MAX, PATTERNS_MAX, Server, is_host, patterns_of};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -142,13 +143,21 @@ fn way(order: &Value) -> Result<Way, Box<Response>> {
         }
         Some(_) => return Err(refused("bar_users: an array of names")),
     };
-    Ok(Way { old_side, users })
+    let by_scan = flag(order, "by_scan", false);
+    Ok(Way {
+        old_side,
+        users,
+        by_scan,
+    })
 }
 
-/// The servers of `source` (one), or of `shards` (several).
-fn sources_of(order: &Value) -> Result<Vec<Server>, Box<Response>> {
+/// Servers, and the patterns of the keys of each, if they are said.
+type Sources = (Vec<Server>, Vec<Vec<String>>);
+
+/// The servers of `source` (one), or of `shards` (several), with the patterns of their keys, if these are said.
+fn sources_of(order: &Value) -> Result<Sources, Box<Response>> {
     let Some(shards) = order.get("shards").and_then(Value::as_array) else {
-        return Ok(vec![named(order, "source")?]);
+        return Ok((vec![named(order, "source")?], Vec::new()));
     };
     let bad = |why: String| Box::new(refuse(StatusCode::BAD_REQUEST, &format!("shards: {why}")));
     if shards.len() < 2 {
@@ -157,10 +166,45 @@ fn sources_of(order: &Value) -> Result<Vec<Server>, Box<Response>> {
         ));
     }
     let tls = flag(order, "tls", false);
-    let shards = shards
-        .iter()
-        .map(|shard| server_of(shard.as_str().unwrap_or(""), tls));
-    shards.collect::<Result<_, _>>().map_err(bad)
+    let (mut servers, mut all) = (Vec::new(), Vec::new());
+    for shard in shards.iter().map(|shard| shard.as_str().unwrap_or("")) {
+        let (place, patterns) = match shard.split_once('=') {
+            Some((place, text)) => (place, Some(text)),
+            None => (shard, None),
+        };
+        servers.push(server_of(place, tls).map_err(bad)?);
+        if let Some(text) = patterns {
+            let patterns = patterns_of(text).ok_or_else(|| {
+                bad(format!(
+                    "'{shard}': at most {PATTERNS_MAX} patterns of {PATTERNS_BYTES_MAX} bytes, apart by commas, without blanks"
+                ))
+            })?;
+            all.push(patterns);
+        }
+    }
+    match all.is_empty() || all.len() == servers.len() {
+        true => Ok((servers, all)),
+        false => Err(bad("patterns are said of each, or of none".to_owned())),
+    }
+}
+
+/// The number of a shard, if one is said.
+fn shard_of(order: &Value) -> Result<Option<usize>, Box<Response>> {
+    match order.get("shard") {
+        None | Some(Value::Null) => Ok(None),
+        Some(number) => {
+            let number = number
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok());
+            let bad = || {
+                Box::new(refuse(
+                    StatusCode::BAD_REQUEST,
+                    "shard: a number, as `status` shows it",
+                ))
+            };
+            number.map(Some).ok_or_else(bad)
+        }
+    }
 }
 
 /// Sends an order to the thread, and waits for what comes of it.
@@ -199,8 +243,9 @@ async fn list_with_keys(State(node): Node_, headers: HeaderMap, body: Bytes) -> 
 async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body);
     let asked = order.and_then(|order| {
-        let old_side = way(&order)?.old_side.unwrap_or_default();
-        Ok((sources_of(&order)?, (flag(&order, "keys", false), old_side)))
+        let means = way(&order)?.means();
+        let (sources, _) = sources_of(&order)?;
+        Ok((sources, (flag(&order, "keys", false), means)))
     });
     let (sources, what) = match asked {
         Ok(asked) => asked,
@@ -217,13 +262,15 @@ async fn look(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
 async fn start(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
     let order = order_of(&headers, &body).and_then(|order| {
         let way = way(&order)?;
-        let is_written = way.old_side == Some(OldSide::Written);
+        let is_written = way.means().old_side == OldSide::Written;
         let announce = match order.get("announce") {
             None if is_written => None,
             _ => Some(named(&order, "announce")?),
         };
+        let (sources, patterns) = sources_of(&order)?;
         Ok(Order::Start {
-            sources: sources_of(&order)?,
+            sources,
+            patterns,
             announce,
             force: flag(&order, "force", false),
             way,
@@ -240,6 +287,7 @@ async fn advance(State(node): Node_, headers: HeaderMap, body: Bytes) -> Respons
         Ok(Order::Advance {
             force: flag(&order, "force", false),
             way: way(&order)?,
+            shard: shard_of(&order)?,
         })
     });
     match order {
@@ -249,11 +297,14 @@ async fn advance(State(node): Node_, headers: HeaderMap, body: Bytes) -> Respons
 }
 
 async fn back(State(node): Node_, headers: HeaderMap, body: Bytes) -> Response {
-    match order_of(&headers, &body) {
-        Ok(order) => {
-            let force = flag(&order, "force", false);
-            carry_out(node, Order::Back { force }).await
-        }
+    let order = order_of(&headers, &body).and_then(|order| {
+        Ok(Order::Back {
+            force: flag(&order, "force", false),
+            shard: shard_of(&order)?,
+        })
+    });
+    match order {
+        Ok(order) => carry_out(node, order).await,
         Err(refusal) => *refusal,
     }
 }
@@ -313,7 +364,7 @@ mod tests {
     #[test]
     fn a_source_is_one_server_or_several() {
         let hosts = |order: Value| {
-            let sources = sources_of(&order).ok()?;
+            let (sources, _) = sources_of(&order).ok()?;
             Some(sources.iter().map(|one| one.port).collect::<Vec<_>>())
         };
         assert_eq!(hosts(json!({"source": "a:1"})), Some(vec![1]));
@@ -326,6 +377,14 @@ mod tests {
         ] {
             assert_eq!(hosts(bad.clone()), None, "{bad}");
         }
+        let patterns = |order: Value| sources_of(&order).ok().map(|(_, patterns)| patterns);
+        let said = patterns(json!({"shards": ["a:1=x:*,y", "b:2=*"]})).unwrap();
+        assert_eq!(said, [vec!["x:*", "y"], vec!["*"]]);
+        for bad in [["a:1=x", "b:2"], ["a:1=x", "b:2="], ["a:1=x y", "b:2=*"]] {
+            assert_eq!(patterns(json!({"shards": bad})), None, "{bad:?}");
+        }
+        assert_eq!(shard_of(&json!({"shard": 3})).ok(), Some(Some(3)));
+        assert!(shard_of(&json!({"shard": "x"})).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! parser, and by [`REPLY_BYTES_MAX`]. Passwords are those of `masteruser` and `masterauth`; no message has them.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,10 +69,12 @@ fn dial(address: &Address) -> io::Result<Stream> {
 }
 
 /// A connection that is up.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: Stream,
     parser: AnswerParser,
+    /// What has come, of which so many bytes have been given.
     unread: Vec<u8>,
+    given: usize,
     /// Its number at the source, where that tells it.
     id: Option<i64>,
 }
@@ -86,6 +89,7 @@ impl Wire {
             stream: dial(address)?,
             parser: AnswerParser::default(),
             unread: Vec::new(),
+            given: 0,
             id: None,
         };
         if let Some(password) = &address.login.password {
@@ -107,7 +111,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the system reports them.
-    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.stream.set_timeout(timeout)
     }
 
@@ -115,18 +119,45 @@ impl Wire {
     ///
     /// # Errors
     /// The connection is of no more use.
-    pub(super) fn call(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Answer> {
+    pub(crate) fn call(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Answer> {
+        self.send(words)?;
+        self.receive()
+    }
+
+    /// One request, whose reply comes when it does: see [`Wire::hear`].
+    ///
+    /// # Errors
+    /// As [`Wire::call`].
+    pub(crate) fn send(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut out = Vec::new();
         request::encode(words, &mut out);
-        self.stream.write_all(&out)?;
-        self.receive()
+        self.stream.write_all(&out)
+    }
+
+    /// The next reply or message; None when none has come within the timeout.
+    ///
+    /// # Errors
+    /// As [`Wire::call`].
+    pub(crate) fn hear(&mut self) -> io::Result<Option<Answer>> {
+        match self.receive() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Its socket, for who ends it.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.socket()
     }
 
     /// Many requests, and their replies in order. They are short enough for the source to take them all before it is heard.
     ///
     /// # Errors
     /// As [`Wire::call`].
-    pub(super) fn call_all(&mut self, requests: &[Vec<Vec<u8>>]) -> io::Result<Vec<Answer>> {
+    pub(crate) fn call_all(&mut self, requests: &[Vec<Vec<u8>>]) -> io::Result<Vec<Answer>> {
         let mut out = Vec::new();
         for words in requests {
             request::encode(words, &mut out);
@@ -155,12 +186,15 @@ impl Wire {
 
     fn receive(&mut self) -> io::Result<Answer> {
         loop {
-            let parsed = self.parser.parse(&self.unread);
+            let parsed = self.parser.parse(&self.unread[self.given..]);
             let parsed = parsed.map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
             if let Some((answer, taken)) = parsed {
-                self.unread.drain(..taken);
+                self.given += taken;
                 return Ok(answer);
             }
+            // (Not with each reply: many short ones come at once.)
+            self.unread.drain(..self.given);
+            self.given = 0;
             if self.unread.len() > REPLY_BYTES_MAX {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
@@ -183,7 +217,7 @@ impl Wire {
 ///
 /// # Errors
 /// The source's own words.
-pub(super) fn refused(answer: Answer) -> io::Result<Answer> {
+pub(crate) fn refused(answer: Answer) -> io::Result<Answer> {
     match answer {
         Answer::Error(text) => Err(io::Error::other(
             String::from_utf8_lossy(&text).into_owned(),
@@ -193,7 +227,7 @@ pub(super) fn refused(answer: Answer) -> io::Result<Answer> {
 }
 
 /// A reply as text; empty for what is none.
-pub(super) fn text_of(answer: &Answer) -> String {
+pub(crate) fn text_of(answer: &Answer) -> String {
     match answer {
         Answer::Bulk(bytes) | Answer::Simple(bytes) | Answer::Error(bytes) => {
             String::from_utf8_lossy(bytes).into_owned()
@@ -462,12 +496,12 @@ impl Peer for Source {
         self.keep_in_file()
     }
 
-    fn read_back(&mut self) -> Result<ReadBack, String> {
-        peer::read_back(self)
+    fn read_back(&mut self, position: &[u8]) -> Result<ReadBack, String> {
+        peer::read_back(self, position)
     }
 
-    fn forget(&mut self) -> Result<(), String> {
-        peer::forget(self)
+    fn forget(&mut self, position: &[u8]) -> Result<(), String> {
+        peer::forget(self, position)
     }
 
     fn calls(&mut self) -> Result<Calls, String> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use migration::Slots;
 use migration::compare::{self, Piece, Seen};
 use runtime::CoreId;
 use storage::{Key, Shard, Slot, shared_digest};
@@ -18,7 +17,8 @@ use storage::{Key, Shard, Slot, shared_digest};
 use crate::core::Core;
 use crate::mail::Mail;
 use crate::node::{Node, Tries};
-use crate::source::Line;
+use crate::source::scan::Desk;
+use crate::source::{Line, Share};
 
 /// Bytes of a value that a core looks at as a whole.
 pub const WHOLE_BYTES_MAX: usize = 64 << 10;
@@ -135,8 +135,16 @@ pub trait Here {
     fn compares(&self, _key: &[u8]) -> bool {
         true
     }
-    /// The source's offset up to which everything has been executed here.
+    /// The source's offset up to which everything has been executed here; of a source that is followed by scan, the last mark that is reached.
     fn applied(&self) -> u64;
+    /// Of a source that is followed by scan: a mark behind all that it has been told until now, and behind all that this key is there.
+    fn ask_mark(&self, _db: u64, _key: &[u8]) -> Option<u64> {
+        None
+    }
+    /// Of such a one: the key is fetched again, by a session of its own. False where that is the source's to do.
+    fn fetches(&self, _db: u64, _key: &[u8]) -> bool {
+        false
+    }
     /// Databases.
     fn databases(&self) -> u8;
     /// Parts that are asked for names one by one, with the cursor that each begins at.
@@ -150,7 +158,23 @@ pub trait Here {
 
 impl Here for &'static Node {
     fn applied(&self) -> u64 {
-        self.source.applied()
+        let scanned = self.source.scanned();
+        scanned.map_or(self.source.applied(), Desk::reached)
+    }
+
+    fn ask_mark(&self, db: u64, key: &[u8]) -> Option<u64> {
+        let key = u8::try_from(db).ok().map(|db| (db, key));
+        self.source.scanned().map(|desk| desk.ask(key))
+    }
+
+    fn fetches(&self, db: u64, key: &[u8]) -> bool {
+        let Some(desk) = self.source.scanned() else {
+            return false;
+        };
+        if let Ok(db) = u8::try_from(db) {
+            desk.fetch(db, key);
+        }
+        true
     }
 
     fn databases(&self) -> u8 {
@@ -179,14 +203,13 @@ pub struct OfLine {
     pub node: &'static Node,
     /// How far its stream is executed here.
     pub line: Arc<Line>,
-    /// Its slots. None: whose a key is cannot be told by its name, and none is asked for by that.
-    pub slots: Option<Slots>,
+    /// Its keys. Where it cannot be told by a key's name whose it is, none is asked for by that.
+    pub share: Share,
 }
 
 impl Here for OfLine {
     fn compares(&self, key: &[u8]) -> bool {
-        let slots = self.slots.as_ref();
-        slots.is_some_and(|slots| slots.contains(Slot::of(key)))
+        self.share.is_told() && self.share.has(key)
     }
 
     fn applied(&self) -> u64 {
@@ -198,9 +221,9 @@ impl Here for OfLine {
     }
 
     fn begins(&self) -> Vec<u64> {
-        match self.slots {
-            Some(_) => self.node.begins(),
-            None => Vec::new(),
+        match self.share.is_told() {
+            true => self.node.begins(),
+            false => Vec::new(),
         }
     }
 

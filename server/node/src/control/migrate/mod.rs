@@ -8,7 +8,7 @@
 //! ```
 //! What a phase is and when it may be left is `migration::phase`, how who decides changes `migration::flip`; see docs/operations/migrate.md for
 //! operators. The state of the disk is read before the cores run: no write is taken here that the source should decide.
-//! Of several sources (shards.rs) each is followed, watched and compared by itself. Non-goals: sources that bar PSYNC.
+//! Of several sources (shards.rs) each is followed, watched and compared by itself.
 
 pub mod cli;
 mod drive;
@@ -21,6 +21,7 @@ mod parts;
 mod plan;
 mod run;
 mod shards;
+mod sides;
 mod status;
 mod store;
 #[cfg(test)]
@@ -46,9 +47,10 @@ use crate::mail::Mail;
 use crate::node::{Node, Tries};
 use crate::tls;
 use drive::{Bounds, Driver, Wanted};
-use link::{Address, Login, Source, Wire};
+use link::{Address, Login, Source};
+pub(crate) use link::{Wire, refused, text_of};
 use node_parts::OfNode;
-use order::{Fault, Order};
+use order::{Fault, Means, Order};
 use verify::Verifier;
 
 /// How often a migration is looked at, and how often whether there is one.
@@ -145,12 +147,15 @@ pub fn prepare(node: &Node) -> Result<(), String> {
         _ => Authority::Held,
     };
     node.source.set_authority(first);
-    if state.old_side == OldSide::Written
-        && state.phase == Phase::Reverse
-        && state.needs_copy.is_none()
-    {
-        // No rewrite of the log takes away what the old Redis may not have.
-        node.write_log.hold_from(state.written_from + 1);
+    for (number, side) in (0u16..).zip(&state.sides) {
+        let is_ours = match state.shards.is_empty() {
+            true => state.phase == Phase::Reverse,
+            false => side.fence.is_some() && state.phase != Phase::Finished,
+        };
+        if state.old_side == OldSide::Written && is_ours && side.needs_copy.is_none() {
+            // No rewrite of the log takes away what the old Redis may not have.
+            node.write_log.hold_from(number, side.written_from + 1);
+        }
     }
     *locked(&node.migration.at_start) = Some(state);
     Ok(())
@@ -216,6 +221,18 @@ fn address_of(node: &Node, server: &Server, timeout: Duration) -> Result<Address
     })
 }
 
+/// A connection to a server, each step of which takes so long at most.
+///
+/// # Errors
+/// Why there is none, with the server's address.
+pub(crate) fn wire_to(node: &Node, server: &Server, timeout: Duration) -> Result<Wire, String> {
+    let address = address_of(node, server, timeout)?;
+    Wire::open(&address).map_err(|error| {
+        let Server { host, port, .. } = server;
+        format!("{host}:{port}: {error}")
+    })
+}
+
 fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let path = store::path_of(&node.config());
@@ -224,7 +241,7 @@ fn serve(node: &'static Node, state: State, asked: &Receiver<Asked>) {
         Ok(Box::new(Source::new(address)) as Box<dyn parts::Peer>)
     };
     let assess =
-        move |sources: &[Server], old_side: OldSide| plan::survey(node, sources, (false, old_side));
+        move |sources: &[Server], means: Means| plan::survey(node, sources, (false, means));
     let way = (Box::new(connect) as _, Box::new(assess) as _);
     let goes_on = !matches!(state.phase, Phase::Idle | Phase::Finished);
     let parts = OfNode::new(node, goes_on);
@@ -267,13 +284,18 @@ fn show(node: &Node, driver: &Driver<OfNode>) {
     shown.phase.store(driver.state.phase.number(), Relaxed);
     shown.lag_bytes.store(driver.lag_bytes(), Relaxed);
     shown.pause_us.store(driver.live.pause_us, Relaxed);
-    let written = parts::Parts::written(driver.parts());
+    let written = driver.written_now();
     shown.queue_bytes.store(written.queue_bytes, Relaxed);
     shown.queue_lag_ms.store(written.lag_ms, Relaxed);
     shown.old_side_up.store(u64::from(written.is_up), Relaxed);
-    let needs_copy = driver.state.needs_copy.is_some();
+    let needs_copy = driver
+        .state
+        .sides
+        .iter()
+        .any(|side| side.needs_copy.is_some());
     shown.needs_copy.store(u64::from(needs_copy), Relaxed);
-    shown.strays.store(driver.live.strays, Relaxed);
+    let strays = driver.live.seen.values().map(|seen| seen.strays).sum();
+    shown.strays.store(strays, Relaxed);
     let findings = driver.findings();
     shown.differences.store(findings.open(), Relaxed);
     shown.keys_compared.store(findings.keys, Relaxed);
@@ -325,13 +347,11 @@ fn one_pass(
 ) -> Result<bool, String> {
     let sources = locked(&wanted.sources).clone();
     let mends = wanted.mends.load(Relaxed);
-    let open = |server: &Server| {
-        let address = address_of(node, server, READ_MAX)?;
-        Wire::open(&address).map_err(|error| {
-            let Server { host, port, .. } = server;
-            format!("{host}:{port}: {error}")
-        })
-    };
+    let open = |server: &Server| wire_to(node, server, READ_MAX);
+    if node.source.scanned().is_some_and(|desk| !desk.is_current()) {
+        // (Nothing that is read there is here within a time that is worth waiting for.)
+        return Ok(false);
+    }
     if node.source.is_many() {
         let wanted = verify::shards::Wanted {
             node,

@@ -1,5 +1,6 @@
 //! The node's side of a migration: its session with the source, the front, and its own replicas, each where it is at home.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -7,8 +8,6 @@ use std::time::Duration;
 
 use migration::{Authority, Place, Position, ReplId, Server, Slots};
 use protocol::Flags;
-use storage::Effect;
-use storage::log::FrameKind;
 
 use super::locked;
 use super::parts::{Kept, LinkNow, Parts, Sharded};
@@ -17,7 +16,7 @@ use super::written::{self, There, WrittenNow};
 use crate::front::{self, Routes, Upstream};
 use crate::node::Node;
 use crate::replicas::{self, State};
-use crate::source::{self, Followed, From, Line, Link, Login, Share, Target};
+use crate::source::{self, Followed, From, Line, Link, Login, Target};
 
 /// How long it may take until what is changed here is said to replicas, and the rest between two looks.
 const FEED_MAX: Duration = Duration::from_secs(5);
@@ -32,12 +31,22 @@ pub(super) struct OfNode {
     asks: Mutex<Option<Receiver<replicas::Asked>>>,
     /// ...and what was asked for last.
     asked: Mutex<Option<Place>>,
-    /// The line to an old Redis that is written to.
-    line: Mutex<Option<written::Line>>,
+    /// The lines to those of the old side that are written to, by their numbers.
+    written: Mutex<BTreeMap<u16, written::Line>>,
 }
 
 fn place_of(position: Position) -> Place {
     Place::new(position.replid.text(), position.offset)
+}
+
+/// The same as a position. (Who becomes a primary, or is written to no longer, says the database anew.)
+fn position_of(place: &Place) -> Result<Position, String> {
+    let replid = ReplId::of(place.history.as_bytes());
+    Ok(Position {
+        replid: replid.ok_or("a history has forty digits")?,
+        offset: place.offset,
+        db: 0,
+    })
 }
 
 impl OfNode {
@@ -48,7 +57,7 @@ impl OfNode {
             old: Mutex::default(),
             asks: Mutex::default(),
             asked: Mutex::default(),
-            line: Mutex::default(),
+            written: Mutex::default(),
         };
         if goes_on {
             *locked(&parts.asks) = Some(node.replicas.expect("", 0));
@@ -86,24 +95,7 @@ impl OfNode {
         Followed {
             number: shard.number,
             target: self.target(&shard.server),
-            share: match &shard.slots {
-                Some(slots) => Share::Slots(Arc::new(slots.clone())),
-                None => Share::Hand,
-            },
-        }
-    }
-
-    /// The log says where in the source's history the data here is, so that a start goes on from there; nobody writes meanwhile.
-    fn keep_position(&self, position: Position) {
-        let log = &self.node.write_log;
-        if log.is_on() {
-            let effect = Effect::SourceAt {
-                replid: position.replid.bytes(),
-                offset: position.offset,
-            };
-            let mut frame = Vec::new();
-            storage::encode(0, &effect, &mut frame);
-            log.push(FrameKind::Effects, 0, self.now_ms(), &frame);
+            share: shard.share(),
         }
     }
 
@@ -125,6 +117,11 @@ impl OfNode {
 
 fn link_of(line: &Line) -> LinkNow {
     let status = line.status();
+    let scan = line.scan.is_on().then(|| line.scan.shown());
+    let is_here = match &scan {
+        Some(_) => line.scan.is_current(),
+        None => status.position.is_some(),
+    };
     let copying = status.copying.unwrap_or_default();
     LinkNow {
         state: match status.link {
@@ -134,9 +131,12 @@ fn link_of(line: &Line) -> LinkNow {
             Link::None => "none",
             Link::Connect | Link::Connecting | Link::Handshake => "connecting",
         },
-        follows: status.link == Link::Connected && status.position.is_some(),
+        follows: status.link == Link::Connected && is_here,
         at: status.position.map(place_of).unwrap_or_default(),
-        lag_bytes: line.read_offset().saturating_sub(line.applied()),
+        lag_bytes: match &scan {
+            Some(scan) => scan.waiting_bytes,
+            None => line.read_offset().saturating_sub(line.applied()),
+        },
         copied_bytes: copying.received_bytes,
         copy_bytes: copying.total_bytes,
         copied_keys: copying.keys,
@@ -144,6 +144,7 @@ fn link_of(line: &Line) -> LinkNow {
         error: status.error,
         copies: status.copies,
         resumes: status.resumes,
+        scan,
     }
 }
 
@@ -175,26 +176,43 @@ impl Parts for OfNode {
     fn follow(&self, server: &Server, place: Option<&Place>) -> Result<(), String> {
         let target = self.target(server);
         let status = self.node.source.status();
-        if place.is_none() && status.target.as_ref() == Some(&target) {
+        let is_followed = status.target.as_ref() == Some(&target);
+        if place.is_none() && is_followed && !self.node.source.is_by_scan() {
             return Ok(());
         }
         let from = match place {
-            Some(place) => {
-                let replid = ReplId::of(place.history.as_bytes());
-                From::At(Position {
-                    replid: replid.ok_or("a history has forty digits")?,
-                    offset: place.offset,
-                    // (Who becomes a primary says the database anew.)
-                    db: 0,
-                })
-            }
+            Some(place) => From::At(position_of(place)?),
             // (Said as such: who decides may have been this node until now.)
             None => status.position.map_or(From::Kept, From::At),
         };
-        if let (Some(_), From::At(position)) = (place, from) {
-            self.keep_position(position);
+        if let (Some(_), From::At(position)) = (place, from)
+            && self.node.write_log.is_on()
+        {
+            // A start goes on from there.
+            source::stand(self.node, position);
         }
         source::follow(self.node, target, from).map_err(|error| error.to_string())
+    }
+
+    fn follow_by_scan(&self, server: &Server) -> Result<(), String> {
+        let (target, source) = (self.target(server), &self.node.source);
+        if source.is_by_scan() && source.status().target.as_ref() == Some(&target) {
+            return Ok(());
+        }
+        source::follow_by_scan(self.node, target).map_err(|error| error.to_string())
+    }
+
+    fn sweep(&self) {
+        if let Some(desk) = self.node.source.scanned() {
+            desk.ask_sweep();
+        }
+    }
+
+    fn swept(&self) -> Option<Result<(), String>> {
+        match self.node.source.scanned() {
+            Some(desk) => desk.swept(),
+            None => Some(Err("the source is not followed by scan".to_owned())),
+        }
     }
 
     fn unfollow(&self) {
@@ -213,6 +231,27 @@ impl Parts for OfNode {
     fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String> {
         let from = if copies { From::Nothing } else { From::Kept };
         source::follow_line(self.node, &self.followed(shard), from)
+    }
+
+    fn follow_others(&self, shards: &[Sharded]) -> Result<(), String> {
+        let followed: Vec<Followed> = shards.iter().map(|shard| self.followed(shard)).collect();
+        source::follow_others(self.node, &followed)
+    }
+
+    fn follow_shard_at(&self, shard: &Sharded, place: &Place) -> Result<(), String> {
+        let from = From::At(position_of(place)?);
+        source::follow_line(self.node, &self.followed(shard), from)
+    }
+
+    fn unfollow_shard(&self, number: u16) {
+        source::end_line(self.node, number);
+    }
+
+    fn own_shard(&self, number: u16, all: bool) {
+        source::own_line(self.node, number);
+        if all {
+            source::take_over(self.node);
+        }
     }
 
     fn drop_shard(&self, number: u16) {
@@ -250,7 +289,11 @@ impl Parts for OfNode {
         let slots = shards
             .iter()
             .filter_map(|shard| Some((shard.number, shard.slots.as_ref()?)));
-        let routes = Routes::new(upstreams, self.node.source.lines(), slots);
+        let rule = shards.first().and_then(|shard| shard.rule.clone());
+        let ours = shards.iter().filter(|shard| shard.is_ours);
+        let routes = Routes::new(upstreams, self.node.source.lines(), slots)
+            .with_rule(rule)
+            .with_ours(ours.map(|shard| shard.number));
         self.node.front.set_routes(Some(Arc::new(routes)));
         Ok(())
     }
@@ -361,29 +404,30 @@ impl Parts for OfNode {
     }
 
     fn write_there(&self, there: There) {
-        self.stop_writing();
+        let number = there.number();
+        self.stop_writing(number);
         match written::Line::begin(self.node, there) {
-            Ok(line) => *locked(&self.line) = Some(line),
+            Ok(line) => drop(locked(&self.written).insert(number, line)),
             Err(error) => self.note(&format!(
                 "migration: nothing is written to the old Redis: {error}"
             )),
         }
     }
 
-    fn stop_writing(&self) {
-        let line = locked(&self.line).take();
+    fn stop_writing(&self, number: u16) {
+        let line = locked(&self.written).remove(&number);
         if let Some(line) = line {
             line.end();
         }
     }
 
-    fn drop_queue(&self) {
-        self.node.write_log.hold_from(u64::MAX);
+    fn drop_queue(&self, number: u16) {
+        self.node.write_log.hold_from(number, u64::MAX);
     }
 
-    fn written(&self) -> WrittenNow {
-        locked(&self.line)
-            .as_ref()
+    fn written(&self, number: u16) -> WrittenNow {
+        locked(&self.written)
+            .get(&number)
             .map(written::Line::now)
             .unwrap_or_default()
     }
@@ -393,12 +437,16 @@ impl Parts for OfNode {
         log.is_on().then(|| log.queued())
     }
 
-    fn end_keys(&self, until_ms: u64) -> Result<(), String> {
-        written::end_keys(self.node, until_ms)
+    fn end_keys(&self, until_ms: u64, of: Option<&Sharded>) -> Result<(), String> {
+        written::end_keys(self.node, until_ms, of.map(Sharded::share))
     }
 
-    fn stand(&self, place: &Place) -> Result<(), String> {
-        written::stand(self.node, place, self.now_ms())
+    fn stand(&self, place: &Place, of: Option<u16>) -> Result<(), String> {
+        written::stand(self.node, position_of(place)?, of)
+    }
+
+    fn sync_log(&self, sequence: u64) -> Result<(), String> {
+        written::await_sync(self.node, sequence)
     }
 
     fn writes(&self, name: &str) -> bool {

@@ -9,6 +9,8 @@ pub(super) enum Order {
     Start {
         /// The source: one server, one of a cluster's, or several among which keys are spread by hand.
         sources: Vec<Server>,
+        /// Patterns of the keys of each of these, if they are said.
+        patterns: Vec<Vec<String>>,
         /// This node, as the source reaches it; needed by a source that is to be its replica.
         announce: Option<Server>,
         /// Also when the assessment says stop.
@@ -22,11 +24,15 @@ pub(super) enum Order {
         force: bool,
         /// As at the start, if it is to be changed.
         way: Way,
+        /// Of several, the one that is to be flipped; else the next.
+        shard: Option<usize>,
     },
     /// The phase before.
     Back {
         /// Also from data that is older than the flip.
         force: bool,
+        /// Of several, the one that the source is to decide again; else the last that this node does.
+        shard: Option<usize>,
     },
     /// Keys are compared from now on, whatever the phase.
     Verify {
@@ -44,6 +50,31 @@ pub(super) struct Way {
     pub old_side: Option<OldSide>,
     /// Users that are to be barred there.
     pub users: Option<Vec<String>>,
+    /// It is followed by scan; said at the start only.
+    pub by_scan: bool,
+}
+
+/// By which means a source is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Means {
+    /// What it is to be once this node decides.
+    pub old_side: OldSide,
+    /// It is followed by scan.
+    pub by_scan: bool,
+}
+
+impl Way {
+    /// What the assessment is to look at.
+    pub(super) fn means(&self) -> Means {
+        Means {
+            // (Who bars PSYNC cannot be a replica.)
+            old_side: self.old_side.unwrap_or(match self.by_scan {
+                true => OldSide::Written,
+                false => OldSide::default(),
+            }),
+            by_scan: self.by_scan,
+        }
+    }
 }
 
 /// Why an order was not carried out.

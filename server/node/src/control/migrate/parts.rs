@@ -6,6 +6,7 @@
 //! ```
 //! Nothing here decides anything. All of it may be called from one thread beside the cores, and nothing waits for a client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::flip::Found;
@@ -14,6 +15,8 @@ use migration::written::strays::Calls;
 use migration::{Authority, Bar, Place, Server, Slots};
 
 use super::written::{There, WrittenNow};
+use crate::source::scan::Shown;
+use crate::source::{Rule, Share};
 
 /// This node's link to the source, as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub(super) struct LinkNow {
     pub copies: u64,
     /// See `copies`.
     pub resumes: u64,
+    /// Of a source that is followed by scan: how that goes.
+    pub scan: Option<Shown>,
 }
 
 /// One of several sources.
@@ -51,6 +56,21 @@ pub(super) struct Sharded {
     pub server: Server,
     /// Its slots; None where the application shards by hand.
     pub slots: Option<Slots>,
+    /// Which of the servers has a key then, if that is said.
+    pub rule: Option<Arc<Rule>>,
+    /// This node decides its keys.
+    pub is_ours: bool,
+}
+
+impl Sharded {
+    /// Whose its keys are.
+    pub(super) fn share(&self) -> Share {
+        match (&self.slots, &self.rule) {
+            (Some(slots), _) => Share::Slots(Arc::new(slots.clone())),
+            (None, Some(rule)) => Share::Keys(Arc::clone(rule), self.number),
+            (None, None) => Share::Hand,
+        }
+    }
 }
 
 /// What the data of this node's disk is of.
@@ -81,16 +101,39 @@ pub(super) trait Parts: Send {
     /// # Errors
     /// Why it cannot be begun; what fails later is told by [`Parts::link`].
     fn follow(&self, source: &Server, from: Option<&Place>) -> Result<(), String>;
+    /// Follows a server that bars PSYNC, by its keys and their events. To follow it so already is no error.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_by_scan(&self, source: &Server) -> Result<(), String>;
+    /// Of one that is followed so: all that has been written there is fetched, also what no event tells.
+    fn sweep(&self);
+    /// How that has ended, once; None while it has not.
+    fn swept(&self) -> Option<Result<(), String>>;
     /// Follows several at once, each from where its data here is; `is_anew`: what is here goes, and all are copied.
     ///
     /// # Errors
     /// As [`Parts::follow`].
     fn follow_all(&self, shards: &[Sharded], is_anew: bool) -> Result<(), String>;
+    /// Follows several where this node decides for others, whose keys stay: each from where its data here is.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_others(&self, shards: &[Sharded]) -> Result<(), String>;
     /// Follows one of several anew, from where its data here is; `copies`: its keys are copied again.
     ///
     /// # Errors
     /// As [`Parts::follow`].
     fn follow_shard(&self, shard: &Sharded, copies: bool) -> Result<(), String>;
+    /// Follows one of several from this place of its history, at which what is here of it stands.
+    ///
+    /// # Errors
+    /// As [`Parts::follow`].
+    fn follow_shard_at(&self, shard: &Sharded, place: &Place) -> Result<(), String>;
+    /// Executes nothing of this one of several any more; its data stays.
+    fn unfollow_shard(&self, number: u16);
+    /// This node decides for the keys of this one of several: what is here of it is nobody else's, says the log. `all`: it is the last one.
+    fn own_shard(&self, number: u16, all: bool);
     /// Follows this one of several no more; it has no keys.
     fn drop_shard(&self, number: u16);
     /// The links to several, by their numbers.
@@ -149,26 +192,31 @@ pub(super) trait Parts: Send {
     fn said_all(&self) -> Option<Place>;
     /// Requests that were run, and refusals, since the start.
     fn requests(&self) -> (u64, u64);
-    /// What is changed here from that sequence on is written to the old Redis.
+    /// What is changed here from that sequence on is written to the old Redis; the one of its number, if there are several.
     fn write_there(&self, there: There);
     /// It is not any more; the log keeps what it has for that.
-    fn stop_writing(&self);
+    fn stop_writing(&self, number: u16);
     /// It keeps nothing for that.
-    fn drop_queue(&self);
+    fn drop_queue(&self, number: u16);
     /// How that goes.
-    fn written(&self) -> WrittenNow;
+    fn written(&self, number: u16) -> WrittenNow;
     /// The last sequence of the log; None while there is none.
     fn log_end(&self) -> Option<u64>;
-    /// Keys whose deadline has passed by then, unix ms, are ended; requests wait meanwhile.
+    /// Keys whose deadline has passed by then, unix ms, are ended; of one of several, its own. Requests wait meanwhile.
     ///
     /// # Errors
     /// When a core does not answer.
-    fn end_keys(&self, until_ms: u64) -> Result<(), String>;
-    /// The log says, on the disk, that what is here is that history up to that place.
+    fn end_keys(&self, until_ms: u64, of: Option<&Sharded>) -> Result<(), String>;
+    /// The log says, on the disk, that what is here (of this one of several) is that history up to that place.
     ///
     /// # Errors
     /// When that does not come about.
-    fn stand(&self, place: &Place) -> Result<(), String>;
+    fn stand(&self, place: &Place, of: Option<u16>) -> Result<(), String>;
+    /// The log is on the disk up to this sequence.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    fn sync_log(&self, sequence: u64) -> Result<(), String>;
     /// Whether a command writes, by its name in lower case.
     fn writes(&self, name: &str) -> bool;
     /// Tells the log.
@@ -233,10 +281,10 @@ pub(super) trait Peer: Send {
     fn unbar(&mut self, bar: &Bar) -> Result<(), String>;
     /// Its file says what its users may do now, if it has one: false without.
     fn keep_users(&mut self) -> Result<bool, String>;
-    /// What it has, where its history stands, and its clock, of one instant.
-    fn read_back(&mut self) -> Result<ReadBack, String>;
+    /// What it has by this key, where its history stands, and its clock, of one instant.
+    fn read_back(&mut self, position: &[u8]) -> Result<ReadBack, String>;
     /// The key with the position is removed.
-    fn forget(&mut self) -> Result<(), String>;
+    fn forget(&mut self, position: &[u8]) -> Result<(), String>;
     /// How often each command was called there.
     fn calls(&mut self) -> Result<Calls, String>;
 }

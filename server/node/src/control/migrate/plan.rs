@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use migration::assess::{self, Here, NEEDED, Sample, Told, Weight};
-use migration::{OldSide, Server, Shard, Topology};
+use migration::scan::PATTERN;
+use migration::{Server, Shard, Topology};
 use protocol::answer::Answer;
 
 use super::drive::Survey;
 use super::link::{Address, Wire, refused, text_of};
+use super::order::Means;
 use super::status::shown;
 use super::{address_of, drive};
 use crate::node::Node;
@@ -26,18 +28,19 @@ const RATE_TIME: Duration = Duration::from_millis(500);
 pub(super) fn survey(
     node: &Node,
     sources: &[Server],
-    (shows_keys, old_side): (bool, OldSide),
+    (shows_keys, means): (bool, Means),
 ) -> Result<Survey, String> {
     let [source] = sources else {
-        return by_hand(node, sources, (shows_keys, old_side));
+        return by_hand(node, sources, (shows_keys, means));
     };
     let (mut told, nodes) = look_at(node, source, shows_keys)?;
     if assess::field(&told.info, "redis_mode") != Some("cluster") {
         return Ok(Survey {
-            report: with_here(node, old_side, |here| assess::assess(&told, here)),
+            report: with_here(node, means, |here| assess::assess(&told, here)),
             shards: Vec::new(),
         });
     }
+    allow_several(means)?;
     told.is_shard = true;
     let seen = Topology::read(&nodes, &source.host, source.tls);
     let seen = seen.map_err(|error| format!("{}:{}: {error}", source.host, source.port))?;
@@ -48,7 +51,7 @@ pub(super) fn survey(
         let Server { host, port, .. } = &primary.server;
         all.push((format!("{host}:{port} (slots {})", primary.slots), told));
     }
-    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    let mut report = with_here(node, means, |here| assess::assess_all(&all, here));
     if !seen.moving.is_empty() {
         report.find(
             Weight::Warning,
@@ -64,6 +67,7 @@ pub(super) fn survey(
         let shard = Shard {
             slots: Some(primary.slots),
             id: primary.id,
+            ..Shard::default()
         };
         (primary.server, shard)
     });
@@ -71,11 +75,23 @@ pub(super) fn survey(
     Ok(Survey { report, shards })
 }
 
+/// Several servers are followed by their streams only.
+///
+/// # Errors
+/// If they are to be otherwise.
+fn allow_several(means: Means) -> Result<(), String> {
+    match means.by_scan {
+        true => Err("several servers, or a cluster, cannot be followed by scan yet".to_owned()),
+        false => Ok(()),
+    }
+}
+
 fn by_hand(
     node: &Node,
     sources: &[Server],
-    (shows_keys, old_side): (bool, OldSide),
+    (shows_keys, means): (bool, Means),
 ) -> Result<Survey, String> {
+    allow_several(means)?;
     let mut all = Vec::new();
     let mut runs = Vec::new();
     for source in sources {
@@ -83,7 +99,7 @@ fn by_hand(
         runs.push(assess::field(&told.info, "run_id").unwrap_or("").to_owned());
         all.push((format!("{}:{}", source.host, source.port), told));
     }
-    let mut report = with_here(node, old_side, |here| assess::assess_all(&all, here));
+    let mut report = with_here(node, means, |here| assess::assess_all(&all, here));
     for (at, run) in runs.iter().enumerate() {
         if let Some(before) = runs[..at]
             .iter()
@@ -125,7 +141,7 @@ fn look_at(node: &Node, source: &Server, shows_keys: bool) -> Result<(Told, Stri
     looked.map_err(|error| format!("{host}:{port}: {error}"))
 }
 
-fn with_here<R>(node: &Node, old_side: OldSide, assess: impl FnOnce(&Here<'_>) -> R) -> R {
+fn with_here<R>(node: &Node, means: Means, assess: impl FnOnce(&Here<'_>) -> R) -> R {
     let config = node.config();
     let policy = config.get(&[b"maxmemory-policy"]);
     let policy = policy
@@ -145,7 +161,9 @@ fn with_here<R>(node: &Node, old_side: OldSide, assess: impl FnOnce(&Here<'_>) -
         databases: u64::from(config.databases),
         logs: config.appendonly,
         needs_password: !node.users().default_user().nopass,
-        old_side,
+        old_side: means.old_side,
+        by_scan: means.by_scan,
+        scan_value_bytes_max: config.migrate_scan_value_max_bytes,
     })
 }
 
@@ -230,7 +248,8 @@ fn denied(wire: &mut Wire) -> std::io::Result<Vec<String>> {
         denied.extend(missing.map(|((name, _), _)| (*name).to_owned()));
     }
     let user = text_of(&wire.call(&["ACL", "WHOAMI"])?);
-    // (DRYRUN is of Redis 7.0; an older one tells when a command is sent.)
+    let commands = commands_of(wire, &user)?;
+    // (DRYRUN is of Redis 7.0; of an older one it is told what the user may call, if it may ask that.)
     let harmless: &[(&str, &[&str])] = &[
         ("psync", &["?", "-1"]),
         ("replconf", &["capa", "eof"]),
@@ -243,18 +262,32 @@ fn denied(wire: &mut Wire) -> std::io::Result<Vec<String>> {
         ("client", &["unpause"]),
         ("config", &["rewrite"]),
         ("memory", &["usage", "k"]),
+        ("psubscribe", &[PATTERN]),
     ];
     for (name, args) in harmless {
         let mut words = vec!["ACL", "DRYRUN", &user, name];
         words.extend(*args);
         let answer = wire.call(&words)?;
         let text = text_of(&answer);
-        let refuses = !answer.is_error() && text.contains("no permissions");
+        let refuses = match answer.is_error() {
+            true => assess::bars(&commands, name),
+            false => text.contains("no permissions"),
+        };
         if refuses && !denied.iter().any(|known| known == name) {
             denied.push((*name).to_owned());
         }
     }
     Ok(denied)
+}
+
+/// What a user may call, as ACL GETUSER says it; empty where that is not told.
+fn commands_of(wire: &mut Wire, user: &str) -> std::io::Result<String> {
+    let Answer::Array(fields) = wire.call(&["ACL", "GETUSER", user])? else {
+        return Ok(String::new());
+    };
+    let mut pairs = fields.chunks_exact(2);
+    let found = pairs.find(|pair| text_of(&pair[0]) == "commands");
+    Ok(found.map(|pair| text_of(&pair[1])).unwrap_or_default())
 }
 
 fn skew_ms(wire: &mut Wire) -> std::io::Result<i64> {

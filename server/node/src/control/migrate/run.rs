@@ -105,11 +105,19 @@ impl<P: Parts> Driver<P> {
         }
         let waits_for = machine.waits_for();
         let event = match waits_for {
-            Wait::Drained => (self.parts.in_flight() == 0).then_some(Event::Drained),
+            Wait::Drained => (self.parts.in_flight() == 0).then(|| {
+                self.drained = self.parts.log_end();
+                Event::Drained
+            }),
             Wait::Applied(wants) => {
-                let applied = self.parts.link().at.offset;
+                let applied = self.link_there().at.offset;
                 (applied >= wants).then_some(Event::Applied(applied))
             }
+            Wait::Swept => match self.parts.swept() {
+                Some(Err(why)) => Some(Event::Failed(why)),
+                Some(Ok(())) => Some(Event::Swept),
+                None => None,
+            },
             Wait::Asked => self.parts.asked().map(Event::Asked),
             Wait::Delivered => self.delivered(),
             Wait::Acknowledged => {
@@ -171,8 +179,9 @@ impl<P: Parts> Driver<P> {
             }
             Do::Write(phase) => {
                 self.state.intent = Intent::None;
-                if self.state.phase != *phase {
-                    self.state.enter(*phase, self.parts.now_ms());
+                let phase = self.phase_of_sides(*phase);
+                if self.state.phase != phase {
+                    self.state.enter(phase, self.parts.now_ms());
                 }
                 self.save()?;
             }
@@ -182,8 +191,11 @@ impl<P: Parts> Driver<P> {
                     self.begin_queue(watch)?;
                 }
                 self.state.intent = Intent::None;
-                self.state.fence = Some(place.clone());
-                self.state.enter(Phase::Reverse, self.parts.now_ms());
+                self.side_mut().fence = Some(place.clone());
+                let phase = self.phase_of_sides(Phase::Reverse);
+                if self.state.phase != phase {
+                    self.state.enter(phase, self.parts.now_ms());
+                }
                 if let Err(why) = self.save() {
                     self.state = before;
                     return Err(why);
@@ -193,11 +205,13 @@ impl<P: Parts> Driver<P> {
             Do::Hold => {
                 let now_us = self.parts.mono_us();
                 watch.held_us = Some(now_us);
+                self.drained = None;
                 watch.late_us = Some(now_us + self.bounds.pause_max.as_micros() as u64);
                 self.parts.hold();
             }
             Do::Release(authority) => {
-                self.parts.release(*authority);
+                self.parts.release(self.authority_of_sides(*authority));
+                self.drained = None;
                 let since = watch.held_us.take();
                 let now_us = self.parts.mono_us();
                 watch.pause_us += since.map_or(0, |since| now_us.saturating_sub(since));
@@ -205,13 +219,20 @@ impl<P: Parts> Driver<P> {
             Do::Unblock => self.parts.unblock(),
             Do::Expect(place) => self.parts.expect(place),
             Do::Answer(grants) => self.parts.answer(*grants),
+            Do::TakeOver(_) if self.is_sharded() => self.own_shard()?,
             Do::TakeOver(place) => self.parts.take_over(place, !self.is_written())?,
+            Do::Unfollow if self.is_sharded() => self.parts.unfollow_shard(self.number()),
             Do::Unfollow => self.parts.unfollow(),
+            Do::Follow(from) if self.is_sharded() => self.follow_there(from.as_ref())?,
             Do::Follow(from) => {
                 let source = self.state.sources.first().cloned();
                 let source = source.ok_or("no source is known")?;
-                self.parts.follow(&source, from.as_ref())?;
+                match self.state.by_scan {
+                    true => self.parts.follow_by_scan(&source)?,
+                    false => self.parts.follow(&source, from.as_ref())?,
+                }
             }
+            Do::Sweep => self.parts.sweep(),
             of_source => return self.perform_there(of_source, watch),
         }
         Ok(None)
@@ -264,13 +285,18 @@ impl<P: Parts> Driver<P> {
 
     /// What follows the end of the log is written to the old Redis once this node decides; it must be fenced until the state says that.
     fn begin_queue(&mut self, watch: &Watch) -> Result<(), String> {
+        let end = self.parts.log_end().ok_or("there is no log")?;
+        if self.is_sharded() {
+            // (The streams of others go on: what they brought last must not make this log look older than the flip after a crash.)
+            self.parts.sync_log(end)?;
+        }
         let now_us = self.parts.mono_us();
         if watch.fenced_us.is_none_or(|until_us| now_us >= until_us) {
             return Err("the source's pause has ended meanwhile".to_owned());
         }
-        let end = self.parts.log_end().ok_or("there is no log")?;
-        (self.state.written_from, self.state.is_begun) = (end, false);
-        self.state.needs_copy = None;
+        let side = self.side_mut();
+        (side.written_from, side.is_begun) = (end, false);
+        side.needs_copy = None;
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! moves, two streams have its keys, and which of them says the truth is decided at the source, key by key.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::topology::{Change, changes};
@@ -17,6 +18,7 @@ use migration::{Authority, Phase, Server, Shard, Slots, Topology};
 use super::drive::Driver;
 use super::order::Fault;
 use super::parts::{LinkNow, Parts, Peer, Sharded};
+use crate::source::Rule;
 
 /// Looks that must have found the same before slots are another's here too.
 const STEADY_LOOKS: u32 = 3;
@@ -48,7 +50,7 @@ impl<P: Parts> Driver<P> {
     }
 
     /// The shard of this number; None when it has no slots any more.
-    fn sharded_at(&self, at: usize) -> Option<Sharded> {
+    pub(super) fn sharded_at(&self, at: usize) -> Option<Sharded> {
         let (server, shard) = self.state.sources.get(at).zip(self.state.shards.get(at))?;
         if shard.slots.as_ref().is_some_and(Slots::is_empty) {
             return None;
@@ -57,6 +59,8 @@ impl<P: Parts> Driver<P> {
             number: u16::try_from(at).ok()?,
             server: server.clone(),
             slots: shard.slots.clone(),
+            rule: Rule::of(&self.state.shards).map(Arc::new),
+            is_ours: self.state.is_ours(at),
         })
     }
 
@@ -68,13 +72,24 @@ impl<P: Parts> Driver<P> {
 
     /// Goes on with what the disk says.
     pub(super) fn resume_shards(&mut self) {
+        if !self.resume_sides() {
+            return;
+        }
         let phase = self.state.phase;
         let authority = match phase {
-            Phase::Front | Phase::Verify => Authority::Front,
-            _ => Authority::Source,
+            Phase::Attach => Authority::Source,
+            _ => self.authority_of_sides(Authority::Front),
         };
         self.parts.release(authority);
-        if let Err(why) = self.parts.follow_all(&self.sharded(), false) {
+        let mut followed = self.sharded();
+        followed.retain(|shard| !shard.is_ours);
+        let done = match (followed.is_empty(), self.owns_some()) {
+            (true, _) => Ok(()),
+            (false, true) => self.parts.follow_others(&followed),
+            (false, false) => self.parts.follow_all(&followed, false),
+        };
+        // (Lines that were not known yet are by now.)
+        if let Err(why) = done.and_then(|()| self.set_upstream()) {
             return self.warn(why);
         }
         self.wants_verification(phase == Phase::Verify);
@@ -97,11 +112,15 @@ impl<P: Parts> Driver<P> {
                     self.shards.moving
                 )));
             }
-            Phase::Front | Phase::Verify if self.is_by_hand() => {
-                "which of several servers a new key belongs to is known to the application alone, so requests cannot be passed on: compare with `verify`, stop the application's writes, and begin here"
+            Phase::Front | Phase::Verify
+                if self.is_by_hand() && Rule::of(&self.state.shards).is_none() =>
+            {
+                "which of several servers a new key belongs to is known to the application alone, so requests cannot be passed on: say it at `start` (--shard HOST:PORT=PATTERN), or compare with `verify`, stop the application's writes, and begin here"
             }
             Phase::Reverse => {
-                "the flip of several shards, and a way back from it, are not there yet: compare with `verify`, stop the application's writes at the source, and begin here with `back`"
+                return self
+                    .sides_allow()
+                    .map_err(|why| Fault::Conflict(why.to_owned()));
             }
             _ => return Ok(()),
         };
@@ -110,7 +129,8 @@ impl<P: Parts> Driver<P> {
 
     /// Looks whether the cluster is as it is known here.
     pub(super) fn watch_shards(&mut self) {
-        if !self.is_sharded() || self.is_by_hand() || !self.state.phase.follows() {
+        let is_of_cluster = self.is_sharded() && !self.is_by_hand();
+        if !is_of_cluster || !(self.state.phase.follows() || self.owns_some()) {
             return;
         }
         let seen = self.look_at_cluster();
@@ -196,6 +216,12 @@ impl<P: Parts> Driver<P> {
                 return;
             }
         }
+        if !is_failover && self.owns_some() {
+            return self.warn(
+                "slots have moved from one shard to another at the source while this node decides for some of them: that is not taken over here. Move them back, or take all shards back first"
+                    .to_owned(),
+            );
+        }
         if let Err(why) = self.adopt(now, &found) {
             self.warn(why);
         }
@@ -225,6 +251,7 @@ impl<P: Parts> Driver<P> {
         found.sort_by_key(|(_, change)| order(change));
         for (at, change) in found {
             self.shards.peers.remove(at);
+            self.peers.remove(at);
             let told = match (change, self.sharded_at(*at)) {
                 (_, None) => {
                     self.parts.drop_shard(*at as u16);
@@ -236,6 +263,11 @@ impl<P: Parts> Driver<P> {
                     format!(
                         "shard {at}, {host}:{port}, has got the slots {slots}: it is copied again"
                     )
+                }
+                (_, Some(shard)) if shard.is_ours => {
+                    self.write_elsewhere(*at)?;
+                    let Server { host, port, .. } = &shard.server;
+                    format!("shard {at} is {host}:{port} now: it is written to there")
                 }
                 (_, Some(shard)) => {
                     self.parts.follow_shard(&shard, false)?;
@@ -318,6 +350,7 @@ mod tests {
                     .order(&Order::Advance {
                         force: true,
                         way: Way::default(),
+                        shard: None,
                     })
                     .unwrap_err()
                     .to_string(),
@@ -341,7 +374,7 @@ mod tests {
         assert_eq!(followed, [(0, false), (1, true)], "who has fewer is first");
         let slots = on_disk.unwrap().shards[1].slots.clone().unwrap();
         assert_eq!(slots.to_string(), "4000-9999");
-        assert!(why.contains("not there yet"), "{why}");
+        assert!(why.contains("--old-side written"), "{why}");
         let (followed, ..) = look("no nodes".to_owned());
         assert_eq!(followed, []);
         assert!(driver.shards.error.as_ref().unwrap().contains("line 1"));

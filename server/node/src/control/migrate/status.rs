@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::drive::Driver;
 use super::parts::{LinkNow, Parts};
+use crate::source::scan::Shown;
 
 /// Differences that are shown; all are counted.
 const SHOWN_MAX: usize = 1000;
@@ -94,6 +95,24 @@ fn link_shown(link: &LinkNow) -> Value {
         "copied_keys": link.copied_keys,
         "silent_s": link.silent_s,
         "error": link.error,
+        "scan": link.scan.as_ref().map(scan_shown),
+    })
+}
+
+/// Of a source that is followed by scan.
+fn scan_shown(scan: &Shown) -> Value {
+    json!({
+        "passes": scan.passes,
+        "whole": scan.is_whole,
+        "losses": scan.losses,
+        "lost": (scan.losses > 0).then_some(&scan.why),
+        "waiting_keys": scan.waiting_keys,
+        "waiting_bytes": scan.waiting_bytes,
+        "events": scan.events,
+        "fetched": scan.fetched,
+        "changed": scan.changed,
+        "unfit": scan.unfit,
+        "unfit_error": scan.unfit_why,
     })
 }
 
@@ -127,6 +146,7 @@ impl<P: Parts> Driver<P> {
             "began_ms": state.began_ms,
             "now_ms": self.parts.now_ms(),
             "source": source.map(place),
+            "by_scan": state.by_scan,
             "shards": self.shards_shown(),
             "moving": (!self.shards.moving.is_empty()).then(|| self.shards.moving.to_string()),
             "cluster_error": self.shards.error,
@@ -149,23 +169,31 @@ impl<P: Parts> Driver<P> {
             "reverse": {
                 "offset": end.offset,
                 "acknowledged": self.parts.acknowledged(),
-                "clients_at_old_side": live.stragglers.clients,
-                "writes_refused_there": live.stragglers.refused.saturating_sub(live.refused_before),
+                "clients_at_old_side": self.seen_at(0).stragglers.clients,
+                "writes_refused_there": self.refused_there(),
                 "came_back": live.returned,
             },
-            "written": self.is_written().then(|| self.written_status()),
+            "written": (self.is_written() && !self.is_sharded()).then(|| self.written_status(0)),
             "assessment": live.report.as_ref().map(assessment),
             "warnings": live.warnings,
         })
     }
 
-    /// Of an old Redis that is written to.
-    fn written_status(&self) -> Value {
-        let (state, now) = (&self.state, self.parts.written());
-        let bars = state.bars.iter().map(|bar| bar.user.as_str());
+    /// Requests that the old side has refused since the flip, all of its servers together.
+    fn refused_there(&self) -> u64 {
+        let seen = self.live.seen.values();
+        seen.map(|seen| seen.stragglers.refused.saturating_sub(seen.refused_before))
+            .sum()
+    }
+
+    /// Of an old Redis that is written to, or one of several.
+    fn written_status(&self, number: u16) -> Value {
+        let at = usize::from(number);
+        let (side, now) = (self.state.side(at), self.parts.written(number));
+        let bars = side.bars.iter().map(|bar| bar.user.as_str());
         json!({
             "up": now.is_up,
-            "begun": now.is_begun || state.is_begun,
+            "begun": now.is_begun || side.is_begun,
             "there": now.there,
             "end": now.end,
             "queue_bytes": now.queue_bytes,
@@ -175,9 +203,11 @@ impl<P: Parts> Driver<P> {
             "failed": now.failed,
             "error": now.error,
             "error_since_ms": now.error.as_ref().map(|_| now.error_since_ms),
-            "needs_copy": state.needs_copy.as_ref().or(now.needs_copy.as_ref()),
+            "needs_copy": side.needs_copy.as_ref().or(now.needs_copy.as_ref()),
             "barred_users": bars.collect::<Value>(),
-            "strays": self.live.strays,
+            "strays": self.seen_at(at).strays,
+            "clients_there": self.seen_at(at).stragglers.clients,
+            "now_ms": self.parts.now_ms(),
         })
     }
 
@@ -192,8 +222,18 @@ impl<P: Parts> Driver<P> {
             shown["number"] = shard.number.into();
             shown["source"] = format!("{}:{}", shard.server.host, shard.server.port).into();
             shown["slots"] = shard.slots.as_ref().map(ToString::to_string).into();
+            let patterns = &self.state.shards[usize::from(shard.number)].patterns;
+            shown["keys"] = (!patterns.is_empty()).then(|| patterns.join(",")).into();
             shown["copies"] = link.copies.into();
             shown["resumes"] = link.resumes.into();
+            shown["authority"] = name_of(match shard.is_ours {
+                true => Authority::Own,
+                false => Authority::Front,
+            })
+            .into();
+            if shard.is_ours {
+                shown["written"] = self.written_status(shard.number);
+            }
             shown
         });
         shown.collect()
@@ -214,7 +254,7 @@ impl<P: Parts> Driver<P> {
         for (phase, at_ms) in &state.entered {
             line(&format!("  {}", phase.name()), at_ms);
         }
-        if let Some(fence) = &state.fence {
+        for fence in state.sides.iter().filter_map(|side| side.fence.as_ref()) {
             line("fence", &format!("{} {}", fence.history, fence.offset));
         }
         for (what, us) in &state.pauses {
@@ -228,19 +268,16 @@ impl<P: Parts> Driver<P> {
         line("  fetched again", &findings.mended);
         line("  open", &findings.open());
         line("  unsettled", &findings.unsettled);
-        line(
-            "writes refused there",
-            &self
-                .live
-                .stragglers
-                .refused
-                .saturating_sub(self.live.refused_before),
-        );
+        line("writes refused there", &self.refused_there());
         line("came back as a primary", &self.live.returned);
         if self.is_written() {
-            line("others' writes there", &self.live.strays);
-            let why = state.needs_copy.as_deref().unwrap_or("no");
-            line("needs a new copy", &why);
+            let strays = self.live.seen.values().map(|seen| seen.strays);
+            line("others' writes there", &strays.sum::<u64>());
+            let mut why = state
+                .sides
+                .iter()
+                .filter_map(|side| side.needs_copy.as_deref());
+            line("needs a new copy", &why.next().unwrap_or("no"));
         }
         out
     }
@@ -310,6 +347,7 @@ pub(super) fn text_of(status: &Value) -> String {
             number("/link/copied_keys")
         );
     }
+    write_scan(&mut out, &status["link"]["scan"]);
     for shard in status["shards"].as_array().into_iter().flatten() {
         write_shard(&mut out, shard);
     }
@@ -366,24 +404,25 @@ pub(super) fn text_of(status: &Value) -> String {
     out
 }
 
-/// Of an old Redis that is written to, as people read it.
-fn written_text(status: &Value, out: &mut String) {
-    let written = &status["written"];
-    let number = |name: &str| written[name].as_u64().unwrap_or(0);
-    let state = match (written["needs_copy"].as_str(), written["error"].as_str()) {
+/// Whether an old Redis takes what is written to it.
+fn state_of(written: &Value, now_ms: u64) -> String {
+    let since_ms = written["error_since_ms"].as_u64().unwrap_or(0);
+    match (written["needs_copy"].as_str(), written["error"].as_str()) {
         (Some(why), _) => format!("given up, it needs a new copy: {why}"),
         (None, Some(why)) => {
-            let since_ms = number("error_since_ms");
-            let ago_s = status["now_ms"]
-                .as_u64()
-                .unwrap_or(0)
-                .saturating_sub(since_ms)
-                / 1000;
+            let ago_s = now_ms.saturating_sub(since_ms) / 1000;
             format!("does not take what is written, for {ago_s} s: {why}")
         }
         (None, None) if written["up"] == true => "takes what is written".to_owned(),
         (None, None) => "is being connected to".to_owned(),
-    };
+    }
+}
+
+/// Of an old Redis that is written to, as people read it.
+fn written_text(status: &Value, out: &mut String) {
+    let written = &status["written"];
+    let number = |name: &str| written[name].as_u64().unwrap_or(0);
+    let state = state_of(written, status["now_ms"].as_u64().unwrap_or(0));
     let _ = writeln!(out, "old side   {state}");
     let _ = writeln!(
         out,
@@ -414,19 +453,76 @@ fn written_text(status: &Value, out: &mut String) {
     );
 }
 
+/// Of a source that is followed by scan.
+fn write_scan(out: &mut String, scan: &Value) {
+    if scan.is_null() {
+        return;
+    }
+    let number = |name: &str| scan[name].as_u64().unwrap_or(0);
+    let state = match scan["whole"] == true {
+        true => "whole",
+        false => "a whole pass is needed",
+    };
+    let _ = writeln!(
+        out,
+        "by scan    {state}; {} passes, {} events, {} keys read, {} of them were others here, {} wait ({})",
+        number("passes"),
+        number("events"),
+        number("fetched"),
+        number("changed"),
+        number("waiting_keys"),
+        bytes(number("waiting_bytes")),
+    );
+    if let Some(why) = scan["lost"].as_str() {
+        let _ = writeln!(
+            out,
+            "           events lost {} times, the last time: {why}",
+            number("losses")
+        );
+    }
+    if let Some(why) = scan["unfit_error"].as_str() {
+        let _ = writeln!(
+            out,
+            "           {} keys cannot be taken in: {why}",
+            number("unfit")
+        );
+    }
+}
+
 /// One of several sources.
 fn write_shard(out: &mut String, shard: &Value) {
     let text = |name: &str| shard[name].as_str().unwrap_or("-").to_owned();
     let number = |name: &str| shard[name].as_u64().unwrap_or(0);
-    let slots = shard["slots"].as_str();
-    let slots = slots.map_or(String::new(), |slots| format!(", slots {slots}"));
+    let named = |name: &str| {
+        let keys = shard[name].as_str();
+        keys.map_or(String::new(), |keys| format!(", {name} {keys}"))
+    };
     let _ = write!(
         out,
-        "shard {:<4} {}{slots}: {}, {} behind",
+        "shard {:<4} {}{}{}: ",
         number("number"),
         text("source"),
+        named("slots"),
+        named("keys"),
+    );
+    let written = &shard["written"];
+    if !written.is_null() {
+        let of = |name: &str| written[name].as_u64().unwrap_or(0);
+        let _ = writeln!(
+            out,
+            "this node decides; the old side {}, {} wait for it; {} clients are still there, {} of their writes were not refused",
+            state_of(written, of("now_ms")),
+            bytes(of("queue_bytes")),
+            of("clients_there"),
+            of("strays"),
+        );
+        return;
+    }
+    let _ = write!(
+        out,
+        "{}, {} behind",
         text("state"),
-        bytes(number("lag_bytes")),
+        bytes(number("lag_bytes"))
     );
     if shard["follows"] == false && number("copied_bytes") > 0 {
         let (copied, of) = (number("copied_bytes"), number("copy_bytes"));
@@ -471,12 +567,15 @@ mod tests {
         assert!(text_of(&json!({})).starts_with("phase      -"));
         let status = json!({
             "phase": "reverse", "authority": "this node", "step": "",
-            "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10},
+            "link": {"state": "none", "follows": false, "copied_bytes": 5, "copy_bytes": 10,
+                "scan": {"passes": 2, "whole": false, "losses": 1, "lost": "gone", "unfit": 1, "unfit_error": "too large"}},
             "reverse": {"offset": 100, "acknowledged": 90},
             "pauses": [{"what": "flip", "us": 41}], "warnings": ["w"],
             "moving": "5-6",
             "shards": [{"number": 1, "source": "a:2", "slots": "0-9", "state": "copying", "follows": false,
-                "lag_bytes": 0, "copied_bytes": 5, "copy_bytes": 0, "copied_keys": 7, "error": "lost"}],
+                "lag_bytes": 0, "copied_bytes": 5, "copy_bytes": 0, "copied_keys": 7, "error": "lost"},
+                {"number": 2, "source": "a:3", "keys": "x:*", "state": "none",
+                "written": {"up": true, "queue_bytes": 7, "clients_there": 1, "strays": 0}}],
         });
         let text = text_of(&status);
         for part in [
@@ -484,7 +583,11 @@ mod tests {
             "old side   10 B behind",
             "flip: 41 us",
             "shard 1    a:2, slots 0-9: copying, 0 B behind, 5 B, 7 keys (lost)",
+            "shard 2    a:3, keys x:*: this node decides; the old side takes what is written, 7 B wait for it; 1 clients",
             "moving     the slots 5-6",
+            "by scan    a whole pass is needed; 2 passes",
+            "events lost 1 times, the last time: gone",
+            "1 keys cannot be taken in: too large",
             "warning    w",
         ] {
             assert!(text.contains(part), "{part}: {text}");

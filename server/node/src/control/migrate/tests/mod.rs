@@ -1,5 +1,6 @@
 //! The driver against a script of a node and a source: all phases forward and back, and what may go wrong between.
 
+mod sides;
 mod written;
 
 use std::path::Path;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use migration::flip::Found;
 use migration::written::Mark;
 use migration::written::strays::Calls;
-use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Slots, State};
+use migration::{Authority, Bar, Intent, OldSide, Phase, Place, Server, Side, Slots, State};
 
 use super::drive::{Bounds, Driver, Survey};
-use super::order::{Fault, Order, Way};
+use super::order::{Fault, Means, Order, Way};
 use super::parts::{Kept, LinkNow, Parts, Peer, ReadBack, Sharded, Stragglers};
 use super::written::{There, WrittenNow};
 use super::{locked, store};
@@ -60,6 +61,9 @@ pub(super) struct World {
     /// Of a cluster: what it says of its nodes, and which shards have been followed anew, by a copy or not.
     pub(super) nodes: String,
     pub(super) followed: Vec<(u16, bool)>,
+    /// It is followed by scan, and how a sweep ends.
+    scans: bool,
+    swept: Option<Result<(), String>>,
 }
 
 #[derive(Clone)]
@@ -96,6 +100,19 @@ impl Parts for Fake {
         self.world().follows = true;
         Ok(())
     }
+    fn follow_by_scan(&self, _: &Server) -> Result<(), String> {
+        let mut world = self.world();
+        (world.follows, world.scans) = (true, true);
+        Ok(())
+    }
+    fn sweep(&self) {
+        let world = &mut *self.world();
+        assert!(world.fenced, "who writes meanwhile is missed");
+        world.calls.push("sweep");
+    }
+    fn swept(&self) -> Option<Result<(), String>> {
+        self.world().swept.clone()
+    }
     fn follow_all(&self, _: &[Sharded], _: bool) -> Result<(), String> {
         self.world().follows = true;
         Ok(())
@@ -104,9 +121,24 @@ impl Parts for Fake {
         self.world().followed.push((shard.number, copies));
         Ok(())
     }
+    fn follow_others(&self, _: &[Sharded]) -> Result<(), String> {
+        self.world().follows = true;
+        Ok(())
+    }
+    fn follow_shard_at(&self, shard: &Sharded, _: &Place) -> Result<(), String> {
+        let mut world = self.world();
+        world.follows = true;
+        world.followed.push((shard.number, false));
+        Ok(())
+    }
+    fn unfollow_shard(&self, _: u16) {}
+    fn own_shard(&self, _: u16, all: bool) {
+        let mut world = self.world();
+        world.follows &= !all;
+    }
     fn drop_shard(&self, _: u16) {}
     fn links(&self) -> Vec<LinkNow> {
-        vec![self.link()]
+        vec![self.link(); 3]
     }
     fn unfollow(&self) {
         self.world().follows = false;
@@ -190,24 +222,27 @@ impl Parts for Fake {
         world.written.there = there.from;
         world.there = Some(there);
     }
-    fn stop_writing(&self) {
+    fn stop_writing(&self, _: u16) {
         self.world().there = None;
     }
-    fn drop_queue(&self) {
+    fn drop_queue(&self, _: u16) {
         assert!(self.world().there.is_none(), "the line reads it");
     }
-    fn written(&self) -> WrittenNow {
+    fn written(&self, _: u16) -> WrittenNow {
         self.world().written.clone()
     }
     fn log_end(&self) -> Option<u64> {
         self.world().log_end
     }
-    fn end_keys(&self, until_ms: u64) -> Result<(), String> {
+    fn end_keys(&self, until_ms: u64, _: Option<&Sharded>) -> Result<(), String> {
         self.world().ended_ms = Some(until_ms);
         Ok(())
     }
-    fn stand(&self, place: &Place) -> Result<(), String> {
+    fn stand(&self, place: &Place, _: Option<u16>) -> Result<(), String> {
         self.world().stood = Some(place.clone());
+        Ok(())
+    }
+    fn sync_log(&self, _: u64) -> Result<(), String> {
         Ok(())
     }
     fn writes(&self, name: &str) -> bool {
@@ -323,7 +358,7 @@ impl Peer for Fake {
     fn keep_users(&mut self) -> Result<bool, String> {
         Ok(true)
     }
-    fn read_back(&mut self) -> Result<ReadBack, String> {
+    fn read_back(&mut self, _: &[u8]) -> Result<ReadBack, String> {
         let mut world = self.world();
         world.say("read back")?;
         Ok(ReadBack {
@@ -332,7 +367,7 @@ impl Peer for Fake {
             now_ms: 77,
         })
     }
-    fn forget(&mut self) -> Result<(), String> {
+    fn forget(&mut self, _: &[u8]) -> Result<(), String> {
         self.world().say("forget")
     }
     fn calls(&mut self) -> Result<Calls, String> {
@@ -384,10 +419,12 @@ pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
         ended_ms: None,
         nodes: String::new(),
         followed: Vec::new(),
+        scans: false,
+        swept: Some(Ok(())),
     })));
     let (disk, peer) = (MemoryDisk::default(), fake.clone());
     let connect = move |_: &Server| Ok(Box::new(peer.clone()) as Box<dyn Peer>);
-    let assess = |_: &[Server], _: OldSide| Ok(Survey::default());
+    let assess = |_: &[Server], _: Means| Ok(Survey::default());
     let bounds = Bounds {
         pause_max: Duration::from_millis(100),
         error_budget: 100,
@@ -407,7 +444,10 @@ fn state(phase: Phase) -> State {
         phase,
         sources: vec![server("old")],
         announce: Some(server("new")),
-        fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
+        sides: vec![Side {
+            fence: (phase == Phase::Reverse).then(|| Place::new(OLD, 100)),
+            ..Side::default()
+        }],
         ..State::default()
     }
 }
@@ -433,16 +473,21 @@ fn advance() -> Order {
     Order::Advance {
         force: false,
         way: Way::default(),
+        shard: None,
     }
 }
 
 fn back() -> Order {
-    Order::Back { force: false }
+    Order::Back {
+        force: false,
+        shard: None,
+    }
 }
 
 fn start() -> Order {
     Order::Start {
         sources: vec![server("old")],
+        patterns: vec![],
         announce: Some(server("new")),
         force: false,
         way: Way::default(),
@@ -600,7 +645,11 @@ fn data_older_than_the_flip_does_not_decide() {
     assert!(driver.live.is_lost);
     assert_eq!(fake.world().authority, Authority::Held);
     assert!(matches!(driver.order(&back()), Err(Fault::Conflict(_))));
-    driver.order(&Order::Back { force: true }).unwrap();
+    let forced = Order::Back {
+        force: true,
+        shard: None,
+    };
+    driver.order(&forced).unwrap();
     is_at(&driver, &disk, Phase::Verify);
     assert!(fake.world().is_primary && fake.world().follows);
 }
@@ -636,7 +685,7 @@ fn an_old_redis_that_comes_back_as_a_primary_is_made_a_replica_again() {
     driver.tick();
     assert!(fake.world().follows_us);
     assert_eq!(driver.live.returned, 1);
-    assert_eq!(driver.live.stragglers.clients, 2);
+    assert_eq!(driver.seen().stragglers.clients, 2);
 }
 
 #[test]

@@ -4,12 +4,13 @@ use super::driver as driver_of;
 use super::*;
 
 fn written(phase: Phase) -> State {
-    State {
+    let mut state = State {
         old_side: OldSide::Written,
         announce: None,
-        bars: vec![Bar::new("app").unwrap()],
         ..state(phase)
-    }
+    };
+    state.side_mut(0).bars = vec![Bar::new("app").unwrap()];
+    state
 }
 
 /// In `verify`, and everything compared.
@@ -44,7 +45,7 @@ fn it_is_written_to_while_its_users_are_barred_and_followed_again_from_its_end()
         assert!(world.commands.ends_with("-@write") && !world.fenced && !world.follows);
         assert!(!world.calls.contains(&"replicaof"));
     }
-    assert_eq!(on_disk(&disk).bars[0].commands, "+@all -@dangerous");
+    assert_eq!(on_disk(&disk).side(0).bars[0].commands, "+@all -@dangerous");
     fake.world().log_end = Some(50);
     deliver(&fake);
     driver.order(&back()).unwrap();
@@ -101,7 +102,9 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
             way: Way {
                 old_side: None,
                 users: Some(vec![user.to_owned()]),
+                by_scan: false,
             },
+            shard: None,
         };
         let refused = driver.order(&order);
         assert!(
@@ -114,7 +117,9 @@ fn what_would_fail_while_clients_wait_is_refused_before() {
         way: Way {
             old_side: Some(OldSide::Replica),
             users: Some(vec![]),
+            by_scan: false,
         },
+        shard: None,
     };
     let refused = driver.order(&replica);
     assert!(
@@ -155,7 +160,7 @@ fn an_old_redis_that_is_given_up_is_remembered_and_cannot_decide_again() {
     fake.world().written.needs_copy = Some("the queue is full".to_owned());
     driver.tick();
     assert_eq!(
-        on_disk(&disk).needs_copy.as_deref(),
+        on_disk(&disk).side(0).needs_copy.as_deref(),
         Some("the queue is full")
     );
     assert!(fake.world().there.is_none(), "the log keeps nothing for it");
@@ -170,12 +175,12 @@ fn an_old_redis_that_is_given_up_is_remembered_and_cannot_decide_again() {
 
 #[test]
 fn a_start_goes_on_writing_whatever_the_old_redis_says_and_loses_nothing_unseen() {
-    let begun = State {
-        written_from: 40,
-        is_begun: true,
+    let mut begun = State {
         intent: Intent::Back,
         ..written(Phase::Reverse)
     };
+    let side = begun.side_mut(0);
+    (side.written_from, side.is_begun) = (40, true);
     let (mut driver, fake, disk) = driver(begun.clone());
     (fake.world().is_primary, fake.world().follows_us) = (true, false);
     fake.world().answers = false;
@@ -191,12 +196,10 @@ fn a_start_goes_on_writing_whatever_the_old_redis_says_and_loses_nothing_unseen(
     fake.world().written.there = 45;
     fake.world().now_us += 60_000_000;
     driver.tick();
-    assert_eq!(on_disk(&disk).written_from, 45);
+    assert_eq!(on_disk(&disk).side(0).written_from, 45);
     // A log that ends before what is there has lost writes.
-    let (mut driver, fake, _) = driver_of(State {
-        written_from: 41,
-        ..begun
-    });
+    begun.side_mut(0).written_from = 41;
+    let (mut driver, fake, _) = driver_of(begun);
     driver.resume();
     assert_eq!(driver.parts().authority(), Authority::Held);
     assert!(driver.live.is_lost && fake.world().there.is_none());
@@ -209,13 +212,13 @@ fn users_stay_barred_and_others_writes_are_counted() {
     driver.order(&advance()).unwrap();
     fake.world().now_us += 2_000_000;
     driver.tick();
-    assert_eq!((driver.live.strays, driver.live.returned), (0, 0));
+    assert_eq!((driver.seen().strays, driver.live.returned), (0, 0));
     // The old Redis was started again: its users are what its file says.
     fake.world().commands = "+@all".to_owned();
     fake.world().counts = Calls::from([("incr".to_owned(), 7)]);
     fake.world().now_us += 2_000_000;
     driver.tick();
-    assert_eq!((driver.live.strays, driver.live.returned), (2, 1));
+    assert_eq!((driver.seen().strays, driver.live.returned), (2, 1));
     assert!(fake.world().commands.ends_with("-@write"));
     // A way back that is undone begins another line, whose counts begin anew: nothing is counted twice, and nothing forgotten.
     deliver(&fake);
@@ -226,6 +229,74 @@ fn users_stay_barred_and_others_writes_are_counted() {
         fake.world().counts.insert("incr".to_owned(), incr);
         fake.world().now_us += 2_000_000;
         driver.tick();
-        assert_eq!(driver.live.strays, incr - 5);
+        assert_eq!(driver.seen().strays, incr - 5);
     }
+}
+
+#[test]
+fn by_scan_the_last_keys_are_swept_behind_the_fence_or_it_is_undone() {
+    let (mut driver, fake, disk) = driver(State {
+        by_scan: true,
+        ..written(Phase::Verify)
+    });
+    driver.resume();
+    assert!(fake.world().scans, "a start goes on so");
+    driver.findings().passes = 1;
+    for (swept, why) in [
+        (Some(Err("flushed".to_owned())), "flushed"),
+        (None, "fetching the keys"),
+    ] {
+        fake.world().swept = swept;
+        let undone = driver.order(&advance());
+        assert!(
+            matches!(&undone, Err(Fault::Undone(found)) if found.contains(why)),
+            "{undone:?}"
+        );
+        is_at(&driver, &disk, Phase::Verify);
+        let world = fake.world();
+        assert!(world.follows && !world.fenced && world.there.is_none());
+        assert_eq!(world.commands, "+@all -@dangerous", "as it was");
+    }
+    fake.world().calls.clear();
+    fake.world().swept = Some(Ok(()));
+    driver.order(&advance()).unwrap();
+    is_at(&driver, &disk, Phase::Reverse);
+    let calls = fake.world().calls.clone();
+    let place = |name| calls.iter().position(|call| *call == name);
+    assert!(
+        place("fence") < place("bar") && place("bar") < place("sweep"),
+        "{calls:?}"
+    );
+    assert!(place("sweep") < place("unfence"), "{calls:?}");
+    deliver(&fake);
+    fake.world().scans = false;
+    driver.order(&back()).unwrap();
+    is_at(&driver, &disk, Phase::Verify);
+    assert!(fake.world().scans, "it is followed as before");
+}
+
+#[test]
+fn a_start_by_scan_leaves_a_source_that_is_written_to() {
+    let order = |old_side| Order::Start {
+        sources: vec![server("old")],
+        patterns: vec![],
+        announce: None,
+        force: false,
+        way: Way {
+            old_side,
+            users: None,
+            by_scan: true,
+        },
+    };
+    let (mut driver, fake, disk) = driver(State::default());
+    let refused = driver.order(&order(Some(OldSide::Replica)));
+    assert!(
+        matches!(&refused, Err(Fault::Conflict(why)) if why.contains("cannot be a replica")),
+        "{refused:?}"
+    );
+    driver.order(&order(None)).unwrap();
+    is_at(&driver, &disk, Phase::Attach);
+    let found = on_disk(&disk);
+    assert!(fake.world().scans && found.by_scan);
+    assert_eq!(found.old_side, OldSide::Written);
 }

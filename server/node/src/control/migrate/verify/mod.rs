@@ -13,6 +13,8 @@
 //! A listed key is **fetched again by the source itself**: under WATCH it is dumped and restored over itself there, so that its value comes by
 //! the stream, at its place in the order, exactly once. A key that the source has not is set and deleted there in one transaction.
 //!
+//! Of a source that is followed by scan there is no offset: a mark is waited for instead, and a listed key is read again by that session.
+//!
 //! DUMP, not DEBUG DIGEST-VALUE: that one costs the source a SHA-1 for each element, leaves out consumer groups, and is barred as a rule.
 //! Bounds: [`KEYS_MAX`] keys a batch, [`PIECE_MAX`] elements a piece; between two batches rests as long as one took.
 
@@ -567,7 +569,7 @@ impl<'a, H: Here> Verifier<'a, H> {
             self.select(name.0)?;
             self.call(&[b"WATCH", &name.1])?;
             let read = self.probe(name, part)?;
-            let offset = self.offset()?;
+            let offset = self.offset_behind(name)?;
             self.wait_for(offset)?;
             let differs = self.probe_here(name, &read)?;
             let requests = [words(&[b"MULTI"]), words(&[b"PING"]), words(&[b"EXEC"])];
@@ -589,6 +591,14 @@ impl<'a, H: Here> Verifier<'a, H> {
         Ok(Verdict::Unsettled)
     }
 
+    /// What is to be executed here before a key can be what it was when it was read.
+    fn offset_behind(&mut self, name: &Name) -> Result<u64, String> {
+        match self.here.ask_mark(name.0, &name.1) {
+            Some(mark) => Ok(mark),
+            None => self.offset(),
+        }
+    }
+
     /// The source's offset: at or behind everything that was read before.
     fn offset(&mut self) -> Result<u64, String> {
         let role = array_of(self.call(&[b"ROLE"])?);
@@ -603,7 +613,7 @@ impl<'a, H: Here> Verifier<'a, H> {
         while self.here.applied() < offset {
             if (self.stops)() || Instant::now() > until {
                 return Err(format!(
-                    "the stream does not come on: {} bytes are missing",
+                    "the stream does not come on: it is {} behind",
                     offset.saturating_sub(self.here.applied())
                 ));
             }
@@ -654,6 +664,10 @@ impl<'a, H: Here> Verifier<'a, H> {
 
     /// Has the source say a key again, by its stream. False when it is too large, or touched each time.
     fn mend(&mut self, name: &Name) -> Result<bool, String> {
+        if self.here.fetches(name.0, &name.1) {
+            let mark = self.offset_behind(name)?;
+            return self.wait_for(mark).map(|()| true);
+        }
         self.select(name.0)?;
         let key = name.1.as_slice();
         for _ in 0..TRIES_MAX {

@@ -12,7 +12,7 @@ use super::super::parts::Sharded;
 use super::pieces::{array_of, failed, int_of};
 use super::{KEYS_MAX, STREAM_MAX, TRIES_MAX, Verifier, end_pass, words};
 use crate::node::Node;
-use crate::source::Line;
+use crate::source::{Line, Share};
 use crate::start::unix_ms;
 
 /// The rest between two looks at a key, and at how far a stream is.
@@ -40,7 +40,10 @@ pub(in super::super) fn pass(
     wanted: &Wanted<'_>,
     open: impl Fn(&Sharded) -> Result<Wire, String>,
 ) -> Result<bool, String> {
-    let is_by_hand = wanted.shards.iter().any(|shard| shard.slots.is_none());
+    let is_by_hand = wanted
+        .shards
+        .iter()
+        .any(|shard| shard.share() == Share::Hand);
     if is_by_hand {
         // Whose a listed key is cannot be told: what still differs is found again.
         let listed: Vec<Name> = findings(wanted)
@@ -88,7 +91,7 @@ fn of_line(node: &'static Node, shard: &Sharded) -> Result<OfLine, String> {
     Ok(OfLine {
         node,
         line: Arc::clone(line.ok_or("a shard is not followed")?),
-        slots: shard.slots.clone(),
+        share: shard.share(),
     })
 }
 

@@ -10,7 +10,8 @@ use migration::{BARRED_USERS_MAX, Bar, Intent, OldSide, Phase};
 use super::super::drive::Driver;
 use super::super::order::{Fault, Way};
 use super::super::parts::Parts;
-use super::There;
+use super::super::sides::Seen;
+use super::{There, position_of};
 
 /// How often the state is told how far the old Redis is, ms: a start keeps the log from there on.
 const KEPT_MS: u64 = 10_000;
@@ -27,7 +28,10 @@ impl<P: Parts> Driver<P> {
     /// Names that no user has, or too many.
     pub(in crate::control::migrate) fn take_way(&mut self, way: &Way) -> Result<(), Fault> {
         let old_side = way.old_side.unwrap_or(self.state.old_side);
-        let are_barred = self.state.bars.iter().any(|bar| !bar.commands.is_empty());
+        let is_barred = |bar: &Bar| !bar.commands.is_empty();
+        let are_barred = self
+            .with_source()
+            .any(|at| self.state.side(at).bars.iter().any(is_barred));
         let bars = match &way.users {
             Some(_) if are_barred => {
                 let why = "users of the old Redis are barred still, since it did not answer: they are given back first";
@@ -41,11 +45,15 @@ impl<P: Parts> Driver<P> {
                     Fault::Conflict(why)
                 })?
             }
-            None => self.state.bars.clone(),
+            None => self.side().bars.clone(),
         };
         if old_side == OldSide::Replica && !bars.is_empty() {
             let why =
                 "a replica refuses writes by itself: users are barred with the old side written";
+            return Err(Fault::Conflict(why.to_owned()));
+        }
+        if old_side == OldSide::Replica && self.state.by_scan {
+            let why = "a source that is followed by scan bars PSYNC, and cannot be a replica: its old side is written";
             return Err(Fault::Conflict(why.to_owned()));
         }
         if old_side == OldSide::Replica && self.state.announce.is_none() {
@@ -53,7 +61,12 @@ impl<P: Parts> Driver<P> {
                 "an old Redis that becomes a replica must know where this node is: --announce";
             return Err(Fault::Conflict(why.to_owned()));
         }
-        (self.state.old_side, self.state.bars) = (old_side, bars);
+        self.state.old_side = old_side;
+        if way.users.is_some() {
+            for at in self.with_source().collect::<Vec<_>>() {
+                self.state.side_mut(at).bars.clone_from(&bars);
+            }
+        }
         Ok(())
     }
 
@@ -65,7 +78,7 @@ impl<P: Parts> Driver<P> {
         }
         let own = self.source().and_then(|source| source.may_be_written());
         let own = own.map_err(Fault::Conflict)?;
-        let mut bars = self.state.bars.clone();
+        let mut bars = self.side().bars.clone();
         for bar in &mut bars {
             if bar.user == own {
                 let why = format!(
@@ -82,27 +95,35 @@ impl<P: Parts> Driver<P> {
                 ))
             })?;
         }
-        self.state.bars = bars;
+        self.side_mut().bars = bars;
         Ok(())
     }
 
     /// The flip that writes to the old Redis from then on.
     pub(in crate::control::migrate) fn flip_over(&mut self) -> Result<Outcome, Fault> {
         self.prepare_over()?;
-        let at = self.parts.link().at;
+        // (By scan nothing is known of the source's history but what it says of it.)
+        let at = match self.state.by_scan {
+            true => self.ask_source().map_err(Fault::Failed)?.at,
+            false => self.link_there().at,
+        };
         let stragglers = self.source().and_then(|source| source.stragglers());
-        self.live.refused_before = stragglers.map_or(0, |found| found.refused);
-        self.live.barred.clear();
-        self.live.calls_before = None;
-        (self.live.strays, self.live.strays_before) = (0, 0);
+        *self.seen_mut() = Seen {
+            refused_before: stragglers.map_or(0, |found| found.refused),
+            ..Seen::default()
+        };
         self.unfences = Some(None);
         self.wants_verification(false);
         let intent = Intent::Flip {
             at: at.clone(),
             min_replicas: None,
         };
-        let (over, doing) = Over::begin(intent, &at);
-        Ok(self.run(Machine::Over(over), doing, "flip"))
+        let (over, doing) = match self.state.by_scan {
+            true => Over::begin_by_scan(intent, &at),
+            false => Over::begin(intent, &at),
+        };
+        let what = self.named("flip");
+        Ok(self.run(Machine::Over(over), doing, &what))
     }
 
     /// The machine of the way back.
@@ -110,7 +131,7 @@ impl<P: Parts> Driver<P> {
     /// # Errors
     /// When the old Redis does not have everything and never will.
     pub(in crate::control::migrate) fn home(&self) -> Result<(Machine, Vec<Do>), Fault> {
-        if let Some(why) = &self.state.needs_copy {
+        if let Some(why) = &self.side().needs_copy {
             return Err(Fault::Conflict(format!(
                 "the old Redis needs a new copy: {why}; it cannot decide again"
             )));
@@ -138,32 +159,41 @@ impl<P: Parts> Driver<P> {
                 None
             }
             Do::StopWriting => {
-                let now = self.parts.written();
-                self.state.is_begun |= now.is_begun;
-                self.state.written_from = now.there.max(self.state.written_from);
-                self.parts.stop_writing();
+                let now = self.parts.written(self.number());
+                let side = self.side_mut();
+                side.is_begun |= now.is_begun;
+                side.written_from = now.there.max(side.written_from);
+                self.parts.stop_writing(self.number());
                 // (Another line counts anew.)
-                self.live.calls_before = None;
-                self.live.strays_before = self.live.strays;
+                let seen = self.seen_mut();
+                seen.calls_before = None;
+                seen.strays_before = seen.strays;
                 None
             }
             Do::DropQueue => {
-                self.parts.drop_queue();
+                self.parts.drop_queue(self.number());
                 None
             }
             Do::ReadBack => Some(self.read_back()?),
             Do::EndKeys(until_ms) => {
-                self.parts.end_keys(*until_ms)?;
+                self.parts
+                    .end_keys(*until_ms, self.shard_there().as_ref())?;
                 None
             }
             Do::Stand(place) => {
-                self.parts.stand(place)?;
+                let of = self.is_sharded().then_some(self.number());
+                self.parts.stand(place, of)?;
                 Some(Event::Stood)
             }
             Do::WriteBack => {
                 let before = self.state.clone();
                 self.state.intent = Intent::None;
-                self.state.enter(Phase::Verify, self.parts.now_ms());
+                if self.is_sharded() {
+                    self.side_mut().fence = None;
+                }
+                if self.state.phase != Phase::Verify {
+                    self.state.enter(Phase::Verify, self.parts.now_ms());
+                }
                 if let Err(why) = self.save() {
                     self.state = before;
                     return Err(why);
@@ -171,7 +201,8 @@ impl<P: Parts> Driver<P> {
                 Some(Event::Written)
             }
             Do::Forget => {
-                self.source()?.forget()?;
+                let position = position_of(self.shard_there().as_ref());
+                self.source()?.forget(&position)?;
                 None
             }
             _ => None,
@@ -181,19 +212,19 @@ impl<P: Parts> Driver<P> {
 
     /// The users may not write. What is called there from here on is this node's, or of somebody who is not barred.
     fn bar(&mut self) -> Result<(), String> {
-        self.live.barred.clear();
-        for bar in self.state.bars.clone() {
+        self.seen_mut().barred.clear();
+        for bar in self.side().bars.clone() {
             let after = self.source()?.bar(&bar.user)?;
-            self.live.barred.push((bar.user, after));
+            self.seen_mut().barred.push((bar.user, after));
         }
         self.keep_users();
-        self.live.calls_before = Some((self.source()?.calls()?, BTreeMap::new()));
+        self.seen_mut().calls_before = Some((self.source()?.calls()?, BTreeMap::new()));
         Ok(())
     }
 
     /// A restart of the old Redis finds its users as they are now, if it has a file for them.
     fn keep_users(&mut self) {
-        if self.state.bars.is_empty() {
+        if self.side().bars.is_empty() {
             return;
         }
         match self.source().and_then(|source| source.keep_users()) {
@@ -204,45 +235,49 @@ impl<P: Parts> Driver<P> {
     }
 
     /// They may again. What has failed is tried again from time to time.
-    fn unbar(&mut self) -> Result<(), String> {
+    pub(in crate::control::migrate) fn unbar(&mut self) -> Result<(), String> {
         let mut some = false;
-        for at in 0..self.state.bars.len() {
-            let bar = self.state.bars[at].clone();
+        for at in 0..self.side().bars.len() {
+            let bar = self.side().bars[at].clone();
             if !bar.commands.is_empty() {
                 self.source()?.unbar(&bar)?;
-                self.state.bars[at].commands.clear();
+                self.side_mut().bars[at].commands.clear();
                 some = true;
             }
         }
-        self.live.barred.clear();
+        self.seen_mut().barred.clear();
         if some {
             self.keep_users();
         }
         Ok(())
     }
 
-    fn write_there(&mut self) -> Result<(), String> {
-        if self.state.needs_copy.is_some() {
+    pub(in crate::control::migrate) fn write_there(&mut self) -> Result<(), String> {
+        let side = self.side();
+        if side.needs_copy.is_some() {
             return Ok(());
         }
-        let server = self.state.sources.first().cloned();
+        let server = self.state.sources.get(self.at).cloned();
         self.parts.write_there(There {
             server: server.ok_or("no source is known")?,
-            fence: self.state.fence.clone().ok_or("no fence is known")?,
-            from: self.state.written_from,
-            is_begun: self.state.is_begun,
+            fence: side.fence.clone().ok_or("no fence is known")?,
+            from: side.written_from,
+            is_begun: side.is_begun,
+            shard: self.shard_there(),
         });
         Ok(())
     }
 
     fn read_back(&mut self) -> Result<Event, String> {
-        let found = self.source()?.read_back()?;
-        let mark = Mark {
-            fence: self.state.fence.clone().unwrap_or_default(),
-            sequence: self.parts.log_end().unwrap_or(0),
-        };
+        let position = position_of(self.shard_there().as_ref());
+        let found = self.source()?.read_back(&position)?;
+        // Nothing is queued for it since requests wait; what others' streams bring goes on meanwhile.
+        let end = self.parts.log_end().unwrap_or(0);
+        let may_have = self.drained.unwrap_or(end)..=end;
+        let fence = self.side().fence.as_ref();
+        let is_ours = |mark: &Mark| Some(&mark.fence) == fence && may_have.contains(&mark.sequence);
         Ok(Event::StandsAt {
-            is_ours: found.mark == Some(mark),
+            is_ours: found.mark.as_ref().is_some_and(is_ours),
             place: found.place,
             now_ms: found.now_ms,
         })
@@ -250,8 +285,8 @@ impl<P: Parts> Driver<P> {
 
     /// From time to time, while the source decides: users that are barred still, since something failed, are so no longer.
     pub(in crate::control::migrate) fn unbar_again(&mut self) {
-        let is_barred = self.state.bars.iter().any(|bar| !bar.commands.is_empty());
-        if !is_barred || !self.state.phase.follows() || self.state.intent != Intent::None {
+        let is_barred = self.side().bars.iter().any(|bar| !bar.commands.is_empty());
+        if !is_barred || self.is_ours() || self.state.intent != Intent::None {
             return;
         }
         let done = self.unbar().and_then(|()| self.save());
@@ -262,26 +297,28 @@ impl<P: Parts> Driver<P> {
 
     /// From time to time, while this node decides: what the line has come to is kept.
     pub(in crate::control::migrate) fn keep_written(&mut self, now_ms: u64) {
-        if !self.is_written() || self.state.phase != Phase::Reverse || self.live.is_lost {
+        if !self.is_written() || !self.is_ours() || self.live.is_lost {
             return;
         }
-        let now = self.parts.written();
-        let gives_up = now.needs_copy.is_some() && self.state.needs_copy.is_none();
-        let begins = now.is_begun && !self.state.is_begun;
-        let is_late = now_ms >= self.live.kept_ms + KEPT_MS && now.there > self.state.written_from;
+        let now = self.parts.written(self.number());
+        let (side, kept_ms) = (self.side(), self.seen().kept_ms);
+        let gives_up = now.needs_copy.is_some() && side.needs_copy.is_none();
+        let begins = now.is_begun && !side.is_begun;
+        let is_late = now_ms >= kept_ms + KEPT_MS && now.there > side.written_from;
         if !(gives_up || begins || is_late) {
             return;
         }
-        self.live.kept_ms = now_ms;
-        self.state.is_begun |= now.is_begun;
+        self.seen_mut().kept_ms = now_ms;
+        let side = self.side_mut();
+        side.is_begun |= now.is_begun;
         if gives_up {
-            self.state.needs_copy.clone_from(&now.needs_copy);
+            side.needs_copy.clone_from(&now.needs_copy);
         }
-        self.state.written_from = now.there.max(self.state.written_from);
+        side.written_from = now.there.max(side.written_from);
         match self.save() {
             Ok(()) if gives_up => {
-                self.parts.stop_writing();
-                self.parts.drop_queue();
+                self.parts.stop_writing(self.number());
+                self.parts.drop_queue(self.number());
                 let why = now.needs_copy.unwrap_or_default();
                 self.warn(format!(
                     "the old Redis is given up and needs a new copy: {why}"
@@ -294,20 +331,17 @@ impl<P: Parts> Driver<P> {
 
     /// Who is barred stays barred, and who writes there all the same is counted.
     pub(in crate::control::migrate) fn watch_written(&mut self) -> Result<(), String> {
-        for bar in self.state.bars.clone() {
+        for bar in self.side().bars.clone() {
             let now = self.source()?.commands_of(&bar.user)?;
-            let known = self
-                .live
-                .barred
-                .iter()
-                .position(|(user, _)| *user == bar.user);
-            if known.is_some_and(|at| self.live.barred[at].1 == now) {
+            let barred = &self.seen().barred;
+            let known = barred.iter().position(|(user, _)| *user == bar.user);
+            if known.is_some_and(|at| barred[at].1 == now) {
                 continue;
             }
             let after = self.source()?.bar(&bar.user)?;
             match known {
                 Some(at) => {
-                    self.live.barred[at].1 = after;
+                    self.seen_mut().barred[at].1 = after;
                     self.live.returned += 1;
                     let user = &bar.user;
                     self.warn(format!(
@@ -315,31 +349,32 @@ impl<P: Parts> Driver<P> {
                     ));
                 }
                 // (This process has not barred it: the one before may have.)
-                None => self.live.barred.push((bar.user, after)),
+                None => self.seen_mut().barred.push((bar.user, after)),
             }
         }
-        self.live.stragglers = self.source()?.stragglers()?;
+        self.seen_mut().stragglers = self.source()?.stragglers()?;
         self.count_strays()
     }
 
     /// Counts that are read before commands are sent, and after they were answered, are never too high.
     fn count_strays(&mut self) -> Result<(), String> {
-        let answered = self.parts.written().answered;
+        let answered = self.parts.written(self.number()).answered;
         let calls = self.source()?.calls()?;
-        let mut sent = self.parts.written().calls;
-        let Some((before, ours_before)) = &self.live.calls_before else {
+        let mut sent = self.parts.written(self.number()).calls;
+        let seen = self.seen();
+        let Some((before, ours_before)) = &seen.calls_before else {
             // A process that has begun since: what was before is not known.
-            self.live.calls_before = Some((calls, answered));
+            self.seen_mut().calls_before = Some((calls, answered));
             return Ok(());
         };
         for (name, count) in &mut sent {
             *count = count.saturating_sub(ours_before.get(name).copied().unwrap_or(0));
         }
         let writes = |name: &str| self.parts.writes(name);
-        let strays = self.live.strays_before + strays::foreign(before, &calls, &sent, writes);
-        let more = strays.saturating_sub(self.live.strays);
+        let strays = seen.strays_before + strays::foreign(before, &calls, &sent, writes);
+        let more = strays.saturating_sub(seen.strays);
         if more > 0 {
-            self.live.strays = strays;
+            self.seen_mut().strays = strays;
             self.warn(format!(
                 "{more} writes at the old Redis were not this node's: it is not what is here any more"
             ));
@@ -347,11 +382,12 @@ impl<P: Parts> Driver<P> {
         Ok(())
     }
 
-    /// Whether the old Redis has all that is here, at this look.
+    /// Whether the old Redis has all that is here, at this look; while requests wait, all that was here when they were at rest.
     pub(in crate::control::migrate) fn delivered(&self) -> Option<Event> {
-        let now = self.parts.written();
-        let end = self.parts.log_end()?;
-        (now.is_up && now.needs_copy.is_none() && now.there >= end).then_some(Event::Delivered)
+        let now = self.parts.written(self.number());
+        let end = self.drained.or_else(|| self.parts.log_end())?;
+        (now.is_up && now.needs_copy.is_none() && now.there >= end.max(now.owes))
+            .then_some(Event::Delivered)
     }
 
     /// Before requests wait: what waits to be written is little.

@@ -1,18 +1,19 @@
 //! What is asked of the cores of this node for it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use migration::{Place, ReplId};
+use migration::Position;
 use runtime::CoreId;
-use storage::log::FrameKind;
-use storage::{Effect, Key, Slot, Ttl};
+use storage::{Key, Slot, Ttl};
 
 use crate::control::load::post;
 use crate::core::Core;
 use crate::executed::{Run, Visit, host_of};
 use crate::mail::Mail;
 use crate::node::Node;
+use crate::source::{self, Share};
 
 /// How long a core, or a sync, is waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -69,11 +70,19 @@ pub(in crate::control::migrate) fn restate(node: &Node, db: u8, name: &[u8]) -> 
 
 /// Keys whose deadline has passed by then end, though nobody decides for the moment: by the clock of the old Redis they have ended. Those
 /// whose deadline is within a tick of then may end as well: the caller lets that time pass before anybody writes.
-pub(in crate::control::migrate) fn end_keys(node: &Node, until_ms: u64) -> Result<(), String> {
+/// `of`: only keys that one of several servers has.
+pub(in crate::control::migrate) fn end_keys(
+    node: &Node,
+    until_ms: u64,
+    of: Option<Share>,
+) -> Result<(), String> {
+    let only = of.map(|share| -> storage::Ends { Arc::new(move |key: &[u8]| share.has(key)) });
     for core in (0..node.cores() as u16).map(CoreId) {
+        let only = only.clone();
         visit(node, core, vec![], move |core| {
             let now_ms = core.now.unix_ms;
             core.shard.set_holds_expired(false);
+            core.shard.set_ends(only);
             core.shard.set_now(until_ms.saturating_add(TICK_MS));
             while core.shard.expire_due(ENDED_AT_ONCE) {}
             core.shard.set_now(now_ms);
@@ -84,24 +93,26 @@ pub(in crate::control::migrate) fn end_keys(node: &Node, until_ms: u64) -> Resul
     Ok(())
 }
 
-/// The log says, on the disk, where in the source's history the data here stands.
+/// The log says, on the disk, where in the source's history the data here stands, or what is here of one of several.
 pub(in crate::control::migrate) fn stand(
     node: &Node,
-    place: &Place,
-    now_ms: u64,
+    position: Position,
+    of: Option<u16>,
 ) -> Result<(), String> {
     let log = &node.write_log;
     if !log.is_on() {
         return Err("there is no log that could say where the data stands".to_owned());
     }
-    let replid = ReplId::of(place.history.as_bytes()).ok_or("a history has forty digits")?;
-    let effect = Effect::SourceAt {
-        replid: replid.bytes(),
-        offset: place.offset,
+    let sequence = match of {
+        Some(number) => source::stand_line(node, number, position),
+        None => source::stand(node, position),
     };
-    let mut frame = Vec::new();
-    storage::encode(0, &effect, &mut frame);
-    let sequence = log.push(FrameKind::Effects, 0, now_ms, &frame);
+    await_sync(node, sequence)
+}
+
+/// The log is on the disk up to this sequence.
+pub(in crate::control::migrate) fn await_sync(node: &Node, sequence: u64) -> Result<(), String> {
+    let log = &node.write_log;
     let until = Instant::now() + ANSWER_MAX;
     while log.synced() < sequence {
         if Instant::now() >= until || log.is_failed() {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use migration::written::{Judged, Mark, POSITION_KEY, Pen, Transaction, WATCH, judge};
+use migration::written::{Judged, Mark, Pen, Transaction, WATCH, failed as requests_failed, judge};
 use migration::{Authority, assess};
-use protocol::answer::Answer;
 
 use super::super::link::{Wire, found_of, refused, text_of};
+use super::super::parts::Sharded;
 use super::super::{address_of, drive, locked};
 use super::{There, WrittenNow, restate};
 use crate::config::AppendFsync;
@@ -26,6 +26,10 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How often the queue is measured, and a connection that is idle asked whether it is there.
 const MEASURE: Duration = Duration::from_millis(100);
 const PING: Duration = Duration::from_secs(1);
+/// Frames that are read at once, whatever they are about.
+const FRAMES_MAX: usize = 4096;
+/// How often one of several is told how far it is while all that is written is about others' keys.
+const PASSED: Duration = Duration::from_millis(100);
 /// How often a log without syncs of its own is synced.
 const SYNC: Duration = Duration::from_secs(1);
 /// Memory of a frame that is kept for the next, bytes.
@@ -54,14 +58,15 @@ impl Line {
         node: &'static Node,
         there: There,
     ) -> std::io::Result<Line> {
-        node.write_log.hold_from(there.from + 1);
+        node.write_log.hold_from(there.number(), there.from + 1);
         let shared: Arc<Shared> = Arc::default();
         {
             let mut now = locked(&shared.now);
             (now.there, now.is_begun) = (there.from, there.is_begun);
         }
         let ours = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("old-redis".to_owned());
+        let name = format!("old-redis-{}", there.number());
+        let thread = std::thread::Builder::new().name(name);
         let thread = thread.spawn(move || Writer::new(node, there, ours).run())?;
         Ok(Line {
             shared,
@@ -114,6 +119,7 @@ struct Writer {
     samples: VecDeque<(u64, Instant)>,
     measured: Instant,
     synced: Instant,
+    passed: Instant,
 }
 
 impl Writer {
@@ -130,7 +136,12 @@ impl Writer {
             samples: VecDeque::new(),
             measured: Instant::now(),
             synced: Instant::now(),
+            passed: Instant::now(),
         }
+    }
+
+    fn hold_from(&self, sequence: u64) {
+        self.node.write_log.hold_from(self.there.number(), sequence);
     }
 
     fn note<R>(&self, change: impl FnOnce(&mut WrittenNow) -> R) -> R {
@@ -214,8 +225,11 @@ impl Writer {
             let _ended = wire.call(&["CLIENT", "KILL", "ID", &id.to_string()]);
         }
         let mut ask = |words: &[&[u8]]| wire.call(words).and_then(refused).map_err(failed);
-        ask(&WATCH)?;
-        let mark = Mark::of(text_of(&ask(&[b"GET", POSITION_KEY])?).as_bytes());
+        let position = self.there.position();
+        if !self.there.is_of_cluster() {
+            ask(&WATCH)?;
+        }
+        let mark = Mark::of(text_of(&ask(&[b"GET", &position])?).as_bytes());
         let server = text_of(&ask(&[b"INFO", b"server"])?);
         let history = text_of(&ask(&[b"INFO", b"replication"])?);
         let history = found_of(&history, None).map_err(failed)?.at.history;
@@ -224,14 +238,22 @@ impl Writer {
         self.settle_open(sequence);
         let databases =
             databases_of(&mut wire, self.node.config().databases as usize).map_err(failed)?;
-        self.pen = Pen::new(rdb_version(&server), databases);
-        self.pen.begin_anew(sequence);
+        let pen = Pen::new(rdb_version(&server), databases);
+        let pen = match self.there.shard.as_ref().map(Sharded::share) {
+            Some(share) => pen.only(Box::new(move |key| share.has(key))),
+            None => pen,
+        };
+        self.pen = match self.there.is_of_cluster() {
+            true => pen.by_script(position),
+            false => pen,
+        };
+        self.pen.begin_at(sequence, mark.as_ref());
         self.follower = Follower::behind(sequence, Arc::clone(&self.node.vault));
         self.note(|now| now.there = sequence);
         if mark.is_none() {
             self.send(&mut wire)?;
         }
-        self.node.write_log.hold_from(sequence + 1);
+        self.hold_from(sequence + 1);
         self.note(|now| now.is_begun = true);
         self.there.is_begun = true;
         Ok(wire)
@@ -288,7 +310,9 @@ impl Writer {
     /// Writes what is there to be written, in one transaction; whether there was something.
     fn write(&mut self, wire: &mut Wire) -> Result<bool, Leave> {
         let log = &self.node.write_log;
-        while !self.pen.is_full() {
+        let mut frames = 0;
+        while !self.pen.is_full() && frames < FRAMES_MAX {
+            frames += 1;
             let next = self.follower.next(log, &mut self.payload).map_err(failed)?;
             let Some(head) = next else { break };
             let added = self.pen.add(head.sequence, head.kind, &self.payload);
@@ -304,6 +328,13 @@ impl Writer {
         if self.pen.is_empty(there) {
             return Ok(false);
         }
+        // Frames of others' keys alone have passed: that is said there from time to time, and when requests wait for it.
+        let is_held = self.node.source.authority() == Authority::Held;
+        let may_wait = self.there.shard.is_some() && !is_held && !self.pen.is_full();
+        if may_wait && !self.pen.has_requests() && self.passed.elapsed() < PASSED {
+            return Ok(false);
+        }
+        self.passed = Instant::now();
         self.send(wire)?;
         Ok(true)
     }
@@ -328,16 +359,20 @@ impl Writer {
             Judged::Refused(why) => return Err(failed(why)),
             Judged::Stale => return Err(failed("the position was written by somebody else")),
         };
+        let counted_failures = requests_failed(sent, &replies);
         let (last, calls) = (sent.last, core::mem::take(&mut sent.calls));
         self.open = None;
         // Before it counts as written: then all that was queued is there, and what is said again is queued behind it.
         for (db, key) in &restates {
             restate(self.node, *db, key).map_err(failed)?;
         }
-        self.node.write_log.hold_from(last + 1);
-        let counted_failures = replies_failed(&replies);
+        let owes = match restates.is_empty() {
+            true => 0,
+            false => self.node.write_log.queued(),
+        };
+        self.hold_from(last + 1);
         self.note(|now| {
-            now.there = last;
+            (now.there, now.owes) = (last, now.owes.max(owes));
             add(&mut now.answered, &calls);
             now.transactions += 1;
             now.restated += restates.len() as u64;
@@ -427,17 +462,6 @@ impl Writer {
 fn add(to: &mut BTreeMap<&'static str, u64>, calls: &BTreeMap<&'static str, u64>) {
     for (name, count) in calls {
         *to.entry(name).or_default() += count;
-    }
-}
-
-/// Requests that failed among the replies of EXEC.
-fn replies_failed(replies: &[Answer]) -> u64 {
-    let done = replies.iter().rev().nth(1);
-    match done {
-        Some(Answer::Array(replies)) => {
-            replies.iter().filter(|reply| reply.is_error()).count() as u64
-        }
-        _ => 0,
     }
 }
 

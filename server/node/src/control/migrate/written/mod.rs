@@ -17,12 +17,15 @@ mod here;
 mod line;
 pub(super) mod peer;
 
-pub(super) use here::{end_keys, restate, stand};
+pub(super) use here::{await_sync, end_keys, restate, stand};
 pub(super) use line::Line;
 
 use std::collections::BTreeMap;
 
+use migration::written::{POSITION_KEY, position_key};
 use migration::{Place, Server};
+
+use super::parts::Sharded;
 
 /// What is written, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,34 @@ pub(super) struct There {
     pub from: u64,
     /// It has said how far it is before.
     pub is_begun: bool,
+    /// Which one of several it is, and its keys.
+    pub shard: Option<Sharded>,
+}
+
+impl There {
+    /// Its number; 0 of a single one.
+    pub(in crate::control::migrate) fn number(&self) -> u16 {
+        self.shard.as_ref().map_or(0, |shard| shard.number)
+    }
+
+    /// Whether it is a shard of a cluster.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.shard
+            .as_ref()
+            .is_some_and(|shard| shard.slots.is_some())
+    }
+
+    /// The key that says there how far it is.
+    pub(super) fn position(&self) -> Vec<u8> {
+        position_of(self.shard.as_ref())
+    }
+}
+
+/// The key that says how far a server has been written: of a shard of a cluster in one of its slots.
+pub(super) fn position_of(shard: Option<&Sharded>) -> Vec<u8> {
+    let slots = shard.and_then(|shard| shard.slots.as_ref());
+    let tagged = slots.and_then(position_key);
+    tagged.unwrap_or_else(|| POSITION_KEY.to_vec())
 }
 
 /// How it goes.
@@ -46,6 +77,8 @@ pub(super) struct WrittenNow {
     pub is_begun: bool,
     /// The last sequence of the log that is there.
     pub there: u64,
+    /// What is said again there is in the log up to here.
+    pub owes: u64,
     /// The last sequence of the log.
     pub end: u64,
     /// Bytes of the log that are not there, about.

@@ -1,7 +1,7 @@
 //! What is asked of an old Redis that is written to: who may write there, what it has, what was called.
 
+use migration::written::Mark;
 use migration::written::strays::{Calls, calls_of};
-use migration::written::{Mark, POSITION_KEY};
 use migration::{BARRED_COMMANDS_BYTES_MAX, Bar, assess};
 use protocol::answer::Answer;
 
@@ -74,10 +74,13 @@ fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 /// See `Peer::read_back`.
-pub(in crate::control::migrate) fn read_back(source: &mut Source) -> Result<ReadBack, String> {
+pub(in crate::control::migrate) fn read_back(
+    source: &mut Source,
+    position: &[u8],
+) -> Result<ReadBack, String> {
     let requests = [
         words(&[b"MULTI"]),
-        words(&[b"GET", POSITION_KEY]),
+        words(&[b"GET", position]),
         words(&[b"INFO", b"replication"]),
         words(&[b"TIME"]),
         words(&[b"EXEC"]),
@@ -105,8 +108,11 @@ pub(in crate::control::migrate) fn read_back(source: &mut Source) -> Result<Read
 }
 
 /// See `Peer::forget`.
-pub(in crate::control::migrate) fn forget(source: &mut Source) -> Result<(), String> {
-    source.call(&[b"UNLINK", POSITION_KEY]).map(drop)
+pub(in crate::control::migrate) fn forget(
+    source: &mut Source,
+    position: &[u8],
+) -> Result<(), String> {
+    source.call(&[b"UNLINK", position]).map(drop)
 }
 
 /// See `Peer::calls`.
