@@ -3,6 +3,8 @@
 //! A hint says where to look. Keys whose deadline has passed are removed, fields of hashes likewise, a few a look; what is not due
 //! yet goes on under one hint.
 
+use std::sync::Arc;
+
 use crate::expiry::{HINT_HASH_BITS, Hint};
 use crate::hash::Key;
 use crate::item::{Content, Item};
@@ -20,7 +22,20 @@ const AWAY_RETRY_MS: u64 = 8;
 /// The same for a key that somebody else ends (see [`Shard::set_ends`]), and who mostly has by then.
 const OTHERS_RETRY_MS: u64 = 1000;
 
+/// Tells whether a key may end by its deadline here: see [`Shard::set_ends`].
+pub type Ends = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 impl Shard {
+    /// While keys end, only those that this says so of; None: all. The others stay past their deadline, as in [`Shard::set_holds_expired`].
+    pub fn set_ends(&mut self, ends: Option<Ends>) {
+        self.ends = ends;
+    }
+
+    /// Whether a key may end by its deadline.
+    pub(crate) fn may_end(&self, key: &[u8]) -> bool {
+        !self.holds_expired() && self.ends.as_deref().is_none_or(|ends| ends(key))
+    }
+
     /// Until the next [`Shard::set_now`] no deadline has passed, as for requests that were executed elsewhere when their keys were there. What
     /// notes the time goes on with that of the turn.
     pub fn suspend_deadlines(&mut self) {

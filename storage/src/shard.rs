@@ -5,9 +5,9 @@
 //! [`Shard::set_now`] was told last: one time for all that a turn does.
 
 use core::cell::Cell;
-use std::sync::Arc;
 
 use crate::account::class_size;
+use crate::due::Ends;
 use crate::edit::Edit;
 use crate::effect::Effects;
 use crate::events::{EventClass, Events};
@@ -33,9 +33,6 @@ const SCAN_PREFIX_BITS: u32 = crate::table::CURSOR_BITS;
 const EMBSTR_BYTES_MAX: usize = 44;
 /// What a key's place in its bucket costs on average, bytes: 64 for 5.5 entries.
 const BUCKET_SHARE_BYTES: usize = 12;
-
-/// Tells whether a key may end by its deadline here: see [`Shard::set_ends`].
-pub type Ends = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// One database of one shard.
 #[derive(Default)]
@@ -171,7 +168,7 @@ pub struct Shard {
     /// Keys stay past their deadline, though nobody sees them.
     holds_expired: bool,
     /// See [`Shard::set_ends`].
-    ends: Option<Ends>,
+    pub(crate) ends: Option<Ends>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -328,16 +325,6 @@ impl Shard {
     /// See [`Shard::set_holds_expired`].
     pub fn holds_expired(&self) -> bool {
         self.holds_expired
-    }
-
-    /// While keys end, only those that this says so of; None: all. The others stay past their deadline, as in [`Shard::set_holds_expired`].
-    pub fn set_ends(&mut self, ends: Option<Ends>) {
-        self.ends = ends;
-    }
-
-    /// Whether a key may end by its deadline.
-    pub(crate) fn may_end(&self, key: &[u8]) -> bool {
-        !self.holds_expired && self.ends.as_deref().is_none_or(|ends| ends(key))
     }
 
     /// Removes the keys that reads have met after their deadline.
