@@ -392,7 +392,7 @@ impl Core {
         if holds.log_fails && row.writes {
             return Some(self.log_failure());
         }
-        if holds.follows && row.writes && self.is_read_only() {
+        if holds.follows && row.writes && self.is_read_only() && !self.goes_on() {
             return Some(Refusal::Readonly);
         }
         let is_barred = holds.loading && !row.spec.flags.contains(Flags::LOADING);

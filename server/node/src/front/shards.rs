@@ -17,6 +17,7 @@
 //! A slot that was redirected, or is on its way, is **unsteady** until the migration has taken the cluster over as it is now: what is here of it may be old,
 //! so reads of it go to the source.
 
+use migration::Authority;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -419,6 +420,22 @@ impl Core {
     pub(crate) fn owns_some(&self) -> bool {
         let routes = self.front.routes.as_deref();
         self.is_in_front() && routes.is_some_and(Routes::has_ours)
+    }
+
+    /// Whether requests that waited go on already, here, and this core has not heard of it: the core that sent one may have.
+    pub(crate) fn goes_on(&self) -> bool {
+        let owns_some = || {
+            self.node
+                .front
+                .routes()
+                .is_some_and(|routes| routes.has_ours())
+        };
+        self.authority == Authority::Held
+            && match self.node.source.authority() {
+                Authority::Own => true,
+                Authority::Front => owns_some(),
+                Authority::Source | Authority::Held => false,
+            }
     }
 
     /// Which keys may end here by their deadlines, while this node decides for some.

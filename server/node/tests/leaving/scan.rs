@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use protocol::answer::Answer;
 
-use crate::programs::{Client, done, migrate, status, until};
+use crate::programs::{Client, done, migrate, show, status, until};
 use crate::written::{Load, Move, all_of};
 
 /// Whom the node is at the source: one who may do everything but what a replica needs.
@@ -42,8 +42,12 @@ fn old(servers: &Move) -> Client {
 
 fn call_all(client: &mut Client, requests: &[&str]) {
     for words in requests {
-        let reply = client.call(words).unwrap();
-        assert!(!reply.starts_with('-'), "{words}: {reply}");
+        let reply = client.answer(words).unwrap();
+        assert!(
+            !matches!(reply, Answer::Error(_)),
+            "{words}: {}",
+            show(&reply)
+        );
     }
 }
 
