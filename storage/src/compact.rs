@@ -63,8 +63,7 @@ impl Shard {
             while looks > 0 && batch.len() < BATCH && !done.done {
                 let before = looks;
                 done.done = walk(self, &mut cursor.0, &mut looks, |found: Found| {
-                    let is_met =
-                        movable == Movable::Strings || is_sparse(found.item.address_of_block());
+                    let is_met = movable == Movable::Strings || is_sparse(found.item.address());
                     // (A walk over a table of billions may show an entry again.)
                     if is_met && !batch.iter().any(|met: &Found| met.item == found.item) {
                         found.item.prefetch();

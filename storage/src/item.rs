@@ -468,13 +468,8 @@ impl Item {
 
     /// Where its block begins.
     #[inline(always)]
-    pub(crate) fn address_of_block(self) -> *const u8 {
+    pub(crate) fn address(self) -> *const u8 {
         self.0.as_ptr()
-    }
-
-    /// Where its block begins, as a number to be shown.
-    pub(crate) fn address(self) -> usize {
-        self.0.as_ptr().addr()
     }
 
     /// Heap bytes of the item with its string; a collection's own bytes are counted by the shard.
@@ -492,7 +487,7 @@ impl Item {
 
     /// A copy of the block elsewhere, if it is to be moved: it stands for the same value, so one of the two is to be abandoned.
     pub(crate) fn moved(self, is_sparse: IsSparse<'_>) -> Option<Item> {
-        if !is_sparse(self.0.as_ptr()) {
+        if !is_sparse(self.address()) {
             return None;
         }
         let layout = block_layout(self.total());

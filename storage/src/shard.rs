@@ -497,7 +497,7 @@ impl Shard {
             frequency: self.frequency(item),
             heap_bytes: whole_bytes(item) + BUCKET_SHARE_BYTES,
             len,
-            address: item.address(),
+            address: item.address().addr(),
         })
     }
 

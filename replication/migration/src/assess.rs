@@ -98,6 +98,15 @@ pub struct Told {
     pub is_shard: bool,
 }
 
+impl Told {
+    /// An option of its configuration, where that may be read.
+    fn option(&self, name: &str) -> Option<&str> {
+        let mut config = self.config.iter().flatten();
+        let found = config.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
 /// What is known of this node.
 pub struct Here<'a> {
     /// Whether it has a command (`get`, `client|kill`).
@@ -529,18 +538,15 @@ fn of_commands(told: &Told, here: &Here<'_>, report: &mut Report) {
 }
 
 fn of_options(told: &Told, here: &Here<'_>, report: &mut Report) {
-    let Some(config) = &told.config else {
+    if told.config.is_none() {
         report.add(
             Weight::Warning,
             "CONFIG GET is not allowed: options were not looked at",
             "look at replica-read-only (yes), repl-backlog-size and client-output-buffer-limit yourself",
         );
         return;
-    };
-    let option = |name: &str| {
-        let found = config.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
-    };
+    }
+    let option = |name| told.option(name);
     if option("lua-replicate-commands") == Some("no") {
         report.add(
             Weight::Stop,
@@ -596,14 +602,16 @@ fn of_options(told: &Told, here: &Here<'_>, report: &mut Report) {
 }
 
 fn of_stream(told: &Told, report: &mut Report) {
-    let Some(config) = &told.config else { return };
-    let option = |name: &str| config.iter().find(|(known, _)| known == name);
+    if told.config.is_none() {
+        return;
+    }
     let used = number(&told.info, "used_memory");
     // Without a replica there is no stream to measure: what clients send is no less.
     let rate = told
         .stream_bytes_per_s
         .unwrap_or_else(|| number(&told.info, "instantaneous_input_kbps") * 1024);
-    let backlog = option("repl-backlog-size").and_then(|(_, size)| size.parse::<u64>().ok());
+    let backlog = told.option("repl-backlog-size");
+    let backlog = backlog.and_then(|size| size.parse::<u64>().ok());
     let wanted = rate.saturating_mul(OUTAGE_S).max(16 << 20);
     if let Some(backlog) = backlog.filter(|backlog| *backlog < wanted) {
         report.add(
@@ -614,8 +622,8 @@ fn of_stream(told: &Told, report: &mut Report) {
     }
     let copy_s = used / BACKFILL_BYTES_PER_S + 1;
     let queued = rate.saturating_mul(copy_s).saturating_mul(2);
-    let limit =
-        option("client-output-buffer-limit").and_then(|(_, limits)| limit_of_replicas(limits));
+    let limit = told.option("client-output-buffer-limit");
+    let limit = limit.and_then(limit_of_replicas);
     if let Some((hard, soft)) = limit
         && [hard, soft]
             .iter()

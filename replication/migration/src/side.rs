@@ -101,11 +101,15 @@ impl State {
         shards.filter_map(move |(number, shard)| has_keys(shard).then_some(number))
     }
 
+    /// Those of them of which this node decides, or the source.
+    pub fn decided(&self, ours: bool) -> impl Iterator<Item = usize> {
+        self.with_keys()
+            .filter(move |number| self.is_ours(*number) == ours)
+    }
+
     /// The first of them, or the last, of which this node decides, or the source.
     pub fn next_of(&self, ours: bool) -> Option<usize> {
-        let mut found = self
-            .with_keys()
-            .filter(|number| self.is_ours(*number) == ours);
+        let mut found = self.decided(ours);
         if ours { found.last() } else { found.next() }
     }
 }

@@ -25,15 +25,7 @@ pub(super) fn of_scan(told: &Told, here: &Here<'_>, report: &mut Report) {
         return;
     }
     report.add(Weight::Note, meaning(told), PROMISE);
-    let config = told.config.as_ref();
-    let option = |name: &str| {
-        let mut found = config
-            .into_iter()
-            .flatten()
-            .filter(|(known, _)| known == name);
-        found.next().map(|(_, value)| value.as_str())
-    };
-    match option("notify-keyspace-events").map(|flags| (flags, lacking(flags))) {
+    match told.option("notify-keyspace-events").map(|flags| (flags, lacking(flags))) {
         Some((_, None)) => {}
         Some((flags, Some(wanted))) => report.add(
             Weight::Warning,

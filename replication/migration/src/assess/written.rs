@@ -20,13 +20,10 @@ pub(super) fn of_written(told: &Told, here: &Here<'_>, report: &mut Report) {
             "CONFIG SET appendonly yes here",
         );
     }
-    let option = |name: &str| {
-        let config = told.config.iter().flatten();
-        let mut found = config.filter(|(known, _)| known == name);
-        found.next().map(|(_, value)| value.as_str())
-    };
     let has_limit = field(&told.info, "maxmemory").is_some_and(|bytes| bytes != "0");
-    let policy = option("maxmemory-policy").or_else(|| field(&told.info, "maxmemory_policy"));
+    let policy = told
+        .option("maxmemory-policy")
+        .or_else(|| field(&told.info, "maxmemory_policy"));
     if has_limit && policy.is_some_and(|policy| policy != "noeviction") {
         report.add(
             Weight::Warning,
@@ -34,7 +31,10 @@ pub(super) fn of_written(told: &Told, here: &Here<'_>, report: &mut Report) {
             "CONFIG SET maxmemory-policy noeviction there, and leave it room",
         );
     }
-    if option("repl-backlog-ttl").is_some_and(|ttl| ttl != "0") {
+    if told
+        .option("repl-backlog-ttl")
+        .is_some_and(|ttl| ttl != "0")
+    {
         report.add(
             Weight::Note,
             "without a replica it drops its backlog after repl-backlog-ttl: a way back after that is a full copy",

@@ -242,7 +242,12 @@ impl<P: Parts> Driver<P> {
 
     /// The source's file says what it is now, if it has one; if not, people are told.
     pub(super) fn keep_in_file(&mut self) {
-        match self.source().and_then(|source| source.keep_in_file()) {
+        let kept = self.source().and_then(|source| source.keep_in_file());
+        self.tell_kept(kept);
+    }
+
+    fn tell_kept(&mut self, kept: Result<bool, String>) {
+        match kept {
             Ok(true) => {}
             Ok(false) => self.warn(NO_FILE.to_owned()),
             Err(why) => self.warn(format!("its configuration file does not say so: {why}")),
@@ -283,15 +288,14 @@ impl<P: Parts> Driver<P> {
                 None
             }
             Do::KeepReplica => {
-                match self.source().and_then(|source| source.keep_in_file()) {
-                    Ok(true) => {}
-                    Ok(false) => self.warn(NO_FILE.to_owned()),
-                    // (Not permitted, or it cannot write its file: an operator's choice. It may also have ended.)
-                    Err(why) if self.ask_source()?.follows_us => {
-                        self.warn(format!("its configuration file does not say so: {why}"));
-                    }
-                    Err(why) => return Err(why),
+                let kept = self.source().and_then(|source| source.keep_in_file());
+                // (Not permitted, or it cannot write its file: an operator's choice. It may also have ended.)
+                if let Err(why) = &kept
+                    && !self.ask_source()?.follows_us
+                {
+                    return Err(why.clone());
                 }
+                self.tell_kept(kept);
                 None
             }
             of_written => return self.perform_written(of_written),

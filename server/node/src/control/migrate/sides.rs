@@ -116,9 +116,8 @@ impl<P: Parts> Driver<P> {
 
     /// The numbers of those that the source decides; that of a single one.
     pub(super) fn with_source(&self) -> impl Iterator<Item = usize> {
-        let sharded = self.state.with_keys().filter(|at| !self.state.is_ours(*at));
         let single = (!self.is_sharded()).then_some(0);
-        sharded.chain(single)
+        self.state.decided(false).chain(single)
     }
 
     /// Of several, the phase follows from their sides once one of them has changed.
@@ -312,11 +311,7 @@ impl<P: Parts> Driver<P> {
     /// A start: those that are this node's by the state go on so. False when its log has less than they had then.
     pub(super) fn resume_sides(&mut self) -> bool {
         let end = self.parts.log_end();
-        let ours: Vec<usize> = self
-            .state
-            .with_keys()
-            .filter(|at| self.state.is_ours(*at))
-            .collect();
+        let ours: Vec<usize> = self.state.decided(true).collect();
         let has = |at: &usize| end.is_some_and(|end| end >= self.state.side(*at).written_from);
         if !ours.iter().all(has) {
             self.live.is_lost = true;
@@ -345,11 +340,7 @@ impl<P: Parts> Driver<P> {
             let why = "writes that the old side does not have are gone: say so with `--force`";
             return Err(Fault::Conflict(why.to_owned()));
         }
-        let ours: Vec<usize> = self
-            .state
-            .with_keys()
-            .filter(|at| self.state.is_ours(*at))
-            .collect();
+        let ours: Vec<usize> = self.state.decided(true).collect();
         for at in &ours {
             self.at = *at;
             self.unbar().map_err(Fault::Failed)?;
