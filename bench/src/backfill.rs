@@ -2,7 +2,7 @@
 //! `meridian migrate start` has attach to it; one after the other, in turn, from the same source.
 //!
 //! ```text
-//!           CPU 0          CPU 0 and 1
+//!           CPU 0             CPU 1     (or all of them on both)
 //!  source (and its child) ──copy──> redis-server --replicaof      rounds 0, 2: this one first
 //!                         ──copy──> meridian migrate start        rounds 1: that one first
 //! ```
@@ -52,42 +52,65 @@ struct Took {
     own_cpu_s: f64,
 }
 
+/// Where a source and those who copy it run.
+struct Layout {
+    text: &'static str,
+    source: &'static str,
+    copier: &'static str,
+    cores: &'static str,
+    /// Whether a Meridian with its log copies, too.
+    logs: bool,
+}
+
+const LAYOUTS: [Layout; 2] = [
+    Layout {
+        text: "Each on a CPU of its own: the source and the child that writes the copy on one, who copies on the other, with one core.",
+        source: "0",
+        copier: "1",
+        cores: "--cores 1",
+        logs: true,
+    },
+    Layout {
+        text: "All of them on both CPUs, Meridian with two cores.",
+        source: "0,1",
+        copier: "0,1",
+        cores: "--cores 2",
+        logs: false,
+    },
+];
+
 pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
     let mut report = Report::default();
-    let keys = bench.options.scaled(KEYS);
     report.note(&format!(
-        "A full copy of a redis-server that holds {keys} keys: six strings in ten, hashes, lists, sets, sorted sets of 5, every fifth expiring. The source and \
-         the child that writes the copy run on CPU 0, who copies on both. Seconds until the data is there and the stream is followed; `x` is the median of the \
-         ratios to redis-server as a replica, of the same round. Aims: {SECONDS_MAX:.2} of its seconds, no more CPU of the source.",
+        "A full copy of a redis-server that holds {} keys: six strings in ten, hashes, lists, sets, sorted sets of 5, every fifth expiring. Seconds until the \
+         data is there and the stream is followed; `x` is the median of the ratios to redis-server as a replica, of the same round. Aims: {SECONDS_MAX:.2} \
+         of its seconds, no more CPU of the source.",
+        bench.options.scaled(KEYS)
     ));
-    let source = Server::start(
-        bench,
-        &Plan::redis(bench)
-            .named("source")
-            .with("--repl-diskless-sync-delay 0"),
-    )?;
-    send(&source, keys, mixed)?;
+    for layout in &LAYOUTS {
+        report.note(layout.text);
+        copies(bench, layout, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn copies(bench: &Bench<'_>, layout: &Layout, report: &mut Report) -> io::Result<()> {
+    let plan = Plan::redis(bench).named("source").on(layout.source);
+    let source = Server::start(bench, &plan.with("--repl-diskless-sync-delay 0"))?;
+    send(&source, bench.options.scaled(KEYS), mixed)?;
     let meridian = || {
-        Plan::meridian(bench)
-            .on("0,1")
-            .with("--cores 2 --admin-port {admin_port}")
+        let plan = Plan::meridian(bench).on(layout.copier).with(layout.cores);
+        plan.with("--admin-port {admin_port}")
     };
-    let copiers = [
-        Copier {
-            plan: Plan::redis(bench).on("0,1"),
-            migrates: false,
-        },
-        Copier {
-            plan: meridian(),
-            migrates: true,
-        },
-        Copier {
-            plan: meridian()
-                .named("meridian, with its log")
-                .with("--appendonly yes"),
-            migrates: true,
-        },
+    let copier = |plan, migrates| Copier { plan, migrates };
+    let mut copiers = vec![
+        copier(Plan::redis(bench).on(layout.copier), false),
+        copier(meridian(), true),
     ];
+    if layout.logs {
+        let plan = meridian().named("meridian, with its log");
+        copiers.push(copier(plan.with("--appendonly yes"), true));
+    }
     let rounds = bench.options.rounds(ROUNDS);
     let mut all: Vec<Vec<Took>> = vec![Vec::new(); copiers.len()];
     for number in 0..rounds {
@@ -99,8 +122,8 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
             all[at].push(copied(bench, &source, &copiers[at])?);
         }
     }
-    tell(&mut report, &copiers, &all);
-    Ok(report)
+    tell(report, &copiers, &all);
+    Ok(())
 }
 
 fn tell(report: &mut Report, copiers: &[Copier], all: &[Vec<Took>]) {

@@ -18,7 +18,7 @@ const KEYS: u64 = 10_000_000;
 /// Deadlines lie within so long, ms...
 const SPAN_MS: u64 = 60_000;
 /// ...and the first one so long after the fill has begun.
-const FILL_MS: u64 = 75_000;
+const FILL_MS: u64 = 100_000;
 /// After the last deadline memory is looked at for so long.
 const AFTER: Duration = Duration::from_secs(10);
 /// What is left of the growth, percent, when memory is back.

@@ -391,6 +391,8 @@ impl Disk for SimDisk {
         if let Some(number) = state.names.get(path).copied() {
             if let Some(file) = state.files.get_mut(&number) {
                 file.bytes.clear();
+                // (What is cut is not written: what comes in its place is new.)
+                file.lost.clear();
             }
             return Ok(self.handle(&state, number));
         }

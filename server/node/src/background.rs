@@ -13,7 +13,7 @@ use crate::service::NodeService;
 
 /// Passed deadlines acted upon in a turn, and elements of garbage freed.
 /// (All tables of a load that expires become smaller at about the same time: each key may cost one some microseconds.)
-const EXPIRE_PER_TURN_MAX: usize = 64;
+const EXPIRE_PER_TURN_MAX: usize = 32;
 const GARBAGE_PER_TURN_MAX: usize = 512;
 /// Blocks that other threads have freed and that a turn puts back into their pages.
 const RETURNED_PER_TURN_MAX: usize = 256;

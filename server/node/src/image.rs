@@ -16,12 +16,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use migration::Authority;
 use protocol::{Flags, Refusal, Reply, Resp};
 use runtime::{ConnId, Turn};
-use storage::{Key, Slot, Ttl, Uses};
+use storage::{Slot, Uses};
 
 use crate::config::MaxmemoryPolicy;
 use crate::connection::Connection;
 use crate::control::disk::{Disk, SystemDisk};
-use crate::control::load::{self, Batch, Expired};
+use crate::control::load::{self, Expired};
 use crate::control::snapshot::{
     Ended, Goal, Note, Plan, QUEUED_BYTES_MAX, RETRY_MS, Target, head_of, path_of, style_of,
     style_of_copy, write_at_once,
@@ -265,61 +265,6 @@ impl Core {
         let done = write_at_once(node, &config, &self.shard, self.now.unix_ms, disk);
         self.shard.set_now(self.now.unix_ms);
         done
-    }
-
-    /// A function or a batch of keys from a file.
-    pub fn take_part(&mut self, part: load::Part, expired: Expired) -> Result<(), String> {
-        match part {
-            load::Part::Function(code) => {
-                crate::scripts::load_library(self, &code).map_err(|why| format!("a library: {why}"))
-            }
-            load::Part::Keys(batch) => self.take_keys(&batch, expired),
-            load::Part::Expect { db, keys } => {
-                self.shard.expect_keys(db, keys);
-                Ok(())
-            }
-        }
-    }
-
-    fn take_keys(&mut self, batch: &Batch, expired: Expired) -> Result<(), String> {
-        let (now_ms, limits) = (self.now.unix_ms, self.shard.limits().clone());
-        let (mut loaded, mut dropped) = (0, 0);
-        for raw in batch.iter() {
-            let past = raw.info.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            if past && expired == Expired::Drop {
-                dropped += 1;
-                continue;
-            }
-            let ttl = raw.info.deadline_ms.map_or(Ttl::Clear, Ttl::At);
-            let bytes;
-            let key = match raw.text().map_err(|damage| damage.to_string())? {
-                Some((key, text)) => {
-                    bytes = key;
-                    let key = Key::new(raw.db, &bytes);
-                    self.shard.load_text(&key, text, ttl);
-                    key
-                }
-                None => {
-                    let decoded = raw.decode(&limits).map_err(|damage| damage.to_string())?;
-                    let Some(value) = decoded.1 else { continue };
-                    bytes = decoded.0;
-                    let key = Key::new(raw.db, &bytes);
-                    self.shard.load_value(&key, value, ttl);
-                    key
-                }
-            };
-            if let Some(idle_s) = raw.info.idle_s {
-                self.shard.edit().set_idle(&key, idle_s);
-            }
-            if let Some(frequency) = raw.info.frequency {
-                self.shard.edit().set_frequency(&key, frequency);
-            }
-            loaded += 1;
-        }
-        let loading = &self.node.loading;
-        loading.keys_loaded.fetch_add(loaded, Relaxed);
-        loading.keys_expired.fetch_add(dropped, Relaxed);
-        Ok(())
     }
 
     /// Whether something holds requests back; looked at where every request passes.

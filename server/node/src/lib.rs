@@ -41,6 +41,7 @@ pub mod gather;
 pub mod histogram;
 pub mod image;
 mod inbound;
+mod intake;
 pub mod keysizes;
 pub mod latency;
 pub mod locks;

@@ -101,7 +101,11 @@ impl Player for Keeper {
         }
     }
 
-    fn lost(&mut self, own: &[u64], _crashed: bool, facts: &mut Facts) {
+    fn lost(&mut self, own: &[u64], crashed: bool, facts: &mut Facts) {
+        if own.contains(&SET) && !crashed {
+            // A core that starved may execute it after what the next connection says: nobody knows this key any more.
+            self.key.push('\'');
+        }
         if own.contains(&SET) || facts.forgetful {
             self.known = false;
             self.set = None;

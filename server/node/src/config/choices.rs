@@ -118,6 +118,19 @@ choices! {
 }
 
 choices! {
+    /// How a full copy of a source is taken in.
+    DisklessLoad {
+        /// Its file is received and read through first.
+        Disabled,
+        /// As it arrives, where nothing is here that it could cost.
+        OnEmptyDb,
+        /// As `disabled`: what is here stays until the file is there, as Redis promises of it.
+        Swapdb,
+    }
+    words { "disabled" => Disabled, "on-empty-db" => OnEmptyDb, "swapdb" => Swapdb, }
+}
+
+choices! {
     /// Who supervises the process and is told that it is ready.
     Supervised {
         /// Upstart: the process stops itself once.

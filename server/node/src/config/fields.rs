@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::choices::{
-    AppendFsync, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj, ProtectedAction,
-    PubsubDefault, Supervised, TlsClients,
+    AppendFsync, DisklessLoad, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj,
+    ProtectedAction, PubsubDefault, Supervised, TlsClients,
 };
 use super::rows::rows;
 use super::several::{
@@ -257,6 +257,8 @@ fields! {
         pub repl_backlog_size: u64,
         /// `repl-backlog-ttl`: seconds without a replica after which it is dropped; 0 = never.
         pub repl_backlog_ttl_s: u64,
+        /// `repl-diskless-load`: whether a full copy is loaded as it arrives.
+        pub repl_diskless_load: DisklessLoad,
         /// `repl-ping-replica-period`: seconds between signs of life to replicas.
         pub repl_ping_replica_period_s: u64,
         /// `repl-timeout`: seconds of silence after which a replication link counts as lost.

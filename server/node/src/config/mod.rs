@@ -41,8 +41,8 @@ mod words;
 pub use argv::{Start, from_args, help_text, version_text};
 pub use change::{Caller, SetError};
 pub use choices::{
-    AppendFsync, Choice, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj, ProtectedAction,
-    PubsubDefault, Supervised, TlsClients,
+    AppendFsync, Choice, DisklessLoad, EndpointType, Io, LogLevel, MaxmemoryPolicy, OomScoreAdj,
+    ProtectedAction, PubsubDefault, Supervised, TlsClients,
 };
 pub use docs::print_docs;
 pub use fields::Config;

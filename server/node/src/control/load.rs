@@ -35,6 +35,8 @@ const BATCH_BYTES: usize = 64 << 10;
 const BATCH_KEYS: usize = 1024;
 /// Bytes of a file that a key takes at least.
 const KEY_BYTES_MIN: u64 = 3;
+/// Keys for which there is room ahead at most where the size of the file is not known.
+const EXPECTED_MAX: u64 = 1 << 26;
 /// Batches that wait at a core.
 const BATCHES_MAX: usize = 16;
 /// How long a thread that waits for a core sleeps.
@@ -366,59 +368,100 @@ pub fn load(
             log.warning(&format!("{path} is not sealed: the next snapshot will be"));
         });
     }
-    let (size, mut expected, mut fields) = (reader.size(), Vec::new(), Fields::default());
+    let size = reader.size();
     node.loading.total_bytes.store(size, Relaxed);
-    let mut batches: Vec<Batch> = (0..node.cores()).map(|_| Batch::default()).collect();
+    let mut spread = Spread::new(node, expired, Some(size));
     loop {
-        let more = reader.step(|part| {
-            match part {
-                rdb::Part::Key(raw) => {
-                    let key = raw.key().map_err(|damage| damage.to_string())?;
-                    let core = node.owner(Slot::of(&key)).index();
-                    batches[core].push(raw);
-                    if batches[core].bytes.len() >= BATCH_BYTES {
-                        let batch = core::mem::take(&mut batches[core]);
-                        send(node, core, Part::Keys(batch), expired)?;
-                    }
-                }
-                rdb::Part::Function(code) => {
-                    send(node, 0, Part::Function(code), expired)?;
-                    // A library may use what one before it has registered under the same name.
-                    wait(node, 0, 1)?;
-                }
-                rdb::Part::Resize { db, keys, .. } => {
-                    // (What a file says is believed no further than its size allows.)
-                    let keys = keys.min(size / KEY_BYTES_MIN);
-                    expected.push(db);
-                    for core in 0..node.cores() {
-                        send(node, core, Part::Expect { db, keys }, expired)?;
-                    }
-                }
-                rdb::Part::ModuleAux(name) => node.log(|log| {
-                    log.notice(&format!("data of the module type '{name}' was passed over"));
-                }),
-                rdb::Part::Aux { name, value } => fields.note(&name, &value),
-                _ => {}
-            }
-            Ok(())
-        })?;
+        let more = reader.step(|part| spread.take(part))?;
         node.loading.loaded_bytes.store(reader.offset(), Relaxed);
         beat();
         if !more {
             break;
         }
     }
-    for (core, batch) in batches.into_iter().enumerate() {
-        send(node, core, Part::Keys(batch), expired).map_err(Fault::Refused)?;
-        for db in &expected {
-            let none = Part::Expect { db: *db, keys: 0 };
-            send(node, core, none, expired).map_err(Fault::Refused)?;
+    spread.finish().map_err(Fault::Refused)
+}
+
+/// What is in a file, on its way to the cores whose it is.
+pub struct Spread<'n> {
+    node: &'n Node,
+    expired: Expired,
+    batches: Vec<Batch>,
+    /// Databases of which a number of keys was told, and how much is believed.
+    expected: Vec<u8>,
+    keys_max: u64,
+    fields: Fields,
+}
+
+impl<'n> Spread<'n> {
+    /// Of a file of so many bytes, if that is known.
+    pub fn new(node: &'n Node, expired: Expired, bytes: Option<u64>) -> Spread<'n> {
+        Spread {
+            node,
+            expired,
+            batches: (0..node.cores()).map(|_| Batch::default()).collect(),
+            expected: Vec::new(),
+            keys_max: bytes.map_or(EXPECTED_MAX, |bytes| bytes / KEY_BYTES_MIN),
+            fields: Fields::default(),
         }
     }
-    for core in 0..node.cores() {
-        wait(node, core, 1).map_err(Fault::Refused)?;
+
+    /// Takes what comes next; it may wait for a core.
+    ///
+    /// # Errors
+    /// What a core did not take, of this or of what was before it.
+    pub fn take(&mut self, part: rdb::Part<'_>) -> Result<(), String> {
+        let (node, expired) = (self.node, self.expired);
+        match part {
+            rdb::Part::Key(raw) => {
+                let key = raw.key().map_err(|damage| damage.to_string())?;
+                let core = node.owner(Slot::of(&key)).index();
+                let batch = &mut self.batches[core];
+                batch.push(raw);
+                if batch.bytes.len() >= BATCH_BYTES {
+                    let batch = core::mem::take(batch);
+                    send(node, core, Part::Keys(batch), expired)?;
+                }
+            }
+            rdb::Part::Function(code) => {
+                send(node, 0, Part::Function(code), expired)?;
+                // A library may use what one before it has registered under the same name.
+                wait(node, 0, 1)?;
+            }
+            rdb::Part::Resize { db, keys, .. } => {
+                // (What a file says is believed no further than its size allows.)
+                let keys = keys.min(self.keys_max);
+                self.expected.push(db);
+                for core in 0..node.cores() {
+                    send(node, core, Part::Expect { db, keys }, expired)?;
+                }
+            }
+            rdb::Part::ModuleAux(name) => node.log(|log| {
+                log.notice(&format!("data of the module type '{name}' was passed over"));
+            }),
+            rdb::Part::Aux { name, value } => self.fields.note(&name, &value),
+            _ => {}
+        }
+        Ok(())
     }
-    Ok(fields.positions())
+
+    /// Nothing more comes; returns when the cores have all of it: where in a source's history it stands, if it says so.
+    ///
+    /// # Errors
+    /// As [`Spread::take`]
+    pub fn finish(self) -> Result<Positions, String> {
+        let (node, expired) = (self.node, self.expired);
+        for (core, batch) in self.batches.into_iter().enumerate() {
+            send(node, core, Part::Keys(batch), expired)?;
+            for db in &self.expected {
+                send(node, core, Part::Expect { db: *db, keys: 0 }, expired)?;
+            }
+        }
+        for core in 0..node.cores() {
+            wait(node, core, 1)?;
+        }
+        Ok(self.fields.positions())
+    }
 }
 
 /// Waits until fewer than `max` batches wait at a core.

@@ -128,6 +128,28 @@ pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Re
     wait(node, &from)
 }
 
+/// The same where there is nothing yet, neither keys nor libraries; whether that is so, and this session counts. Else nothing has happened.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Result<bool, String> {
+    let (to, from) = std::sync::mpsc::channel();
+    let run = move |core: &mut Core| {
+        let order = lock(&core.node.source.first.order);
+        let dbs = 0..node.config().databases.clamp(1, 256);
+        let mut keys = dbs.map(|db| core.shard.count(db as u8).keys);
+        let is_empty = keys.all(|keys| keys == 0) && node.scripting.libraries().functions() == 0;
+        let begins = *order == number && is_empty;
+        if begins {
+            core.begin_copy(now_ms);
+        }
+        drop(order);
+        let _gone = to.send(begins);
+    };
+    visit(node, CoreId(0), None, Box::new(run))?;
+    wait(node, &from)
+}
+
 impl Core {
     /// See [`clear`].
     fn begin_copy(&mut self, now_ms: u64) {

@@ -1,4 +1,5 @@
-//! A full copy: the file is received, read through, put in the place of the snapshot, and loaded.
+//! A full copy: the file is received, read through, put in the place of the snapshot, and loaded; where nothing is here that it could cost
+//! it is loaded as it arrives, which takes as long as the longer of the two.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,11 +13,13 @@ use storage::rdb::{Part, Splitter};
 
 use super::session::Session;
 use super::{Copying, apply, lock};
+use crate::config::DisklessLoad;
 use crate::control::disk::{Disk, SystemDisk};
-use crate::control::load::{self, Expired};
+use crate::control::load::{self, Expired, Spread};
 use crate::control::log::thread::tell_first_core;
 use crate::control::sealed::Output;
 use crate::control::snapshot::path_of;
+use crate::node::Node;
 use crate::start::unix_ms;
 
 /// How often the source hears that this replica is there while it loads.
@@ -40,8 +43,8 @@ impl Session {
     /// Takes a full copy in, and stands at `position` then. `first`: bytes that have been read already; those behind the file are given back.
     ///
     /// # Errors
-    /// What went wrong. Until all of the file is there, and is found to be whole, nothing here has changed; from there on a failure leaves
-    /// no data, and no position.
+    /// What went wrong. Until all of the file is there, and is found to be whole, nothing here has changed; from there on, and where there was
+    /// nothing before, a failure leaves no data, and no position.
     pub(super) fn copy(
         &mut self,
         first: Vec<u8>,
@@ -54,7 +57,10 @@ impl Session {
         let name = format!("temp-repl-{process}-{line}-{}.rdb", self.number);
         let path = Path::new(&config.dir).join(name);
         let mut temporary = Temporary(Some(path.clone()));
-        let received = self.receive(&path, first, end);
+        if self.begins_empty()? {
+            return self.copy_at_once(&path, &mut temporary, (first, end), position);
+        }
+        let received = self.receive(&path, first, end, None);
         let received = received.and_then(|(rest, is_summed)| match is_summed {
             true => Ok(rest),
             false => self.look_through(&path).map(|()| rest),
@@ -80,12 +86,66 @@ impl Session {
         Ok(rest)
     }
 
+    /// Whether there is nothing that a copy could cost; then it has begun: clients are told LOADING.
+    fn begins_empty(&mut self) -> Result<bool, String> {
+        let node = self.node;
+        let at_once = node.config().repl_diskless_load == DisklessLoad::OnEmptyDb;
+        if !at_once || node.source.is_many() || self.line.position().is_some() {
+            return Ok(false);
+        }
+        apply::begin_empty(node, self.number, unix_ms())
+    }
+
+    /// Takes the file in as it arrives.
+    fn copy_at_once(
+        &mut self,
+        path: &Path,
+        temporary: &mut Temporary,
+        (first, end): (Vec<u8>, FileEnd),
+        position: Position,
+    ) -> Result<Vec<u8>, String> {
+        let node = self.node;
+        // (With every slot in hand.)
+        self.is_settled = true;
+        self.line.note(|status| status.copies += 1);
+        let _before = node.loading.take_fault();
+        let bytes = match end {
+            FileEnd::Bytes(bytes) => Some(bytes),
+            FileEnd::Mark(_) => None,
+        };
+        node.loading.expect(bytes.unwrap_or(0));
+        let mut spread = Spread::new(node, Expired::Keep, bytes);
+        let received = self.receive(path, first, end, Some(&mut spread));
+        let loaded = received.and_then(|(rest, _)| match spread.finish() {
+            Ok(_positions) => Ok(rest),
+            Err(why) => Err(late(&why)),
+        });
+        self.line.note(|status| status.copying = None);
+        match loaded {
+            Ok(rest) => {
+                self.place(path, &path_of(&node.config()), temporary);
+                self.settle(position)?;
+                Ok(rest)
+            }
+            Err(why) => {
+                if !node.stopping.load(Relaxed) {
+                    leave_nothing(node)?;
+                    node.loading.end();
+                    super::tell_cores(node)?;
+                }
+                Err(why)
+            }
+        }
+    }
+
     /// Receives the file, and looks whether it can be read; what has come behind it, and whether the file has a checksum, which is right then.
+    /// `spread`: who takes what is in it, at once.
     fn receive(
         &mut self,
         path: &Path,
         first: Vec<u8>,
         end: FileEnd,
+        mut spread: Option<&mut Spread<'_>>,
     ) -> Result<(Vec<u8>, bool), String> {
         let node = self.node;
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
@@ -104,12 +164,15 @@ impl Session {
                 output.append(file).map_err(failed)?;
                 splitter.feed(file);
                 while let Some(part) = splitter.next_part().map_err(|damage| damage_of(&damage))? {
-                    match part {
-                        Part::Key(_) => copying.keys += 1,
-                        Part::ModuleAux(name) => node.log(|log| {
+                    if let Part::ModuleAux(name) = part {
+                        node.log(|log| {
                             log.warning(&format!("The source's file has data of the module '{name}': it is passed over"));
-                        }),
-                        _ => {}
+                        });
+                        continue;
+                    }
+                    copying.keys += u64::from(matches!(part, Part::Key(_)));
+                    if let Some(spread) = &mut spread {
+                        spread.take(part).map_err(|why| late(&why))?;
                     }
                 }
                 Ok::<(), String>(())
@@ -122,6 +185,9 @@ impl Session {
             if is_done || copying.received_bytes >= told + TOLD_BYTES {
                 told = copying.received_bytes;
                 self.line.note(|status| status.copying = Some(copying));
+                if spread.is_some() {
+                    node.loading.loaded_bytes.store(told, Relaxed);
+                }
             }
             if is_done {
                 let finished = splitter.finish().map_err(|damage| damage_of(&damage));
@@ -180,20 +246,9 @@ impl Session {
         // (With every slot in hand: what clients had begun has ended.)
         self.is_settled = true;
         self.line.note(|status| status.copies += 1);
-        let from = match node.snapshots.place(&SystemDisk, path, place) {
-            Ok(()) => {
-                temporary.0 = None;
-                place
-            }
-            Err(error) => {
-                node.log(|log| {
-                    log.warning(&format!(
-                        "Cannot put the source's file in the place of {}: {error}",
-                        place.display()
-                    ));
-                });
-                path
-            }
+        let from = match self.place(path, place, temporary) {
+            true => place,
+            false => path,
         };
         // (What a load before this one was ended by is not its fault.)
         let _before = node.loading.take_fault();
@@ -207,16 +262,11 @@ impl Session {
         let Err(fault) = loaded else {
             return Ok(());
         };
-        let why = format!(
-            "cannot load the source's file: {fault}. Nothing of it is here, nor of what was here before; the copy is asked for again"
-        );
+        let why = late(&fault);
         if node.stopping.load(Relaxed) {
             return Err(why);
         }
-        // Half of it is nothing: when nothing more of it is on its way, all goes once more.
-        load::settle(node)?;
-        let _fault = node.loading.take_fault();
-        apply::clear(node, None, unix_ms())?;
+        leave_nothing(node)?;
         if temporary.0.is_none()
             && let Err(error) = SystemDisk.remove(place)
         {
@@ -229,6 +279,21 @@ impl Session {
         node.loading.end();
         super::tell_cores(node)?;
         Err(why)
+    }
+
+    /// Puts the file, which is whole, in the place of the snapshot; whether that could be done.
+    fn place(&self, path: &Path, place: &Path, temporary: &mut Temporary) -> bool {
+        let node = self.node;
+        match node.snapshots.place(&SystemDisk, path, place) {
+            Ok(()) => temporary.0 = None,
+            Err(error) => node.log(|log| {
+                log.warning(&format!(
+                    "Cannot put the source's file in the place of {}: {error}",
+                    place.display()
+                ));
+            }),
+        }
+        temporary.0.is_none()
     }
 
     /// Everything is there: the position counts, clients are served, and a log begins that has this as its base.
@@ -262,6 +327,20 @@ impl Session {
             let _sent = stream.write_all(b"\n");
         }
     }
+}
+
+/// Half of a file is nothing: when nothing more of it is on its way, all goes once more.
+fn leave_nothing(node: &'static Node) -> Result<(), String> {
+    load::settle(node)?;
+    let _fault = node.loading.take_fault();
+    apply::clear(node, None, unix_ms()).map(|_| ())
+}
+
+/// What only showed when it was loaded.
+fn late(why: &dyn core::fmt::Display) -> String {
+    format!(
+        "cannot load the source's file: {why}. Nothing of it is here, nor of what was here before; the copy is asked for again"
+    )
 }
 
 /// What is wrong with the file, and the way on.

@@ -12,7 +12,8 @@
 //!
 //! **A full copy.** The file is received and read through (lengths, checksum, version) before anything here is touched. Then, with every slot
 //! in hand: the log ends where it is, all data goes, clients are told LOADING; the file takes the place of the snapshot and is loaded on all
-//! cores. The log begins anew with a base. Until that is there a start finds the old log, with the old offset; without a log it finds
+//! cores. Where there is nothing before, neither keys nor a position, the file is loaded as it arrives (`repl-diskless-load on-empty-db`); a file
+//! that turns out to be damaged, or is not followed to its end, leaves nothing again. The log begins anew with a base. Until that is there a start finds the old log, with the old offset; without a log it finds
 //! either snapshot, each with its own offset. Never half of both.
 //!
 //! **Time.** While somebody else decides, keys are hidden after their deadlines and stay. Relative deadlines of the stream are made absolute by the

@@ -315,6 +315,72 @@ fn a_copy_whose_values_are_wrong_under_a_right_checksum_leaves_nothing() {
     until("the copy is here", || attached.call("GET a") == "b");
 }
 
+/// Where nothing is, a file is loaded as it arrives: half of one is nothing again, whatever ends it.
+#[test]
+fn a_copy_that_is_loaded_as_it_arrives_leaves_nothing_of_a_damaged_file() {
+    let Some(mut attached) = Attached::new() else {
+        eprintln!("skipped: no redis-server here");
+        return;
+    };
+    let whole = of_redis(&attached.source);
+    let mut cases: Vec<(Vec<u8>, String)> = Vec::new();
+    for n in 1..6 {
+        let mut file = whole.clone();
+        let at = 9 + (file.len() - 9) * n / 6;
+        file[at] ^= 0x55;
+        let damage = damage_of(&file);
+        cases.push((file, format!("the source's file: {damage}")));
+    }
+    // The last of two keys is damaged inside: only the core that takes it sees that.
+    let packed = file(
+        b"\xfe\x00\x00\x01a\x01b\x10\x03key\x08\xff\xff\xff\xff\x01\x00\x01\x00",
+        true,
+    );
+    let inside = "at byte 16: a value that is not what its type says";
+    cases.push((packed, inside.to_owned()));
+    attached.said.say(copy(&cases[0].0, b""));
+    attached.start();
+    for (file, part) in &cases {
+        attached.said.say(copy(file, b""));
+        let link = attached.shows(part);
+        assert!(
+            link["error"]
+                .as_str()
+                .unwrap()
+                .contains("the copy is asked for again")
+        );
+        attached.said.fall_silent();
+        until("nothing is here", || attached.call("DBSIZE") == ":0");
+        assert_eq!(attached.call("FUNCTION LIST"), "[]");
+    }
+    // In the middle of a file: clients wait for it, and a start after a kill finds nothing of it.
+    let mut half = copy(&whole, b"");
+    half.truncate(half.len() - 20);
+    attached.said.say(half);
+    until("it is being loaded", || {
+        let mut client = TcpStream::connect(("127.0.0.1", attached.node.port)).unwrap();
+        let mut reply = [0; 8];
+        client.write_all(b"GET text\r\n").unwrap();
+        client.read_exact(&mut reply).is_ok() && &reply == b"-LOADING"
+    });
+    attached.said.say(Vec::new());
+    attached.node.kill();
+    attached.node.start_again();
+    assert_eq!(attached.call("DBSIZE"), ":0");
+    attached.said.say(copy(&whole, &requests(&["INCR number"])));
+    until("the copy is here", || {
+        attached.call("GET number") == "12346"
+    });
+    assert_eq!(attached.call("DBSIZE"), ":9");
+    assert_eq!(attached.call("HLEN large"), ":2000");
+    // It is kept: the file is the snapshot, and the log goes on behind it.
+    attached.said.say(Vec::new());
+    attached.node.kill();
+    attached.node.start_again();
+    assert_eq!(attached.call("GET number"), "12346");
+    assert_eq!(attached.call("HLEN large"), ":2000");
+}
+
 #[test]
 fn a_damaged_stream_is_told_with_its_offset_and_executed_up_to_there() {
     let Some(attached) = Attached::new() else {

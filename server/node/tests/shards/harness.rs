@@ -217,8 +217,11 @@ impl Node {
         status.pointer(part).cloned().unwrap_or_default()
     }
 
+    /// Whatever the source decides is followed; nothing is once this node decides all.
     pub(crate) fn until_followed(&self) {
-        until("all is followed", || self.status("/link/follows") == true);
+        until("all is followed", || {
+            self.status("/link/follows") == true || self.status("/phase") == "reverse"
+        });
     }
 
     /// Everything is compared once, and is equal.

@@ -1,5 +1,6 @@
 //! Options of replication from and to a primary.
 
+use crate::config::choices::{Choice, DisklessLoad};
 use crate::config::row::{
     Change, INT_MAX, Kind, LONG_MAX, OPTIONAL_TEXT, PORT_MAX, Row, Standing, at, int, memory,
 };
@@ -10,7 +11,6 @@ const BY_FILE: Standing =
     Standing::Needless("a full copy is a file, which replicas that come meanwhile share");
 const AT_ONCE: Standing =
     Standing::Needless("a full copy begins at once; replicas that come while it is made share it");
-const LOADS: &[&str] = &["disabled", "on-empty-db", "swapdb"];
 const FAULTS: &[&str] = &["ignore", "panic", "panic-on-replicas"];
 
 pub(super) const ROWS: &[Row] = &[
@@ -134,11 +134,11 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "repl-diskless-load",
-        kind: Kind::OneOf(LOADS),
-        default: "disabled",
+        kind: Kind::OneOf(DisklessLoad::NAMES),
+        default: "on-empty-db",
+        place: at!(repl_diskless_load),
         change: Change::NotWhileLoading,
-        standing: LATER,
-        summary: "How a replica loads a full copy: from a file, or as it arrives.",
+        summary: "How a replica loads a full copy: from a file that is whole, or as it arrives where it holds nothing.",
         ..Row::LIVE
     },
     Row {
