@@ -154,6 +154,10 @@ impl Core {
             Work::StopLog => self.stop_log(),
             Work::Feed(true) => self.begin_feed(),
             Work::Feed(false) => self.stop_feed(),
+            // Half of what is loaded is nothing to be written, nor to be put something in the place of.
+            Work::LoadLog | Work::Reload(_) if self.node.loading.is_on() => {
+                Reply::new(out, resp).error(&Refusal::Loading);
+            }
             Work::LoadLog => match self.load_log().inspect(|()| self.break_history()) {
                 Ok(()) => Reply::new(out, resp).ok(),
                 Err(why) => {
@@ -171,7 +175,10 @@ impl Core {
                 }
             },
             Work::Leave { save, force } => {
-                if save && let Err(error) = self.write_now(&SystemDisk) {
+                if save
+                    && !self.node.loading.is_on()
+                    && let Err(error) = self.write_now(&SystemDisk)
+                {
                     let why = format!("Error trying to save the DB: {error}");
                     self.node.log(|log| log.warning(&why));
                     if !force {
@@ -323,7 +330,8 @@ impl Core {
         {
             return Some(refusal);
         }
-        if holds.loading && !row.spec.flags.contains(Flags::LOADING) {
+        let lacks = |row: &Row| !row.spec.flags.contains(Flags::LOADING);
+        if holds.loading && (lacks(row) || queues_some(row, conn, lacks)) {
             return Some(Refusal::Loading);
         }
         let refusal = self.write_refusal(holds, row, conn);
@@ -437,8 +445,13 @@ impl Core {
 
 /// Whether a request changes data; EXEC does when a queued one does.
 pub(crate) fn queues_writes(row: &Row, conn: &Connection) -> bool {
+    row.writes || queues_some(row, conn, |queued| queued.writes)
+}
+
+/// Whether a request is EXEC, and of what was queued some `is` so.
+fn queues_some(row: &Row, conn: &Connection, is: impl Fn(&Row) -> bool) -> bool {
     let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
-    row.writes || queued.is_some_and(|multi| multi.queued.iter().any(|r| r.row.writes))
+    queued.is_some_and(|multi| multi.queued.iter().any(|request| is(request.row)))
 }
 
 /// What may hold requests back.
@@ -560,7 +573,7 @@ impl NodeService {
             return self.core.posts.push((self.core.id, again));
         }
         let loading = &self.core.node.loading;
-        if let Err(why) = self.core.take_part(part, expired) {
+        if let Err(why) = self.core.take_unrecorded(part, expired) {
             loading.fail(why);
         }
         loading.taken(self.core.id);

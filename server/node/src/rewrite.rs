@@ -220,7 +220,12 @@ impl Core {
 
     /// A part of the log's base, at the start: it is in the log already, so nothing is recorded.
     pub fn take_base(&mut self, part: load::Part) -> Result<(), String> {
-        self.unrecorded(|core| core.take_part(part, Expired::Keep))
+        self.take_unrecorded(part, Expired::Keep)
+    }
+
+    /// Takes what a file has, which is in no log.
+    pub fn take_unrecorded(&mut self, part: load::Part, expired: Expired) -> Result<(), String> {
+        self.unrecorded(|core| core.take_part(part, expired))
     }
 
     fn unrecorded<R>(&mut self, run: impl FnOnce(&mut Core) -> R) -> R {

@@ -341,7 +341,9 @@ pub(super) fn persistence(out: &mut String, facts: &Facts<'_>) {
         );
         let since_ms = loading.since_ms.load(Relaxed);
         let took_ms = now_ms.saturating_sub(since_ms);
-        let rest_ms = took_ms * total.saturating_sub(done) / done.max(1);
+        // (The whole is what the source says.)
+        let left = u128::from(total.saturating_sub(done));
+        let rest_ms = u128::from(took_ms) * left / u128::from(done.max(1));
         lines!(out,
             "loading_start_time": since_ms / 1000,
             "loading_total_bytes": total,

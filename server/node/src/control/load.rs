@@ -35,8 +35,8 @@ const BATCH_BYTES: usize = 64 << 10;
 const BATCH_KEYS: usize = 1024;
 /// Bytes of a file that a key takes at least.
 const KEY_BYTES_MIN: u64 = 3;
-/// Keys for which there is room ahead at most where the size of the file is not known.
-const EXPECTED_MAX: u64 = 1 << 26;
+/// Keys for which there is room ahead at most where nobody vouches for the size of the file.
+pub const EXPECTED_MAX: u64 = 1 << 24;
 /// Batches that wait at a core.
 const BATCHES_MAX: usize = 16;
 /// How long a thread that waits for a core sleeps.
@@ -262,6 +262,7 @@ impl Reader {
 #[derive(Default)]
 pub struct Loading {
     on: AtomicBool,
+    has_started: AtomicBool,
     /// When it began, unix ms.
     pub since_ms: AtomicU64,
     /// Bytes of the file, and those that have been read.
@@ -313,6 +314,16 @@ impl Loading {
     /// So many bytes more have been read.
     pub fn add(&self, bytes: u64) {
         self.loaded_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Whether the load of the start is over, whatever is loaded now.
+    pub fn has_started(&self) -> bool {
+        !self.is_on() || self.has_started.load(Acquire)
+    }
+
+    /// It is: what is loaded from here on is a copy.
+    pub fn note_start(&self) {
+        self.has_started.store(true, Release);
     }
 
     /// All is there.
@@ -370,7 +381,7 @@ pub fn load(
     }
     let size = reader.size();
     node.loading.total_bytes.store(size, Relaxed);
-    let mut spread = Spread::new(node, expired, Some(size));
+    let mut spread = Spread::new(node, expired, size / KEY_BYTES_MIN);
     loop {
         let more = reader.step(|part| spread.take(part))?;
         node.loading.loaded_bytes.store(reader.offset(), Relaxed);
@@ -387,21 +398,21 @@ pub struct Spread<'n> {
     node: &'n Node,
     expired: Expired,
     batches: Vec<Batch>,
-    /// Databases of which a number of keys was told, and how much is believed.
+    /// Databases of which a number of keys was told, and how many of all that is said are still believed.
     expected: Vec<u8>,
-    keys_max: u64,
+    keys_left: u64,
     fields: Fields,
 }
 
 impl<'n> Spread<'n> {
-    /// Of a file of so many bytes, if that is known.
-    pub fn new(node: &'n Node, expired: Expired, bytes: Option<u64>) -> Spread<'n> {
+    /// Of a file that may have so many keys.
+    pub fn new(node: &'n Node, expired: Expired, keys_max: u64) -> Spread<'n> {
         Spread {
             node,
             expired,
             batches: (0..node.cores()).map(|_| Batch::default()).collect(),
             expected: Vec::new(),
-            keys_max: bytes.map_or(EXPECTED_MAX, |bytes| bytes / KEY_BYTES_MIN),
+            keys_left: keys_max,
             fields: Fields::default(),
         }
     }
@@ -429,8 +440,12 @@ impl<'n> Spread<'n> {
                 wait(node, 0, 1)?;
             }
             rdb::Part::Resize { db, keys, .. } => {
-                // (What a file says is believed no further than its size allows.)
-                let keys = keys.min(self.keys_max);
+                // (What a file says is believed no further than its size allows, once a database.)
+                if self.expected.contains(&db) {
+                    return Ok(());
+                }
+                let keys = keys.min(self.keys_left);
+                self.keys_left -= keys;
                 self.expected.push(db);
                 for core in 0..node.cores() {
                     send(node, core, Part::Expect { db, keys }, expired)?;

@@ -128,7 +128,8 @@ pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Re
     wait(node, &from)
 }
 
-/// The same where there is nothing yet, neither keys nor libraries; whether that is so, and this session counts. Else nothing has happened.
+/// Where there is nothing yet, neither keys nor libraries, and nothing is being written of it: clients are told LOADING, and the log stays as it is.
+/// Whether that is so, and this session counts. Else nothing has happened.
 ///
 /// # Errors
 /// When the server was stopped.
@@ -139,12 +140,48 @@ pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Resu
         let dbs = 0..node.config().databases.clamp(1, 256);
         let mut keys = dbs.map(|db| core.shard.count(db as u8).keys);
         let is_empty = keys.all(|keys| keys == 0) && node.scripting.libraries().functions() == 0;
-        let begins = *order == number && is_empty;
+        let is_written = node.snapshots.facts().since_ms.is_some();
+        let begins = *order == number && is_empty && !is_written;
         if begins {
-            core.begin_copy(now_ms);
+            core.tell_loading(now_ms);
         }
         drop(order);
         let _gone = to.send(begins);
+    };
+    visit(node, CoreId(0), None, Box::new(run))?;
+    wait(node, &from)
+}
+
+/// What was loaded so is whole: the log ends here, another follows with this as its base. Whether this session counts; if not, nothing has happened.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn end_empty(node: &'static Node, number: u64) -> Result<bool, String> {
+    let (to, from) = std::sync::mpsc::channel();
+    let run = move |core: &mut Core| {
+        let order = lock(&core.node.source.first.order);
+        let counts = *order == number;
+        if counts && node.write_log.is_on() {
+            core.leave_log();
+        }
+        drop(order);
+        let _gone = to.send(counts);
+    };
+    visit(node, CoreId(0), None, Box::new(run))?;
+    wait(node, &from)
+}
+
+/// It is not: nothing is here again, as the log says all the time.
+///
+/// # Errors
+/// When the server was stopped.
+pub(super) fn undo_empty(node: &'static Node) -> Result<(), String> {
+    let (to, from) = std::sync::mpsc::channel();
+    let run = move |core: &mut Core| {
+        core.shard.edit().flush_all();
+        core.forget_libraries();
+        core.queue_effects();
+        let _gone = to.send(());
     };
     visit(node, CoreId(0), None, Box::new(run))?;
     wait(node, &from)
@@ -162,11 +199,20 @@ impl Core {
             node.snapshots.give_up(self.shard.snapshot_number());
         }
         node.source.first.set_position(None);
-        if !node.loading.is_on() {
-            node.loading.begin(now_ms);
-        }
         self.shard.edit().flush_all();
         self.forget_libraries();
+        self.tell_loading(now_ms);
+    }
+
+    /// Clients of all cores are told LOADING; a core hears of it before its slots are back.
+    fn tell_loading(&mut self, now_ms: u64) {
+        if !self.node.loading.is_on() {
+            self.node.loading.begin(now_ms);
+        }
         self.update_holds();
+        let others = (0..self.node.cores() as u16).map(CoreId);
+        for core in others.filter(|core| *core != self.id) {
+            self.posts.push((core, Mail::Authority));
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use migration::Position;
 use migration::psync::{FileEnd, Receiving};
+use migration::{Authority, Position};
 use storage::Limits;
 use storage::rdb::{Part, Splitter};
 
@@ -15,7 +15,7 @@ use super::session::Session;
 use super::{Copying, apply, lock};
 use crate::config::DisklessLoad;
 use crate::control::disk::{Disk, SystemDisk};
-use crate::control::load::{self, Expired, Spread};
+use crate::control::load::{self, EXPECTED_MAX, Expired, Spread};
 use crate::control::log::thread::tell_first_core;
 use crate::control::sealed::Output;
 use crate::control::snapshot::path_of;
@@ -90,7 +90,9 @@ impl Session {
     fn begins_empty(&mut self) -> Result<bool, String> {
         let node = self.node;
         let at_once = node.config().repl_diskless_load == DisklessLoad::OnEmptyDb;
-        if !at_once || node.source.is_many() || self.line.position().is_some() {
+        // (In front clients are served meanwhile.)
+        let follows = node.source.authority() == Authority::Source;
+        if !at_once || !follows || node.source.is_many() || self.line.position().is_some() {
             return Ok(false);
         }
         apply::begin_empty(node, self.number, unix_ms())
@@ -114,13 +116,18 @@ impl Session {
             FileEnd::Mark(_) => None,
         };
         node.loading.expect(bytes.unwrap_or(0));
-        let mut spread = Spread::new(node, Expired::Keep, bytes);
+        // (What it says of its size is not believed further than that.)
+        let mut spread = Spread::new(node, Expired::Keep, EXPECTED_MAX);
         let received = self.receive(path, first, end, Some(&mut spread));
         let loaded = received.and_then(|(rest, _)| match spread.finish() {
             Ok(_positions) => Ok(rest),
             Err(why) => Err(late(&why)),
         });
         self.line.note(|status| status.copying = None);
+        let loaded = loaded.and_then(|rest| match apply::end_empty(node, self.number)? {
+            true => Ok(rest),
+            false => Err(super::session::ENDED.to_owned()),
+        });
         match loaded {
             Ok(rest) => {
                 self.place(path, &path_of(&node.config()), temporary);
@@ -129,7 +136,12 @@ impl Session {
             }
             Err(why) => {
                 if !node.stopping.load(Relaxed) {
-                    leave_nothing(node)?;
+                    load::settle(node)?;
+                    let _fault = node.loading.take_fault();
+                    apply::undo_empty(node)?;
+                    // (Nothing has changed that would have to be saved.)
+                    node.snapshots
+                        .note(|facts| facts.changes = node.sum(|core| &core.changes));
                     node.loading.end();
                     super::tell_cores(node)?;
                 }
@@ -174,6 +186,12 @@ impl Session {
                     if let Some(spread) = &mut spread {
                         spread.take(part).map_err(|why| late(&why))?;
                     }
+                }
+                if splitter.is_done() && !splitter.rest().is_empty() {
+                    return Err(format!(
+                        "the source's file: it goes on behind its end at byte {}. Nothing of it has been taken in; the copy is asked for again",
+                        splitter.offset()
+                    ));
                 }
                 Ok::<(), String>(())
             });
@@ -278,6 +296,7 @@ impl Session {
         }
         node.loading.end();
         super::tell_cores(node)?;
+        tell_first_core(node);
         Err(why)
     }
 
@@ -308,6 +327,10 @@ impl Session {
             }
             counts
         };
+        if !counts {
+            // Whoever came behind it waits until this is over.
+            leave_nothing(node)?;
+        }
         node.snapshots
             .note(|facts| facts.changes = node.sum(|core| &core.changes));
         node.loading.end();

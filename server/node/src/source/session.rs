@@ -225,6 +225,7 @@ impl Session {
                 return Err(ENDED.to_owned());
             }
         }
+        self.node.loading.note_start();
         super::tell_cores(self.node)?;
         while !self.node.source.is_taken() {
             if !self.rest(Duration::from_millis(1)) {

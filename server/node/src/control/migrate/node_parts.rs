@@ -162,7 +162,7 @@ impl Parts for OfNode {
     }
 
     fn is_loaded(&self) -> bool {
-        self.node.handle().is_some() && !self.node.loading.is_on()
+        self.node.handle().is_some() && self.node.loading.has_started()
     }
 
     fn kept(&self) -> Kept {
