@@ -73,6 +73,8 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         std::thread::sleep(LOOK);
     }
     migrate(bench, &node, &["advance"])?;
+    // (What a source has at offset 0 of its history, where no replica has ever been, cannot be told from nothing: reads wait for its first byte.)
+    Client::connect(&source)?.ask(&[b"SET", b"begun", b"1"])?;
     report.note(&format!(
         "{KEYS} keys, values of {} bytes; source, Meridian (2 cores, with its log) and clients share both CPUs. Microseconds of a request as the client sees it, \
          medians of the slices of {} ms; `x` is the median of the ratios to the way straight to the source, slice by slice. `here`: share of the requests that Meridian \
