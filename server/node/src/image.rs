@@ -330,12 +330,19 @@ impl Core {
         {
             return Some(refusal);
         }
-        let lacks = |row: &Row| !row.spec.flags.contains(Flags::LOADING);
+        let lacks = |row: &Row| self.waits_for_data(row);
         if holds.loading && (lacks(row) || queues_some(row, conn, lacks)) {
             return Some(Refusal::Loading);
         }
         let refusal = self.write_refusal(holds, row, conn);
         refusal.or_else(|| self.busy_refusal(row))
+    }
+
+    /// Whether a command is refused while data is being read. (A copy that is loaded as it arrives can be ended, as one whose file comes first.)
+    fn waits_for_data(&self, row: &Row) -> bool {
+        let ends_copies = matches!(row.spec.name, "replicaof" | "slaveof");
+        let is_copy = self.node.loading.has_started();
+        !row.spec.flags.contains(Flags::LOADING) && !(ends_copies && is_copy)
     }
 
     /// What holds a request back that another core, which did not know yet, has let pass, or that has waited here.
@@ -348,7 +355,7 @@ impl Core {
         if holds.follows && row.writes && self.is_read_only() && !self.goes_on() {
             return Some(Refusal::Readonly);
         }
-        let is_barred = holds.loading && !row.spec.flags.contains(Flags::LOADING);
+        let is_barred = holds.loading && self.waits_for_data(row);
         is_barred.then_some(Refusal::Loading)
     }
 

@@ -64,7 +64,7 @@ pub fn rewrites_since_ms(node: &Node, now_ms: u64) -> Option<u64> {
     let log = &node.write_log;
     let wants = node.config().appendonly || facts.rewrites.scheduled;
     let begins = wants && !node.loading.is_on() && !facts.rewrites.has_failed;
-    let waits = begins && facts.since_ms.is_none() && (!log.is_open() || log.waits_for_base());
+    let waits = begins && facts.since_ms.is_none() && (!log.is_on() || log.waits_for_base());
     facts
         .since_ms_for(Goal::Base)
         .or_else(|| waits.then_some(now_ms))
@@ -199,7 +199,7 @@ impl Core {
     /// Whether there will soon be a log to load: it has been turned on, and its base is written now.
     pub fn awaits_base(&self) -> bool {
         let is_rewriting = rewrites_since_ms(self.node, self.now.unix_ms).is_some();
-        is_rewriting && (!self.node.write_log.is_open() || self.node.write_log.waits_for_base())
+        is_rewriting && (!self.node.write_log.is_on() || self.node.write_log.waits_for_base())
     }
 
     /// Those who have waited for the end of a rewrite to take a snapshot begin.

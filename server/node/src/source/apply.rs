@@ -143,6 +143,9 @@ pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Resu
         let is_written = node.snapshots.facts().since_ms.is_some();
         let begins = *order == number && is_empty && !is_written;
         if begins {
+            // What is done with keys that are in no log is not said there either; the log itself stays.
+            core.queue_effects();
+            core.record_everywhere(node.write_log.feeds());
             core.tell_loading(now_ms);
         }
         drop(order);
@@ -181,6 +184,7 @@ pub(super) fn undo_empty(node: &'static Node) -> Result<(), String> {
         core.shard.edit().flush_all();
         core.forget_libraries();
         core.queue_effects();
+        core.record_everywhere(node.write_log.is_on() || node.write_log.feeds());
         let _gone = to.send(());
     };
     visit(node, CoreId(0), None, Box::new(run))?;

@@ -327,8 +327,8 @@ impl Session {
             }
             counts
         };
-        if !counts {
-            // Whoever came behind it waits until this is over.
+        if !counts && node.source.authority() != Authority::Own {
+            // Whoever came behind it waits until this is over, and begins from nothing. (Where nobody is followed any more it stays.)
             leave_nothing(node)?;
         }
         node.snapshots
