@@ -342,7 +342,8 @@ impl Core {
     fn waits_for_data(&self, row: &Row) -> bool {
         let ends_copies = matches!(row.spec.name, "replicaof" | "slaveof");
         let is_copy = self.node.loading.has_started();
-        !row.spec.flags.contains(Flags::LOADING) && !(ends_copies && is_copy)
+        let may_pass = row.spec.flags.contains(Flags::LOADING) || (ends_copies && is_copy);
+        !may_pass
     }
 
     /// What holds a request back that another core, which did not know yet, has let pass, or that has waited here.

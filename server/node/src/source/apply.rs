@@ -108,24 +108,37 @@ pub(super) fn wait<T>(node: &Node, from: &Receiver<T>) -> Result<T, String> {
     }
 }
 
+/// Does something with every slot in hand; what it says.
+///
+/// # Errors
+/// When the server was stopped.
+fn with_all<R: Send + 'static>(
+    node: &'static Node,
+    act: impl FnOnce(&mut Core) -> R + Send + 'static,
+) -> Result<R, String> {
+    let (to, from) = std::sync::mpsc::channel();
+    let run = move |core: &mut Core| {
+        // (Who waits for it is there, or the server stops.)
+        let _gone = to.send(act(core));
+    };
+    visit(node, CoreId(0), None, Box::new(run))?;
+    wait(node, &from)
+}
+
 /// With every slot in hand: nothing of the data stays, the log ends where it is, and clients are told LOADING. Whether this session counts; if not,
 /// nothing has happened. Without a number it is done whoever counts.
 ///
 /// # Errors
 /// When the server was stopped.
 pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Result<bool, String> {
-    let (to, from) = std::sync::mpsc::channel();
-    let run = move |core: &mut Core| {
-        let order = lock(&core.node.source.first.order);
+    with_all(node, move |core| {
+        let order = lock(&node.source.first.order);
         let counts = number.is_none_or(|number| *order == number);
         if counts {
             core.begin_copy(now_ms);
         }
-        drop(order);
-        let _gone = to.send(counts);
-    };
-    visit(node, CoreId(0), None, Box::new(run))?;
-    wait(node, &from)
+        counts
+    })
 }
 
 /// Where there is nothing yet, neither keys nor libraries, and nothing is being written of it: clients are told LOADING, and the log stays as it is.
@@ -134,9 +147,8 @@ pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Re
 /// # Errors
 /// When the server was stopped.
 pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Result<bool, String> {
-    let (to, from) = std::sync::mpsc::channel();
-    let run = move |core: &mut Core| {
-        let order = lock(&core.node.source.first.order);
+    with_all(node, move |core| {
+        let order = lock(&node.source.first.order);
         let dbs = 0..node.config().databases.clamp(1, 256);
         let mut keys = dbs.map(|db| core.shard.count(db as u8).keys);
         let is_empty = keys.all(|keys| keys == 0) && node.scripting.libraries().functions() == 0;
@@ -148,11 +160,8 @@ pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Resu
             core.record_everywhere(node.write_log.feeds());
             core.tell_loading(now_ms);
         }
-        drop(order);
-        let _gone = to.send(begins);
-    };
-    visit(node, CoreId(0), None, Box::new(run))?;
-    wait(node, &from)
+        begins
+    })
 }
 
 /// What was loaded so is whole: the log ends here, another follows with this as its base. Whether this session counts; if not, nothing has happened.
@@ -160,18 +169,14 @@ pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Resu
 /// # Errors
 /// When the server was stopped.
 pub(super) fn end_empty(node: &'static Node, number: u64) -> Result<bool, String> {
-    let (to, from) = std::sync::mpsc::channel();
-    let run = move |core: &mut Core| {
-        let order = lock(&core.node.source.first.order);
+    with_all(node, move |core| {
+        let order = lock(&node.source.first.order);
         let counts = *order == number;
         if counts && node.write_log.is_on() {
             core.leave_log();
         }
-        drop(order);
-        let _gone = to.send(counts);
-    };
-    visit(node, CoreId(0), None, Box::new(run))?;
-    wait(node, &from)
+        counts
+    })
 }
 
 /// It is not: nothing is here again, as the log says all the time.
@@ -179,16 +184,12 @@ pub(super) fn end_empty(node: &'static Node, number: u64) -> Result<bool, String
 /// # Errors
 /// When the server was stopped.
 pub(super) fn undo_empty(node: &'static Node) -> Result<(), String> {
-    let (to, from) = std::sync::mpsc::channel();
-    let run = move |core: &mut Core| {
+    with_all(node, move |core| {
         core.shard.edit().flush_all();
         core.forget_libraries();
         core.queue_effects();
         core.record_everywhere(node.write_log.is_on() || node.write_log.feeds());
-        let _gone = to.send(());
-    };
-    visit(node, CoreId(0), None, Box::new(run))?;
-    wait(node, &from)
+    })
 }
 
 impl Core {

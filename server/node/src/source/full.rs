@@ -111,11 +111,6 @@ impl Session {
         self.is_settled = true;
         self.line.note(|status| status.copies += 1);
         let _before = node.loading.take_fault();
-        let bytes = match end {
-            FileEnd::Bytes(bytes) => Some(bytes),
-            FileEnd::Mark(_) => None,
-        };
-        node.loading.expect(bytes.unwrap_or(0));
         // (What it says of its size is not believed further than that.)
         let mut spread = Spread::new(node, Expired::Keep, EXPECTED_MAX);
         let received = self.receive(path, first, end, Some(&mut spread));
@@ -136,8 +131,7 @@ impl Session {
             }
             Err(why) => {
                 if !node.stopping.load(Relaxed) {
-                    load::settle(node)?;
-                    let _fault = node.loading.take_fault();
+                    end_load(node)?;
                     apply::undo_empty(node)?;
                     // (Nothing has changed that would have to be saved.)
                     node.snapshots
@@ -169,6 +163,9 @@ impl Session {
             ..Copying::default()
         };
         self.line.note(|status| status.copying = Some(copying));
+        if spread.is_some() {
+            node.loading.expect(copying.total_bytes);
+        }
         let (mut told, mut bytes) = (0, first);
         let mut piece = core::mem::take(&mut self.piece);
         let received = loop {
@@ -352,10 +349,16 @@ impl Session {
     }
 }
 
-/// Half of a file is nothing: when nothing more of it is on its way, all goes once more.
-fn leave_nothing(node: &'static Node) -> Result<(), String> {
+/// Waits until nothing of a load that has failed is on its way any more.
+fn end_load(node: &Node) -> Result<(), String> {
     load::settle(node)?;
     let _fault = node.loading.take_fault();
+    Ok(())
+}
+
+/// Half of a file is nothing: when nothing more of it is on its way, all goes once more.
+fn leave_nothing(node: &'static Node) -> Result<(), String> {
+    end_load(node)?;
     apply::clear(node, None, unix_ms()).map(|_| ())
 }
 
