@@ -426,17 +426,22 @@ impl Cpu {
     }
 }
 
+/// Ticks of all CPUs since the start of the machine: user, nice, system, idle, iowait, irq, softirq, steal (proc_stat(5)).
+fn ticks() -> Vec<f64> {
+    let all = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = all.lines().next().unwrap_or_default();
+    let fields = first.split_whitespace().skip(1);
+    fields.map(|field| number(Some(field))).collect()
+}
+
+/// CPU seconds that the hypervisor has given to others, or to nobody, while this machine wanted to run.
+pub(crate) fn stolen_seconds() -> f64 {
+    ticks().get(7).copied().unwrap_or_default() * US_PER_TICK / 1e6
+}
+
 /// CPU seconds that the whole machine has been busy, and that our ended children and we have used.
 pub(crate) fn busy_seconds() -> (f64, f64) {
-    let all = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<f64> = all
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .map(|field| number(Some(field)))
-        .collect();
+    let fields = ticks();
     // user nice system, then irq softirq steal: all but idle and iowait.
     let busy: f64 = fields
         .iter()

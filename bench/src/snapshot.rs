@@ -1,7 +1,9 @@
 //! Does a snapshot keep others waiting? BGSAVE, three times, under a mixed load of requests that come one by one, while another
 //! client asks a thousand times a second; and how much memory it takes.
 //!
-//! The asking client is the open loop of `growth.rs`. Both servers may use both CPUs, so that redis-server's child does not stand in
+//! The load is sent by a clock as well, at a rate that leaves both CPUs some idle time, but for two rows: on a machine whose CPUs
+//! are all busy, a hypervisor with a quota stops them when the disk is written to besides, whoever writes (the last note tells by
+//! how much). The asking client is the open loop of `growth.rs`. Both servers may use both CPUs, so that redis-server's child does not stand in
 //! its parent's way. Extra memory is the peak of resident memory over what was there before; of redis-server what its child has
 //! had to itself, as it tells (`rdb_last_cow_size`).
 
@@ -13,9 +15,10 @@ use storage::Rng;
 
 use crate::Bench;
 use crate::client::{Client, Fill, pin};
+use crate::floor;
 use crate::growth::{Asked, ask_for};
 use crate::memory::{fill_from_cpu_one, send};
-use crate::process::{Plan, Server};
+use crate::process::{Plan, Server, stolen_seconds};
 use crate::report::Report;
 
 const KEYS: u64 = 5_000_000;
@@ -29,6 +32,8 @@ const BEFORE: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Connections of the mixed load: each has one request under way.
 const CONNECTIONS: usize = 8;
+/// Each of them sends a request so often: 8 connections, 20,000 requests a second.
+const ROUND_EVERY: Duration = Duration::from_micros(400);
 /// Members sent with one request.
 const MEMBERS: u64 = 100;
 
@@ -43,10 +48,12 @@ enum Shape {
 pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
     let mut report = Report::default();
     report.note(&format!(
-        "{SNAPSHOTS} snapshots one after another, while {CONNECTIONS} connections send reads and writes of random keys, one by one, and \
-         another one asks GET 1000 times a second in an open loop: microseconds from when a question was due, `sent` from when it was sent. `before`: the same load \
+        "{SNAPSHOTS} snapshots one after another, while {CONNECTIONS} connections send reads and writes of random keys, one by one, {:.0} requests a \
+         second in all (`flat out`: as soon as they are answered, so that both CPUs are busy), and another one asks GET 1000 times a second in an open loop: microseconds from when a question was due, `sent` from when it was sent. `before`: the same load \
          without a snapshot. Keys of 16 bytes, values of 32. Extra memory in percent of the data. Aims: max at most 8000 and not growing \
-         with the data, longest turn at most 1000 us, extra memory at most 10 %.",
+         with the data, longest turn at most 1000 us, extra memory at most 10 %. `stolen`: CPU time of this machine that the hypervisor \
+         gave to nobody of it, percent of one CPU.",
+        CONNECTIONS as f64 / ROUND_EVERY.as_secs_f64(),
     ));
     report.heads(&[
         "server",
@@ -63,6 +70,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         "s each",
         "extra memory %",
         "longest turn, CPU us",
+        "stolen %",
     ]);
     let keys = bench.options.scaled(KEYS);
     let redis = || Plan::redis(bench).on("0,1");
@@ -71,19 +79,45 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         plan.on("0,1")
     };
     let cases = [
-        (redis(), "keys", Shape::Keys, keys),
-        (meridian(), "keys", Shape::Keys, keys),
-        (meridian(), "a fifth of the keys", Shape::Keys, keys / 5),
-        (meridian(), "keys of one hash tag", Shape::OneTag, keys),
-        (redis(), "members of one hash", Shape::OneHash, keys),
-        (meridian(), "members of one hash", Shape::OneHash, keys),
+        (redis(), "keys", Shape::Keys, keys, true),
+        (meridian(), "keys", Shape::Keys, keys, true),
+        (
+            meridian(),
+            "a fifth of the keys",
+            Shape::Keys,
+            keys / 5,
+            true,
+        ),
+        (
+            meridian(),
+            "keys of one hash tag",
+            Shape::OneTag,
+            keys,
+            true,
+        ),
+        (redis(), "members of one hash", Shape::OneHash, keys, true),
+        (
+            meridian(),
+            "members of one hash",
+            Shape::OneHash,
+            keys,
+            true,
+        ),
+        (redis(), "keys, flat out", Shape::Keys, keys, false),
+        (meridian(), "keys, flat out", Shape::Keys, keys, false),
     ];
     let only = bench.options.only.as_deref().unwrap_or_default();
-    for (plan, name, shape, count) in cases {
+    for (plan, name, shape, count, is_paced) in cases {
         if format!("{} {name}", plan.name).contains(only) {
-            case(bench, &plan, name, shape, count, &mut report)?;
+            let load = Mixed {
+                shape,
+                count,
+                every: is_paced.then_some(ROUND_EVERY),
+            };
+            case(bench, &plan, name, load, &mut report)?;
         }
     }
+    floor::note_writing(&mut report, bench.options.quick);
     Ok(report)
 }
 
@@ -91,10 +125,10 @@ fn case(
     bench: &Bench<'_>,
     plan: &Plan,
     name: &str,
-    shape: Shape,
-    count: u64,
+    load: Mixed,
     report: &mut Report,
 ) -> io::Result<()> {
+    let Mixed { shape, count, .. } = load;
     let server = Server::start(bench, plan)?;
     let empty = server.rss_bytes()?;
     fill(&server, shape, count)?;
@@ -105,12 +139,13 @@ fn case(
         client.ask(&[b"CONFIG", b"RESETSTAT"])?;
         let end = AtomicBool::new(false);
         let question = words_of(shape, false, 0);
+        let (begun, stolen) = (Instant::now(), stolen_seconds());
         let ((each, extra), asked) = std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
                 let question: Vec<&[u8]> = question.iter().map(Vec::as_slice).collect();
                 ask_for(&server, &question, &end)
             });
-            let loading = scope.spawn(|| mixed(&server, shape, count, &end));
+            let loading = scope.spawn(|| mixed(&server, load, &end));
             let done = work(&mut client);
             end.store(true, Ordering::Relaxed);
             let died = || io::Error::other("a thread died");
@@ -118,6 +153,7 @@ fn case(
             loading.join().map_err(|_| died())??;
             done.map(|done| (done, asked))
         })?;
+        let stolen = (stolen_seconds() - stolen) / begun.elapsed().as_secs_f64();
         let Asked {
             mut latencies,
             mut late,
@@ -135,6 +171,7 @@ fn case(
             figure => format!("{figure:.1}"),
         }));
         cells.push(turn.map_or(String::new(), |us| format!("{us:.0}")));
+        cells.push(format!("{:.1}", stolen * 100.0));
         report.row(cells);
         Ok::<_, io::Error>(())
     };
@@ -203,14 +240,37 @@ fn words_of(shape: Shape, writes: bool, number: u64) -> Vec<Vec<u8>> {
     words
 }
 
-/// Reads and writes of random keys, half of each, until the end; one request a connection is under way.
-fn mixed(server: &Server, shape: Shape, count: u64, end: &AtomicBool) -> io::Result<()> {
+/// Reads and writes of random keys, half of each.
+#[derive(Clone, Copy)]
+struct Mixed {
+    shape: Shape,
+    /// How many keys or members there are.
+    count: u64,
+    /// Each connection asks so often, if it can; without this as soon as it is answered.
+    every: Option<Duration>,
+}
+
+/// Sends such requests until the end; one a connection is under way.
+fn mixed(server: &Server, load: Mixed, end: &AtomicBool) -> io::Result<()> {
+    let Mixed {
+        shape,
+        count,
+        every,
+    } = load;
     pin(1);
     let clients = (0..CONNECTIONS).map(|_| Client::connect(server)?.split());
     let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
     let mut rng = Rng::new(1);
     let mut request = Vec::new();
+    let mut due = Instant::now();
     while !end.load(Ordering::Relaxed) {
+        if let Some(every) = every {
+            due += every;
+            let wait = due.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                std::thread::sleep(wait);
+            }
+        }
         for (sending, _) in &mut clients {
             request.clear();
             let random = rng.next_u64();
