@@ -5,13 +5,14 @@
     reason = "a test may fail by panic"
 )]
 
+#[path = "common/certificates.rs"]
+mod certificates;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 /// Tries to connect while a server starts, and the pause between them.
 const START_TRIES_MAX: usize = 400;
@@ -32,28 +33,9 @@ impl Folder {
         let name = format!("meridian-migrate-{}", std::process::id());
         let folder = Folder(std::env::temp_dir().join(name));
         std::fs::create_dir_all(&folder.0).unwrap();
-        for (authority, names) in [("ca", &["here", "there"][..]), ("other", &["stranger"])] {
-            let authority_key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(Vec::new()).unwrap();
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            let certificate = params.self_signed(&authority_key).unwrap();
-            folder.write(&format!("{authority}.pem"), &certificate.pem());
-            for name in names {
-                let key = KeyPair::generate().unwrap();
-                // (Nobody reaches a server by such a name.)
-                let params = CertificateParams::new(vec!["nowhere.example".to_owned()]).unwrap();
-                let signed = params
-                    .signed_by(&key, &certificate, &authority_key)
-                    .unwrap();
-                folder.write(&format!("{name}.pem"), &signed.pem());
-                folder.write(&format!("{name}.key"), &key.serialize_pem());
-            }
-        }
+        certificates::write(&folder.0, "ca", &["here", "there"]);
+        certificates::write(&folder.0, "other", &["stranger"]);
         folder
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.join(name), text).unwrap();
     }
 }
 

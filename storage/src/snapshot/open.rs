@@ -10,7 +10,7 @@
 //! A change that fits none of these (an element inserted into the middle of a list) writes out all the rest first: it costs about
 //! as much as the walk itself. What is kept is no more than what was changed ahead of the walk.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hash::{Key, member_hash};
 use crate::held::{Held, with_value};
@@ -62,7 +62,7 @@ enum Body {
         cursor: u64,
         done: bool,
         first_ms: Option<u64>,
-        noted: HashSet<Box<[u8]>>,
+        noted: Noted,
     },
     List(Window),
     Stream {
@@ -75,6 +75,32 @@ enum Body {
 }
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Members that the walk is to leave out, in its order. Those that it has passed are forgotten as it goes: there is never a moment at
+/// which all of them are moved, or freed, in one turn.
+#[derive(Default)]
+struct Noted(BTreeSet<(u64, Box<[u8]>)>);
+
+impl Noted {
+    fn contains(&self, prefix: u64, member: &[u8]) -> bool {
+        let from = self.0.range((prefix, Box::default())..);
+        from.take_while(|(of, _)| *of == prefix)
+            .any(|(_, noted)| **noted == *member)
+    }
+
+    fn insert(&mut self, prefix: u64, member: &[u8]) {
+        self.0.insert((prefix, member.into()));
+    }
+
+    /// What lies before the cursor; all, when that is 0: the walk has come to its end.
+    fn forget_before(&mut self, cursor: u64) {
+        while let Some(first) = self.0.first()
+            && (first.0 < cursor || cursor == 0)
+        {
+            self.0.pop_first();
+        }
+    }
+}
 
 /// Elements `start..end` of the list as it is now are those of the cut that have not been written.
 #[derive(Default)]
@@ -138,7 +164,7 @@ impl Open {
             cursor: 0,
             done: false,
             first_ms,
-            noted: HashSet::new(),
+            noted: Noted::default(),
         };
         let collection = match item.content() {
             Content::Collection(Held::Boxed(collection)) => collection,
@@ -231,7 +257,7 @@ impl Open {
     pub(crate) fn heap_bytes(&self) -> usize {
         let kept = match &self.body {
             Body::Text { kept, .. } => kept.values().map(Vec::len).sum::<usize>(),
-            Body::Members { noted, .. } => noted.len() * 64,
+            Body::Members { noted, .. } => noted.0.len() * 64,
             Body::List(window) => (window.tail.len() + window.replaced.len()) * 64,
             Body::Stream { kept, end, .. } => kept.len() * 128 + end.len(),
         };
@@ -290,7 +316,10 @@ impl Open {
         };
         let (at, first_ms, style) = (*cursor, *first_ms, self.style);
         let (out, left) = (&mut self.out, &mut self.left);
-        let is_ahead = |member: &[u8]| prefix_of(member) >= at && !noted.contains(member);
+        let is_ahead = |member: &[u8]| {
+            let prefix = prefix_of(member);
+            prefix >= at && !noted.contains(prefix, member)
+        };
         *cursor = match collection {
             Collection::Set(set) => set.scan(at, STEP_ELEMENTS, |member| {
                 if is_ahead(member) {
@@ -313,6 +342,7 @@ impl Open {
             }),
             Collection::List(_) | Collection::Stream(_) => 0,
         };
+        noted.forget_before(*cursor);
         *done = *cursor == 0;
         debug_assert!(
             !*done || *left == 0,
@@ -409,9 +439,12 @@ impl Open {
         else {
             return;
         };
-        if *done || self.left == 0 || prefix_of(member) < *cursor || !noted.insert(member.into()) {
+        let prefix = prefix_of(member);
+        let is_of_walk = !*done && self.left > 0 && prefix >= *cursor;
+        if !is_of_walk || noted.contains(prefix, member) {
             return;
         }
+        noted.insert(prefix, member);
         let (style, out) = (self.style, &mut self.out);
         let was = match collection {
             Collection::Set(set) => set

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use migration::Authority;
 use node::config::{Config, Io};
 use node::front::Upstream;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use crate::harness::{Here, Redis, free_port, wait_for};
 
@@ -404,17 +403,7 @@ fn a_client_that_tracks_keeps_only_what_was_read_here() {
 fn a_source_may_ask_for_tls_and_a_user() {
     let folder = std::env::temp_dir().join(format!("meridian-front-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&key).unwrap();
-    write("ca.pem", &authority.pem());
-    let own = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["nowhere.example".to_owned()]).unwrap();
-    let signed = params.signed_by(&own, &authority, &key).unwrap();
-    write("own.pem", &signed.pem());
-    write("own.key", &own.serialize_pem());
+    crate::certificates::write(&folder, "ca", &["own"]);
     let path = |name: &str| folder.join(name).display().to_string();
     let tls_port = free_port();
     let with_tls = |config: &mut Config| {

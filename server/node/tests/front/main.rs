@@ -7,6 +7,8 @@
     reason = "a test may fail by panic"
 )]
 
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod classes;
 mod flip;
 mod harness;

@@ -6,12 +6,15 @@
     reason = "a test may fail by panic"
 )]
 
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod damaged;
 mod detour;
 mod phases;
 mod planted;
 mod programs;
 mod scan;
+mod sealed;
 mod unsafe_commands;
 mod written;
 

@@ -19,6 +19,8 @@ const POSITION: &str = "meridian:migration:position";
 pub(crate) struct Move {
     pub(crate) old: Server,
     pub(crate) node: Server,
+    /// Where the old Redis is asked.
+    pub(crate) source: String,
     /// How it is begun.
     way: Vec<String>,
 }
@@ -56,14 +58,19 @@ impl Move {
             Server::start(env!("CARGO_BIN_EXE_meridian"), &[&words, more].concat()).unwrap();
         node.admin = admin;
         let way = way.split(' ').map(str::to_owned).collect();
-        Some(Move { old, node, way })
+        let source = format!("127.0.0.1:{}", old.port);
+        Some(Move {
+            old,
+            node,
+            source,
+            way,
+        })
     }
 
     /// The operator's first words.
     pub(crate) fn start(&self) {
-        let there = format!("127.0.0.1:{}", self.old.port);
         let way = self.way.iter().map(String::as_str);
-        let words: Vec<&str> = ["start", &there].into_iter().chain(way).collect();
+        let words: Vec<&str> = ["start", &self.source].into_iter().chain(way).collect();
         done(self.node.admin, &words);
     }
 
