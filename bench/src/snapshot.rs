@@ -70,6 +70,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> io::Result<Report> {
         "s each",
         "extra memory %",
         "longest turn, CPU us",
+        "load, requests/s",
         "stolen %",
     ]);
     let keys = bench.options.scaled(KEYS);
@@ -140,7 +141,7 @@ fn case(
         let end = AtomicBool::new(false);
         let question = words_of(shape, false, 0);
         let (begun, stolen) = (Instant::now(), stolen_seconds());
-        let ((each, extra), asked) = std::thread::scope(|scope| {
+        let ((each, extra), asked, loaded) = std::thread::scope(|scope| {
             let asking = scope.spawn(|| {
                 let question: Vec<&[u8]> = question.iter().map(Vec::as_slice).collect();
                 ask_for(&server, &question, &end)
@@ -150,10 +151,11 @@ fn case(
             end.store(true, Ordering::Relaxed);
             let died = || io::Error::other("a thread died");
             let asked = asking.join().map_err(|_| died())??;
-            loading.join().map_err(|_| died())??;
-            done.map(|done| (done, asked))
+            let loaded = loading.join().map_err(|_| died())??;
+            done.map(|done| (done, asked, loaded))
         })?;
-        let stolen = (stolen_seconds() - stolen) / begun.elapsed().as_secs_f64();
+        let seconds = begun.elapsed().as_secs_f64();
+        let stolen = (stolen_seconds() - stolen) / seconds;
         let Asked {
             mut latencies,
             mut late,
@@ -171,6 +173,7 @@ fn case(
             figure => format!("{figure:.1}"),
         }));
         cells.push(turn.map_or(String::new(), |us| format!("{us:.0}")));
+        cells.push(format!("{:.0}", loaded as f64 / seconds));
         cells.push(format!("{:.1}", stolen * 100.0));
         report.row(cells);
         Ok::<_, io::Error>(())
@@ -250,8 +253,8 @@ struct Mixed {
     every: Option<Duration>,
 }
 
-/// Sends such requests until the end; one a connection is under way.
-fn mixed(server: &Server, load: Mixed, end: &AtomicBool) -> io::Result<()> {
+/// Sends such requests until the end; one a connection is under way. How many were answered.
+fn mixed(server: &Server, load: Mixed, end: &AtomicBool) -> io::Result<u64> {
     let Mixed {
         shape,
         count,
@@ -261,15 +264,14 @@ fn mixed(server: &Server, load: Mixed, end: &AtomicBool) -> io::Result<()> {
     let clients = (0..CONNECTIONS).map(|_| Client::connect(server)?.split());
     let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
     let mut rng = Rng::new(1);
-    let mut request = Vec::new();
+    let (mut request, mut answered) = (Vec::new(), 0);
     let mut due = Instant::now();
     while !end.load(Ordering::Relaxed) {
         if let Some(every) = every {
-            due += every;
-            let wait = due.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
-            }
+            // (What was missed is not made up for: that would be flat out.)
+            let now = Instant::now();
+            due = now.max(due + every);
+            std::thread::sleep(due - now);
         }
         for (sending, _) in &mut clients {
             request.clear();
@@ -283,7 +285,8 @@ fn mixed(server: &Server, load: Mixed, end: &AtomicBool) -> io::Result<()> {
             if listening.answer()?.is_error() {
                 return Err(io::Error::other("the load was answered by an error"));
             }
+            answered += 1;
         }
     }
-    Ok(())
+    Ok(answered)
 }

@@ -22,6 +22,16 @@ use crate::table::{Plan, Row};
 use crate::tracking::Place;
 use crate::transaction::{Job, Tx};
 
+impl Core {
+    /// Mail for each of the other cores.
+    pub(crate) fn tell_others(&mut self, mail: impl Fn() -> Mail) {
+        let others = (0..self.node.cores() as u16).map(CoreId);
+        for core in others.filter(|core| *core != self.id) {
+            self.posts.push((core, mail()));
+        }
+    }
+}
+
 /// What has become of a transaction that had all its slots.
 enum Ran {
     /// It is over: its slots go home.

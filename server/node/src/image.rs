@@ -15,13 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use migration::Authority;
-use protocol::{Flags, Refusal, Reply, Resp};
+use protocol::{Refusal, Reply, Resp};
 use runtime::{ConnId, Turn};
 use storage::{Slot, Uses};
 
 use crate::config::MaxmemoryPolicy;
-use crate::connection::Connection;
 use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, Expired};
 use crate::control::snapshot::{
@@ -33,23 +31,21 @@ use crate::mail::{Mail, Ticket};
 use crate::reload;
 use crate::rewrite::{STARTED, style_of_base};
 use crate::service::NodeService;
-use crate::table::Row;
 use crate::transaction::Job;
 
 /// How long the walk goes on in a turn, us.
 const SLICE_US: f64 = 200.0;
-/// So many times as long as a slice the walk rests behind it, if requests have been executed meanwhile. (With 1 the p50 of others is
-/// 355 us beside 250, their p99.9 4.8 ms beside 2.8; without any 510 us and 18 ms: bench/results/snapshot.md.)
+/// So many times as long as a slice the walk rests behind it, if somebody wanted something of this core meanwhile. (With 1 the p50 of
+/// others is 355 us beside 250, their p99.9 4.8 ms beside 2.8; without any 510 us and 18 ms.)
 const RESTS: u64 = 2;
+/// Of a slice that took longer (the machine stood still, or its clock of ticks is none) so many times its length counts.
+const SLICES_MAX: u64 = 4;
 /// Items looked at between two readings of the clock.
 const STEP_ITEMS: usize = 64;
 /// How soon a walk that waits (for the disk, for slots that are away) is looked at again, ms.
 const LOOK_MS: u64 = 1;
 /// How often save points are looked at, ms.
 const SCHEDULE_MS: u64 = 1000;
-
-/// What it is answered while too few replicas are near.
-pub(crate) const NOREPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 
 /// What is done with every slot in hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +80,16 @@ pub enum Answer {
     Ended,
 }
 
+/// When a walk goes on.
+enum GoesOn {
+    /// There is more that can be done.
+    AtOnce,
+    /// When the disk has taken what waits, or slots have come home.
+    Later,
+    /// It has come to its end.
+    No,
+}
+
 /// A core's own.
 #[derive(Default)]
 pub struct Image {
@@ -102,18 +108,11 @@ pub struct Image {
     pub(crate) items_per_turn: usize,
     /// See `rdb-key-save-delay`.
     pub(crate) rests_until_ms: u64,
-    /// The last slice of the walk.
-    slice: Slice,
-}
-
-/// A slice of the walk that has ended.
-#[derive(Clone, Copy, Default)]
-struct Slice {
-    /// When it did, and how long it took, ticks.
-    end: u64,
-    took: u64,
-    /// Commands that had been executed then.
-    commands: u64,
+    /// Requests or mail have come since the last slice of the walk.
+    pub(crate) is_asked: bool,
+    /// When that slice ended, and how long it took, ticks.
+    slice_end: u64,
+    slice: u64,
 }
 
 impl Core {
@@ -291,120 +290,33 @@ impl Core {
         done
     }
 
-    /// Whether something holds requests back; looked at where every request passes.
-    pub fn update_holds(&mut self) {
-        self.update_holds_of_log(self.refuses());
-    }
-
-    /// The same, and whether the log cannot be written.
-    pub fn update_holds_of_log(&mut self, log_fails: bool) {
-        let node = self.node;
-        let refuses = node.snapshots.facts().has_failed
-            && self.config.stop_writes_on_bgsave_error
-            && !self.config.save.is_empty();
-        self.holds = Holds {
-            loading: self.lacks_data(),
-            refuses_writes: refuses,
-            log_fails,
-            is_busy: self.busy().is_some(),
-            follows: self.authority != Authority::Own,
-            lacks_replicas: self.wants_replicas(),
+    /// Walks on for a slice, ticks, or so many items if that is not 0.
+    fn walk_slice(&mut self, slice: u64, items_per_turn: usize) -> GoesOn {
+        let (snapshots, number) = (&self.node.snapshots, self.shard.snapshot_number());
+        let items = match items_per_turn {
+            0 => STEP_ITEMS,
+            items => items,
+        };
+        let begin = runtime::ticks();
+        loop {
+            if snapshots.queued(self.id) > QUEUED_BYTES_MAX {
+                return GoesOn::Later;
+            }
+            let more = self.shard.snapshot_step(items);
+            let done = self.shard.is_snapshot_done();
+            self.send_image(done);
+            if done {
+                self.image.done = number;
+                snapshots.tell(Note::Done(self.id, number));
+                return GoesOn::No;
+            }
+            if !more {
+                return GoesOn::Later;
+            }
+            if items_per_turn > 0 || runtime::ticks().wrapping_sub(begin) > slice {
+                return GoesOn::AtOnce;
+            }
         }
-        .bits();
-    }
-
-    /// The log cannot be written: writes are refused.
-    #[inline]
-    pub fn refuses(&self) -> bool {
-        Holds::of(self.holds).log_fails
-    }
-
-    /// Too few replicas are near: writes are refused.
-    pub fn lacks_replicas(&self) -> bool {
-        Holds::of(self.holds).lacks_replicas
-    }
-
-    /// Whether not all is here that clients could ask for: a file is being read, or one of several sources is being copied and reads are not passed
-    /// on.
-    pub fn lacks_data(&self) -> bool {
-        let node = self.node;
-        let is_partial = self.authority == Authority::Source && node.source.is_partial();
-        node.loading.is_on() || is_partial
-    }
-
-    /// Whether data is being read.
-    #[inline]
-    pub fn is_loading(&self) -> bool {
-        Holds::of(self.holds).loading
-    }
-
-    /// What holds a request back, if anything does.
-    #[cold]
-    pub fn held_back(&self, row: &'static Row, conn: &Connection) -> Option<Refusal> {
-        let holds = Holds::of(self.holds);
-        if holds.follows
-            && let Some(refusal) = self.replica_refusal(row, conn)
-        {
-            return Some(refusal);
-        }
-        let lacks = |row: &Row| self.waits_for_data(row);
-        if holds.loading && (lacks(row) || queues_some(row, conn, lacks)) {
-            return Some(Refusal::Loading);
-        }
-        let refusal = self.write_refusal(holds, row, conn);
-        refusal.or_else(|| self.busy_refusal(row))
-    }
-
-    /// Whether a command is refused while data is being read. (A copy that is loaded as it arrives can be ended, as one whose file comes first.)
-    fn waits_for_data(&self, row: &Row) -> bool {
-        let ends_copies = matches!(row.spec.name, "replicaof" | "slaveof");
-        let is_copy = self.node.loading.has_started();
-        let may_pass = row.spec.flags.contains(Flags::LOADING) || (ends_copies && is_copy);
-        !may_pass
-    }
-
-    /// What holds a request back that another core, which did not know yet, has let pass, or that has waited here.
-    #[cold]
-    pub fn held_back_late(&self, row: &'static Row) -> Option<Refusal> {
-        let holds = Holds::of(self.holds);
-        if holds.log_fails && row.writes {
-            return Some(self.log_failure());
-        }
-        if holds.follows && row.writes && self.is_read_only() && !self.goes_on() {
-            return Some(Refusal::Readonly);
-        }
-        let is_barred = holds.loading && self.waits_for_data(row);
-        is_barred.then_some(Refusal::Loading)
-    }
-
-    /// Takes over who decides what keys hold.
-    pub fn take_authority(&mut self) {
-        let node = self.node;
-        let change = node.source.change();
-        self.authority = node.source.authority();
-        if self.authority == Authority::Front {
-            self.look_at_routes();
-        }
-        if self.authority != Authority::Held {
-            self.owns = self.authority == Authority::Own || self.owns_some();
-        }
-        self.hold_expired();
-        self.bound_memory(&Arc::clone(&self.config));
-        self.update_holds();
-        node.source.taken(self.id, change);
-    }
-
-    fn write_refusal(&self, holds: Holds, row: &'static Row, conn: &Connection) -> Option<Refusal> {
-        if !(queues_writes(row, conn) || row.spec.name == "ping") {
-            return None;
-        }
-        if holds.log_fails {
-            return Some(self.log_failure());
-        }
-        if holds.lacks_replicas && row.spec.name != "ping" {
-            return Some(Refusal::Text(NOREPLICAS));
-        }
-        holds.refuses_writes.then_some(Refusal::MisconfRdb)
     }
 
     /// Sends on what has been written out. `all`: also what makes a small chunk.
@@ -468,53 +380,6 @@ impl Core {
     }
 }
 
-/// Whether a request changes data; EXEC does when a queued one does.
-pub(crate) fn queues_writes(row: &Row, conn: &Connection) -> bool {
-    row.writes || queues_some(row, conn, |queued| queued.writes)
-}
-
-/// Whether a request is EXEC, and of what was queued some `is` so.
-fn queues_some(row: &Row, conn: &Connection, is: impl Fn(&Row) -> bool) -> bool {
-    let queued = conn.multi.as_deref().filter(|_| crate::multi::is_exec(row));
-    queued.is_some_and(|multi| multi.queued.iter().any(|request| is(request.row)))
-}
-
-/// What may hold requests back.
-#[derive(Clone, Copy)]
-struct Holds {
-    loading: bool,
-    /// The last snapshot has failed.
-    refuses_writes: bool,
-    log_fails: bool,
-    /// A script runs for long.
-    is_busy: bool,
-    /// Somebody else decides what keys hold.
-    follows: bool,
-    /// Too few replicas are near.
-    lacks_replicas: bool,
-}
-
-impl Holds {
-    fn bits(self) -> u64 {
-        let rdb = u64::from(self.refuses_writes) << 1;
-        let log = u64::from(self.log_fails) << 2;
-        let busy = u64::from(self.is_busy) << 3;
-        let replicas = u64::from(self.lacks_replicas) << 5;
-        u64::from(self.loading) | rdb | log | busy | u64::from(self.follows) << 4 | replicas
-    }
-
-    fn of(bits: u64) -> Holds {
-        Holds {
-            loading: bits & 1 != 0,
-            refuses_writes: bits & 2 != 0,
-            log_fails: bits & 4 != 0,
-            is_busy: bits & 8 != 0,
-            follows: bits & 16 != 0,
-            lacks_replicas: bits & 32 != 0,
-        }
-    }
-}
-
 impl NodeService {
     /// Snapshots between turns: save points, and the walk of the one that runs.
     pub(crate) fn background_image(&mut self, turn: &mut Turn<'_, Mail>) {
@@ -547,47 +412,24 @@ impl NodeService {
         if let Some(until_ms) = core.image_rests() {
             return turn.ops.wake_at(until_ms);
         }
-        let (begin, last) = (runtime::ticks(), core.image.slice);
-        let is_asked = core.tally.commands != last.commands;
-        if is_asked && begin.wrapping_sub(last.end) < last.took * RESTS {
+        let (begin, is_asked) = (runtime::ticks(), core.image.is_asked);
+        let rested = begin.wrapping_sub(core.image.slice_end);
+        if is_asked && rested < core.image.slice * RESTS {
             return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
         }
         let slice = (SLICE_US * core.ticks_per_us) as u64;
         let delayed = usize::from(core.config.rdb_key_save_delay_us > 0);
         let items_per_turn = core.image.items_per_turn.max(delayed);
-        let items = match items_per_turn {
-            0 => STEP_ITEMS,
-            items => items,
-        };
-        loop {
-            if snapshots.queued(core.id) > QUEUED_BYTES_MAX {
-                return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
-            }
-            let more = core.shard.snapshot_step(items);
-            let done = core.shard.is_snapshot_done();
-            core.send_image(done);
-            if done {
-                core.image.done = number;
-                return snapshots.tell(Note::Done(core.id, number));
-            }
-            if !more {
-                return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
-            }
-            if items_per_turn > 0 {
-                return turn.ops.again();
-            }
-            let took = runtime::ticks().wrapping_sub(begin);
-            if took > slice {
-                core.image.slice = Slice {
-                    end: begin.wrapping_add(took),
-                    took,
-                    commands: core.tally.commands,
-                };
-                if is_asked {
-                    return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
-                }
-                return turn.ops.again();
-            }
+        let goes_on = core.walk_slice(slice, items_per_turn);
+        if items_per_turn == 0 {
+            let end = runtime::ticks();
+            core.image.slice = end.wrapping_sub(begin).min(slice * SLICES_MAX);
+            (core.image.slice_end, core.image.is_asked) = (end, false);
+        }
+        match goes_on {
+            GoesOn::AtOnce if items_per_turn > 0 || !is_asked => turn.ops.again(),
+            GoesOn::AtOnce | GoesOn::Later => turn.ops.wake_at(turn.now.unix_ms + LOOK_MS),
+            GoesOn::No => {}
         }
     }
 

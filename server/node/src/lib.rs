@@ -11,6 +11,7 @@
 //!                                             └── commit.rs (when replies may leave)
 //! control/: the admin port, a thread beside the cores (metrics, health)
 //! tls/: TLS between a connection's socket and its parser
+//! holds.rs: what holds requests back (data that is being read, a disk that fails, who decides)
 //! memory.rs, client_memory.rs: what is used, and what is given up for `maxmemory`
 //! allocator.rs: gives freed memory back, a thread beside the cores
 //! ```
@@ -39,6 +40,7 @@ pub mod front;
 pub mod gated;
 pub mod gather;
 pub mod histogram;
+mod holds;
 pub mod image;
 mod inbound;
 mod intake;

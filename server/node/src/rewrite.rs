@@ -10,7 +10,6 @@
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
-use runtime::CoreId;
 use storage::log::{FrameHead, FrameKind};
 use storage::{decode, rdb};
 
@@ -117,10 +116,7 @@ impl Core {
     /// Ahead of the slots, which are all here.
     pub(crate) fn record_everywhere(&mut self, on: bool) {
         self.record(on);
-        let others = (0..self.node.cores() as u16).map(CoreId);
-        for core in others.filter(|core| *core != self.id) {
-            self.posts.push((core, Mail::Records(on)));
-        }
+        self.tell_others(|| Mail::Records(on));
     }
 
     /// Whether this core records what it changes.

@@ -129,11 +129,13 @@ impl Service for NodeService {
             self.ask_late();
         }
         let mut mail = core::mem::take(turn.mail);
+        let has_mail = !mail.is_empty();
         mail.drain(..).for_each(|mail| self.on_mail(mail));
         *turn.mail = mail;
 
         let mut inputs: Vec<Input<'_>> = Vec::new();
         self.on_events(turn, &mut inputs);
+        self.core.image.is_asked |= has_mail || !inputs.is_empty();
         self.resume(turn, &mut inputs);
         for input in 0..inputs.len() {
             self.parse(&mut inputs, input);

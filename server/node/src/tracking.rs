@@ -438,11 +438,7 @@ impl Core {
         if self.node.tracking.clients.load(Relaxed) == 0 {
             return;
         }
-        for core in (0..self.node.cores() as u16).map(CoreId) {
-            if core != self.id {
-                self.posts.push((core, Mail::Flushed));
-            }
-        }
+        self.tell_others(|| Mail::Flushed);
     }
 
     /// A key that so many had read is remembered no more.

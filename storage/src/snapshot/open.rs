@@ -76,8 +76,8 @@ enum Body {
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Members that the walk is to leave out, in its order. Those that it has passed are forgotten as it goes: there is never a moment at
-/// which all of them are moved, or freed, in one turn.
+/// Members that the walk is to leave out, in its order. Those that it has passed are forgotten as it goes: a table of them
+/// would be moved as it grows, and freed at the end, in one turn each.
 #[derive(Default)]
 struct Noted(BTreeSet<(u64, Box<[u8]>)>);
 

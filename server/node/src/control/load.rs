@@ -506,6 +506,22 @@ pub fn settle(node: &Node) -> Result<(), String> {
     Ok(())
 }
 
+/// Keys that a load announced which has failed are not expected any more.
+///
+/// # Errors
+/// When the server was stopped.
+pub fn expect_none(node: &Node) -> Result<(), String> {
+    let dbs = node.config().databases.clamp(1, 256);
+    for (core, db) in (0..node.cores()).flat_map(|core| (0..dbs).map(move |db| (core, db))) {
+        let none = Part::Expect {
+            db: db as u8,
+            keys: 0,
+        };
+        send(node, core, none, Expired::Keep)?;
+    }
+    settle(node)
+}
+
 fn send(node: &Node, core: usize, part: Part, expired: Expired) -> Result<(), String> {
     wait(node, core, BATCHES_MAX)?;
     node.loading.waiting[core].fetch_add(1, Relaxed);

@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::control::disk::{Disk, SystemDisk};
 use crate::control::log::WriteLog;
 use crate::control::log::rewrite::Rewrites;
-use crate::control::sealed::Output;
+use crate::control::sealed::{Output, SYNC_BYTES, SYNC_BYTES_BESIDE};
 use crate::control::vault::Vault;
 use crate::mail::Mail;
 use crate::node::Node;
@@ -362,7 +362,13 @@ impl Run {
             plan,
         };
         let made = match paths {
-            Some((path, _)) => Output::create(disk, &path, vault),
+            Some((path, _)) => {
+                let unsynced_max = match run.plan.number {
+                    AT_ONCE => SYNC_BYTES,
+                    _ => SYNC_BYTES_BESIDE,
+                };
+                Output::create(disk, &path, vault, unsynced_max)
+            }
             None => Err(io::Error::other("there is no log")),
         };
         match made {

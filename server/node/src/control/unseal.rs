@@ -80,7 +80,7 @@ fn copy(from: &mut Input, to: &mut File) -> Result<u64, Failed> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::sealed::Output;
+    use super::super::sealed::{Output, SYNC_BYTES};
     use super::super::vault::tests::{KEY_A, KEY_B, vault};
     use super::*;
 
@@ -105,7 +105,7 @@ mod tests {
                 .unwrap_err()
                 .ends_with("in: it is not a sealed snapshot")
         );
-        let mut file = Output::create(&SystemDisk, &input, &vault(&[KEY_A])).unwrap();
+        let mut file = Output::create(&SystemDisk, &input, &vault(&[KEY_A]), SYNC_BYTES).unwrap();
         file.append(&[b'x'; 200_000]).unwrap();
         file.finish().unwrap();
         assert_eq!(run(&config), Ok(200_000));

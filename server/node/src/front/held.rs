@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use migration::Authority;
-use runtime::{ConnId, CoreId, Turn};
+use runtime::{ConnId, Turn};
 
 use crate::blocking::{Waiter, block_of};
 use crate::connection::{Connection, Request};
@@ -111,10 +111,7 @@ impl NodeService {
         if core::mem::replace(&mut self.core.front.told, epoch) == epoch {
             return;
         }
-        let others = (0..self.core.node.cores() as u16).map(CoreId);
-        for core in others.filter(|core| *core != self.core.id) {
-            self.core.posts.push((core, Mail::Fence(epoch)));
-        }
+        self.core.tell_others(|| Mail::Fence(epoch));
     }
 
     /// Another core's requests of before a hold are all here.

@@ -13,7 +13,7 @@
 //! - A script is known as long until a run takes less than half of the threshold.
 
 use protocol::{Args, Flags, Refusal, Resp};
-use runtime::{CoreId, Turn};
+use runtime::Turn;
 use storage::{SLOTS, Slot};
 
 use crate::core::Core;
@@ -143,10 +143,8 @@ impl Core {
     /// From now on this core, or all, refuse what is not for such times, or no longer.
     fn tell_busy(&mut self, busy: Option<Busy>, all: bool) {
         self.set_busy(busy);
-        for core in (0..self.node.cores() as u16).map(CoreId) {
-            if all && core != self.id {
-                self.posts.push((core, Mail::Busy(busy)));
-            }
+        if all {
+            self.tell_others(|| Mail::Busy(busy));
         }
     }
 

@@ -11,7 +11,7 @@ use storage::{Key, Slot};
 use crate::acl::Place;
 use crate::connection::Connection;
 use crate::core::{Core, Scope};
-use crate::image::NOREPLICAS;
+use crate::holds::NOREPLICAS;
 use crate::scripts::Caller;
 use crate::table::{Kind, Plan, Row};
 

@@ -112,7 +112,7 @@ pub(super) fn wait<T>(node: &Node, from: &Receiver<T>) -> Result<T, String> {
 ///
 /// # Errors
 /// When the server was stopped.
-fn with_all<R: Send + 'static>(
+pub(super) fn with_all<R: Send + 'static>(
     node: &'static Node,
     act: impl FnOnce(&mut Core) -> R + Send + 'static,
 ) -> Result<R, String> {
@@ -215,9 +215,6 @@ impl Core {
             self.node.loading.begin(now_ms);
         }
         self.update_holds();
-        let others = (0..self.node.cores() as u16).map(CoreId);
-        for core in others.filter(|core| *core != self.id) {
-            self.posts.push((core, Mail::Authority));
-        }
+        self.tell_others(|| Mail::Authority);
     }
 }

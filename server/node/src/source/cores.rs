@@ -6,7 +6,7 @@ use protocol::{Flags, Refusal};
 use super::Link;
 use crate::connection::Connection;
 use crate::core::Core;
-use crate::image::queues_writes;
+use crate::holds::queues_writes;
 use crate::service::NodeService;
 use crate::table::Row;
 

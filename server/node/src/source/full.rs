@@ -17,7 +17,7 @@ use crate::config::DisklessLoad;
 use crate::control::disk::{Disk, SystemDisk};
 use crate::control::load::{self, EXPECTED_MAX, Expired, Spread};
 use crate::control::log::thread::tell_first_core;
-use crate::control::sealed::Output;
+use crate::control::sealed::{Output, SYNC_BYTES};
 use crate::control::snapshot::path_of;
 use crate::node::Node;
 use crate::start::unix_ms;
@@ -155,7 +155,8 @@ impl Session {
     ) -> Result<(Vec<u8>, bool), String> {
         let node = self.node;
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
-        let mut output = Output::create(&SystemDisk, path, &node.vault).map_err(failed)?;
+        let output = Output::create(&SystemDisk, path, &node.vault, SYNC_BYTES);
+        let mut output = output.map_err(failed)?;
         let mut splitter = Splitter::new(node.config().databases.clamp(1, 256) as usize, true);
         let mut receiving = Receiving::new(end);
         let mut copying = Copying {
@@ -353,7 +354,7 @@ impl Session {
 fn end_load(node: &Node) -> Result<(), String> {
     load::settle(node)?;
     let _fault = node.loading.take_fault();
-    Ok(())
+    load::expect_none(node)
 }
 
 /// Half of a file is nothing: when nothing more of it is on its way, all goes once more.

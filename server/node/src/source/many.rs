@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use migration::{Authority, Position, ReplId};
@@ -13,7 +12,6 @@ use storage::Effect;
 use storage::log::FrameKind;
 
 use super::{From, Line, Share, Target, apply, end, lock, session};
-use crate::core::Core;
 use crate::node::Node;
 use crate::start::unix_ms;
 
@@ -156,15 +154,10 @@ fn clear(node: &'static Node) -> Result<(), String> {
         std::thread::sleep(LOOK);
     }
     super::note_own(node);
-    let (to, from) = channel();
-    let run = move |core: &mut Core| {
+    apply::with_all(node, |core| {
         core.shard.edit().flush_all();
         core.queue_effects();
-        // (Who waits for it is there, or the server stops.)
-        let _gone = to.send(());
-    };
-    apply::visit(node, runtime::CoreId(0), None, Box::new(run))?;
-    apply::wait(node, &from)
+    })
 }
 
 /// A session of a line that has no share of its own has found that it must be copied: all are. What ends that session.
