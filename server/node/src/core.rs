@@ -212,12 +212,7 @@ impl Core {
     ) -> Core {
         let config = node.config();
         let slots = range.clone().map(|slot| Slot(slot as u16));
-        let mut shard = Shard::new(
-            config.databases.clamp(1, 256) as usize,
-            slots,
-            limits(&config),
-            now.unix_ms,
-        );
+        let mut shard = Shard::new(config.db_count(), slots, limits(&config), now.unix_ms);
         shard.settle(0);
         let cores = node.cores();
         let mut core = Core {

@@ -7,37 +7,20 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "common/folder.rs"]
+mod folder;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use folder::Folder;
 
 /// Tries to connect while a server starts, and the pause between them.
 const START_TRIES_MAX: usize = 400;
 const START_PAUSE: Duration = Duration::from_millis(25);
-
-/// A folder that goes with its owner.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Folder {
-    /// With an authority, and a certificate for each name; `stranger.pem` is of another authority.
-    fn new() -> Folder {
-        let name = format!("meridian-migrate-{}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&folder.0).unwrap();
-        certificates::write(&folder.0, "ca", &["here", "there"]);
-        certificates::write(&folder.0, "other", &["stranger"]);
-        folder
-    }
-}
 
 struct Server {
     child: Child,
@@ -107,7 +90,10 @@ impl Server {
 
 #[test]
 fn keys_move_over_tls() {
-    let folder = Folder::new();
+    let folder = Folder::new("migrate");
+    certificates::write(&folder.0, "ca", &["here", "there"]);
+    // Of an authority that nobody here trusts.
+    certificates::write(&folder.0, "other", &["stranger"]);
     let here = Server::start(&folder.0, "here", &["--tls-cluster", "yes"]);
     let there = Server::start(&folder.0, "there", &[]);
     let stranger = Server::start(&folder.0, "stranger", &[]);

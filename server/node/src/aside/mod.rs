@@ -152,7 +152,7 @@ pub struct Helper {
 impl Helper {
     /// One for a node.
     pub fn new(node: &Node) -> Helper {
-        let databases = node.config().databases.clamp(1, 256) as usize;
+        let databases = node.config().db_count();
         Helper {
             shard: Shard::new(databases, [], Limits::default(), 0),
             core: None,

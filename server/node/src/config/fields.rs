@@ -381,6 +381,11 @@ impl Config {
     pub(super) fn settle(&mut self) {
         self.hz = self.hz.clamp(HZ_MIN, HZ_MAX);
     }
+
+    /// How many numbered databases there are: the number of one is a byte.
+    pub fn db_count(&self) -> usize {
+        self.databases.clamp(1, 256) as usize
+    }
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ impl Reader {
         (config, sums): (&Config, bool),
     ) -> Result<Reader, Fault> {
         let file = Input::open(disk, path, vault).map_err(Fault::Unread)?;
-        let dbs = config.databases.clamp(1, 256) as usize;
+        let dbs = config.db_count();
         Ok(Reader {
             file,
             splitter: Splitter::new(dbs, sums),
@@ -511,7 +511,7 @@ pub fn settle(node: &Node) -> Result<(), String> {
 /// # Errors
 /// When the server was stopped.
 pub fn expect_none(node: &Node) -> Result<(), String> {
-    let dbs = node.config().databases.clamp(1, 256);
+    let dbs = node.config().db_count();
     for (core, db) in (0..node.cores()).flat_map(|core| (0..dbs).map(move |db| (core, db))) {
         let none = Part::Expect {
             db: db as u8,

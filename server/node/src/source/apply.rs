@@ -149,7 +149,7 @@ pub(super) fn clear(node: &'static Node, number: Option<u64>, now_ms: u64) -> Re
 pub(super) fn begin_empty(node: &'static Node, number: u64, now_ms: u64) -> Result<bool, String> {
     with_all(node, move |core| {
         let order = lock(&node.source.first.order);
-        let dbs = 0..node.config().databases.clamp(1, 256);
+        let dbs = 0..node.config().db_count();
         let mut keys = dbs.map(|db| core.shard.count(db as u8).keys);
         let is_empty = keys.all(|keys| keys == 0) && node.scripting.libraries().functions() == 0;
         let is_written = node.snapshots.facts().since_ms.is_some();

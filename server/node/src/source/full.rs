@@ -157,7 +157,7 @@ impl Session {
         let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
         let output = Output::create(&SystemDisk, path, &node.vault, SYNC_BYTES);
         let mut output = output.map_err(failed)?;
-        let mut splitter = Splitter::new(node.config().databases.clamp(1, 256) as usize, true);
+        let mut splitter = Splitter::new(node.config().db_count(), true);
         let mut receiving = Receiving::new(end);
         let mut copying = Copying {
             total_bytes: receiving.total_bytes(),

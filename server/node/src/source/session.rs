@@ -408,7 +408,7 @@ impl<'s> Streaming<'s> {
                 share: &share,
                 replid: self.replid,
                 now_ms: unix_ms().saturating_add_signed(clock_us / 1000),
-                dbs: node.config().databases.clamp(1, 256).into(),
+                dbs: node.config().db_count() as u64,
             };
             let Some(batch) = self
                 .gatherer

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use super::servers::{Folder, Server, wait_for};
+use super::folder::Folder;
+use super::servers::{Server, wait_for};
 
 const ID: &str = "0123456789abcdef0123456789abcdef01234567";
 

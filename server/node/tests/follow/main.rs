@@ -6,14 +6,17 @@
     reason = "a test may fail by panic"
 )]
 
+#[path = "../common/folder.rs"]
+mod folder;
 mod hostile;
 mod load;
 mod servers;
 
 use protocol::answer::Answer;
 
+use folder::Folder;
 use load::{Chance, catch_up, compare, play};
-use servers::{Folder, Server, wait_for};
+use servers::{Server, wait_for};
 
 fn follow(replica: &Server, primary: &Server) {
     let replicaof = format!("REPLICAOF 127.0.0.1 {}", primary.port);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use protocol::answer::{Answer, AnswerParser};
 
+use crate::folder::Folder;
+
 /// How long something may take that does happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,26 +24,8 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A folder that goes with its owner.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What has failed is looked into.
-        if !std::thread::panicking() {
-            let _gone = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}
-
 impl Folder {
-    pub(crate) fn new(name: &str) -> Folder {
-        let name = format!("meridian-follow-{name}-{}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&folder.0).unwrap();
-        folder
-    }
-
+    /// A folder in it.
     pub(crate) fn below(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(&path).unwrap();

@@ -10,6 +10,8 @@
 mod certificates;
 mod damaged;
 mod detour;
+#[path = "../common/folder.rs"]
+mod folder;
 mod phases;
 mod planted;
 mod programs;

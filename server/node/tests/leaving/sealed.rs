@@ -1,54 +1,36 @@
 //! An old Redis that is reached by TLS alone: the copy, the stream, requests in front, and what is written to it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::certificates;
+use crate::folder::Folder;
 use crate::programs::{Client, done, free_port, info, status, until};
 use crate::written::{Load, Move};
 
-/// A folder of certificates that goes with its owner.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let name = format!("meridian-leaving-{name}-{}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&folder.0).unwrap();
-        certificates::write(&folder.0, "ca", &["old", "node"]);
-        folder
-    }
-
-    /// The options of a server (Redis's and ours have the same) that shows this certificate and wants one of its clients.
-    fn options(&self, name: &str, tls_port: u16) -> Vec<String> {
-        let file = |name: String| self.0.join(name).display().to_string();
-        let words = [
-            ("--tls-port", tls_port.to_string()),
-            ("--tls-ca-cert-file", file("ca.pem".to_owned())),
-            ("--tls-cert-file", file(format!("{name}.pem"))),
-            ("--tls-key-file", file(format!("{name}.key"))),
-        ];
-        words.map(|(name, value)| [name.to_owned(), value]).concat()
-    }
+/// The options of a server (Redis's and ours have the same) that shows this certificate and wants one of its clients.
+fn options(folder: &Folder, name: &str, tls_port: u16) -> Vec<String> {
+    let file = |name: String| folder.0.join(name).display().to_string();
+    let words = [
+        ("--tls-port", tls_port.to_string()),
+        ("--tls-ca-cert-file", file("ca.pem".to_owned())),
+        ("--tls-cert-file", file(format!("{name}.pem"))),
+        ("--tls-key-file", file(format!("{name}.key"))),
+    ];
+    words.map(|(name, value)| [name.to_owned(), value]).concat()
 }
 
 /// The move of an application whose old Redis speaks TLS; `old` and `way` as of [`Move::of`].
 fn sealed(name: &str, old: &[&str], way: impl Fn(u16) -> String) -> Option<(Folder, Move)> {
-    let folder = Folder::new(name);
+    let folder = Folder::new(&format!("leaving-{name}"));
+    certificates::write(&folder.0, "ca", &["old", "node"]);
     let (there, here) = (free_port(), free_port());
-    let old_options = folder.options("old", there);
+    let old_options = options(&folder, "old", there);
     let old: Vec<&str> = old_options
         .iter()
         .map(String::as_str)
         .chain(old.iter().copied())
         .collect();
-    let node_options = folder.options("node", here);
+    let node_options = options(&folder, "node", here);
     let node: Vec<&str> = node_options.iter().map(String::as_str).collect();
     let mut moves = Move::of(&old, &node, &way(here))?;
     moves.source = format!("127.0.0.1:{there}");
