@@ -30,7 +30,7 @@ pub mod written;
 pub use absolute::absolute;
 pub use authority::Authority;
 pub use backlog::Backlog;
-pub use feed::Feed;
+pub use feed::{Feed, Reader};
 pub use phase::{Facts, LAG_BYTES_MAX, Phase, Stay};
 pub use position::{Position, ReplId};
 pub use side::Side;

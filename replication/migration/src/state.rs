@@ -165,6 +165,8 @@ pub struct State {
     pub intent: Intent,
     /// What the old Redis is once this node decides.
     pub old_side: OldSide,
+    /// Its major and minor version, as it said at the last flip that was to make it a replica.
+    pub old_version: Option<(u64, u64)>,
     /// How it stands with each of the sources, by number: see [`State::side`].
     pub sides: Vec<Side>,
     /// Phases with the times at which they were entered, unix ms.
@@ -258,6 +260,9 @@ impl State {
         }
         if self.old_side == OldSide::Written {
             out.push_str("old-side written\n");
+        }
+        if let Some((major, minor)) = self.old_version {
+            let _ = writeln!(out, "old-version {major} {minor}");
         }
         for (number, side) in self.sides.iter().enumerate() {
             if !self.shards.is_empty() {
@@ -360,6 +365,9 @@ impl State {
             }
             ["intent", "back"] => self.intent = Intent::Back,
             ["old-side", name] => self.old_side = OldSide::of(name)?,
+            ["old-version", major, minor] => {
+                self.old_version = Some((major.parse().ok()?, minor.parse().ok()?));
+            }
             ["entered", name, at_ms] => {
                 self.entered.push((Phase::of(name)?, at_ms.parse().ok()?));
             }
@@ -428,6 +436,7 @@ mod tests {
         other.intent = Intent::Back;
         other.old_side = OldSide::Written;
         other.by_scan = true;
+        other.old_version = Some((6, 0));
         let side = other.side_mut(0);
         side.bars = vec![Bar::new("app").unwrap(), Bar::new("b").unwrap()];
         side.bars[0].commands = "+@all -@dangerous".to_owned();

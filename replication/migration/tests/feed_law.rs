@@ -1,5 +1,5 @@
 //! The law of the feed: what a shard does, said to a Redis, leaves the same data there. Skipped aloud without redis-server,
-//! unless CI is set.
+//! unless CI is set. `MERIDIAN_TEST_REDIS` names another one (an older one, say).
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,13 +9,14 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use migration::Feed;
+use migration::{Feed, Reader};
 use protocol::answer::{Answer, AnswerParser};
 use storage::log::FrameKind;
+use storage::rdb::Style;
 use storage::{
-    Key, Limits, OwnedValue, Rng, SLOTS, Shard, Side, Slot, StreamId, Trim, TrimTo, Ttl, rdb,
+    Key, Limits, OwnedValue, Rng, SLOTS, Shard, Side, Slot, StreamId, Trim, TrimTo, Ttl, Value, rdb,
 };
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -24,6 +25,7 @@ const FUTURE_MS: u64 = 4_000_000_000_000;
 const DBS: u8 = 3;
 const KEYS: u64 = 6;
 const FRAMES: usize = 4000;
+const ABOUT_MS: u64 = 5000;
 
 /// A redis-server of our own.
 struct Redis {
@@ -46,7 +48,8 @@ impl Redis {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let child = Command::new("redis-server")
+        let program = std::env::var_os("MERIDIAN_TEST_REDIS");
+        let child = Command::new(program.unwrap_or("redis-server".into()))
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             .current_dir(std::env::temp_dir())
@@ -92,6 +95,29 @@ impl Redis {
         protocol::request::encode(words, &mut request);
         self.stream.write_all(&request).unwrap();
         self.answer()
+    }
+
+    /// A key's deadline, unix ms; of a Redis before 7.0 to [`ABOUT_MS`].
+    fn deadline(&mut self, name: &[u8]) -> Option<u64> {
+        match self.call(&[b"PEXPIRETIME", name]) {
+            Answer::Int(at) => return u64::try_from(at).ok(),
+            Answer::Error(_) => {}
+            _ => panic!("PEXPIRETIME"),
+        }
+        let Answer::Int(left) = self.call(&[b"PTTL", name]) else {
+            panic!("PTTL")
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let left = u64::try_from(left).ok()?;
+        Some(left + now.as_millis() as u64)
+    }
+
+    /// The version that it says it is.
+    fn version(&mut self) -> (u64, u64) {
+        let Answer::Bulk(info) = self.call(&[b"INFO", b"server"]) else {
+            panic!("INFO")
+        };
+        migration::assess::version(&String::from_utf8_lossy(&info))
     }
 
     /// Runs requests; none of them may fail, within a transaction neither.
@@ -348,11 +374,8 @@ fn keys_there(redis: &mut Redis) -> Vec<(u8, Vec<u8>, OwnedValue, Option<u64>)> 
             let Answer::Bulk(payload) = redis.call(&[b"DUMP", &name]) else {
                 panic!("DUMP")
             };
-            let Answer::Int(at) = redis.call(&[b"PEXPIRETIME", &name]) else {
-                panic!("PEXPIRETIME")
-            };
             let value = rdb::restore(&payload, &Limits::default()).unwrap();
-            keys.push((db, name, value, u64::try_from(at).ok()));
+            keys.push((db, name.clone(), value, redis.deadline(&name)));
         }
     }
     keys.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -369,8 +392,34 @@ fn what_a_shard_does_is_done_by_redis_that_is_told() {
         eprintln!("SKIPPED: there is no redis-server in PATH");
         return;
     };
-    let (mut shard, mut feed) = (shard(), Feed::new(10));
+    let version = redis.version();
+    for reader in [
+        Reader::of_rdb(10),
+        Reader::of_redis((6, 2)),
+        Reader::of_redis((6, 0)),
+    ] {
+        if reader.and(Reader::of_redis(version)) == reader {
+            redis.call(&[b"FLUSHALL"]);
+            is_told(&mut redis, reader);
+        }
+    }
+}
+
+/// What a reader of this version keeps of a value.
+fn kept(value: &OwnedValue, reader: Reader) -> OwnedValue {
+    let style = Style {
+        version: reader.rdb_version,
+        drops_field_deadlines: true,
+        ..Style::DUMP
+    };
+    let payload = rdb::dump_as(Value::from(value), style);
+    rdb::restore(&payload, &Limits::default()).unwrap()
+}
+
+fn is_told(redis: &mut Redis, reader: Reader) {
+    let (mut shard, mut feed) = (shard(), Feed::new(reader));
     shard.effects().set_recording(true);
+    let is_early = redis.version() < (7, 0);
     let mut rng = Rng::new(20_26);
     for frame in 0..FRAMES {
         for _ in 0..1 + rng.below(4) {
@@ -382,19 +431,30 @@ fn what_a_shard_does_is_done_by_redis_that_is_told() {
             .unwrap();
         redis.run(&requests);
         if frame % 50 == 49 {
-            let (here, there) = (keys_here(&mut shard), keys_there(&mut redis));
+            let (here, there) = (keys_here(&mut shard), keys_there(redis));
             feed.forget_db();
             let names = |keys: &[(u8, Vec<u8>, OwnedValue, Option<u64>)]| {
-                let names = keys.iter().map(|key| (key.0, key.1.clone(), key.3));
+                let names = keys.iter().map(|key| (key.0, key.1.clone()));
                 names.collect::<Vec<_>>()
             };
-            assert_eq!(names(&here), names(&there), "frame {frame}");
-            for (here, there) in here.into_iter().zip(there) {
+            assert_eq!(names(&here), names(&there), "{reader:?}, frame {frame}");
+            for (mut here, mut there) in here.into_iter().zip(there) {
+                let near = match (here.3, there.3) {
+                    (Some(a), Some(b)) => a == b || is_early && a.abs_diff(b) < ABOUT_MS,
+                    (a, b) => a == b,
+                };
+                assert!(
+                    near,
+                    "{reader:?}, frame {frame}: {:?} {:?}",
+                    here.3, there.3
+                );
+                there.3 = here.3;
+                (here.2, there.2) = (kept(&here.2, reader), kept(&there.2, reader));
                 let name = String::from_utf8_lossy(&here.1).into_owned();
                 let (left, right) = (format!("{:?}", here.2), format!("{:?}", there.2));
                 let (here, there) = (of(vec![here]), of(vec![there]));
                 let same = here.digest_all() == there.digest_all();
-                assert!(same, "frame {frame}, {name}:\n{left}\n{right}");
+                assert!(same, "{reader:?}, frame {frame}, {name}:\n{left}\n{right}");
             }
         }
     }
@@ -414,7 +474,7 @@ fn slots_are_flushed_by_number() {
             _ => [b"{}\xff\x00", n.to_string().as_bytes()].concat(),
         })
         .collect();
-    let (mut feed, mut requests) = (Feed::new(10), Vec::new());
+    let (mut feed, mut requests) = (Feed::new(Reader::of_rdb(10)), Vec::new());
     let mut payload = Vec::new();
     for name in &names {
         let effect = storage::Effect::PutInt {

@@ -534,6 +534,9 @@ impl NodeService {
         let Some((tx, guests)) = self.core.begin_tx(number) else {
             return;
         };
+        let Some((tx, guests)) = self.unless_loading(number, tx, guests) else {
+            return;
+        };
         let Some((mut tx, guests)) = self.try_aside(number, tx, guests) else {
             return;
         };

@@ -213,6 +213,11 @@ impl Waiting {
         !self.begun.is_empty()
     }
 
+    /// All keys that somebody waits for are looked at in the next turn.
+    pub(crate) fn look_at_all(&mut self) {
+        self.again.extend(self.queues.keys().cloned());
+    }
+
     /// Whether keys are to be looked at in the next turn.
     pub fn is_again(&self) -> bool {
         !self.again.is_empty()
@@ -698,8 +703,12 @@ impl NodeService {
         }
     }
 
-    /// Runs the requests that wait for a key, in the order of their arrival.
+    /// Runs the requests that wait for a key, in the order of their arrival. While data is being read nobody is served: what has come may
+    /// go again. (See `Core::update_holds`.)
     fn serve(&mut self, db: u8, name: Box<[u8]>) {
+        if self.core.is_loading() {
+            return;
+        }
         let key = Key::new(db, &name);
         if !self.core.waiting.queues.contains_key(&(db, name.clone())) {
             return;

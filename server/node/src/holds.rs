@@ -72,8 +72,13 @@ impl Core {
         let refuses = node.snapshots.facts().has_failed
             && self.config.stop_writes_on_bgsave_error
             && !self.config.save.is_empty();
+        let (was_loading, loading) = (self.is_loading(), self.lacks_data());
+        if was_loading && !loading {
+            // Nobody was served meanwhile.
+            self.waiting.look_at_all();
+        }
         self.holds = Holds {
-            loading: self.lacks_data(),
+            loading,
             refuses_writes: refuses,
             log_fails,
             is_busy: self.busy().is_some(),
@@ -126,7 +131,7 @@ impl Core {
     }
 
     /// Whether a command is refused while data is being read. (A copy that is loaded as it arrives can be ended, as one whose file comes first.)
-    fn waits_for_data(&self, row: &Row) -> bool {
+    pub(crate) fn waits_for_data(&self, row: &Row) -> bool {
         let ends_copies = matches!(row.spec.name, "replicaof" | "slaveof");
         let is_copy = self.node.loading.has_started();
         let may_pass = row.spec.flags.contains(Flags::LOADING) || (ends_copies && is_copy);

@@ -253,7 +253,7 @@ impl Core {
                 self.queue_effects();
                 (
                     Target::Replica(PathBuf::from(&config.dir)),
-                    style_of_copy(&config),
+                    style_of_copy(&config, node.replicas.reader(&config)),
                 )
             }
         };

@@ -58,6 +58,7 @@ pub mod process;
 pub mod pubsub;
 pub mod rates;
 pub mod redact;
+mod refused;
 pub mod reload;
 pub mod replicas;
 pub mod rewrite;

@@ -246,6 +246,12 @@ impl Bench {
             .add(event, unix_s, ms);
     }
 
+    /// The shard that a key's slot is in.
+    pub(crate) fn shard_of(&mut self, key: &[u8]) -> &mut storage::Shard {
+        let owner = self.owner_of(key);
+        &mut self.seats[owner].service.core.shard
+    }
+
     /// The core of a key's slot.
     pub(crate) fn owner_of(&self, key: &[u8]) -> usize {
         self.seats[0]

@@ -72,7 +72,7 @@ pub enum Job {
 }
 
 impl Job {
-    /// Whether it is refused while a script runs for long: a client's request that has not begun.
+    /// Whether it can be refused while it waits: a client's request that has not begun.
     pub fn can_be_refused(&self) -> bool {
         match self {
             Job::One { .. } | Job::Exec | Job::Block(_) | Job::Wide(_) => true,

@@ -10,8 +10,9 @@
 //! Every request has the same outcome whatever clock the replica has: deadlines are absolute, ids and scores are those that were
 //! given. What no command of Redis says is a script (`scripts.rs`). A script that is said names its key, but for that of FLUSHSLOTS.
 //!
-//! Replicas are Redis 6.2 or newer (6.0 knows no PXAT), or a node like this one. With version 9 of RDB the feed says nothing that
-//! Redis 6.2 does not know: no libraries, no counts of streams.
+//! Replicas are Redis 6.2 or newer, or a node like this one. With version 9 of RDB the feed says nothing that Redis 6.2 does not know: no
+//! libraries, no counts of streams. Where one is known to be a Redis 6.0 ([`Reader::of_redis`]; from 6.0.6, the first with LPOS) it says
+//! nothing that this does not know either: SET and PEXPIREAT for SET … PXAT, a script for XTRIM MINID, XREADGROUP for XGROUP CREATECONSUMER.
 //!
 //! **Deadlines of fields** are not said: no Redis before 7.4 has them. Replicas have such fields without a deadline, and are told when they
 //! end. [`Feed::has_left_out`] says that this has happened.
@@ -33,12 +34,52 @@ const GATHERED_WORDS_MAX: usize = 1024;
 /// The version of RDB that tells a replica from Redis 6.
 const VERSION_OF_7: u16 = 10;
 
+/// What all replicas of a feed understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// The newest version of RDB that they read: 9 (Redis 6), 10 (7.0) or 11 (7.2).
+    pub rdb_version: u16,
+    /// They know the words that came with Redis 6.2.
+    pub knows_6_2: bool,
+}
+
+impl Reader {
+    /// Whoever reads this version of RDB, and is Redis 6.2 at least.
+    pub fn of_rdb(rdb_version: u16) -> Reader {
+        Reader {
+            rdb_version,
+            knows_6_2: true,
+        }
+    }
+
+    /// A Redis of this major and minor version.
+    pub fn of_redis(version: (u64, u64)) -> Reader {
+        Reader {
+            rdb_version: match version {
+                version if version >= (7, 2) => 11,
+                version if version >= (7, 0) => 10,
+                _ => 9,
+            },
+            knows_6_2: version >= (6, 2),
+        }
+    }
+
+    /// What both understand.
+    #[must_use]
+    pub fn and(self, other: Reader) -> Reader {
+        Reader {
+            rdb_version: self.rdb_version.min(other.rdb_version),
+            knows_6_2: self.knows_6_2 && other.knows_6_2,
+        }
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Feed {
     /// The database that the replicas have selected, if that is known.
     db: Option<u8>,
-    version: u16,
+    reader: Reader,
     leaves_out: bool,
 }
 
@@ -49,18 +90,23 @@ type Words<'w> = Vec<Cow<'w, [u8]>>;
 type Said = Result<usize, Corrupt>;
 
 impl Feed {
-    /// For replicas that read this version of RDB: 9 (Redis 6.2), 10 (7.0) or 11 (7.2). They have selected no database.
-    pub fn new(version: u16) -> Feed {
+    /// For such replicas, which have selected no database.
+    pub fn new(reader: Reader) -> Feed {
         Feed {
             db: None,
-            version,
+            reader,
             leaves_out: false,
         }
     }
 
-    /// The replicas read another version from now on.
-    pub fn set_version(&mut self, version: u16) {
-        self.version = version;
+    /// The replicas are such from now on.
+    pub fn set_reader(&mut self, reader: Reader) {
+        self.reader = reader;
+    }
+
+    /// They are older than Redis 7.0.
+    fn is_before_7(&self) -> bool {
+        self.reader.rdb_version < VERSION_OF_7
     }
 
     /// There may be a replica that has selected no database.
@@ -124,7 +170,7 @@ impl Feed {
     fn say_libraries(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Corrupt> {
         /// Bytes of version and checksum at a payload's end.
         const FOOTER_BYTES: usize = 10;
-        if self.version < VERSION_OF_7 {
+        if self.is_before_7() {
             return Ok(());
         }
         let body = payload.len().checked_sub(FOOTER_BYTES).ok_or(Corrupt)?;
@@ -170,12 +216,12 @@ impl Feed {
             _ => self.select(db, out),
         }
         match *effect {
-            Effect::PutString { key, value, ttl } => put_text(key, value, ttl, out),
+            Effect::PutString { key, value, ttl } => return Ok(self.put_text(key, value, ttl, out)),
             Effect::PutInt { key, value, ttl } => {
-                put_text(key, value.to_string().as_bytes(), ttl, out);
+                return Ok(self.put_text(key, value.to_string().as_bytes(), ttl, out));
             }
             Effect::WriteString { key, offset, bytes } => write_string(key, offset, bytes, out),
-            Effect::PutValue { key, value, ttl } => self.put_value(key, value, ttl, out)?,
+            Effect::PutValue { key, value, ttl } => return self.put_value(key, value, ttl, out),
             Effect::ExpireAt { key, at_ms } => {
                 let at_ms = deadline(at_ms);
                 request(&[b"PEXPIREAT", key, at_ms.as_bytes()], out);
@@ -195,25 +241,18 @@ impl Feed {
         Ok(1)
     }
 
-    fn put_value(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        ttl: Ttl,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Corrupt> {
+    fn put_value(&mut self, key: &[u8], value: &[u8], ttl: Ttl, out: &mut Vec<u8>) -> Said {
         let value = read_value(value, &Limits::default())?;
         if let OwnedValue::Hash(hash) = &value {
             self.leaves_out |= hash.first_deadline_ms().is_some();
         }
         let shown = Value::from(&value);
         if let Value::String(text) = shown {
-            text.with(|text| put_text(key, text, ttl, out));
-            return Ok(());
+            return Ok(text.with(|text| self.put_text(key, text, ttl, out)));
         }
         let payload = rdb::dump_as(shown, self.style_for(shown));
         match ttl {
-            Ttl::Keep if self.version < VERSION_OF_7 => {
+            Ttl::Keep if self.is_before_7() => {
                 eval(scripts::RESTORE_KEEPING_EARLY, key, &[&payload], out);
             }
             Ttl::Keep => eval(scripts::RESTORE_KEEPING, key, &[&payload], out),
@@ -233,7 +272,7 @@ impl Feed {
                 request(&words, out);
             }
         }
-        Ok(())
+        Ok(1)
     }
 
     /// How a value's payload is made: of the lowest version that holds all of it.
@@ -242,12 +281,31 @@ impl Feed {
         const LOWEST: u16 = 9;
         Style {
             version: match value {
-                Value::Stream(_) => self.version,
+                Value::Stream(_) => self.reader.rdb_version,
                 _ => LOWEST,
             },
             drops_field_deadlines: true,
             ..Style::DUMP
         }
+    }
+
+    /// In how many requests.
+    fn put_text(&self, key: &[u8], text: &[u8], ttl: Ttl, out: &mut Vec<u8>) -> usize {
+        match ttl {
+            Ttl::Clear => request(&[b"SET", key, text], out),
+            Ttl::Keep => request(&[b"SET", key, text, b"KEEPTTL"], out),
+            Ttl::At(at_ms) => {
+                let at_ms = deadline(at_ms);
+                let at_ms = at_ms.as_bytes();
+                if !self.reader.knows_6_2 {
+                    request(&[b"SET", key, text], out);
+                    request(&[b"PEXPIREAT", key, at_ms], out);
+                    return 2;
+                }
+                request(&[b"SET", key, text, b"PXAT", at_ms], out);
+            }
+        }
+        1
     }
 }
 
@@ -259,17 +317,6 @@ fn request(words: &[&[u8]], out: &mut Vec<u8>) {
 /// A deadline as a word: Redis refuses 0, which has passed as well as 1.
 fn deadline(at_ms: u64) -> String {
     at_ms.clamp(1, i64::MAX.unsigned_abs()).to_string()
-}
-
-fn put_text(key: &[u8], text: &[u8], ttl: Ttl, out: &mut Vec<u8>) {
-    match ttl {
-        Ttl::Clear => request(&[b"SET", key, text], out),
-        Ttl::Keep => request(&[b"SET", key, text, b"KEEPTTL"], out),
-        Ttl::At(at_ms) => {
-            let at_ms = deadline(at_ms);
-            request(&[b"SET", key, text, b"PXAT", at_ms.as_bytes()], out);
-        }
-    }
 }
 
 fn write_string(key: &[u8], offset: u64, bytes: &[u8], out: &mut Vec<u8>) {

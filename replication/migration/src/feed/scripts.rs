@@ -1,7 +1,7 @@
 //! Scripts for the effects that no command of Redis has: an index in a list, a group that may be there, slots.
 //!
 //! Each changes the key that it names (the last one: whatever its slots hold) exactly as the effect says, for any content, and asks no
-//! clock. All run on Redis 6.2.
+//! clock. All run on Redis 6.0.6, but for [`RESTORE_KEEPING`].
 
 /// KEYS: list. ARGV: index, element. The element is put before that index.
 ///
@@ -34,7 +34,7 @@ local at=redis.call('pexpiretime',KEYS[1]) \
 if at<0 then at=0 end \
 return redis.call('restore',KEYS[1],at,ARGV[1],'replace','absttl')";
 
-/// The same for Redis 6.2, which tells only how much time is left.
+/// The same for Redis 6, which tells only how much time is left.
 pub(super) const RESTORE_KEEPING_EARLY: &[u8] = b"\
 local left=redis.call('pttl',KEYS[1]) \
 if left<0 then left=0 end \
@@ -46,6 +46,14 @@ local k,g=KEYS[1],ARGV[1] \
 for _,i in ipairs(redis.call('xinfo','groups',k)) do \
 if i[2]==g then return redis.call('xgroup','setid',k,g,unpack(ARGV,2)) end end \
 return redis.call('xgroup','create',k,g,unpack(ARGV,2))";
+
+/// KEYS: stream. ARGV: id. Entries up to it are removed; for Redis 6.0, which has no XTRIM MINID.
+pub(super) const TRIM_THROUGH_EARLY: &[u8] = b"\
+local k=KEYS[1] \
+repeat local n=0 \
+for _,e in ipairs(redis.call('xrange',k,'-',ARGV[1],'count',500)) do \
+redis.call('xdel',k,e[1]) n=n+1 end \
+until n<500";
 
 /// ARGV: first slot, last slot. Keys of the selected database with these slots are removed.
 pub(super) const FLUSH_SLOTS: &[u8] = b"\

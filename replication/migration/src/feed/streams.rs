@@ -5,7 +5,10 @@
 
 use storage::{StreamChange, StreamId, words_of};
 
-use super::{Feed, Said, VERSION_OF_7, eval, request, scripts};
+use super::{Feed, Said, eval, request, scripts};
+
+/// The id before the last one that there can be.
+const LAST_BUT_ONE: &[u8] = b"18446744073709551615-18446744073709551614";
 
 impl Feed {
     pub(super) fn say_stream(
@@ -31,6 +34,14 @@ impl Feed {
             }
             StreamChange::Remove { id } => request(&[b"XDEL", key, text(id).as_bytes()], out),
             StreamChange::RemoveThrough { id } => match next(id) {
+                Some(_) if !self.reader.knows_6_2 => {
+                    eval(
+                        scripts::TRIM_THROUGH_EARLY,
+                        key,
+                        &[text(id).as_bytes()],
+                        out,
+                    );
+                }
                 Some(id) => request(&[b"XTRIM", key, b"MINID", text(id).as_bytes()], out),
                 None => request(&[b"XTRIM", key, b"MAXLEN", b"0"], out),
             },
@@ -43,13 +54,22 @@ impl Feed {
                 let last = text(last);
                 let read = read.map(|read| read.to_string());
                 let mut args = vec![group, last.as_bytes()];
-                if let Some(read) = read.as_ref().filter(|_| self.version >= VERSION_OF_7) {
+                if let Some(read) = read.as_ref().filter(|_| !self.is_before_7()) {
                     args.extend([&b"ENTRIESREAD"[..], read.as_bytes()]);
                 }
                 eval(scripts::PUT_GROUP, key, &args, out);
             }
             StreamChange::RemoveGroup { group } => {
                 request(&[b"XGROUP", b"DESTROY", key, group], out);
+            }
+            // (Asking for what it has not acknowledged makes it there. What it were told of would count as delivered once more: it is asked for
+            // what comes behind all ids.)
+            StreamChange::PutConsumer {
+                group, consumer, ..
+            } if !self.reader.knows_6_2 => {
+                let who = [&b"XREADGROUP"[..], b"GROUP", group, consumer];
+                let what = [&b"COUNT"[..], b"1", b"STREAMS", key, LAST_BUT_ONE];
+                request(&[&who[..], &what].concat(), out);
             }
             StreamChange::PutConsumer {
                 group, consumer, ..
@@ -93,7 +113,7 @@ impl Feed {
     ) {
         let (last, added, max_deleted) = (text(last), added.to_string(), text(max_deleted));
         let mut words = vec![&b"XSETID"[..], key, last.as_bytes()];
-        if self.version >= VERSION_OF_7 {
+        if !self.is_before_7() {
             words.extend([&b"ENTRIESADDED"[..], added.as_bytes()]);
             words.extend([&b"MAXDELETEDID"[..], max_deleted.as_bytes()]);
         }

@@ -25,6 +25,7 @@ fn shown(mut bytes: &[u8]) -> String {
                 scripts::RESTORE_KEEPING => "(restore)".to_owned(),
                 scripts::RESTORE_KEEPING_EARLY => "(restore early)".to_owned(),
                 scripts::PUT_GROUP => "(group)".to_owned(),
+                scripts::TRIM_THROUGH_EARLY => "(trim)".to_owned(),
                 scripts::FLUSH_SLOTS => "(slots)".to_owned(),
                 word => String::from_utf8_lossy(word).into_owned(),
             });
@@ -37,11 +38,15 @@ fn shown(mut bytes: &[u8]) -> String {
 
 /// What a frame is said as, to replicas that have selected database 0.
 fn said(version: u16, effects: &[(u8, Effect<'_>)]) -> String {
+    said_to(Reader::of_rdb(version), effects)
+}
+
+fn said_to(reader: Reader, effects: &[(u8, Effect<'_>)]) -> String {
     let (mut payload, mut out) = (Vec::new(), Vec::new());
     for (db, effect) in effects {
         record(*db, effect, &mut payload);
     }
-    let mut feed = Feed::new(version);
+    let mut feed = Feed::new(reader);
     feed.db = Some(0);
     feed.say(FrameKind::Effects, &payload, &mut out).unwrap();
     shown(&out)
@@ -344,6 +349,42 @@ fn every_effect_is_a_request() {
     for (change, expected) in early {
         assert_eq!(said(9, &[(0, stream(change))]), expected);
     }
+    let put = |ttl| Effect::PutInt { key, value: 5, ttl };
+    let mut abc = Vec::new();
+    write_value(&OwnedValue::Raw(b"abc".to_vec()), &mut abc);
+    let of_6_0 = [
+        (vec![put(Ttl::At(7))], "MULTI; SET k 5; PEXPIREAT k 7; EXEC"),
+        (
+            vec![put(Ttl::At(0)), put(Ttl::Keep)],
+            "MULTI; SET k 5; PEXPIREAT k 1; SET k 5 KEEPTTL; EXEC",
+        ),
+        (vec![put(Ttl::Clear)], "SET k 5"),
+        (
+            vec![Effect::PutValue {
+                key,
+                value: &abc,
+                ttl: Ttl::At(7),
+            }],
+            "MULTI; SET k abc; PEXPIREAT k 7; EXEC",
+        ),
+        (
+            vec![stream(StreamChange::RemoveThrough { id })],
+            "EVAL (trim) 1 k 1-2",
+        ),
+        (
+            vec![stream(StreamChange::PutConsumer {
+                group,
+                consumer,
+                seen_ms: 1,
+                active_ms: None,
+            })],
+            "XREADGROUP GROUP g c COUNT 1 STREAMS k 18446744073709551615-18446744073709551614",
+        ),
+    ];
+    for (effects, expected) in of_6_0 {
+        let effects: Vec<_> = effects.into_iter().map(|effect| (0, effect)).collect();
+        assert_eq!(said_to(Reader::of_redis((6, 0)), &effects), expected);
+    }
 }
 
 #[test]
@@ -406,7 +447,7 @@ fn a_frame_is_one_transaction() {
 
 #[test]
 fn the_database_is_selected_once() {
-    let mut feed = Feed::new(10);
+    let mut feed = Feed::new(Reader::of_rdb(10));
     let say = |feed: &mut Feed, db| {
         let (mut payload, mut out) = (Vec::new(), Vec::new());
         record(db, &Effect::Persist { key: KEY }, &mut payload);
@@ -453,7 +494,7 @@ fn whole_values_are_restored() {
         assert_eq!(said.ends_with(" REPLACE ABSTTL"), ttl != keep);
     }
     // The payload is of version 9, and has no deadline of a field; that is said once.
-    let (mut feed, mut out) = (Feed::new(10), Vec::new());
+    let (mut feed, mut out) = (Feed::new(Reader::of_rdb(10)), Vec::new());
     let mut payload = Vec::new();
     record(0, &put(&hash, Ttl::Clear)[0].1, &mut payload);
     feed.say(FrameKind::Effects, &payload, &mut out).unwrap();
@@ -464,7 +505,7 @@ fn whole_values_are_restored() {
 
 #[test]
 fn libraries_are_said_in_a_version_that_redis_7_0_reads() {
-    let (mut feed, mut out) = (Feed::new(10), Vec::new());
+    let (mut feed, mut out) = (Feed::new(Reader::of_rdb(10)), Vec::new());
     let payload = b"\xf5\x01x\x0b\x00........".to_vec();
     feed.say(FrameKind::Libraries, &payload, &mut out).unwrap();
     let body = b"\xf5\x01x\x0a\x00";
@@ -473,10 +514,10 @@ fn libraries_are_said_in_a_version_that_redis_7_0_reads() {
     let end = b"\r\n$5\r\nFLUSH\r\n";
     assert_eq!(out, [&head[..], &expected, end].concat());
     out.clear();
-    feed.set_version(9);
+    feed.set_reader(Reader::of_rdb(9));
     feed.say(FrameKind::Libraries, &payload, &mut out).unwrap();
     feed.say(FrameKind::End, b"", &mut out).unwrap();
     assert_eq!(out, b"");
-    feed.set_version(10);
+    feed.set_reader(Reader::of_rdb(10));
     assert!(feed.say(FrameKind::Libraries, b"short", &mut out).is_err());
 }

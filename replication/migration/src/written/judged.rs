@@ -128,6 +128,7 @@ mod tests {
     use super::super::Pen;
     use super::super::pen::tests::{add, mark, put};
     use super::*;
+    use crate::Reader;
 
     fn ok() -> Answer {
         Answer::Simple(b"OK".to_vec())
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_key_that_had_ended_or_failed_there_is_said_again() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(0);
         let later = |key| Effect::ExpireAt { key, at_ms: 99 };
         // `whole` is said before it is given a deadline, `old` was there before.
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_script_tells_of_each_request_or_that_it_did_nothing() {
-        let mut pen = Pen::new(10, 1).by_script(b"p".to_vec());
+        let mut pen = Pen::new(Reader::of_rdb(10), 1).by_script(b"p".to_vec());
         pen.begin_at(0, None);
         add(&mut pen, 1, &[(0, put(b"a", Ttl::Clear))]);
         let ends = Effect::ExpireAt {
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn nothing_is_there_after_a_refusal() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(0);
         add(&mut pen, 1, &[(0, put(b"a", Ttl::Clear))]);
         let sent = pen.finish(&mark(1));

@@ -8,7 +8,7 @@ use storage::{Corrupt, Effect, decode};
 
 use super::script::Script;
 use super::{Mark, POSITION_KEY};
-use crate::Feed;
+use crate::{Feed, Reader};
 
 /// Bytes of requests from which on a transaction takes no more frames. (One frame of any size has room.)
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -111,10 +111,10 @@ pub struct Pen {
 }
 
 impl Pen {
-    /// For an old Redis with so many databases that reads this version of RDB: 9 (Redis 6.2), 10 (7.0) or 11 (7.2).
-    pub fn new(version: u16, databases: usize) -> Pen {
+    /// For an old Redis of 6.2 or newer with so many databases.
+    pub fn new(reader: Reader, databases: usize) -> Pen {
         Pen {
-            feed: Feed::new(version),
+            feed: Feed::new(reader),
             has: None,
             own: Vec::new(),
             script: None,
@@ -484,7 +484,7 @@ pub(super) mod tests {
 
     #[test]
     fn frames_become_one_transaction_with_the_position_behind_them() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(4);
         assert!(pen.is_empty(4));
         add(
@@ -532,7 +532,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_came_from_the_source_is_not_said_to_it() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(0);
         let at = Effect::SourceAt {
             replid: &[b'a'; 40],
@@ -553,7 +553,7 @@ pub(super) mod tests {
     #[test]
     fn of_several_servers_each_is_told_what_is_of_its_keys() {
         let has = |key: &[u8]| key.starts_with(b"a");
-        let mut pen = Pen::new(10, 16).only(Box::new(has));
+        let mut pen = Pen::new(Reader::of_rdb(10), 16).only(Box::new(has));
         pen.begin_anew(0);
         let stream_of_another = Effect::LineAt {
             line: 1,
@@ -579,7 +579,7 @@ pub(super) mod tests {
 
     #[test]
     fn for_a_shard_of_a_cluster_it_is_one_script_that_knows_the_position() {
-        let mut pen = Pen::new(10, 1).by_script(b"p:{3}".to_vec());
+        let mut pen = Pen::new(Reader::of_rdb(10), 1).by_script(b"p:{3}".to_vec());
         pen.begin_at(4, Some(&mark(4)));
         add(&mut pen, 5, &[(0, put(b"a", Ttl::Clear))]);
         let ends = Effect::ExpireAt {
@@ -625,7 +625,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_transaction_is_full_by_bytes_and_by_requests() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(0);
         for n in 0..BATCH_REQUESTS_MAX as u64 {
             assert!(!pen.is_full());
@@ -645,7 +645,7 @@ pub(super) mod tests {
 
     #[test]
     fn keys_known_to_be_whole_are_bounded() {
-        let mut pen = Pen::new(10, 16);
+        let mut pen = Pen::new(Reader::of_rdb(10), 16);
         pen.begin_anew(0);
         for n in 0..2 * WHOLE_KEYS_MAX {
             add(

@@ -204,6 +204,38 @@ fn others_go_on_and_those_of_its_slots_wait() {
 }
 
 #[test]
+fn who_waits_while_a_copy_begins_is_refused() {
+    for request in [
+        "SADD s 4",
+        "DBSIZE",
+        "SUNIONSTORE t s k",
+        "BLPOP s k 0",
+        "EVAL return{redis.call('scard',KEYS[1])} 2 s k",
+    ] {
+        let (mut bench, [first, second, third]) = held("SORT s DESC");
+        bench.call(third, "MULTI");
+        bench.call(third, "SADD s 5");
+        bench.call(third, "GET k");
+        assert_eq!(bench.call(second, request), "");
+        assert_eq!(bench.call(third, "EXEC"), "");
+        bench.node().loading.begin(1);
+        bench.tell_authority();
+        bench.release_aside();
+        let loading = "LOADING Redis is loading the dataset in memory ";
+        assert_eq!(text(&mut bench, first), "*3 $1 3 $1 2 $1 1 ");
+        assert_eq!(text(&mut bench, second), format!("-{loading}"), "{request}");
+        let aborted = format!("-EXECABORT Transaction discarded because of: {loading}");
+        assert_eq!(text(&mut bench, third), aborted);
+        // The connections go on; nothing has been done.
+        bench.node().loading.end();
+        bench.tell_authority();
+        assert_eq!(bench.call(third, "SCARD s"), ":3\r\n");
+        assert_eq!(bench.call(second, "EXISTS t k"), ":1\r\n");
+        bench.check();
+    }
+}
+
+#[test]
 fn what_is_counted_stays_counted_while_it_is_away() {
     let (mut bench, [_, second, _]) = held("SMEMBERS s");
     let info = bench.call(second, "INFO keyspace");

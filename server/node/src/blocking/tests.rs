@@ -1,5 +1,7 @@
 //! Clients that wait, on nodes of one to three cores.
 
+use storage::{Key, StreamId};
+
 use crate::testing::{Bench, Client};
 
 /// For nodes of one to three cores: waiters on every core, and a client that acts.
@@ -34,6 +36,40 @@ fn first_come_first_served() {
         assert_eq!(text(bench, waiters[5]), "*2 $1 a *1 $1 x ");
         let info = bench.call(actor, "INFO clients");
         assert!(info.contains("blocked_clients:1\r\n"), "{info}");
+    });
+}
+
+#[test]
+fn nobody_is_served_while_data_is_read() {
+    everywhere(|bench, waiters, actor| {
+        let add = |bench: &mut Bench, ms| {
+            let shard = bench.shard_of(b"s");
+            let mut edit = shard.edit();
+            let mut stream = edit.edit_stream_or_new(&Key::new(0, b"s")).unwrap();
+            stream.add(StreamId::new(ms, 0), [&b"f"[..], b"v"].into_iter());
+        };
+        assert_eq!(bench.call(waiters[0], "XREAD BLOCK 0 STREAMS s $"), "");
+        bench.node().loading.begin(1);
+        bench.tell_authority();
+        add(bench, 1);
+        bench.advance(1);
+        assert!(bench.call(actor, "GET a").starts_with("-LOADING"));
+        assert_eq!(text(bench, waiters[0]), "");
+        // The copy fails, and what has come goes again.
+        bench.shard_of(b"s").edit().flush_all();
+        bench.node().loading.end();
+        bench.tell_authority();
+        bench.advance(1);
+        assert_eq!(text(bench, waiters[0]), "");
+        // The next one ends well.
+        bench.node().loading.begin(1);
+        bench.tell_authority();
+        add(bench, 2);
+        bench.node().loading.end();
+        bench.tell_authority();
+        bench.advance(1);
+        assert!(text(bench, waiters[0]).contains(" 2-0 "));
+        assert_eq!(bench.call(waiters[0], "PING"), "+PONG\r\n");
     });
 }
 

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use migration::Reader;
 use runtime::CoreId;
 use storage::{Chunk, Shard, rdb};
 
@@ -596,9 +597,11 @@ pub fn style_of(config: &Config) -> rdb::Style {
     }
 }
 
-/// How values are written for replicas. No Redis before 7.4 reads deadlines of fields: a replica is told of a field's end.
-pub fn style_of_copy(config: &Config) -> rdb::Style {
+/// How values are written for replicas that understand so much. No Redis before 7.4 reads deadlines of fields: a replica is told of a
+/// field's end.
+pub fn style_of_copy(config: &Config, reader: Reader) -> rdb::Style {
     rdb::Style {
+        version: reader.rdb_version,
         drops_field_deadlines: true,
         ..style_of(config)
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
-use migration::{Backlog, Feed};
+use migration::{Backlog, Feed, Reader};
 use runtime::CoreId;
 
 use super::sending::{Replica, Stage};
@@ -104,7 +104,7 @@ pub(super) struct Desk {
 impl Default for Desk {
     fn default() -> Desk {
         Desk {
-            feed: Feed::new(storage::rdb::VERSION),
+            feed: Feed::new(Reader::of_rdb(storage::rdb::VERSION)),
             backlog: None,
             ended_at: 0,
             marks: VecDeque::new(),
@@ -129,7 +129,7 @@ impl Desk {
         // What was asked for before this instant is about frames that are there now.
         let wants_acks = around.shared.wants_acks.swap(false, AcqRel);
         let inbox = core::mem::take(&mut *lock(&around.shared.inbox));
-        self.feed.set_version(around.config.rdb_version);
+        self.feed.set_reader(around.shared.reader(around.config));
         if around.node.write_log.feeds() {
             self.backlog();
         }

@@ -35,9 +35,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use migration::Reader;
 use runtime::CoreId;
 use storage::Rng;
 
+use crate::config::Config;
 use crate::control::disk::Disk;
 use crate::control::log::WriteLog;
 use crate::control::snapshot::{Ended, Goal};
@@ -154,6 +156,8 @@ pub struct Replicas {
     wants_acks: AtomicBool,
     is_still: AtomicBool,
     expected: Mutex<Option<Expected>>,
+    /// What one of them is known to understand.
+    known: Mutex<Option<Reader>>,
     history: Mutex<History>,
     rng: Mutex<Rng>,
     links: Mutex<Arc<[Arc<Link>]>>,
@@ -181,6 +185,7 @@ impl Replicas {
             wants_acks: AtomicBool::new(false),
             is_still: AtomicBool::new(false),
             expected: Mutex::default(),
+            known: Mutex::default(),
             history: Mutex::new(History::new(id)),
             rng: Mutex::new(Rng::new(seed)),
             links: Mutex::new(Arc::new([])),
@@ -308,6 +313,17 @@ impl Replicas {
         drop(desk);
         self.wake(log);
         Ok(())
+    }
+
+    /// One of the replicas, or one to come, is known to understand this; None: nothing is known. What is said from now on is said so.
+    pub fn tell_as(&self, reader: Option<Reader>) {
+        *lock(&self.known) = reader;
+    }
+
+    /// What all replicas understand: no more than `rdb-version`, and than one is known to.
+    pub fn reader(&self, config: &Config) -> Reader {
+        let said = Reader::of_rdb(config.rdb_version);
+        (*lock(&self.known)).map_or(said, |known| known.and(said))
     }
 
     /// Nobody is expected any more: who is held is disconnected. (Whoever asks from now on gets a full copy: so who must not have one is told to

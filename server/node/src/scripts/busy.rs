@@ -12,17 +12,16 @@
 //!   node itself (snapshots, clients that wait for keys) goes on waiting.
 //! - A script is known as long until a run takes less than half of the threshold.
 
-use protocol::{Args, Flags, Refusal, Resp};
+use protocol::{Args, Flags, Refusal};
 use runtime::Turn;
 use storage::{SLOTS, Slot};
 
 use crate::core::Core;
-use crate::mail::{Mail, Ticket};
+use crate::mail::Mail;
 use crate::scripts::run::{Code, busy_us};
 use crate::scripts::shared::Shown;
 use crate::service::NodeService;
 use crate::table::Row;
-use crate::transaction::{Job, Tx};
 
 /// Words of a function's request that FUNCTION STATS can show, bytes.
 const SHOWN_BYTES_MAX: usize = 4096;
@@ -193,74 +192,8 @@ impl NodeService {
             }
         }
         if let Some(busy) = self.core.scripts.busy {
-            self.refuse_waiting(busy);
+            self.refuse_waiting(&busy.refusal());
         }
-    }
-
-    /// Refuses all requests of clients that wait for slots.
-    fn refuse_waiting(&mut self, busy: Busy) {
-        for batch in self.core.locks.take_parked() {
-            if let Some(head) = batch.heads.first() {
-                self.refuse_busy(head.ticket, head.row, head.resp, busy);
-            }
-        }
-        for walk in core::mem::take(&mut self.core.walks) {
-            let (ticket, row, resp) = walk.whose();
-            self.refuse_busy(ticket, row, resp, busy);
-        }
-        let txs = self.core.txs.iter();
-        let waiting = txs.filter(|(_, tx)| tx.job.can_be_refused());
-        let mut waiting: Vec<u64> = waiting.map(|(number, _)| *number).collect();
-        waiting.sort_unstable();
-        for number in waiting {
-            if let Some(tx) = self.core.withdraw(number) {
-                self.refuse_tx(tx, busy);
-            }
-        }
-    }
-
-    fn refuse_tx(&mut self, tx: Tx, busy: Busy) {
-        let ticket = tx.ticket;
-        match tx.job {
-            Job::One { request, resp, .. } => self.refuse_busy(ticket, request.row, resp, busy),
-            Job::Script {
-                request, caller, ..
-            } => self.refuse_busy(ticket, request.row, caller.resp, busy),
-            Job::Block(attempt) => {
-                self.refuse_busy(ticket, attempt.request.row, attempt.resp, busy);
-            }
-            Job::Wide(batch) => {
-                if let Some(head) = batch.heads.first() {
-                    self.refuse_busy(ticket, head.row, head.resp, busy);
-                }
-            }
-            Job::Exec => self.refuse_exec(ticket, busy),
-            // INVARIANT: `Job::can_be_refused` names no other.
-            _ => {}
-        }
-    }
-
-    fn refuse_busy(&mut self, ticket: Ticket, row: &Row, resp: Resp, busy: Busy) {
-        let mut out = Vec::new();
-        self.core.tally.rejected(row.index);
-        self.core.refuse(&busy.refusal(), resp, &mut out);
-        self.reply(ticket, &out);
-    }
-
-    /// EXEC that is refused ends its MULTI.
-    fn refuse_exec(&mut self, ticket: Ticket, busy: Busy) {
-        let mut current = self.clients.take(ticket.conn);
-        let mut out = Vec::new();
-        if let Some(client) = &mut current {
-            if let Some(row) = client.last {
-                self.core.tally.rejected(row.index);
-            }
-            self.core.end_multi(client);
-            let refusal = Refusal::exec_abort(&busy.refusal());
-            self.core.refuse(&refusal, client.resp, &mut out);
-        }
-        self.put_back(&mut current);
-        self.reply(ticket, &out);
     }
 }
 

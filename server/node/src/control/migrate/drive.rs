@@ -220,6 +220,7 @@ impl<P: Parts> Driver<P> {
             return;
         }
         self.share_source();
+        self.parts.tell_as(self.state.old_version);
         if let Err(why) = self.set_upstream() {
             self.warn(why);
         }
@@ -414,23 +415,6 @@ impl<P: Parts> Driver<P> {
         }
     }
 
-    fn flip_to_replica(&mut self) -> Result<Outcome, Fault> {
-        self.parts.prepare_flip().map_err(Fault::Failed)?;
-        let at = self.parts.link().at;
-        let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
-        let min_replicas = min_replicas.map_err(Fault::Failed)?;
-        self.unfences = Some(min_replicas);
-        let stragglers = self.source().and_then(|source| source.stragglers());
-        self.seen_mut().refused_before = stragglers.map_or(0, |found| found.refused);
-        self.wants_verification(false);
-        let intent = Intent::Flip {
-            at: at.clone(),
-            min_replicas,
-        };
-        let (flip, doing) = Flip::begin(intent, &at);
-        Ok(self.run(Machine::Flip(flip), doing, "flip"))
-    }
-
     fn after_flip(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Done => {
@@ -602,6 +586,7 @@ impl<P: Parts> Driver<P> {
         self.enter(to)?;
         self.soak = None;
         self.peers.clear();
+        self.parts.tell_as(None);
         for number in 0..self.state.sources.len() as u16 {
             self.parts.stop_writing(number);
             self.parts.drop_queue(number);

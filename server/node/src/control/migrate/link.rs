@@ -389,8 +389,16 @@ impl Peer for Source {
         found_of(&self.info("replication")?, us)
     }
 
+    fn version(&mut self) -> Result<(u64, u64), String> {
+        let version = assess::version(&self.info("server")?);
+        let is_known = version != (0, 0);
+        is_known
+            .then_some(version)
+            .ok_or_else(|| "the source does not say which version it is".to_owned())
+    }
+
     fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
-        if assess::version(&self.info("server")?) >= (6, 2) {
+        if self.version()? >= (6, 2) {
             return Ok(None);
         }
         let answer = self.call(&["CONFIG", "GET", "min-replicas-to-write"])?;

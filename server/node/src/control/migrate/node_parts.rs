@@ -346,6 +346,11 @@ impl Parts for OfNode {
         Ok(())
     }
 
+    fn tell_as(&self, version: Option<(u64, u64)>) {
+        let reader = version.map(migration::Reader::of_redis);
+        self.node.replicas.tell_as(reader);
+    }
+
     fn expect(&self, place: &Place) {
         // Who asked before is held as well, and does not ask again.
         let held = self.asked();

@@ -171,6 +171,8 @@ pub(super) trait Parts: Send {
     /// # Errors
     /// When that does not come about.
     fn prepare_flip(&self) -> Result<(), String>;
+    /// Replicas are told nothing that a Redis of this version does not know; None: what `rdb-version` says.
+    fn tell_as(&self, version: Option<(u64, u64)>);
     /// A PSYNC for this history is held back until [`Parts::answer`].
     fn expect(&self, place: &Place);
     /// The place that was asked for since, if one was.
@@ -252,6 +254,8 @@ pub(super) trait Peer: Send {
     /// # Errors
     /// See the trait; of all functions here.
     fn ask(&mut self, us: Option<&Server>) -> Result<Found, String>;
+    /// Its major and minor version.
+    fn version(&mut self) -> Result<(u64, u64), String>;
     /// Its value of `min-replicas-to-write`, if it can be fenced by that alone (before Redis 6.2).
     fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String>;
     /// It takes no writes for so long.

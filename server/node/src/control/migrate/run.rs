@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use migration::flip::{Do, Event, Machine, Outcome, Wait};
+use migration::flip::{Do, Event, Flip, Machine, Outcome, Wait};
 use migration::{Authority, Intent, Phase};
 
 use super::drive::{ANSWER_MAX, Driver};
+use super::order::Fault;
 use super::parts::Parts;
 
 /// The pause between two looks while requests wait.
@@ -19,6 +20,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 const UNDO_MAX: Duration = Duration::from_secs(3);
 /// The fence holds so much longer than the longest pause.
 const FENCE_MORE: Duration = Duration::from_secs(1);
+/// The first version that connects to a new primary at once, and the longest pause that a flip of an older one may take.
+const FAST_VERSION: (u64, u64) = (6, 2);
+const SLOW_PAUSE: Duration = Duration::from_millis(1500);
 /// Said of a Redis without a configuration file.
 const NO_FILE: &str = "the old Redis has no configuration file: restarted it would be a primary until this node notices";
 
@@ -34,6 +38,40 @@ struct Watch {
 }
 
 impl<P: Parts> Driver<P> {
+    /// The flip after which the old Redis is this node's replica.
+    ///
+    /// # Errors
+    /// Why it was not begun.
+    pub(super) fn flip_to_replica(&mut self) -> Result<Outcome, Fault> {
+        self.parts.prepare_flip().map_err(Fault::Failed)?;
+        let version = self.source().and_then(|source| source.version());
+        let version = version.map_err(Fault::Failed)?;
+        if version < FAST_VERSION && self.bounds.pause_max < SLOW_PAUSE {
+            return Err(Fault::Conflict(format!(
+                "Redis {}.{} asks a new primary once a second, so nobody is served for up to {pause} ms at the flip: permit that by CONFIG SET \
+                 migrate-pause-max-ms {pause} here, or upgrade it to 6.2",
+                version.0,
+                version.1,
+                pause = SLOW_PAUSE.as_millis()
+            )));
+        }
+        self.state.old_version = Some(version);
+        self.parts.tell_as(Some(version));
+        let at = self.parts.link().at;
+        let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
+        let min_replicas = min_replicas.map_err(Fault::Failed)?;
+        self.unfences = Some(min_replicas);
+        let stragglers = self.source().and_then(|source| source.stragglers());
+        self.seen_mut().refused_before = stragglers.map_or(0, |found| found.refused);
+        self.wants_verification(false);
+        let intent = Intent::Flip {
+            at: at.clone(),
+            min_replicas,
+        };
+        let (flip, doing) = Flip::begin(intent, &at);
+        Ok(self.run(Machine::Flip(flip), doing, "flip"))
+    }
+
     /// To the end, whichever that is. `what` names it in the state.
     pub(super) fn run(&mut self, mut machine: Machine, doing: Vec<Do>, what: &str) -> Outcome {
         let mut watch = Watch::default();
@@ -257,14 +295,17 @@ impl<P: Parts> Driver<P> {
     fn perform_there(&mut self, what: &Do, watch: &mut Watch) -> Result<Option<Event>, String> {
         let event = match what {
             Do::Fence => {
-                let by_replicas = matches!(self.unfences, Some(Some(_)));
+                let by_replicas = self.unfences.get_or_insert(None).is_some();
                 let time = self.bounds.pause_max + FENCE_MORE;
                 watch.fenced_us = Some(self.parts.mono_us() + time.as_micros() as u64);
                 self.source()?.fence(time, by_replicas)?;
                 Some(Event::Fenced)
             }
             Do::Unfence => {
-                let before = self.unfences.flatten();
+                // (It may have been lifted already.)
+                let Some(before) = self.unfences else {
+                    return Ok(None);
+                };
                 // A pause ends by itself; a number of replicas does not, and is put back until it is.
                 match self.source().and_then(|source| source.unfence(before)) {
                     Ok(()) => self.unfences = None,

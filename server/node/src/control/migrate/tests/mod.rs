@@ -27,6 +27,7 @@ pub(super) struct World {
     now_us: u64,
     // The source.
     answers: bool,
+    version: (u64, u64),
     is_primary: bool,
     follows_us: bool,
     fenced: bool,
@@ -37,6 +38,7 @@ pub(super) struct World {
     turned_us: u64,
     made: usize,
     // The node.
+    told_as: Option<(u64, u64)>,
     authority: Authority,
     pub(super) follows: bool,
     in_flight: usize,
@@ -95,6 +97,9 @@ impl Parts for Fake {
     }
     fn prepare_flip(&self) -> Result<(), String> {
         Ok(())
+    }
+    fn tell_as(&self, version: Option<(u64, u64)>) {
+        self.world().told_as = version;
     }
     fn follow(&self, _: &Server, _: Option<&Place>) -> Result<(), String> {
         self.world().follows = true;
@@ -280,6 +285,9 @@ impl Peer for Fake {
             second: world.second.clone(),
         })
     }
+    fn version(&mut self) -> Result<(u64, u64), String> {
+        Ok(self.world().version)
+    }
     fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
         Ok(None)
     }
@@ -391,6 +399,8 @@ pub(super) fn driver(state: State) -> (Driver<Fake>, Fake, MemoryDisk) {
     let fake = Fake(Arc::new(Mutex::new(World {
         now_us: 1_000_000,
         answers: true,
+        version: (7, 0),
+        told_as: None,
         is_primary: !is_reverse,
         follows_us: is_reverse,
         fenced: false,
@@ -572,6 +582,33 @@ fn a_flip_that_takes_too_long_is_undone() {
             "{what}"
         );
     }
+}
+
+#[test]
+fn an_old_redis_is_told_nothing_that_it_does_not_know() {
+    let (mut driver, fake, disk) = driver(state(Phase::Verify));
+    driver.resume();
+    assert_eq!(fake.world().told_as, None);
+    driver.findings().passes = 1;
+    fake.world().version = (6, 0);
+    // It would need longer than is permitted.
+    let refused = driver.order(&advance());
+    assert!(
+        matches!(&refused, Err(Fault::Conflict(why)) if why.contains("migrate-pause-max-ms 1500")),
+        "{refused:?}"
+    );
+    assert_eq!(driver.state.phase, Phase::Verify);
+    assert!(!fake.world().calls.contains(&"fence"), "nothing was begun");
+    driver.bounds.pause_max = Duration::from_millis(1500);
+    driver.order(&advance()).unwrap();
+    is_at(&driver, &disk, Phase::Reverse);
+    assert_eq!(fake.world().told_as, Some((6, 0)));
+    // The next start tells it so from the first byte.
+    let (mut next, fake, _) = super::tests::driver(driver.state.clone());
+    next.resume();
+    assert_eq!(fake.world().told_as, Some((6, 0)));
+    next.order(&Order::Finish).unwrap();
+    assert_eq!(fake.world().told_as, None);
 }
 
 #[test]

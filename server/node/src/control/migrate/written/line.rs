@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use migration::written::{Judged, Mark, Pen, Transaction, WATCH, failed as requests_failed, judge};
-use migration::{Authority, assess};
+use migration::{Authority, Reader, assess};
 
 use super::super::link::{Wire, found_of, refused, text_of};
 use super::super::parts::Sharded;
@@ -125,7 +125,7 @@ struct Writer {
 impl Writer {
     fn new(node: &'static Node, there: There, shared: Arc<Shared>) -> Writer {
         Writer {
-            pen: Pen::new(storage::rdb::VERSION, 1),
+            pen: Pen::new(Reader::of_rdb(storage::rdb::VERSION), 1),
             follower: Follower::behind(there.from, Arc::clone(&node.vault)),
             node,
             there,
@@ -238,7 +238,7 @@ impl Writer {
         self.settle_open(sequence);
         let databases =
             databases_of(&mut wire, self.node.config().databases as usize).map_err(failed)?;
-        let pen = Pen::new(rdb_version(&server), databases);
+        let pen = Pen::new(Reader::of_redis(assess::version(&server)), databases);
         let pen = match self.there.shard.as_ref().map(Sharded::share) {
             Some(share) => pen.only(Box::new(move |key| share.has(key))),
             None => pen,
@@ -473,13 +473,4 @@ fn databases_of(wire: &mut Wire, most: usize) -> std::io::Result<usize> {
     }
     wire.call(&["SELECT", "0"]).and_then(refused)?;
     Ok(has)
-}
-
-/// The version of RDB that a server of this INFO reads.
-fn rdb_version(info: &str) -> u16 {
-    match assess::version(info) {
-        version if version >= (7, 2) => 11,
-        version if version >= (7, 0) => 10,
-        _ => 9,
-    }
 }
