@@ -215,7 +215,10 @@ impl Waiting {
 
     /// All keys that somebody waits for are looked at in the next turn.
     pub(crate) fn look_at_all(&mut self) {
-        self.again.extend(self.queues.keys().cloned());
+        let mut keys: Vec<_> = self.queues.keys().cloned().collect();
+        // (The same order in every run of a simulation.)
+        keys.sort_unstable();
+        self.again.extend(keys);
     }
 
     /// Whether keys are to be looked at in the next turn.
@@ -537,9 +540,13 @@ impl Core {
 impl NodeService {
     /// A first try that was sent here.
     pub(crate) fn on_attempt(&mut self, attempt: Attempt) {
+        let row = attempt.request.row;
+        if self.core.is_loading() && self.core.waits_for_data(row) {
+            // The core of its client did not know yet.
+            return self.refuse_request(attempt.ticket, row, attempt.resp, &Refusal::Loading);
+        }
         let mut slots = Vec::new();
-        let args = attempt.request.args();
-        Core::slots_of(attempt.request.row, &args, &mut slots);
+        Core::slots_of(row, &attempt.request.args(), &mut slots);
         if self.core.held_slot(slots.iter().copied()).is_some() {
             return self.core.attempt(attempt, slots);
         }

@@ -110,9 +110,8 @@ pub struct Image {
     pub(crate) rests_until_ms: u64,
     /// Requests or mail have come since the last slice of the walk.
     pub(crate) is_asked: bool,
-    /// When that slice ended, and how long it took, ticks.
-    slice_end: u64,
-    slice: u64,
+    /// While that is so, the walk goes on from here on, monotonic us.
+    walks_from_us: u64,
 }
 
 impl Core {
@@ -290,14 +289,13 @@ impl Core {
         done
     }
 
-    /// Walks on for a slice, ticks, or so many items if that is not 0.
-    fn walk_slice(&mut self, slice: u64, items_per_turn: usize) -> GoesOn {
+    /// Walks on for a slice from its beginning, both in ticks, or so many items if that is not 0.
+    fn walk_slice(&mut self, begin: u64, slice: u64, items_per_turn: usize) -> GoesOn {
         let (snapshots, number) = (&self.node.snapshots, self.shard.snapshot_number());
         let items = match items_per_turn {
             0 => STEP_ITEMS,
             items => items,
         };
-        let begin = runtime::ticks();
         loop {
             if snapshots.queued(self.id) > QUEUED_BYTES_MAX {
                 return GoesOn::Later;
@@ -412,19 +410,23 @@ impl NodeService {
         if let Some(until_ms) = core.image_rests() {
             return turn.ops.wake_at(until_ms);
         }
-        let (begin, is_asked) = (runtime::ticks(), core.image.is_asked);
-        let rested = begin.wrapping_sub(core.image.slice_end);
-        if is_asked && rested < core.image.slice * RESTS {
+        let is_asked = core.image.is_asked;
+        if is_asked && turn.now.mono_us < core.image.walks_from_us {
             return turn.ops.wake_at(turn.now.unix_ms + LOOK_MS);
         }
+        let begin = runtime::ticks();
         let slice = (SLICE_US * core.ticks_per_us) as u64;
-        let delayed = usize::from(core.config.rdb_key_save_delay_us > 0);
-        let items_per_turn = core.image.items_per_turn.max(delayed);
-        let goes_on = core.walk_slice(slice, items_per_turn);
+        let items_per_turn = match core.config.rdb_key_save_delay_us {
+            0 => core.image.items_per_turn,
+            _ => 1,
+        };
+        let goes_on = core.walk_slice(begin, slice, items_per_turn);
         if items_per_turn == 0 {
-            let end = runtime::ticks();
-            core.image.slice = end.wrapping_sub(begin).min(slice * SLICES_MAX);
-            (core.image.slice_end, core.image.is_asked) = (end, false);
+            // (What the turn did before is no walk: it counts as rest.)
+            let took = runtime::ticks().wrapping_sub(begin).min(slice * SLICES_MAX);
+            let took_us = (took as f64 / core.ticks_per_us) as u64;
+            core.image.walks_from_us = turn.now.mono_us + took_us * (1 + RESTS);
+            core.image.is_asked = false;
         }
         match goes_on {
             GoesOn::AtOnce if items_per_turn > 0 || !is_asked => turn.ops.again(),

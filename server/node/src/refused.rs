@@ -15,20 +15,24 @@ impl NodeService {
         tx: Tx,
         guests: Guests,
     ) -> Option<(Tx, Guests)> {
-        if !self.core.lacks_data() || !tx.job.can_be_refused() || !self.needs_data(&tx) {
+        if !self.core.lacks_data() || !self.needs_data(&tx) {
             return Some((tx, guests));
         }
         let by = (tx.ticket.core, tx.ticket.conn);
         self.core.finish_tx(number, guests, by);
-        self.refuse_tx(tx, &Refusal::Loading);
+        match &tx.job {
+            // It goes on waiting: see `Waiting::look_at_all`.
+            Job::Again(waiter, _) => waiter.give_back(),
+            _ => self.refuse_tx(tx, &Refusal::Loading),
+        }
         None
     }
 
-    /// Whether it is refused while data is being read.
+    /// Whether it is not run while data is being read. (Of a script that was found long nothing has been done yet.)
     fn needs_data(&mut self, tx: &Tx) -> bool {
         let core = &self.core;
         match &tx.job {
-            Job::One { request, .. } | Job::Script { request, .. } => {
+            Job::One { request, .. } | Job::Script { request, .. } | Job::Again(_, request) => {
                 core.waits_for_data(request.row)
             }
             Job::Block(attempt) => core.waits_for_data(attempt.request.row),
@@ -90,7 +94,13 @@ impl NodeService {
         }
     }
 
-    fn refuse_request(&mut self, ticket: Ticket, row: &Row, resp: Resp, refusal: &Refusal) {
+    pub(crate) fn refuse_request(
+        &mut self,
+        ticket: Ticket,
+        row: &Row,
+        resp: Resp,
+        refusal: &Refusal,
+    ) {
         let mut out = Vec::new();
         self.core.tally.rejected(row.index);
         self.core.refuse(refusal, resp, &mut out);

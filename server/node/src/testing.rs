@@ -24,6 +24,8 @@ use crate::service::NodeService;
 
 /// Turns of all cores after which a test that has not come to rest is stuck.
 const ROUNDS_MAX: usize = 10_000;
+/// Items that a snapshot looks at in a turn.
+const WALKED_PER_TURN: usize = 64;
 /// How long the log gathers for a sync at most.
 const GATHERS_MAX: std::time::Duration = std::time::Duration::from_millis(2);
 /// Bytes of requests in one turn of a core.
@@ -108,8 +110,14 @@ impl Bench {
             ],
         });
         let node: &'static Node = Box::leak(Box::new(node.expect("users are declared well")));
+        let service = |core: usize| {
+            let mut service = NodeService::new(CoreId(core as u16), node, now);
+            // (By time it would rest, and none passes here.)
+            service.walk_slowly(WALKED_PER_TURN);
+            service
+        };
         let seat = |core: usize| Seat {
-            service: NodeService::new(CoreId(core as u16), node, now),
+            service: service(core),
             arena: Arena::new(ARENA_BYTES),
             events: Vec::new(),
             mail: Vec::new(),

@@ -11,8 +11,8 @@
 //! given. What no command of Redis says is a script (`scripts.rs`). A script that is said names its key, but for that of FLUSHSLOTS.
 //!
 //! Replicas are Redis 6.2 or newer, or a node like this one. With version 9 of RDB the feed says nothing that Redis 6.2 does not know: no
-//! libraries, no counts of streams. Where one is known to be a Redis 6.0 ([`Reader::of_redis`]; from 6.0.6, the first with LPOS) it says
-//! nothing that this does not know either: SET and PEXPIREAT for SET … PXAT, a script for XTRIM MINID, XREADGROUP for XGROUP CREATECONSUMER.
+//! libraries, no counts of streams. Where one is known to be a Redis 6.0 ([`Reader::of_redis`]) it says nothing that this does not know either:
+//! SET and PEXPIREAT for SET … PXAT, a script for XTRIM MINID, XREADGROUP for XGROUP CREATECONSUMER, scripts without LPOS.
 //!
 //! **Deadlines of fields** are not said: no Redis before 7.4 has them. Replicas have such fields without a deadline, and are told when they
 //! end. [`Feed::has_left_out`] says that this has happened.
@@ -236,7 +236,7 @@ impl Feed {
             }
             Effect::Stream { key, change } => return self.say_stream(key, change, out),
             _ if let Some(words) = gather(db, effect, rest)? => encode(&words, out),
-            _ => say_list(effect, out)?,
+            _ => self.say_list(effect, out)?,
         }
         Ok(1)
     }
@@ -287,6 +287,53 @@ impl Feed {
             drops_field_deadlines: true,
             ..Style::DUMP
         }
+    }
+
+    /// Changes of a list that are about an index or an end.
+    fn say_list(&self, effect: &Effect<'_>, out: &mut Vec<u8>) -> Result<(), Corrupt> {
+        match *effect {
+            Effect::ListPop { key, side } => {
+                let name: &[u8] = match side {
+                    Side::Left => b"LPOP",
+                    Side::Right => b"RPOP",
+                };
+                request(&[name, key], out);
+            }
+            Effect::ListSet { key, index, value } => {
+                request(&[b"LSET", key, index.to_string().as_bytes(), value], out);
+            }
+            Effect::ListInsert {
+                key,
+                index: 0,
+                value,
+            } => request(&[b"LPUSH", key, value], out),
+            Effect::ListInsert { key, index, value } => {
+                let index = index.to_string();
+                let script = match self.reader.knows_6_2 {
+                    true => scripts::LIST_INSERT,
+                    false => scripts::LIST_INSERT_EARLY,
+                };
+                eval(script, key, &[index.as_bytes(), value], out);
+            }
+            Effect::ListRemove { key, index } => {
+                let script = match self.reader.knows_6_2 {
+                    true => scripts::LIST_REMOVE,
+                    false => scripts::LIST_REMOVE_EARLY,
+                };
+                eval(script, key, &[index.to_string().as_bytes()], out);
+            }
+            Effect::ListTrim { key, start, end } => {
+                // An empty range removes the key, in Redis as here.
+                let (first, last) = match end.checked_sub(1) {
+                    Some(last) if start < end => (start, last),
+                    _ => (1, 0),
+                };
+                let (first, last) = (first.to_string(), last.to_string());
+                request(&[b"LTRIM", key, first.as_bytes(), last.as_bytes()], out);
+            }
+            _ => return Err(Corrupt),
+        }
+        Ok(())
     }
 
     /// In how many requests.
@@ -403,50 +450,6 @@ fn push_elements<'p>(effect: &Effect<'p>, words: &mut Words<'p>) {
         }
         _ => {}
     }
-}
-
-/// Changes of a list that are about an index or an end.
-fn say_list(effect: &Effect<'_>, out: &mut Vec<u8>) -> Result<(), Corrupt> {
-    match *effect {
-        Effect::ListPop { key, side } => {
-            let name: &[u8] = match side {
-                Side::Left => b"LPOP",
-                Side::Right => b"RPOP",
-            };
-            request(&[name, key], out);
-        }
-        Effect::ListSet { key, index, value } => {
-            request(&[b"LSET", key, index.to_string().as_bytes(), value], out);
-        }
-        Effect::ListInsert {
-            key,
-            index: 0,
-            value,
-        } => request(&[b"LPUSH", key, value], out),
-        Effect::ListInsert { key, index, value } => {
-            let index = index.to_string();
-            eval(scripts::LIST_INSERT, key, &[index.as_bytes(), value], out);
-        }
-        Effect::ListRemove { key, index } => {
-            eval(
-                scripts::LIST_REMOVE,
-                key,
-                &[index.to_string().as_bytes()],
-                out,
-            );
-        }
-        Effect::ListTrim { key, start, end } => {
-            // An empty range removes the key, in Redis as here.
-            let (first, last) = match end.checked_sub(1) {
-                Some(last) if start < end => (start, last),
-                _ => (1, 0),
-            };
-            let (first, last) = (first.to_string(), last.to_string());
-            request(&[b"LTRIM", key, first.as_bytes(), last.as_bytes()], out);
-        }
-        _ => return Err(Corrupt),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,27 +1,62 @@
 //! Scripts for the effects that no command of Redis has: an index in a list, a group that may be there, slots.
 //!
 //! Each changes the key that it names (the last one: whatever its slots hold) exactly as the effect says, for any content, and asks no
-//! clock. All run on Redis 6.0.6, but for [`RESTORE_KEEPING`].
+//! clock, but for [`RESTORE_KEEPING_EARLY`]. Those that are not for Redis 6.0 run on 6.2; [`RESTORE_KEEPING`] on 7.0.
+
+/// Lua: `has(list, element)`, by LPOS; and for Redis before 6.0.6, which has none.
+macro_rules! has {
+    (lpos) => {
+        "local has=function(k,m) return redis.call('lpos',k,m) end "
+    };
+    (early) => {
+        "local has=function(k,m) \
+for s=0,redis.call('llen',k)-1,500 do \
+for _,v in ipairs(redis.call('lrange',k,s,s+499)) do if v==m then return true end end end end "
+    };
+}
 
 /// KEYS: list. ARGV: index, element. The element is put before that index.
 ///
 /// (The element there is replaced by a marker that the list has nowhere else, so that LINSERT finds it.)
-pub(super) const LIST_INSERT: &[u8] = b"\
-local k,i,v=KEYS[1],tonumber(ARGV[1]),ARGV[2] \
+macro_rules! list_insert {
+    ($has:ident) => {
+        concat!(
+            has!($has),
+            "local k,i,v=KEYS[1],tonumber(ARGV[1]),ARGV[2] \
 local old=redis.call('lindex',k,i) \
 if not old then return redis.call('rpush',k,v) end \
 local m,n='\\0',0 \
-while redis.call('lpos',k,m) do n=n+1 m='\\0'..n end \
+while has(k,m) do n=n+1 m='\\0'..n end \
 redis.call('lset',k,i,m) \
 redis.call('linsert',k,'before',m,v) \
-return redis.call('lset',k,i+1,old)";
+return redis.call('lset',k,i+1,old)"
+        )
+        .as_bytes()
+    };
+}
 
 /// KEYS: list. ARGV: index. The element there is removed.
-pub(super) const LIST_REMOVE: &[u8] = b"\
-local k,m,n=KEYS[1],'\\0',0 \
-while redis.call('lpos',k,m) do n=n+1 m='\\0'..n end \
+macro_rules! list_remove {
+    ($has:ident) => {
+        concat!(
+            has!($has),
+            "local k,m,n=KEYS[1],'\\0',0 \
+while has(k,m) do n=n+1 m='\\0'..n end \
 redis.call('lset',k,ARGV[1],m) \
-return redis.call('lrem',k,1,m)";
+return redis.call('lrem',k,1,m)"
+        )
+        .as_bytes()
+    };
+}
+
+/// See `list_insert`.
+pub(super) const LIST_INSERT: &[u8] = list_insert!(lpos);
+/// The same for Redis 6.0.
+pub(super) const LIST_INSERT_EARLY: &[u8] = list_insert!(early);
+/// See `list_remove`.
+pub(super) const LIST_REMOVE: &[u8] = list_remove!(lpos);
+/// The same for Redis 6.0.
+pub(super) const LIST_REMOVE_EARLY: &[u8] = list_remove!(early);
 
 /// KEYS: string. ARGV: length. The string has so many bytes at least, zeros at its end.
 pub(super) const STRING_EXTEND: &[u8] = b"\
@@ -34,9 +69,10 @@ local at=redis.call('pexpiretime',KEYS[1]) \
 if at<0 then at=0 end \
 return redis.call('restore',KEYS[1],at,ARGV[1],'replace','absttl')";
 
-/// The same for Redis 6, which tells only how much time is left.
+/// The same for Redis 6, which tells only how much time is left. (None for a deadline of this very moment, and RESTORE takes 0 for no deadline.)
 pub(super) const RESTORE_KEEPING_EARLY: &[u8] = b"\
 local left=redis.call('pttl',KEYS[1]) \
+if left==0 then left=1 end \
 if left<0 then left=0 end \
 return redis.call('restore',KEYS[1],left,ARGV[1],'replace')";
 

@@ -20,6 +20,8 @@ fn shown(mut bytes: &[u8]) -> String {
             let word = &bytes[..len];
             words.push(match word {
                 scripts::LIST_INSERT => "(insert)".to_owned(),
+                scripts::LIST_INSERT_EARLY => "(insert early)".to_owned(),
+                scripts::LIST_REMOVE_EARLY => "(remove early)".to_owned(),
                 scripts::LIST_REMOVE => "(remove)".to_owned(),
                 scripts::STRING_EXTEND => "(extend)".to_owned(),
                 scripts::RESTORE_KEEPING => "(restore)".to_owned(),
@@ -366,6 +368,18 @@ fn every_effect_is_a_request() {
                 ttl: Ttl::At(7),
             }],
             "MULTI; SET k abc; PEXPIREAT k 7; EXEC",
+        ),
+        (
+            vec![Effect::ListInsert {
+                key,
+                index: 2,
+                value,
+            }],
+            "EVAL (insert early) 1 k 2 v",
+        ),
+        (
+            vec![Effect::ListRemove { key, index: 2 }],
+            "EVAL (remove early) 1 k 2",
         ),
         (
             vec![stream(StreamChange::RemoveThrough { id })],

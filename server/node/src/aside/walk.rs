@@ -3,7 +3,7 @@
 //! It needs every slot, so it cannot run aside. A key that is there during the whole walk is listed once; one that comes or goes
 //! meanwhile may be. (Over several cores it has never been otherwise.) Inside MULTI and in scripts it runs in one go.
 
-use protocol::{Args, Reply, Resp};
+use protocol::{Args, Refusal, Reply, Resp};
 use runtime::Turn;
 use storage::{Shard, Slot};
 
@@ -125,6 +125,12 @@ impl NodeService {
         let Some(mut walk) = self.core.walks.pop_front() else {
             return;
         };
+        if self.core.is_loading() {
+            // A copy has begun to replace what it has seen.
+            let (ticket, row, resp) = walk.whose();
+            self.refuse_request(ticket, row, resp, &Refusal::Loading);
+            return self.walk_again(turn);
+        }
         let begin = runtime::ticks();
         let ended = self.core.walk_on(&mut walk);
         walk.ticks += runtime::ticks().wrapping_sub(begin);
@@ -137,6 +143,10 @@ impl NodeService {
                 return;
             }
         }
+        self.walk_again(turn);
+    }
+
+    fn walk_again(&self, turn: &mut Turn<'_, Mail>) {
         if !self.core.walks.is_empty() {
             turn.ops.again();
         }

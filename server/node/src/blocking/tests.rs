@@ -65,6 +65,8 @@ fn nobody_is_served_while_data_is_read() {
         bench.node().loading.begin(1);
         bench.tell_authority();
         add(bench, 2);
+        bench.advance(1);
+        assert_eq!(text(bench, waiters[0]), "");
         bench.node().loading.end();
         bench.tell_authority();
         bench.advance(1);

@@ -129,6 +129,9 @@ impl Desk {
         // What was asked for before this instant is about frames that are there now.
         let wants_acks = around.shared.wants_acks.swap(false, AcqRel);
         let inbox = core::mem::take(&mut *lock(&around.shared.inbox));
+        if self.replicas.is_empty() {
+            around.shared.is_alone();
+        }
         self.feed.set_reader(around.shared.reader(around.config));
         if around.node.write_log.feeds() {
             self.backlog();

@@ -156,8 +156,10 @@ pub struct Replicas {
     wants_acks: AtomicBool,
     is_still: AtomicBool,
     expected: Mutex<Option<Expected>>,
-    /// What one of them is known to understand.
+    /// What one of them is known to understand...
     known: Mutex<Option<Reader>>,
+    /// ...until none of those of now is left.
+    forgets: AtomicBool,
     history: Mutex<History>,
     rng: Mutex<Rng>,
     links: Mutex<Arc<[Arc<Link>]>>,
@@ -186,6 +188,7 @@ impl Replicas {
             is_still: AtomicBool::new(false),
             expected: Mutex::default(),
             known: Mutex::default(),
+            forgets: AtomicBool::new(false),
             history: Mutex::new(History::new(id)),
             rng: Mutex::new(Rng::new(seed)),
             links: Mutex::new(Arc::new([])),
@@ -315,9 +318,20 @@ impl Replicas {
         Ok(())
     }
 
-    /// One of the replicas, or one to come, is known to understand this; None: nothing is known. What is said from now on is said so.
+    /// One of the replicas, or one to come, is known to understand this: what is said from now on is said so. None: those to come understand what
+    /// `rdb-version` says; those that are here have not been told all of that, and are told as before while one of them stays.
     pub fn tell_as(&self, reader: Option<Reader>) {
-        *lock(&self.known) = reader;
+        if reader.is_some() {
+            *lock(&self.known) = reader;
+        }
+        self.forgets.store(reader.is_none(), Release);
+    }
+
+    /// There is no replica.
+    fn is_alone(&self) {
+        if self.forgets.swap(false, AcqRel) {
+            *lock(&self.known) = None;
+        }
     }
 
     /// What all replicas understand: no more than `rdb-version`, and than one is known to.

@@ -355,6 +355,7 @@ impl<P: Parts> Driver<P> {
             return Err(fault);
         }
         (self.at, self.drained) = (0, None);
+        self.parts.tell_as(None);
         self.peers.clear();
         self.shards = Shards::default();
         self.findings().clear();
@@ -456,7 +457,9 @@ impl<P: Parts> Driver<P> {
         let to = self.state.phase.back(&self.facts()).map_err(conflict)?;
         match to {
             Phase::Idle => {
+                self.state.old_version = None;
                 self.enter(to)?;
+                self.parts.tell_as(None);
                 self.wants_verification(false);
                 self.parts.leave();
                 self.parts.release(Authority::Own);
@@ -757,7 +760,7 @@ impl<P: Parts> Driver<P> {
             self.keep_in_file();
         }
         self.seen_mut().stragglers = self.source()?.stragglers()?;
-        Ok(())
+        self.know_version()
     }
 
     fn watch_budget(&mut self, now_ms: u64) {

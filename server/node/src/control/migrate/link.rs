@@ -405,13 +405,16 @@ impl Peer for Source {
         let Answer::Array(pair) = answer else {
             return Err("CONFIG GET min-replicas-to-write: no answer".to_owned());
         };
-        let count = pair
-            .get(1)
-            .map(text_of)
-            .and_then(|count| count.parse().ok());
-        count
-            .map(Some)
-            .ok_or_else(|| "min-replicas-to-write is not known".to_owned())
+        let count = pair.get(1).map(text_of).map(|count| count.parse());
+        match count {
+            Some(count) if count == REPLICAS_OF_A_FENCE.parse() => Err(format!(
+                "min-replicas-to-write is {REPLICAS_OF_A_FENCE} there, which is the fence of another try: set it to what it was (0 as a rule)"
+            )),
+            count => count
+                .and_then(Result::ok)
+                .map(Some)
+                .ok_or_else(|| "min-replicas-to-write is not known".to_owned()),
+        }
     }
 
     fn fence(&mut self, time: Duration, by_replicas: bool) -> Result<(), String> {

@@ -43,7 +43,6 @@ impl<P: Parts> Driver<P> {
     /// # Errors
     /// Why it was not begun.
     pub(super) fn flip_to_replica(&mut self) -> Result<Outcome, Fault> {
-        self.parts.prepare_flip().map_err(Fault::Failed)?;
         let version = self.source().and_then(|source| source.version());
         let version = version.map_err(Fault::Failed)?;
         if version < FAST_VERSION && self.bounds.pause_max < SLOW_PAUSE {
@@ -55,8 +54,17 @@ impl<P: Parts> Driver<P> {
                 pause = SLOW_PAUSE.as_millis()
             )));
         }
+        self.parts.prepare_flip().map_err(Fault::Failed)?;
         self.state.old_version = Some(version);
         self.parts.tell_as(Some(version));
+        // (A fence that is left of another try would be taken for the source's own setting.)
+        if let Some(Some(before)) = self.unfences {
+            let lifted = self
+                .source()
+                .and_then(|source| source.unfence(Some(before)));
+            lifted.map_err(Fault::Failed)?;
+            self.unfences = None;
+        }
         let at = self.parts.link().at;
         let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
         let min_replicas = min_replicas.map_err(Fault::Failed)?;
@@ -70,6 +78,24 @@ impl<P: Parts> Driver<P> {
         };
         let (flip, doing) = Flip::begin(intent, &at);
         Ok(self.run(Machine::Flip(flip), doing, "flip"))
+    }
+
+    /// The old Redis is a replica whose version the state does not say (that of an earlier program), or says wrongly, as it was replaced by a
+    /// newer one: it is told in its own words from now on.
+    ///
+    /// # Errors
+    /// It does not answer, or the state cannot be written.
+    pub(super) fn know_version(&mut self) -> Result<(), String> {
+        let version = self.source()?.version()?;
+        if self.state.old_version != Some(version) {
+            let before = self.state.old_version.replace(version);
+            if let Err(why) = self.save() {
+                self.state.old_version = before;
+                return Err(why);
+            }
+            self.parts.tell_as(Some(version));
+        }
+        Ok(())
     }
 
     /// To the end, whichever that is. `what` names it in the state.

@@ -289,15 +289,18 @@ impl Peer for Fake {
         Ok(self.world().version)
     }
     fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
-        Ok(None)
+        Ok((self.world().version < (6, 2)).then_some(3))
     }
-    fn fence(&mut self, _: Duration, _: bool) -> Result<(), String> {
+    fn fence(&mut self, _: Duration, by_replicas: bool) -> Result<(), String> {
         self.world().say("fence")?;
+        assert_eq!(by_replicas, self.world().version < (6, 2));
         self.world().fenced = true;
         Ok(())
     }
-    fn unfence(&mut self, _: Option<u64>) -> Result<(), String> {
+    fn unfence(&mut self, min_replicas: Option<u64>) -> Result<(), String> {
         self.world().say("unfence")?;
+        self.fenced_by_replicas()
+            .map(|found| assert_eq!(found, min_replicas))?;
         self.world().fenced = false;
         Ok(())
     }
@@ -600,15 +603,48 @@ fn an_old_redis_is_told_nothing_that_it_does_not_know() {
     assert_eq!(driver.state.phase, Phase::Verify);
     assert!(!fake.world().calls.contains(&"fence"), "nothing was begun");
     driver.bounds.pause_max = Duration::from_millis(1500);
+    // It does not ask in time, and later it does.
+    fake.world().asks_after_us = 60_000_000;
+    let undone = driver.order(&advance());
+    assert!(matches!(undone, Err(Fault::Undone(_))), "{undone:?}");
+    let count = |what| {
+        fake.world()
+            .calls
+            .iter()
+            .filter(|call| **call == what)
+            .count()
+    };
+    assert_eq!((count("fence"), count("unfence")), (1, 1));
+    assert!(!fake.world().fenced);
+    fake.world().asks_after_us = 1000;
     driver.order(&advance()).unwrap();
     is_at(&driver, &disk, Phase::Reverse);
     assert_eq!(fake.world().told_as, Some((6, 0)));
-    // The next start tells it so from the first byte.
-    let (mut next, fake, _) = super::tests::driver(driver.state.clone());
-    next.resume();
-    assert_eq!(fake.world().told_as, Some((6, 0)));
-    next.order(&Order::Finish).unwrap();
+    assert!(!fake.world().fenced);
+    // One that is newer than the state says is told so.
+    fake.world().version = (6, 2);
+    driver.tick();
+    assert_eq!(fake.world().told_as, Some((6, 2)));
+    is_at(&driver, &disk, Phase::Reverse);
+    fake.world().version = (6, 0);
+    fake.world().now_us += 2_000_000;
+    driver.tick();
+    driver.order(&Order::Finish).unwrap();
     assert_eq!(fake.world().told_as, None);
+    // The next start tells it so from the first byte, and so it is until the migration is given up.
+    let mut found = state(Phase::Verify);
+    found.old_version = Some((6, 0));
+    let (mut driver, fake, _) = super::tests::driver(found);
+    driver.resume();
+    assert_eq!(fake.world().told_as, Some((6, 0)));
+    while driver.state.phase != Phase::Idle {
+        assert_eq!(fake.world().told_as, Some((6, 0)));
+        driver.order(&back()).unwrap();
+    }
+    assert_eq!(
+        (driver.state.old_version, fake.world().told_as),
+        (None, None)
+    );
 }
 
 #[test]

@@ -112,6 +112,8 @@ impl<P: Parts> Driver<P> {
             refused_before: stragglers.map_or(0, |found| found.refused),
             ..Seen::default()
         };
+        self.state.old_version = None;
+        self.parts.tell_as(None);
         self.unfences = Some(None);
         self.wants_verification(false);
         let intent = Intent::Flip {
