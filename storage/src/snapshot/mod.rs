@@ -20,7 +20,7 @@
 mod open;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use open::Open;
 
@@ -145,8 +145,11 @@ pub(crate) struct Snapshot {
     discards: bool,
     /// Slots of this shard wait to be walked.
     walks: bool,
-    /// Where to go on: slot, database, SCAN's cursor within it.
-    rest: VecDeque<(Slot, u8, u64)>,
+    /// Slots that the walk has yet to come to the end of...
+    rest: VecDeque<Slot>,
+    /// ...and where it goes on in those that it has begun: database, SCAN's cursor within it. (Beside them: room for all of it would take the
+    /// turn of the cut a tenth of a millisecond to touch.)
+    places: BTreeMap<Slot, (u8, u64)>,
     /// By database: the number that it had at the cut.
     origins: Vec<u8>,
     out: Vec<u8>,
@@ -210,9 +213,7 @@ impl Snapshot {
 
     /// Slots that have been walked in part are walked anew: their tables may be others.
     fn forget_places(&mut self) {
-        for (_, db, at) in &mut self.rest {
-            (*db, *at) = (0, 0);
-        }
+        self.places.clear();
     }
 
     fn info(&self, item: Item, now_s: u32, lfu: Option<Lfu>) -> KeyInfo {
@@ -326,7 +327,8 @@ impl Shard {
         let snapshot = &mut self.snapshot;
         // (Room for all at once: growing to it would cost the turn of the cut a tenth of a millisecond.)
         snapshot.rest = VecDeque::with_capacity(crate::SLOTS);
-        snapshot.rest.extend(owned.map(|slot| (slot, 0, 0)));
+        snapshot.rest.extend(owned);
+        snapshot.places.clear();
         snapshot.walks = !snapshot.rest.is_empty();
         snapshot.discards = false;
         snapshot.origins = identity(self.dbs.len());
@@ -719,9 +721,10 @@ impl Shard {
     fn step_slot(&mut self) -> Option<usize> {
         let away = &self.away;
         let rest = &mut self.snapshot.rest;
-        let at = rest.iter().position(|(slot, ..)| !away.contains(*slot))?;
+        let at = rest.iter().position(|slot| !away.contains(*slot))?;
         rest.rotate_left(at);
-        let (slot, first, cursor) = rest.pop_front()?;
+        let slot = rest.pop_front()?;
+        let (first, cursor) = self.snapshot.places.remove(&slot).unwrap_or_default();
         let tables = self.dbs.iter().enumerate().skip(usize::from(first));
         let mut tables = tables.filter_map(|(db, it)| Some((db as u8, it.table(slot)?)));
         let Some((db, table)) = tables.find(|(_, table)| !table.is_empty()) else {
@@ -761,12 +764,13 @@ impl Shard {
 
     fn walk_on(&mut self, slot: Slot, db: u8, cursor: u64, cost: usize) -> Option<usize> {
         let next = match (cursor, db.checked_add(1)) {
-            (0, Some(db)) => (slot, db, 0),
+            (0, Some(db)) => (db, 0),
             (0, None) => return Some(cost),
-            _ => (slot, db, cursor),
+            _ => (db, cursor),
         };
-        if usize::from(next.1) < self.dbs.len() {
-            self.snapshot.rest.push_front(next);
+        if usize::from(next.0) < self.dbs.len() {
+            self.snapshot.rest.push_front(slot);
+            self.snapshot.places.insert(slot, next);
         }
         Some(cost)
     }
