@@ -89,7 +89,7 @@ impl NodeService {
                 }
             }
             Job::Exec => self.refuse_exec(ticket, refusal),
-            // INVARIANT: `Job::can_be_refused` names no other.
+            // INVARIANT: neither `Job::can_be_refused` nor `needs_data` names another.
             _ => {}
         }
     }

@@ -130,7 +130,7 @@ impl Desk {
         let wants_acks = around.shared.wants_acks.swap(false, AcqRel);
         let inbox = core::mem::take(&mut *lock(&around.shared.inbox));
         if self.replicas.is_empty() {
-            around.shared.is_alone();
+            around.shared.forget_known();
         }
         self.feed.set_reader(around.shared.reader(around.config));
         if around.node.write_log.feeds() {

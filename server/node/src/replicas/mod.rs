@@ -327,8 +327,8 @@ impl Replicas {
         self.forgets.store(reader.is_none(), Release);
     }
 
-    /// There is no replica.
-    fn is_alone(&self) {
+    /// There is no replica: what was known of one is forgotten, if it is to be.
+    fn forget_known(&self) {
         if self.forgets.swap(false, AcqRel) {
             *lock(&self.known) = None;
         }

@@ -695,7 +695,8 @@ impl<P: Parts> Driver<P> {
         }
         self.looked_ms = now_ms;
         self.watch_shards();
-        self.unfence_again();
+        // (What fails is tried again in the next second.)
+        let _lifted = self.unfence_again();
         self.for_each_side(Driver::unbar_again);
         if self.live.is_open {
             match self.ask_source() {

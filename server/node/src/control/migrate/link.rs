@@ -397,22 +397,17 @@ impl Peer for Source {
             .ok_or_else(|| "the source does not say which version it is".to_owned())
     }
 
-    fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
-        if self.version()? >= (6, 2) {
-            return Ok(None);
-        }
+    fn min_replicas(&mut self) -> Result<u64, String> {
         let answer = self.call(&["CONFIG", "GET", "min-replicas-to-write"])?;
         let Answer::Array(pair) = answer else {
             return Err("CONFIG GET min-replicas-to-write: no answer".to_owned());
         };
-        let count = pair.get(1).map(text_of).map(|count| count.parse());
-        match count {
-            Some(count) if count == REPLICAS_OF_A_FENCE.parse() => Err(format!(
+        match pair.get(1).map(text_of) {
+            Some(count) if count == REPLICAS_OF_A_FENCE => Err(format!(
                 "min-replicas-to-write is {REPLICAS_OF_A_FENCE} there, which is the fence of another try: set it to what it was (0 as a rule)"
             )),
             count => count
-                .and_then(Result::ok)
-                .map(Some)
+                .and_then(|count| count.parse().ok())
                 .ok_or_else(|| "min-replicas-to-write is not known".to_owned()),
         }
     }

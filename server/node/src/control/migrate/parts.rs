@@ -256,8 +256,8 @@ pub(super) trait Peer: Send {
     fn ask(&mut self, us: Option<&Server>) -> Result<Found, String>;
     /// Its major and minor version.
     fn version(&mut self) -> Result<(u64, u64), String>;
-    /// Its value of `min-replicas-to-write`, if it can be fenced by that alone (before Redis 6.2).
-    fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String>;
+    /// Its value of `min-replicas-to-write`, by which alone one before Redis 6.2 can be fenced.
+    fn min_replicas(&mut self) -> Result<u64, String>;
     /// It takes no writes for so long.
     fn fence(&mut self, time: Duration, by_replicas: bool) -> Result<(), String>;
     /// It takes them again.

@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const UNDO_MAX: Duration = Duration::from_secs(3);
 /// The fence holds so much longer than the longest pause.
 const FENCE_MORE: Duration = Duration::from_secs(1);
-/// The first version that connects to a new primary at once, and the longest pause that a flip of an older one may take.
+/// The first version that has CLIENT PAUSE WRITE and connects to a new primary at once, and the longest pause that a flip of an older one may take.
 const FAST_VERSION: (u64, u64) = (6, 2);
 const SLOW_PAUSE: Duration = Duration::from_millis(1500);
 /// Said of a Redis without a configuration file.
@@ -58,16 +58,13 @@ impl<P: Parts> Driver<P> {
         self.state.old_version = Some(version);
         self.parts.tell_as(Some(version));
         // (A fence that is left of another try would be taken for the source's own setting.)
-        if let Some(Some(before)) = self.unfences {
-            let lifted = self
-                .source()
-                .and_then(|source| source.unfence(Some(before)));
-            lifted.map_err(Fault::Failed)?;
-            self.unfences = None;
-        }
+        self.unfence_again().map_err(Fault::Failed)?;
         let at = self.parts.link().at;
-        let min_replicas = self.source().and_then(|source| source.fenced_by_replicas());
-        let min_replicas = min_replicas.map_err(Fault::Failed)?;
+        let min_replicas = match version < FAST_VERSION {
+            true => Some(self.source().and_then(|source| source.min_replicas())),
+            false => None,
+        };
+        let min_replicas = min_replicas.transpose().map_err(Fault::Failed)?;
         self.unfences = Some(min_replicas);
         let stragglers = self.source().and_then(|source| source.stragglers());
         self.seen_mut().refused_before = stragglers.map_or(0, |found| found.refused);
@@ -387,16 +384,17 @@ impl<P: Parts> Driver<P> {
         Ok(())
     }
 
-    /// What a failed unfence has left.
-    pub(super) fn unfence_again(&mut self) {
+    /// Lifts what a failed unfence has left.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub(super) fn unfence_again(&mut self) -> Result<(), String> {
         if let Some(Some(before)) = self.unfences
             && self.state.intent == Intent::None
-            && self
-                .source()
-                .and_then(|source| source.unfence(Some(before)))
-                .is_ok()
         {
+            self.source()?.unfence(Some(before))?;
             self.unfences = None;
         }
+        Ok(())
     }
 }

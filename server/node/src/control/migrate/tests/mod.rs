@@ -288,8 +288,8 @@ impl Peer for Fake {
     fn version(&mut self) -> Result<(u64, u64), String> {
         Ok(self.world().version)
     }
-    fn fenced_by_replicas(&mut self) -> Result<Option<u64>, String> {
-        Ok((self.world().version < (6, 2)).then_some(3))
+    fn min_replicas(&mut self) -> Result<u64, String> {
+        Ok(3)
     }
     fn fence(&mut self, _: Duration, by_replicas: bool) -> Result<(), String> {
         self.world().say("fence")?;
@@ -299,8 +299,8 @@ impl Peer for Fake {
     }
     fn unfence(&mut self, min_replicas: Option<u64>) -> Result<(), String> {
         self.world().say("unfence")?;
-        self.fenced_by_replicas()
-            .map(|found| assert_eq!(found, min_replicas))?;
+        let expected = (self.world().version < (6, 2)).then_some(3);
+        assert_eq!(min_replicas, expected);
         self.world().fenced = false;
         Ok(())
     }
