@@ -289,6 +289,17 @@ impl Item {
         }
     }
 
+    /// The collection, if it has a box of its own.
+    #[inline(always)]
+    pub(crate) fn boxed<'a>(self) -> Option<&'a Collection> {
+        let tag = self.tag();
+        if tag & (KIND_MASK | PACKED) != COLLECTION {
+            return None;
+        }
+        // SAFETY: as in `content`: the tag says a collection pointer is stored there.
+        Some(unsafe { &*self.read::<*mut Collection>(self.value_at(tag)) })
+    }
+
     /// The collection, to change it: one in a box of its own.
     ///
     /// # Safety

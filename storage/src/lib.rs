@@ -18,6 +18,7 @@
 //! exactly. Non-goals: RESP, sockets, files, clocks, threads: time and randomness come in as arguments.
 
 pub mod account;
+mod ahead;
 mod apply;
 mod aside;
 mod compact;
@@ -55,6 +56,7 @@ mod watch;
 mod whole;
 mod wire;
 
+pub use ahead::ElementsAhead;
 pub use aside::{Counted, Guise, Notes, Size};
 pub use compact::{CompactCursor, Compacted, IsSparse, Movable};
 pub use digest::{Digest, shared_digest};

@@ -370,30 +370,6 @@ impl Shard {
         self.now_s
     }
 
-    /// Asks for the table of a key's slot ahead of its use: the first of three steps.
-    #[inline(always)]
-    pub fn prefetch_table(&self, key: &Key<'_>) {
-        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
-            table.prefetch();
-        }
-    }
-
-    /// Asks for a key's bucket; its table should be there. The second step.
-    #[inline(always)]
-    pub fn prefetch_bucket(&self, key: &Key<'_>) {
-        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
-            table.prefetch_bucket(key.hash);
-        }
-    }
-
-    /// Asks for a key's item; its bucket should be there. The third step.
-    #[inline(always)]
-    pub fn prefetch_item(&self, key: &Key<'_>) {
-        if let Some(table) = self.dbs[key.db as usize].table(key.slot) {
-            table.prefetch_entry(key.hash);
-        }
-    }
-
     /// Whether the key is there; not an access.
     #[inline]
     pub fn contains(&self, key: &Key<'_>) -> bool {

@@ -18,6 +18,7 @@
 pub mod bitmap;
 pub mod command;
 pub mod cost;
+pub mod element;
 #[cfg(test)]
 mod events;
 pub mod geo;

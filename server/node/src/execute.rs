@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::dispatch::Flow;
 use crate::inbound::{Arena, Incoming, Input};
 use crate::mail::Batch;
+use crate::prefetch::{Ahead, GROUP};
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -30,6 +31,44 @@ struct Current {
     is_open: bool,
 }
 
+/// The keys of a batch's requests that name elements, of a group from `first` on, and what finds the elements.
+#[inline(always)]
+fn elements_of<'a>(
+    batch: &'a Batch,
+    first: usize,
+) -> impl Iterator<Item = (Ahead, impl FnOnce() -> Option<&'a [u8]>)> {
+    let heads = batch.heads.iter().skip(first).take(GROUP);
+    let named = heads.filter(|head| head.row.element_word != 0);
+    named.filter_map(|head| {
+        let (_, hash, slot) = head.key?;
+        let element = || batch.args(head).word(head.row.element_word as usize);
+        Some(((hash, slot, head.db), element))
+    })
+}
+
+/// As [`elements_of`], of a turn's own requests.
+#[inline(always)]
+fn named_elements<'a>(
+    arena: &'a Arena,
+    inputs: &'a [Input<'_>],
+    first: usize,
+) -> impl Iterator<Item = (Ahead, impl FnOnce() -> Option<&'a [u8]>)> {
+    let requests = arena.incoming.iter().skip(first).take(GROUP);
+    requests.filter_map(move |incoming| {
+        let word = incoming.row?.element_word as usize;
+        if word == 0 || !incoming.is_plain || incoming.unquoted {
+            return None;
+        }
+        let key = arena.keys.get(incoming.keys.0 as usize)?;
+        let element = move || {
+            let buf = &inputs[incoming.input as usize].bytes.get()[incoming.base as usize..];
+            let words = incoming.words.0 as usize..incoming.words.1 as usize;
+            Args::new(buf, &arena.words[words]).word(word)
+        };
+        Some((*key, element))
+    })
+}
+
 impl NodeService {
     /// Runs all parsed requests in order, the memory of the next ones on its way.
     pub(crate) fn execute(&mut self, inputs: &[Input<'_>]) {
@@ -46,13 +85,19 @@ impl NodeService {
         } else {
             &arena.ahead[..]
         };
-        self.core.prefetch_first(ahead);
+        let lead = if arena.names_elements { GROUP } else { 0 };
+        self.core.prefetch_first(ahead, lead);
         let mut at = 0;
         self.core.begin_lap();
+        let mut elements = core::mem::take(&mut arena.elements);
         for batch in batches {
-            for head in &batch.heads {
+            for (number, head) in batch.heads.iter().enumerate() {
+                if arena.names_elements && number.is_multiple_of(GROUP) {
+                    let named = |first| elements_of(&batch, first);
+                    elements.prefetch(&self.core, number, named);
+                }
                 if head.key.is_some() {
-                    self.core.prefetch_next(at, ahead);
+                    self.core.prefetch_next(at + lead, ahead);
                     at += 1;
                 }
                 self.run_head(&batch, head);
@@ -62,9 +107,13 @@ impl NodeService {
                 self.core.replies[from].spent.push(batch);
             }
         }
-        for incoming in &arena.incoming {
+        for (number, incoming) in arena.incoming.iter().enumerate() {
+            if arena.names_elements && number.is_multiple_of(GROUP) {
+                let named = |first| named_elements(&arena, inputs, first);
+                elements.prefetch(&self.core, number, named);
+            }
             while at < incoming.ahead as usize {
-                self.core.prefetch_next(at, ahead);
+                self.core.prefetch_next(at + lead, ahead);
                 at += 1;
             }
             let input = &inputs[incoming.input as usize];
@@ -124,6 +173,8 @@ impl NodeService {
         arena.unquoted.clear();
         arena.incoming.clear();
         arena.keys.clear();
+        arena.names_elements = false;
+        arena.elements = elements;
         self.arena = arena;
         self.keep_stalled(inputs, &stalls);
     }
@@ -275,6 +326,7 @@ impl NodeService {
         let heads = batches.iter().flat_map(|batch| &batch.heads);
         arena.ahead.extend(heads.filter_map(|head| {
             let (_, hash, slot) = head.key?;
+            arena.names_elements |= head.row.element_word != 0;
             Some((hash, slot, head.db))
         }));
         for incoming in &mut arena.incoming {

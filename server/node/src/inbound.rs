@@ -13,7 +13,7 @@ use crate::aside::FREED_ASIDE_BYTES_MIN;
 use crate::connection::{Connection, Pieces};
 use crate::mail::Mail;
 use crate::node::Entrance;
-use crate::prefetch::Ahead;
+use crate::prefetch::{Ahead, Elements};
 use crate::service::NodeService;
 use crate::table::{Plan, Recent, Row, Table};
 use crate::tls::{HANDSHAKE_MS_MAX, Session};
@@ -82,6 +82,10 @@ pub(crate) struct Arena {
     pub(crate) keys: Vec<Ahead>,
     /// Those of them that live here, behind those of other cores' requests: what is prefetched. Not used by a single core.
     pub(crate) ahead: Vec<Ahead>,
+    /// A request names an element of a collection: see [`Row::element_word`].
+    pub(crate) names_elements: bool,
+    /// Those that are on their way.
+    pub(crate) elements: Elements,
 }
 
 impl NodeService {
@@ -493,6 +497,7 @@ fn route(
         arena.keys.push((key.hash, key.slot, db));
         key_word = word;
         is_plain = found.is_plain && found.arity.accepts(args.total());
+        arena.names_elements |= found.element_word != 0;
     } else if let Some(found) = row {
         row = Some(route_rarely(
             table,

@@ -34,7 +34,7 @@ impl Core {
         };
         let keys: Result<Vec<Ahead>, Damage> = batch.iter().map(ahead).collect();
         let keys = keys.map_err(|damage| damage.to_string())?;
-        self.prefetch_first(&keys);
+        self.prefetch_first(&keys, 0);
         for (at, (raw, &(hash, slot, db))) in batch.iter().zip(&keys).enumerate() {
             self.prefetch_next(at, &keys);
             let key_of = |bytes| Key {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use commands::cost::{Cost, cost_of};
+use commands::element::element_word;
 use commands::{Run, Spread};
 use protocol::{Arity, Begin, Find, Flags, Group, Spec};
 
@@ -72,6 +73,8 @@ pub struct Row {
     pub writes: bool,
     /// It has one key and no subcommands, runs on a shard and is never long: nothing but gates stands before it.
     pub is_plain: bool,
+    /// The word of the first field or member that it names, to look ahead for; 0 if none.
+    pub element_word: u16,
     /// It works on hashes, whose fields may have deadlines.
     pub of_hashes: bool,
     /// How many words it takes, as its spec says.
@@ -297,6 +300,7 @@ fn row(spec: &'static Spec, kind: Kind, spread: Spread, index: usize) -> Row {
             && matches!(plan, Plan::Single(_))
             && name_words == 1
             && cost.is_none(),
+        element_word: element_word(spec.name).unwrap_or_default(),
         of_hashes: spec.group == Group::Hash,
         arity: spec.arity,
     }

@@ -12,8 +12,9 @@ pub(super) struct Directory {
     pub(super) depth: u8,
     pub(super) index: Vec<u32>,
     pub(super) segments: Vec<Segment>,
-    /// What the arrays of all segments take.
-    pub(super) segments_bytes: usize,
+    /// Heap of all of it, its own box and the arrays of all segments. Asked before and after every change of a large collection, so it
+    /// is kept.
+    pub(super) heap_bytes: usize,
 }
 
 impl Directory {
@@ -27,17 +28,29 @@ impl Directory {
         self.index[top as usize] as usize
     }
 
-    /// Bytes of heap of all of it. Asked at every split, so it must not walk the segments.
-    pub(super) fn heap_bytes(&self) -> usize {
+    /// One that leads to one segment.
+    pub(super) fn of(segment: Segment) -> Directory {
+        let mut directory = Directory {
+            depth: 0,
+            index: vec![0],
+            heap_bytes: segment.heap_bytes(),
+            segments: vec![segment],
+        };
+        directory.heap_bytes += directory.own_bytes();
+        directory
+    }
+
+    /// Heap without the segments' arrays.
+    pub(super) fn own_bytes(&self) -> usize {
         class_size(size_of::<Directory>())
             + class_size(self.index.capacity() * size_of::<u32>())
             + class_size(self.segments.capacity() * size_of::<Segment>())
-            + self.segments_bytes
     }
 
+    /// The array of a segment has grown.
     #[inline(always)]
     pub(super) fn grew(&mut self, bytes: isize) {
-        self.segments_bytes = self.segments_bytes.wrapping_add_signed(bytes);
+        self.heap_bytes = self.heap_bytes.wrapping_add_signed(bytes);
     }
 
     /// Splits the segment of `hash` on its next hash bit. Returns the words, with their tags, for which the halves have no room:
@@ -49,6 +62,7 @@ impl Directory {
         rehash: &impl Fn(E) -> u64,
     ) -> Vec<(u8, u64)> {
         let mut rest = Vec::new();
+        let before = self.own_bytes();
         let which = self.at(hash);
         let old_depth = self.segments[which].depth;
         if old_depth == self.depth {
@@ -85,13 +99,13 @@ impl Directory {
                 }
             }
         }
-        self.segments_bytes -= old.heap_bytes();
+        self.heap_bytes = self.heap_bytes + self.own_bytes() - before - old.heap_bytes();
         old.free();
         for part in &mut parts {
             if part.len == 0 {
                 part.free();
             }
-            self.segments_bytes += part.heap_bytes();
+            self.heap_bytes += part.heap_bytes();
         }
         let [low, high] = parts;
         self.segments[which] = low;

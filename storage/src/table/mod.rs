@@ -169,9 +169,10 @@ impl<E: Entry> Table<E> {
     }
 
     /// Bytes of heap held by the table itself, rounded as the allocator does.
+    #[inline]
     pub(crate) fn heap_bytes(&self) -> usize {
         if self.is_large() {
-            self.directory().heap_bytes()
+            self.directory().heap_bytes
         } else {
             self.root.heap_bytes()
         }
@@ -195,19 +196,30 @@ impl<E: Entry> Table<E> {
     /// Asks for the first entry whose tag fits; its bucket should have been asked for before.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, hash: u64) {
-        let segment = self.segment(hash);
-        if segment.buckets.is_null() {
-            return;
-        }
-        let bucket = segment.bucket(segment.home(hash));
-        let mask = bucket.matches(tag_of(hash));
-        if mask != 0 {
-            let word = bucket.words[(mask.trailing_zeros() / 8) as usize];
+        if let Some(word) = self.first_word(hash) {
             let address = (word & ADDRESS_MASK) as *const u8;
             prefetch(address);
             // A key of 16 with a value of 64 bytes does not end in the first line.
             prefetch(address.wrapping_add(64));
         }
+    }
+
+    /// The first entry whose tag fits: very probably that of `hash`, if it is there and not in an overflow bucket.
+    #[inline(always)]
+    pub(crate) fn guess(&self, hash: u64) -> Option<E> {
+        self.first_word(hash).map(entry_of)
+    }
+
+    /// The first word in the home of `hash` whose tag fits.
+    #[inline(always)]
+    fn first_word(&self, hash: u64) -> Option<u64> {
+        let segment = self.segment(hash);
+        if segment.buckets.is_null() {
+            return None;
+        }
+        let bucket = segment.bucket(segment.home(hash));
+        let mask = bucket.matches(tag_of(hash));
+        (mask != 0).then(|| bucket.words[(mask.trailing_zeros() / 8) as usize])
     }
 
     /// The entry of this hash for which `eq` holds.
@@ -280,12 +292,7 @@ impl<E: Entry> Table<E> {
         if !self.is_large() {
             let segment = core::mem::replace(&mut self.root, Segment::new(0));
             let len = segment.len;
-            let directory = Directory {
-                depth: 0,
-                index: vec![0],
-                segments_bytes: segment.heap_bytes(),
-                segments: vec![segment],
-            };
+            let directory = Directory::of(segment);
             let root = Box::into_raw(Box::new(directory)).cast();
             self.root = Segment {
                 buckets: root,
@@ -434,7 +441,7 @@ impl<E: Entry> Table<E> {
                 // which leaves the directory's index pointing nowhere: nobody looks anything up.
                 let directory = self.directory_mut();
                 if let Some(mut segment) = directory.segments.pop() {
-                    directory.segments_bytes -= segment.heap_bytes();
+                    directory.heap_bytes -= segment.heap_bytes();
                     segment.free();
                 }
                 continue;
@@ -511,7 +518,7 @@ impl<E: Entry> Table<E> {
         if self.is_large() {
             let d = self.directory();
             let bytes: usize = d.segments.iter().map(Segment::heap_bytes).sum();
-            assert_eq!(bytes, d.segments_bytes, "segments are accounted for");
+            assert_eq!(bytes + d.own_bytes(), d.heap_bytes, "all is accounted for");
             for (at, &which) in d.index.iter().enumerate() {
                 let depth = d.segments[which as usize].depth;
                 let first = at >> (d.depth - depth) << (d.depth - depth);

@@ -30,6 +30,7 @@ use crate::hash::member_hash;
 use crate::packed::varint_bytes;
 use crate::rng::Rng;
 use crate::table::{Entry, Table};
+use crate::value::Part;
 
 /// An address of an element's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -411,6 +412,15 @@ impl<B: Blob> Blobs<B> {
     /// Bytes of heap: the table and the blocks.
     pub(super) fn heap_bytes(&self) -> usize {
         self.table.heap_bytes() + self.blob_bytes
+    }
+
+    /// Asks for a part of what a lookup of this hash will read.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64, part: Part) {
+        match part {
+            Part::Bucket => self.table.prefetch_bucket(hash),
+            Part::Entry => self.table.prefetch_entry(hash),
+        }
     }
 
     /// The element of this key.

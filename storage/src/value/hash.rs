@@ -14,7 +14,7 @@ use crate::limits::{Limits, PACKED_BYTES_MAX};
 use crate::packed::{Packed, Records, same};
 use crate::rng::Rng;
 use crate::value::blob::{Blob, Blobs, Pair};
-use crate::value::{Added, Zset};
+use crate::value::{Added, Part, Zset};
 
 /// Whether any hash of this process ever had a field with a deadline: until then nobody looks for one.
 static SOME_FIELD_EXPIRES: AtomicBool = AtomicBool::new(false);
@@ -98,6 +98,20 @@ impl Hash {
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// See [`Collection::has_table`](super::Collection::has_table).
+    #[inline(always)]
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self.form, Form::Table(_))
+    }
+
+    /// See [`Collection::prefetch`](super::Collection::prefetch).
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64, part: Part) {
+        if let Form::Table(table) = &self.form {
+            table.prefetch(hash, part);
+        }
     }
 
     /// What OBJECT ENCODING answers.

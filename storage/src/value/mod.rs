@@ -76,6 +76,15 @@ impl Kind {
     }
 }
 
+/// What a lookup in a table of elements reads, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// The bucket.
+    Bucket,
+    /// The element itself; the bucket should be there.
+    Entry,
+}
+
 /// A value that holds many elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Collection {
@@ -148,6 +157,28 @@ impl Collection {
     /// Whether it is in the form of small values, that it leaves when it outgrows the limits.
     pub(crate) fn is_compact(&self) -> bool {
         matches!(self.encoding(), "listpack" | "intset")
+    }
+
+    /// Whether its elements are in a table, by their hashes.
+    #[inline(always)]
+    pub(crate) fn has_table(&self) -> bool {
+        match self {
+            Self::Hash(hash) => hash.has_table(),
+            Self::Set(set) => set.has_table(),
+            Self::Zset(zset) => zset.has_table(),
+            Self::List(_) | Self::Stream(_) => false,
+        }
+    }
+
+    /// Asks for a part of what a lookup of an element of this hash will read, if it is in a table.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u64, part: Part) {
+        match self {
+            Self::Hash(hashed) => hashed.prefetch(hash, part),
+            Self::Set(set) => set.prefetch(hash, part),
+            Self::Zset(zset) => zset.prefetch(hash, part),
+            Self::List(_) | Self::Stream(_) => {}
+        }
     }
 
     /// Number of elements (of a hash: fields; of a stream: all its parts).

@@ -11,6 +11,7 @@ use crate::hash::member_hash;
 use crate::limits::{Limits, PACKED_BYTES_MAX};
 use crate::packed::{Packed, same};
 use crate::rng::Rng;
+use crate::value::Part;
 use crate::value::blob::{self, Blob, Blobs};
 use crate::value::ints::{INTS_MAX, Ints};
 use crate::view::canonical_int;
@@ -129,6 +130,20 @@ impl Set {
         self.len() == 0
     }
 
+    /// See [`Collection::has_table`](super::Collection::has_table).
+    #[inline(always)]
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self.form, Form::Table(_))
+    }
+
+    /// See [`Collection::prefetch`](super::Collection::prefetch).
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64, part: Part) {
+        if let Form::Table(table) = &self.form {
+            table.prefetch(hash, part);
+        }
+    }
+
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> &'static str {
         match &self.form {
@@ -144,6 +159,7 @@ impl Set {
     }
 
     /// Bytes of heap behind this value (not the value itself), as the allocator rounds them.
+    #[inline]
     pub fn heap_bytes(&self) -> usize {
         match &self.form {
             Form::Ints(ints) => ints.heap_bytes(),

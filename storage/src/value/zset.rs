@@ -12,10 +12,10 @@ use crate::hash::member_hash;
 use crate::limits::{Limits, PACKED_BYTES_MAX};
 use crate::packed::{Packed, Records, same};
 use crate::rng::Rng;
-use crate::value::Added;
 use crate::value::blob::{Blob, Blobs, Scored};
 use crate::value::leaf::{Spot, key_of};
 use crate::value::tree::{Backward, Forward, Tree};
+use crate::value::{Added, Part};
 
 /// A map from members to scores, in order of score.
 pub struct Zset {
@@ -153,6 +153,20 @@ impl Zset {
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// See [`Collection::has_table`](super::Collection::has_table).
+    #[inline(always)]
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self.form, Form::Ranked(_))
+    }
+
+    /// See [`Collection::prefetch`](super::Collection::prefetch).
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64, part: Part) {
+        if let Form::Ranked(ranked) = &self.form {
+            ranked.elements.prefetch(hash, part);
+        }
     }
 
     /// What OBJECT ENCODING answers.

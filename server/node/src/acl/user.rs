@@ -404,6 +404,7 @@ mod tests {
                 subcommands: Vec::new(),
                 writes: false,
                 is_plain: false,
+                element_word: 0,
                 of_hashes: false,
                 arity: protocol::Arity::at_least(1),
                 cost: None,
