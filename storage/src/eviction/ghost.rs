@@ -12,40 +12,65 @@ const LANES: usize = 8;
 const LANE_BITS: u32 = 16;
 const EACH: u128 = 0x0001_0001_0001_0001_0001_0001_0001_0001;
 const HIGH: u128 = EACH << 15;
+/// Buckets of a chunk: 16 KiB, that are made in no time.
+const CHUNK: usize = 1024;
+/// Keys that a chunk remembers.
+const CHUNK_KEYS: usize = CHUNK * LANES;
 
 /// See the module's head.
 #[derive(Default)]
 pub(crate) struct Ghosts {
-    buckets: Vec<u128>,
+    chunks: Vec<Box<[u128]>>,
+    /// The first so many of them are in use. Others are to be, when there are enough, or are being given back.
+    used: usize,
 }
 
 impl Ghosts {
-    /// Sees to it that about so many are remembered; forgets all when that is much more or less than before.
-    pub(crate) fn fit(&mut self, keys: usize) {
-        let now = self.buckets.len() * LANES;
-        if keys > now + now / 2 + LANES || keys < now / 4 {
-            self.buckets = vec![0; keys.div_ceil(LANES)];
+    /// Goes a step towards remembering about so many keys, a chunk at most; whoever evicts or adds keys calls it time and again. When the
+    /// number of chunks in use changes, what was remembered is forgotten: so that only happens, once there is something to forget
+    /// (`has_some`), when keys are much more or less than before.
+    pub(crate) fn fit(&mut self, keys: usize, has_some: bool) {
+        let now = self.used * CHUNK_KEYS;
+        let (least, most) = if has_some {
+            (now / 4, now + now / 2)
+        } else {
+            (now / 2, now)
+        };
+        let asked = if keys > most || keys < least {
+            keys.div_ceil(CHUNK_KEYS)
+        } else {
+            self.used
+        };
+        if self.chunks.len() < asked {
+            self.chunks.push(vec![0; CHUNK].into_boxed_slice());
+        } else if self.chunks.len() > asked {
+            self.used = self.used.min(asked);
+            self.chunks.pop();
+        }
+        if self.chunks.len() == asked {
+            self.used = asked;
         }
     }
 
-    fn place(&self, hash: u64) -> (usize, u128) {
-        let place = (u128::from(hash) * self.buckets.len() as u128) >> 64;
+    /// The bucket of a hash, and the fingerprint.
+    fn bucket(&mut self, hash: u64) -> Option<(&mut u128, u128)> {
+        let place = (u128::from(hash) * (self.used * CHUNK) as u128) >> 64;
+        let place = place as usize;
+        let bucket = self.chunks.get_mut(place / CHUNK)?.get_mut(place % CHUNK)?;
         // (The low bits are not those that choose the bucket.)
-        (place as usize, u128::from((hash as u16).max(1)))
+        Some((bucket, u128::from((hash as u16).max(1))))
     }
 
     /// A key of this hash has been evicted.
     pub(crate) fn add(&mut self, hash: u64) {
-        let (place, print) = self.place(hash);
-        if let Some(bucket) = self.buckets.get_mut(place) {
+        if let Some((bucket, print)) = self.bucket(hash) {
             *bucket = *bucket << LANE_BITS | print;
         }
     }
 
     /// Whether one was, lately; it is forgotten then.
     pub(crate) fn take(&mut self, hash: u64) -> bool {
-        let (place, print) = self.place(hash);
-        let Some(bucket) = self.buckets.get_mut(place) else {
+        let Some((bucket, print)) = self.bucket(hash) else {
             return false;
         };
         let same = *bucket ^ (EACH * print);
@@ -60,7 +85,8 @@ impl Ghosts {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        class_size(self.buckets.capacity() * size_of::<u128>())
+        self.chunks.len() * class_size(CHUNK * size_of::<u128>())
+            + class_size(self.chunks.capacity() * size_of::<Box<[u128]>>())
     }
 }
 
@@ -74,7 +100,7 @@ mod tests {
         let (mut ghosts, mut rng) = (Ghosts::default(), Rng::new(5));
         assert!(!ghosts.take(7));
         ghosts.add(7);
-        ghosts.fit(8000);
+        ghosts.fit(8000, false);
         let hashes: Vec<u64> = (0..40_000).map(|_| rng.next_u64()).collect();
         hashes.iter().for_each(|hash| ghosts.add(*hash));
         let known = |ghosts: &mut Ghosts, hashes: &[u64]| {
@@ -87,6 +113,38 @@ mod tests {
         let oldest = known(&mut ghosts, &hashes[..20_000]);
         assert!(oldest < 300, "{oldest}");
         assert_eq!(known(&mut ghosts, &hashes[36_000..]), 0, "once only");
-        assert_eq!(ghosts.heap_bytes(), class_size(16_000));
+        assert_eq!(ghosts.chunks.len(), 1);
+        assert!((16_384..16_700).contains(&ghosts.heap_bytes()));
+    }
+
+    #[test]
+    fn chunks_come_and_go_one_by_one() {
+        let mut ghosts = Ghosts::default();
+        let fit = |ghosts: &mut Ghosts, keys, has_some, calls| {
+            (0..calls).for_each(|_| ghosts.fit(keys, has_some));
+            (ghosts.chunks.len(), ghosts.used)
+        };
+        // Keys come before there is a ghost: chunks keep up.
+        for keys in 1..=10 * CHUNK_KEYS {
+            ghosts.fit(keys, false);
+            assert!(
+                ghosts.used * CHUNK_KEYS >= keys && ghosts.used * CHUNK_KEYS < keys + CHUNK_KEYS
+            );
+        }
+        assert_eq!(fit(&mut ghosts, 9 * CHUNK_KEYS, false, 100), (10, 10));
+        // Now there are some, and nothing is forgotten for little.
+        ghosts.add(7);
+        assert_eq!(fit(&mut ghosts, 15 * CHUNK_KEYS, true, 100), (10, 10));
+        assert!(ghosts.take(7));
+        ghosts.add(7);
+        let much = 15 * CHUNK_KEYS + 1;
+        assert_eq!(fit(&mut ghosts, much, true, 5), (15, 10));
+        assert!(ghosts.take(7), "until all are there");
+        assert_eq!(fit(&mut ghosts, much, true, 100), (16, 16));
+        assert_eq!(fit(&mut ghosts, 4 * CHUNK_KEYS, true, 100), (16, 16));
+        assert_eq!(fit(&mut ghosts, 3 * CHUNK_KEYS, true, 1), (15, 3));
+        assert_eq!(fit(&mut ghosts, 3 * CHUNK_KEYS, true, 100), (3, 3));
+        assert_eq!(fit(&mut ghosts, 0, true, 100), (0, 0));
+        assert!(!ghosts.take(7));
     }
 }

@@ -13,9 +13,10 @@
 //! it meets every key once a lap, as a queue to whose end used keys go back meets them. A key that came in this lap is
 //! left alone until the next one (`lap`), so that it stays a lap on average, as it would in a queue; one of small that
 //! is met two laps later is main's.
-//! *Ghosts*: 2 bytes for each (`ghost.rs`), as many as there are keys in main.
+//! *Ghosts*: 2 bytes for each (`ghost.rs`), as many as there are keys.
 //!
-//! So it costs some 2.6 bytes a key while it is chosen. Until the first eviction nobody has to go, so all keys are main's.
+//! So it costs some 2.8 bytes a key while it is chosen, 2 of them from the beginning. Until the first eviction nobody has to go, so all
+//! keys are main's.
 
 use crate::eviction::ghost::Ghosts;
 use crate::eviction::ring::Ring;
@@ -266,10 +267,8 @@ fn look(keys: &Keys<'_>, db: usize, mark: Mark) -> Option<Found> {
 impl Policy for S3Fifo {
     fn propose(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
         let held = keys.held();
-        if !self.has_begun {
-            self.has_begun = true;
-            self.ghosts.fit(held);
-        }
+        self.ghosts.fit(held, self.has_begun);
+        self.has_begun = true;
         match self.next_of_small(keys, held) {
             Some(found) => Some(found),
             None if keys.looks > 0 => self.next_of_main(keys),
@@ -283,12 +282,13 @@ impl Policy for S3Fifo {
 
     fn enqueue(&mut self, key: &Key<'_>, keys_held: usize, now_s: u32) -> u32 {
         let main = Word::in_main(now_s);
+        // Also before it has begun: room for ghosts that is made when the bound is reached would be made by evicting keys.
+        self.ghosts.fit(keys_held, self.has_begun);
         if !self.has_begun {
             // As if it had come in the lap before the first.
             return main.moved_to_main(self.lap.wrapping_sub(NEXT_LAP) & LAP).0;
         }
         let main = main.moved_to_main(self.lap);
-        self.ghosts.fit(keys_held);
         if self.ghosts.take(key.hash) {
             return main.0;
         }
