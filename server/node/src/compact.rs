@@ -21,9 +21,11 @@ use crate::mail::Mail;
 use crate::node::Node;
 use crate::service::NodeService;
 
-/// How long a slice takes about, us: between few requests, and while much is asked of it.
+/// How long a slice takes about, us: between few requests, while much is asked of it, and while all is. (There is one a turn, so a slice
+/// that is not longer than what a turn does for clients would not be most of the time, whatever the share.)
 const SLICE_US: u64 = 50;
 const LONG_SLICE_US: u64 = 250;
+const LONGEST_SLICE_US: u64 = 600;
 /// Looks for keys between two looks at the clock.
 const KEYS: usize = 256;
 /// A round that chooses, or empties, less than this share of what the core holds is not worth a walk: the next one comes after so many times
@@ -31,10 +33,13 @@ const KEYS: usize = 256;
 const WORTH_SHARE: usize = 64;
 /// How many looks effort is made after it was wanted last: to give up half-way is to have moved for nothing.
 const LOOKS_KEEN: u32 = 10;
-/// While `maxmemory` presses: a share of the cores' time, in percent, and so much when more than a 32nd beyond it is resident.
+/// While `maxmemory` presses: a share of the cores' time, in percent; so much when more than a 32nd beyond it is resident; and so much when
+/// more than a twelfth is: then holes come faster than they are filled, and those who write are slowed down.
 const PRESSED_PERCENT: u64 = 25;
 const PRESSED_HARD_PERCENT: u64 = 50;
+const PRESSED_HARDEST_PERCENT: u64 = 80;
 const BEYOND_SHARE: u64 = 32;
+const FAR_BEYOND_SHARE: u64 = 12;
 /// A round that was not worth it is tried again after so long, and one that emptied less than half of what it chose, ms; or after so many
 /// times as long as it took.
 const LOOK_AGAIN_MS: u64 = 250;
@@ -81,8 +86,10 @@ fn pressed(config: &Config, seen: Seen, holes: u64) -> u64 {
         0
     } else if seen.resident <= bound + bound / BEYOND_SHARE {
         PRESSED_PERCENT
-    } else {
+    } else if seen.resident <= bound + bound / FAR_BEYOND_SHARE {
         PRESSED_HARD_PERCENT
+    } else {
+        PRESSED_HARDEST_PERCENT
     }
 }
 
@@ -165,10 +172,10 @@ impl NodeService {
     #[cold]
     fn compact_slice(&mut self, percent: u64) -> u64 {
         let core = &mut self.core;
-        let slice_us = if percent > PRESSED_PERCENT {
-            LONG_SLICE_US
-        } else {
-            SLICE_US
+        let slice_us = match percent {
+            0..=PRESSED_PERCENT => SLICE_US,
+            ..=PRESSED_HARD_PERCENT => LONG_SLICE_US,
+            _ => LONGEST_SLICE_US,
         };
         let limit = (slice_us as f64 * core.ticks_per_us) as u64;
         let begin = runtime::ticks();
@@ -283,7 +290,8 @@ mod tests {
         assert_eq!(effort(&config, seen(500, 1000)), 0);
         assert_eq!(effort(&config, seen(980, 1010)), 0, "hardly any holes");
         assert_eq!(effort(&config, seen(900, 1030)), PRESSED_PERCENT);
-        assert_eq!(effort(&config, seen(900, 1200)), PRESSED_HARD_PERCENT);
+        assert_eq!(effort(&config, seen(900, 1080)), PRESSED_HARD_PERCENT);
+        assert_eq!(effort(&config, seen(900, 1200)), PRESSED_HARDEST_PERCENT);
         assert_eq!(effort(&config, seen(1180, 1200)), 0, "there are no holes");
     }
 }
