@@ -289,7 +289,7 @@ impl Item {
         }
     }
 
-    /// The collection, if it has a box of its own.
+    /// The collection, if it has a box of its own. The caller's promise is that of [`Item::content`].
     #[inline(always)]
     pub(crate) fn boxed<'a>(self) -> Option<&'a Collection> {
         let tag = self.tag();

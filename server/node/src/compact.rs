@@ -34,7 +34,8 @@ const WORTH_SHARE: usize = 64;
 /// How many looks effort is made after it was wanted last: to give up half-way is to have moved for nothing.
 const LOOKS_KEEN: u32 = 10;
 /// While `maxmemory` presses: a share of the cores' time, in percent; so much when more than a 32nd beyond it is resident; and so much when
-/// more than a twelfth is: then holes come faster than they are filled, and those who write are slowed down.
+/// more than a twelfth is: then holes come faster than they are filled. All who ask these cores are slowed down by it, but memory that
+/// grows on ends the process.
 const PRESSED_PERCENT: u64 = 25;
 const PRESSED_HARD_PERCENT: u64 = 50;
 const PRESSED_HARDEST_PERCENT: u64 = 80;
@@ -172,10 +173,13 @@ impl NodeService {
     #[cold]
     fn compact_slice(&mut self, percent: u64) -> u64 {
         let core = &mut self.core;
-        let slice_us = match percent {
-            0..=PRESSED_PERCENT => SLICE_US,
-            ..=PRESSED_HARD_PERCENT => LONG_SLICE_US,
-            _ => LONGEST_SLICE_US,
+        let is_bound = core.config.maxmemory > 0;
+        let slice_us = if percent <= PRESSED_PERCENT {
+            SLICE_US
+        } else if percent < PRESSED_HARDEST_PERCENT || !is_bound {
+            LONG_SLICE_US
+        } else {
+            LONGEST_SLICE_US
         };
         let limit = (slice_us as f64 * core.ticks_per_us) as u64;
         let begin = runtime::ticks();

@@ -8,10 +8,11 @@ use storage::{Key, Slot};
 
 use crate::commandlog::Client;
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::dispatch::Flow;
 use crate::inbound::{Arena, Incoming, Input};
 use crate::mail::Batch;
-use crate::prefetch::{Ahead, GROUP};
+use crate::prefetch::{Ahead, ELEMENTS_MIN, GROUP};
 use crate::service::NodeService;
 use crate::table::Row;
 
@@ -46,9 +47,10 @@ fn elements_of<'a>(
     })
 }
 
-/// As [`elements_of`], of a turn's own requests.
+/// As [`elements_of`], of a turn's own requests for keys that live here.
 #[inline(always)]
 fn named_elements<'a>(
+    core: &'a Core,
     arena: &'a Arena,
     inputs: &'a [Input<'_>],
     first: usize,
@@ -60,6 +62,9 @@ fn named_elements<'a>(
             return None;
         }
         let key = arena.keys.get(incoming.keys.0 as usize)?;
+        if !core.is_here(key.1) {
+            return None;
+        }
         let element = move || {
             let buf = &inputs[incoming.input as usize].bytes.get()[incoming.base as usize..];
             let words = incoming.words.0 as usize..incoming.words.1 as usize;
@@ -91,8 +96,9 @@ impl NodeService {
         self.core.begin_lap();
         let mut elements = core::mem::take(&mut arena.elements);
         for batch in batches {
+            let looks = arena.names_elements && batch.heads.len() >= ELEMENTS_MIN;
             for (number, head) in batch.heads.iter().enumerate() {
-                if arena.names_elements && number.is_multiple_of(GROUP) {
+                if looks && number.is_multiple_of(GROUP) {
                     let named = |first| elements_of(&batch, first);
                     elements.prefetch(&self.core, number, named);
                 }
@@ -107,9 +113,10 @@ impl NodeService {
                 self.core.replies[from].spent.push(batch);
             }
         }
+        let looks = arena.names_elements && arena.incoming.len() >= ELEMENTS_MIN;
         for (number, incoming) in arena.incoming.iter().enumerate() {
-            if arena.names_elements && number.is_multiple_of(GROUP) {
-                let named = |first| named_elements(&arena, inputs, first);
+            if looks && number.is_multiple_of(GROUP) {
+                let named = |first| named_elements(&self.core, &arena, inputs, first);
                 elements.prefetch(&self.core, number, named);
             }
             while at < incoming.ahead as usize {

@@ -9,7 +9,7 @@
 //! Where requests name elements of collections, all of this is a group earlier, and the elements of large ones come behind it:
 //!
 //! ```text
-//! keys at +   GROUP ..    the buckets of their elements  (reads the items)
+//! keys at +   GROUP ..    the buckets of their elements  (reads the items, and waits for what leads from them to the buckets)
 //! keys at ..              their elements                 (reads the buckets' tags); run
 //! ```
 //! Each step reads what the one before has brought. A group of keys takes each step together: what a
@@ -22,6 +22,11 @@ use crate::core::Core;
 
 /// Keys that take a step together.
 pub(crate) const GROUP: usize = 16;
+
+/// Elements of fewer requests are not asked for: little would be waited for at the same time.
+pub(crate) const ELEMENTS_MIN: usize = 4;
+/// Nor are longer ones, bytes: to hash them twice takes more than it spares.
+const ELEMENT_BYTES_MAX: usize = 256;
 
 /// Hash, slot and database of a key.
 pub(crate) type Ahead = (u64, Slot, u8);
@@ -123,6 +128,7 @@ impl Elements {
         for (ahead, element) in named {
             if let Some(elements) = last.look(shard, ahead)
                 && let Some(element) = element()
+                && element.len() <= ELEMENT_BYTES_MAX
             {
                 self.0.push((ahead, elements.prefetch_bucket(element)));
             }

@@ -5,7 +5,7 @@
 //!      ─> deadlines, garbage, idle clients ─> commit gate ─> one message per core, one send per connection
 //! ```
 //! All requests that a turn has ready are parsed before the first is run, across connections: so the
-//! buckets and items of the next ones are on their way from memory while one runs.
+//! buckets, items and elements of the next ones are on their way from memory while one runs.
 
 use std::collections::VecDeque;
 use std::time::Duration;

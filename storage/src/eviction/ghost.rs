@@ -17,38 +17,44 @@ const CHUNK: usize = 1024;
 /// Keys that a chunk remembers.
 const CHUNK_KEYS: usize = CHUNK * LANES;
 
+/// Chunks that a call gives back at most.
+const RETURNED_MAX: usize = 16;
+
 /// See the module's head.
 #[derive(Default)]
 pub(crate) struct Ghosts {
-    chunks: Vec<Box<[u128]>>,
+    chunks: Vec<Box<[u128; CHUNK]>>,
     /// The first so many of them are in use. Others are to be, when there are enough, or are being given back.
     used: usize,
+    /// So many there are to be.
+    asked: usize,
+    /// Something has been remembered.
+    has_some: bool,
 }
 
 impl Ghosts {
-    /// Goes a step towards remembering about so many keys, a chunk at most; whoever evicts or adds keys calls it time and again. When the
-    /// number of chunks in use changes, what was remembered is forgotten: so that only happens, once there is something to forget
-    /// (`has_some`), when keys are much more or less than before.
-    pub(crate) fn fit(&mut self, keys: usize, has_some: bool) {
-        let now = self.used * CHUNK_KEYS;
-        let (least, most) = if has_some {
-            (now / 4, now + now / 2)
+    /// Goes a step towards remembering about so many keys: makes one chunk, or gives some back. Whoever evicts or adds keys calls it time
+    /// and again. When the number of chunks in use changes, what was remembered is forgotten: so that only happens, once there is
+    /// something to forget, when keys are much more or less than before.
+    pub(crate) fn fit(&mut self, keys: usize) {
+        let asked = self.asked * CHUNK_KEYS;
+        let (least, most) = if self.has_some {
+            (asked / 4, asked + asked / 2)
         } else {
-            (now / 2, now)
+            (asked / 2, asked)
         };
-        let asked = if keys > most || keys < least {
-            keys.div_ceil(CHUNK_KEYS)
-        } else {
-            self.used
-        };
-        if self.chunks.len() < asked {
-            self.chunks.push(vec![0; CHUNK].into_boxed_slice());
-        } else if self.chunks.len() > asked {
-            self.used = self.used.min(asked);
-            self.chunks.pop();
+        if keys > most || keys < least {
+            self.asked = keys.div_ceil(CHUNK_KEYS);
+            self.used = self.used.min(self.asked);
         }
-        if self.chunks.len() == asked {
-            self.used = asked;
+        if self.chunks.len() < self.asked {
+            self.chunks.push(Box::new([0; CHUNK]));
+        } else if self.chunks.len() > self.asked {
+            let left = self.chunks.len().saturating_sub(RETURNED_MAX);
+            self.chunks.truncate(left.max(self.asked));
+        }
+        if self.chunks.len() == self.asked {
+            self.used = self.asked;
         }
     }
 
@@ -56,13 +62,15 @@ impl Ghosts {
     fn bucket(&mut self, hash: u64) -> Option<(&mut u128, u128)> {
         let place = (u128::from(hash) * (self.used * CHUNK) as u128) >> 64;
         let place = place as usize;
-        let bucket = self.chunks.get_mut(place / CHUNK)?.get_mut(place % CHUNK)?;
+        let chunk = self.chunks[..self.used].get_mut(place / CHUNK)?;
         // (The low bits are not those that choose the bucket.)
-        Some((bucket, u128::from((hash as u16).max(1))))
+        let print = u128::from((hash as u16).max(1));
+        Some((&mut chunk[place % CHUNK], print))
     }
 
     /// A key of this hash has been evicted.
     pub(crate) fn add(&mut self, hash: u64) {
+        self.has_some = true;
         if let Some((bucket, print)) = self.bucket(hash) {
             *bucket = *bucket << LANE_BITS | print;
         }
@@ -86,7 +94,7 @@ impl Ghosts {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.chunks.len() * class_size(CHUNK * size_of::<u128>())
-            + class_size(self.chunks.capacity() * size_of::<Box<[u128]>>())
+            + class_size(self.chunks.capacity() * size_of::<Box<[u128; CHUNK]>>())
     }
 }
 
@@ -100,7 +108,7 @@ mod tests {
         let (mut ghosts, mut rng) = (Ghosts::default(), Rng::new(5));
         assert!(!ghosts.take(7));
         ghosts.add(7);
-        ghosts.fit(8000, false);
+        ghosts.fit(8000);
         let hashes: Vec<u64> = (0..40_000).map(|_| rng.next_u64()).collect();
         hashes.iter().for_each(|hash| ghosts.add(*hash));
         let known = |ghosts: &mut Ghosts, hashes: &[u64]| {
@@ -118,33 +126,39 @@ mod tests {
     }
 
     #[test]
-    fn chunks_come_and_go_one_by_one() {
+    fn chunks_come_and_go_a_few_at_a_time() {
         let mut ghosts = Ghosts::default();
-        let fit = |ghosts: &mut Ghosts, keys, has_some, calls| {
-            (0..calls).for_each(|_| ghosts.fit(keys, has_some));
+        let fit = |ghosts: &mut Ghosts, keys, calls| {
+            (0..calls).for_each(|_| ghosts.fit(keys));
             (ghosts.chunks.len(), ghosts.used)
         };
         // Keys come before there is a ghost: chunks keep up.
-        for keys in 1..=10 * CHUNK_KEYS {
-            ghosts.fit(keys, false);
-            assert!(
-                ghosts.used * CHUNK_KEYS >= keys && ghosts.used * CHUNK_KEYS < keys + CHUNK_KEYS
-            );
+        for keys in 1..=30 * CHUNK_KEYS {
+            ghosts.fit(keys);
+            assert_eq!(ghosts.used, keys.div_ceil(CHUNK_KEYS));
         }
-        assert_eq!(fit(&mut ghosts, 9 * CHUNK_KEYS, false, 100), (10, 10));
+        assert_eq!(fit(&mut ghosts, 15 * CHUNK_KEYS, 100), (30, 30));
+        assert_eq!(fit(&mut ghosts, 10 * CHUNK_KEYS, 1), (14, 10));
+        assert_eq!(fit(&mut ghosts, 10 * CHUNK_KEYS, 1), (10, 10));
         // Now there are some, and nothing is forgotten for little.
         ghosts.add(7);
-        assert_eq!(fit(&mut ghosts, 15 * CHUNK_KEYS, true, 100), (10, 10));
+        assert_eq!(fit(&mut ghosts, 15 * CHUNK_KEYS, 100), (10, 10));
         assert!(ghosts.take(7));
         ghosts.add(7);
         let much = 15 * CHUNK_KEYS + 1;
-        assert_eq!(fit(&mut ghosts, much, true, 5), (15, 10));
+        assert_eq!(fit(&mut ghosts, much, 3), (13, 10));
         assert!(ghosts.take(7), "until all are there");
-        assert_eq!(fit(&mut ghosts, much, true, 100), (16, 16));
-        assert_eq!(fit(&mut ghosts, 4 * CHUNK_KEYS, true, 100), (16, 16));
-        assert_eq!(fit(&mut ghosts, 3 * CHUNK_KEYS, true, 1), (15, 3));
-        assert_eq!(fit(&mut ghosts, 3 * CHUNK_KEYS, true, 100), (3, 3));
-        assert_eq!(fit(&mut ghosts, 0, true, 100), (0, 0));
+        // What makes room for chunks does not end their growth.
+        assert_eq!(fit(&mut ghosts, much - 100, 100), (16, 16));
+        assert_eq!(fit(&mut ghosts, 4 * CHUNK_KEYS, 100), (16, 16));
+        ghosts.add(7);
+        assert_eq!(fit(&mut ghosts, 0, 1), (0, 0));
+        ghosts.add(7);
         assert!(!ghosts.take(7));
+        // Many keys at once: nothing is remembered until there is room for about all.
+        assert_eq!(fit(&mut ghosts, 9 * CHUNK_KEYS, 2), (2, 0));
+        ghosts.add(7);
+        assert!(!ghosts.take(7));
+        assert_eq!(fit(&mut ghosts, 9 * CHUNK_KEYS, 7), (9, 9));
     }
 }

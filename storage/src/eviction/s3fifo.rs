@@ -15,7 +15,7 @@
 //! is met two laps later is main's.
 //! *Ghosts*: 2 bytes for each (`ghost.rs`), as many as there are keys.
 //!
-//! So it costs some 2.8 bytes a key while it is chosen, 2 of them from the beginning. Until the first eviction nobody has to go, so all
+//! So it costs some 2.8 bytes a key while it is chosen, 2 of them from the beginning, in chunks of 16 KiB a core. Until the first eviction nobody has to go, so all
 //! keys are main's.
 
 use crate::eviction::ghost::Ghosts;
@@ -267,7 +267,7 @@ fn look(keys: &Keys<'_>, db: usize, mark: Mark) -> Option<Found> {
 impl Policy for S3Fifo {
     fn propose(&mut self, keys: &mut Keys<'_>) -> Option<Found> {
         let held = keys.held();
-        self.ghosts.fit(held, self.has_begun);
+        self.ghosts.fit(held);
         self.has_begun = true;
         match self.next_of_small(keys, held) {
             Some(found) => Some(found),
@@ -283,7 +283,7 @@ impl Policy for S3Fifo {
     fn enqueue(&mut self, key: &Key<'_>, keys_held: usize, now_s: u32) -> u32 {
         let main = Word::in_main(now_s);
         // Also before it has begun: room for ghosts that is made when the bound is reached would be made by evicting keys.
-        self.ghosts.fit(keys_held, self.has_begun);
+        self.ghosts.fit(keys_held);
         if !self.has_begun {
             // As if it had come in the lap before the first.
             return main.moved_to_main(self.lap.wrapping_sub(NEXT_LAP) & LAP).0;
