@@ -1,8 +1,8 @@
 //! Hot path. Memory asked for ahead of its use: of keys, in three steps, and of the elements of their large collections, in two more.
 //!
-//! Each step reads what the one before has brought, so whoever takes them leaves time between them. (The fourth also reads what leads from
-//! an item to a bucket: the box, the directory. Of a few collections that is in cache, of many it is waited for, together.) All are hints: a request that
-//! runs meanwhile may move anything, and what was asked for is then of no use, and of no harm.
+//! Each step reads what the one before has brought, so whoever takes them leaves time between them. (The fourth also reads what leads
+//! from an item to a bucket: the box, the directory. Of a few collections that is in cache, of many it is waited for, together.) All are
+//! hints: a request that runs meanwhile may move anything, and what was asked for is then of no use, and of no harm.
 
 use crate::hash::{Key, member_hash};
 use crate::shard::Shard;

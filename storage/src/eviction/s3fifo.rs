@@ -15,8 +15,8 @@
 //! is met two laps later is main's.
 //! *Ghosts*: 2 bytes for each (`ghost.rs`), as many as there are keys.
 //!
-//! So it costs some 2.8 bytes a key while it is chosen, 2 of them from the beginning, in chunks of 16 KiB a core. Until the first eviction nobody has to go, so all
-//! keys are main's.
+//! So it costs some 2.8 bytes a key while it is chosen, 2 of them from the beginning, in chunks of 16 KiB a core. Until the
+//! first eviction nobody has to go, so all keys are main's.
 
 use crate::eviction::ghost::Ghosts;
 use crate::eviction::ring::Ring;
